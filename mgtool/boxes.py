@@ -1,0 +1,187 @@
+"""Boxes: suppression, limits per label, and the placement that moves a picture and its boxes together.
+
+Boxes are xyxy. The *picture frame* is pixels of the original picture; the *model frame* is pixels of the
+square of `size` pixels that the model sees (768 in the published models).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mgtool.errors import ItemError
+from mgtool.records import Detections
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class BoxRules:
+    """Which of a detector's boxes become tokens (reference values of the published models).
+
+    Attributes:
+        nms_iou: boxes of one label that overlap a better one by more than this are dropped.
+        limit: with more survivors than this, each label is cut.
+        per_label: boxes kept of each label then.
+        per_label_tight: boxes kept of each label where `limit` is under `tight_below`.
+        tight_below: see `per_label_tight`.
+    """
+
+    nms_iou: float = 0.2
+    limit: int = 100
+    per_label: int = 20
+    per_label_tight: int = 5
+    tight_below: int = 50
+
+    @property
+    def cut(self) -> int:
+        """Boxes kept of each label once there are more than `limit`."""
+        return self.per_label_tight if self.limit < self.tight_below else self.per_label
+
+
+class PlacedBoxes(NamedTuple):
+    """Boxes in the model frame, in token order.
+
+    Attributes:
+        boxes: (n, 4) float32 with whole numbers, n >= 1: without any box, one (0, 0, 0, 0) stands in.
+        labels: names of the boxes; empty where the stand-in is used.
+    """
+
+    boxes: Floats
+    labels: tuple[str, ...]
+
+
+def nms(boxes: Floats, scores: Floats, labels: Sequence[str], iou: float) -> Indices:
+    """Indices that survive non-maximum suppression within each label, by falling score (stable).
+
+    Args:
+        boxes: (n, 4) float32 xyxy in any one frame.
+        scores: (n,) float32.
+        labels: n names.
+        iou: overlap above which the box with the lower score is dropped.
+    """
+    order = np.argsort(-scores, kind="stable")
+    _, codes = np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    alive = np.ones(len(boxes), dtype=bool)
+    for rank, best in enumerate(order):
+        if alive[best]:
+            rest = order[rank + 1 :]
+            rest = rest[alive[rest] & (codes[rest] == codes[best])]
+            alive[rest[_overlap(boxes, areas, best, rest) > iou]] = False
+    return order[alive[order]]
+
+
+def _overlap(boxes: Floats, areas: Floats, one: np.intp, others: Indices) -> npt.NDArray[np.float64]:
+    """IoU of one box with others in float32, as published; given as float64 so that it meets an exact threshold."""
+    corner = np.maximum(boxes[others, :2], boxes[one, :2])
+    opposite = np.minimum(boxes[others, 2:], boxes[one, 2:])
+    shared = np.prod(np.maximum(opposite - corner, np.float32(0)), axis=1, dtype=np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (shared / (areas[one] + areas[others] - shared)).astype(np.float64)
+
+
+def best_per_label(labels: Sequence[str], most: int) -> Indices:
+    """Indices of the first `most` of each label, labels in order of first appearance.
+
+    >>> best_per_label(["dog", "cat", "dog", "dog"], 2).tolist()
+    [0, 2, 1]
+    """
+    groups: dict[str, list[int]] = {}
+    for index, label in enumerate(labels):
+        groups.setdefault(label, []).append(index)
+    return np.array([index for group in groups.values() for index in group[:most]], dtype=np.intp)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Moves one picture and its boxes into the model frame: padded to a square, scaled to `size`.
+
+    Attributes:
+        width, height: the picture's, in pixels.
+        size: side of the model frame.
+    """
+
+    width: int
+    height: int
+    size: int
+
+    @property
+    def side(self) -> int:
+        """Side of the padded square in picture pixels."""
+        return max(self.width, self.height)
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """Where the picture's left upper corner lies in the padded square."""
+        return (self.side - self.width) // 2, (self.side - self.height) // 2
+
+    def move_picture(self, picture: Image.Image, colour: tuple[int, ...]) -> Image.Image:
+        """Pad with `colour` and resize (bicubic).
+
+        Args:
+            picture: RGB, `width` x `height`.
+            colour: of the padding, 0 to 255.
+
+        Returns:
+            RGB, `size` x `size`.
+        """
+        square = picture
+        if self.width != self.height:
+            square = Image.new(picture.mode, (self.side, self.side), colour)
+            square.paste(picture, self.offset)
+        return square.resize((self.size, self.size), Image.Resampling.BICUBIC)
+
+    def pad_boxes(self, boxes: npt.NDArray[np.floating]) -> Floats:
+        """Shift (n, 4) boxes of the picture frame into the padded square, still in picture pixels; float32."""
+        return (boxes + np.array(self.offset * 2)).astype(np.float32)
+
+    def scale_boxes(self, padded: Floats) -> Floats:
+        """(n, 4) boxes of the padded square in the model frame, rounded half to even; not clipped."""
+        return np.rint(padded * np.float32(self.size / self.side))
+
+    def clip(self, boxes: Floats) -> tuple[Floats, Indices]:
+        """Clip (n, 4) boxes of the model frame to it; drops those wholly outside.
+
+        Returns:
+            The clipped boxes that are left, and their indices.
+        """
+        inside = (boxes[:, 2:] >= 0).all(axis=1) & (boxes[:, :2] <= self.size).all(axis=1)
+        kept = np.flatnonzero(inside)
+        return np.clip(boxes[kept], 0, self.size).astype(np.float32), kept
+
+
+def place(
+    detections: Detections, placement: Placement, rules: BoxRules, *, per_label: int | None = None
+) -> PlacedBoxes:
+    """A detector's boxes as the model takes them: suppressed, limited, moved, clipped.
+
+    Args:
+        detections: boxes in the picture frame.
+        placement: of the picture.
+        rules: suppression and limits.
+        per_label: keep at most this many of each label whatever their number (training on long texts).
+
+    Raises:
+        ItemError: ``bad_boxes`` where a number is not finite.
+    """
+    boxes = np.array(detections.boxes, dtype=np.float64).reshape(-1, 4)
+    scores = np.array(detections.scores, dtype=np.float32)
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ItemError("bad_boxes", "a box or score is not a finite number")
+    labels = detections.labels
+    padded = placement.pad_boxes(boxes)
+    kept = nms(padded, scores, labels, rules.nms_iou)
+    most = per_label if per_label is not None else rules.cut if len(kept) > rules.limit else None
+    if most is not None:
+        kept = kept[best_per_label([labels[i] for i in kept], most)]
+    clipped, inside = placement.clip(placement.scale_boxes(padded[kept]))
+    if not len(clipped):
+        return PlacedBoxes(np.zeros((1, 4), dtype=np.float32), ())
+    return PlacedBoxes(clipped, tuple(labels[i] for i in kept[inside]))

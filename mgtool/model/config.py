@@ -1,0 +1,148 @@
+"""The model's numbers, in one tree; every width comes from the parts' own configurations."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import timm
+import torch
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from mgtool.errors import CheckpointError
+
+Fusion = Literal["conv_gate", "conv_gate_concat", "channel_concat", "none"]
+FUSIONS: tuple[str, ...] = get_args(Fusion)
+LOW_TOWERS = ("clip_vision_model", "siglip_vision_model")
+
+CLIP_LARGE_336 = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 336,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+"""The published low-resolution tower, where a configuration names none."""
+
+IMAGE_TOKEN_ID = -200
+"""Stands in `input_ids` for one picture; no id of any vocabulary is negative."""
+VIDEO_TOKEN_ID = -201
+"""Stands in `input_ids` for one video."""
+
+
+class ConvNextTowerConfig(PreTrainedConfig):
+    """The high-resolution tower: a timm ConvNeXt trunk.
+
+    Attributes:
+        architecture: timm's name, as an OpenCLIP configuration gives it.
+        image_size: side of the model frame in pixels.
+        widths: channels of the stages; read from timm where not given.
+        strides: pixels of the model frame to a cell of each stage's map; likewise.
+    """
+
+    model_type = "mg_llava_convnext"
+
+    architecture: str = "convnext_large"
+    image_size: int = 768
+    widths: tuple[int, ...] | list[int] | None = None
+    strides: tuple[int, ...] | list[int] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        if self.widths is None or self.strides is None:
+            stages = _trunk_info(self.architecture)
+            self.widths = tuple(stage["num_chs"] for stage in stages)
+            self.strides = tuple(stage["reduction"] for stage in stages)
+        self.widths, self.strides = tuple(self.widths), tuple(self.strides)
+
+    @property
+    def grid(self) -> int:
+        """Cells a side of the last stage's map."""
+        return self.image_size // self.strides[-1]
+
+
+def _trunk_info(architecture: str) -> list[dict[str, Any]]:
+    if not timm.is_model(architecture):
+        raise CheckpointError(f"timm {timm.__version__} has no model named {architecture}: check timm_model_name")
+    with torch.device("meta"):
+        trunk = timm.create_model(architecture, num_classes=0)
+    if not (hasattr(trunk, "stem") and hasattr(trunk, "stages")):
+        raise CheckpointError(f"{architecture} is no ConvNeXt: the high-resolution tower needs a stem and stages")
+    return trunk.feature_info if isinstance(trunk.feature_info, list) else trunk.feature_info.info
+
+
+class MGLlavaConfig(PreTrainedConfig):
+    """MG-LLaVA (arXiv 2406.17770, section 3): two towers, their fusion, box tokens, and any causal LM.
+
+    Attributes:
+        text_config: of the language model.
+        low_config: of the low-resolution tower, CLIP or SigLIP.
+        high_config: of the high-resolution tower.
+        fusion: how the towers' features meet; `none` uses the low-resolution tower alone.
+        boxes: whether objects become tokens.
+        low_layer: index into the low tower's hidden states.
+        box_bins: RoIAlign bins a side, before their mean.
+    """
+
+    model_type = "mg_llava"
+    sub_configs_defaults = {  # noqa: RUF012 - transformers' own form
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+        "low_config": SubConfigSpec(
+            config_class=AutoConfig, model_type="clip_vision_model", init_kwargs=CLIP_LARGE_336
+        ),
+        "high_config": SubConfigSpec(config_class=ConvNextTowerConfig),
+    }
+
+    text_config: dict | PreTrainedConfig | None = None
+    low_config: dict | PreTrainedConfig | None = None
+    high_config: dict | PreTrainedConfig | None = None
+    fusion: str = "conv_gate"
+    boxes: bool = True
+    low_layer: int = -2
+    box_bins: int = 56
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
+        if self.fusion not in FUSIONS:
+            raise CheckpointError(f"fusion {self.fusion} is unknown: choose one of {', '.join(FUSIONS)}")
+        if self.low_config.model_type not in LOW_TOWERS:
+            raise CheckpointError(
+                f"the low-resolution tower is of type {self.low_config.model_type}: use one of {', '.join(LOW_TOWERS)}"
+            )
+        if self.needs_high_tower and self.low_grid != self.high_config.grid:
+            raise CheckpointError(
+                f"the grids do not match: the low tower sees {self.low_grid} x {self.low_grid} patches "
+                f"({self.low_config.image_size} / {self.low_config.patch_size}), the high tower "
+                f"{self.high_config.grid} x {self.high_config.grid} cells "
+                f"({self.high_config.image_size} / {self.high_config.strides[-1]}): change one image_size"
+            )
+
+    @property
+    def needs_high_tower(self) -> bool:
+        """Whether anything uses the high-resolution tower."""
+        return self.boxes or self.fusion != "none"
+
+    @property
+    def low_grid(self) -> int:
+        """Patches a side of the low tower."""
+        return self.low_config.image_size // self.low_config.patch_size
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model frame in pixels."""
+        return self.high_config.image_size
+
+    @property
+    def fused_width(self) -> int:
+        """Channels of a vision token before the projector."""
+        low, last = self.low_config.hidden_size, self.high_config.widths[-1]
+        return {"conv_gate": low, "conv_gate_concat": 2 * low, "channel_concat": low + last, "none": low}[self.fusion]
+
+    @property
+    def box_width(self) -> int:
+        """Channels of a box feature before its projector: all stages stacked."""
+        return sum(self.high_config.widths)

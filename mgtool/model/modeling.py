@@ -1,0 +1,339 @@
+"""MG-LLaVA as a transformers model (arXiv 2406.17770, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+
+from mgtool.errors import CheckpointError
+from mgtool.model.config import MGLlavaConfig
+from mgtool.model.encoders import HighTower, LowTower
+from mgtool.model.fusion import ConvGateFusion, Projector, build_fusion
+from mgtool.model.regions import pad_boxes, pool_boxes
+from mgtool.model.splice import Spliced, group_visuals, splice
+
+Stage = Literal["align", "tune"]
+"""The paper's two stages of training (section 4.1)."""
+
+UNQUANTIZED = ("low_tower", "high_tower", "fusion", "projector", "box_projector", "lm_head")
+"""Modules that quantisation leaves alone: the towers are small, frozen and feed everything else."""
+
+_SHOWN = 5
+
+
+class ImageFeatures(NamedTuple):
+    """What the towers see.
+
+    Attributes:
+        vision: (P, n, H) vision tokens, n = 576 in the published models.
+        stages: the high tower's maps, (P, C_k, S_k, S_k) each; empty without a high tower.
+    """
+
+    vision: Tensor
+    stages: list[Tensor]
+
+
+class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """Two image towers, their fusion, box tokens, and a causal language model.
+
+    P pictures (and frames of videos), M boxes, V placeholders, B samples, H the language model's width.
+    """
+
+    config_class = MGLlavaConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _skip_keys_device_placement = ("past_key_values",)
+    _no_split_modules = ("ConvNeXtStage", "ConvGateFusion", "Projector")
+
+    def __init__(self, config: MGLlavaConfig) -> None:
+        super().__init__(config)
+        llm_width = config.text_config.hidden_size
+        self.low_tower = LowTower(config)
+        self.high_tower = HighTower(config.high_config) if config.needs_high_tower else None
+        self.fusion = build_fusion(config)
+        self.projector = Projector(config.fused_width, llm_width)
+        self.box_projector = Projector(config.box_width, llm_width) if config.boxes else None
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        boxes: Tensor | None = None,
+        box_counts: Tensor | None = None,
+        frame_counts: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The model's diagram.
+
+        Args:
+            input_ids: (B, T) int64 with a placeholder for each picture or video.
+            pixel_values: (P, 3, S, S) float32, normalised, in the model frame; None for text alone.
+            boxes: (M, 4) float32 xyxy in the model frame, picture after picture.
+            box_counts: (P,) int64, boxes of each picture.
+            frame_counts: (V,) int64, pictures of each placeholder; None where each has one.
+            attention_mask: (B, T), 0 on padding.
+            position_ids: (B, L) int64; counted from the mask where not given.
+            labels: (B, T) int64, -100 where there is no loss.
+            kwargs: of the language model's forward, for instance `inputs_embeds`, `past_key_values`.
+
+        Returns:
+            The language model's output; logits (B, L, vocabulary) where L counts visual tokens too.
+        """
+        if pixel_values is None:
+            return self.decode(input_ids, attention_mask, position_ids, labels, **kwargs)
+        low = self.encode_low(pixel_values)
+        stages = self.encode_high(pixel_values)
+        fused = self.fuse(low, stages)
+        vision = self.project(fused)
+        regions = self.pool_regions(stages, boxes, box_counts)
+        visuals = self.visual_tokens(vision, regions, box_counts, frame_counts)
+        spliced = self.splice(input_ids, attention_mask, visuals, labels)
+        return self.decode(None, *spliced[1:], inputs_embeds=spliced.inputs_embeds, **kwargs)
+
+    def encode_low(self, pixel_values: Tensor) -> Tensor:
+        """(P, 3, S, S) -> (P, n, d) patch tokens of the low-resolution tower."""
+        return self.low_tower(pixel_values)
+
+    def encode_high(self, pixel_values: Tensor) -> list[Tensor]:
+        """(P, 3, S, S) -> the high-resolution tower's maps, largest first; none without the tower."""
+        return [] if self.high_tower is None else self.high_tower(pixel_values)
+
+    def fuse(self, low: Tensor, stages: Sequence[Tensor]) -> Tensor:
+        """(P, n, d) and the maps -> (P, n, fused width)."""
+        return self.fusion(low, stages[-1] if stages else None)
+
+    def project(self, fused: Tensor) -> Tensor:
+        """(P, n, fused width) -> (P, n, H) vision tokens."""
+        return self.projector(fused)
+
+    def pool_regions(
+        self, stages: Sequence[Tensor], boxes: Tensor | None, box_counts: Tensor | Sequence[int] | None
+    ) -> Tensor | None:
+        """Box tokens (section 3.3).
+
+        Args:
+            stages: the high tower's maps, (P, C_k, S_k, S_k).
+            boxes: (M, 4) xyxy in the model frame; what lies outside it is clipped.
+            box_counts: P numbers.
+
+        Returns:
+            (M, H), features pooled in float32; None in a model without boxes.
+        """
+        if self.box_projector is None:
+            return None
+        if boxes is None or box_counts is None:
+            raise ValueError("this model takes boxes: give `boxes` and `box_counts`, one (0, 0, 0, 0) for none")
+        frame = self.config.image_size
+        counts = torch.as_tensor(box_counts, device=stages[0].device)
+        padded, is_box = pad_boxes(boxes.to(stages[0].device, torch.float32).clamp(0, frame), counts)
+        pooled = pool_boxes(stages, padded, image_size=frame, bins=self.config.box_bins)[is_box]
+        return self.box_projector(pooled.to(self.box_projector[0].bias.dtype))
+
+    def visual_tokens(
+        self,
+        vision: Tensor,
+        box_tokens: Tensor | None,
+        box_counts: Tensor | Sequence[int] | None,
+        frame_counts: Tensor | Sequence[int] | None = None,
+    ) -> list[Tensor]:
+        """What stands at each placeholder: of each frame its vision tokens, then its box tokens.
+
+        Args:
+            vision: (P, n, H).
+            box_tokens: (M, H), or None.
+            box_counts: P numbers.
+            frame_counts: V numbers; None where each placeholder is one picture.
+
+        Returns:
+            V tensors (tokens, H).
+        """
+        if box_tokens is None:
+            box_tokens, box_counts = vision[:0, 0], [0] * len(vision)
+        frames = [1] * len(vision) if frame_counts is None else frame_counts
+        return group_visuals(vision, box_tokens.to(vision.device), _ints(box_counts), _ints(frames))
+
+    def splice(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        visuals: Sequence[Tensor],
+        labels: Tensor | None = None,
+    ) -> Spliced:
+        """Text (B, T) and the visual tokens of its placeholders as one batch, padded on the left."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        return splice(input_ids, mask, visuals, self.embed_text, labels)
+
+    def decode(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """The language model: token ids (B, L) or `inputs_embeds` (B, L, H) -> its output with logits and loss."""
+        if position_ids is None and attention_mask is not None and kwargs.get("past_key_values") is None:
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+        if labels is not None:
+            kwargs["labels"] = labels
+        return self.language_model(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, **kwargs
+        )
+
+    def encode_images(self, pixel_values: Tensor) -> ImageFeatures:
+        """Both towers, fused and projected: what an engine may keep of a picture for several sets of boxes."""
+        stages = self.encode_high(pixel_values)
+        return ImageFeatures(self.project(self.fuse(self.encode_low(pixel_values), stages)), stages)
+
+    def box_tokens(self, stages: Sequence[Tensor], boxes: Tensor, box_counts: Tensor | Sequence[int]) -> Tensor | None:
+        """`pool_regions` under the name of its result: (M, H)."""
+        return self.pool_regions(stages, boxes, box_counts)
+
+    def see(
+        self,
+        pixel_values: Tensor,
+        boxes: Tensor | None = None,
+        box_counts: Tensor | Sequence[int] | None = None,
+        frame_counts: Tensor | Sequence[int] | None = None,
+    ) -> list[Tensor]:
+        """Pictures and boxes -> what stands at each placeholder: V tensors (tokens, H)."""
+        vision, stages = self.encode_images(pixel_values)
+        return self.visual_tokens(vision, self.pool_regions(stages, boxes, box_counts), box_counts, frame_counts)
+
+    def embed_text(self, input_ids: Tensor) -> Tensor:
+        """Token ids without placeholders -> (..., H)."""
+        return self.language_model.get_input_embeddings()(input_ids)
+
+    @torch.no_grad()
+    def generate(  # type: ignore[override]
+        self,
+        inputs: Tensor | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        boxes: Tensor | None = None,
+        box_counts: Tensor | None = None,
+        frame_counts: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Generate from a batch as `forward` takes it, or from `inputs_embeds`.
+
+        Returns:
+            As transformers' `generate`; the ids are the new tokens alone, (B, new).
+        """
+        ids = input_ids if inputs is None else inputs
+        if ids is not None:
+            visuals = [] if pixel_values is None else self.see(pixel_values, boxes, box_counts, frame_counts)
+            spliced = self.splice(ids, attention_mask, visuals)
+            kwargs["inputs_embeds"], attention_mask = spliced.inputs_embeds, spliced.attention_mask
+        return super().generate(attention_mask=attention_mask, **kwargs)
+
+    def parameter_groups(self, stage: Stage) -> list[dict[str, Any]]:
+        """What a stage of the paper's training (section 4.1) changes, as groups for an optimizer.
+
+        Args:
+            stage: ``align`` trains projector, box projector and fusion, ``tune`` those and the language model.
+        """
+        names = ["projector", "box_projector", "fusion"] + (["language_model"] if stage == "tune" else [])
+        modules = {name: getattr(self, name) for name in names}
+        groups = {name: list(module.parameters()) for name, module in modules.items() if module is not None}
+        return [{"name": name, "params": params} for name, params in groups.items() if params]
+
+    def freeze_for(self, stage: Stage) -> list[dict[str, Any]]:
+        """Leave gradients only to the stage's parameters; gives their groups."""
+        self.requires_grad_(False)
+        groups = self.parameter_groups(stage)
+        for group in groups:
+            for parameter in group["params"]:
+                parameter.requires_grad_(True)
+        return groups
+
+    @classmethod
+    def from_pretrained(cls, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, but weights that are missing, left over or of another shape are refused.
+
+        Raises:
+            CheckpointError: in one line, naming them.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        kwargs.setdefault("ignore_mismatched_sizes", True)
+        _spare_from_quantization(kwargs.get("quantization_config"))
+        model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
+        refuse_misfits(str(path), info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+        return (model, info) if wants_info else model
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The language model's."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """The language model's."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The language model's."""
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """The language model's."""
+        self.language_model.set_output_embeddings(value)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ConvGateFusion):
+            # Training starts from the low-resolution tower alone, as in the published recipe.
+            for projection in (module.slow_proj, module.fast_proj):
+                init.zeros_(projection.weight)
+                init.zeros_(projection.bias)
+
+
+def _ints(numbers: Tensor | Sequence[int] | None) -> list[int]:
+    return numbers.tolist() if isinstance(numbers, Tensor) else list(numbers or ())
+
+
+def _spare_from_quantization(config: Any) -> None:
+    """Quantise the language model alone, and not its head, unless the user names what to spare."""
+    for field in ("llm_int8_skip_modules", "modules_to_not_convert"):
+        if hasattr(config, field) and getattr(config, field) is None:
+            setattr(config, field, list(UNQUANTIZED))
+
+
+def refuse_misfits(where: str, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[Any]) -> None:
+    """Raise where weights and model do not fit each other exactly.
+
+    Args:
+        where: the weights' place, for the message.
+        missing: keys that the model needs.
+        unexpected: keys that the model has no place for.
+        mismatched: keys of another shape, or tuples that begin with the key.
+
+    Raises:
+        CheckpointError: with the numbers and the first keys of each kind.
+    """
+    wrong = sorted(entry if isinstance(entry, str) else str(entry[0]) for entry in mismatched)
+    kinds = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of another shape": wrong}
+    found = [f"{len(keys)} {kind} ({_shown(keys)})" for kind, keys in kinds.items() if keys]
+    if found:
+        raise CheckpointError(f"{where}: the weights do not fit the model: {'; '.join(found)}")
+
+
+def _shown(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:_SHOWN]) + (f", and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")

@@ -1,0 +1,267 @@
+"""Pictures, boxes and text -> what the model takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+
+from mgtool.boxes import BoxRules, Placement, place
+from mgtool.errors import ItemError
+from mgtool.model.config import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID
+from mgtool.model.splice import IGNORED
+from mgtool.model.templates import Template, Turn, find_template
+from mgtool.records import Detections
+
+PLACEHOLDERS = {"<image>": IMAGE_TOKEN_ID, "<video>": VIDEO_TOKEN_ID}
+MAX_NEW_TOKENS = 100
+"""The published evaluation's."""
+
+_PLACEHOLDER = re.compile("(" + "|".join(PLACEHOLDERS) + ")")
+_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class PlacedPicture(NamedTuple):
+    """A picture and its boxes in the model frame.
+
+    Attributes:
+        pixels: (3, S, S) float32, RGB, normalised.
+        boxes: (n, 4) float32 xyxy, n >= 1.
+        labels: names of the boxes; empty where one box (0, 0, 0, 0) stands in for none.
+    """
+
+    pixels: Tensor
+    boxes: Tensor
+    labels: tuple[str, ...]
+
+
+class EncodedText(NamedTuple):
+    """A conversation as token ids with placeholders, and its labels (-100 where there is no loss)."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+class MGLlavaProcessor(ProcessorMixin):
+    """Everything before the model: templates, tokens, placement and normalising of pictures, choice of boxes.
+
+    Args:
+        tokenizer: the language model's.
+        template: a name of `mgtool.model.templates.TEMPLATES`, or the fields of a `Template`.
+        image_size: side S of the model frame in pixels.
+        image_mean, image_std: of the low tower's training, RGB, 0 to 1.
+        box_rules: fields of `BoxRules` that differ from the published ones.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        template: str | dict[str, Any] = "vicuna",
+        image_size: int = 768,
+        image_mean: Sequence[float] = _CLIP_MEAN,
+        image_std: Sequence[float] = _CLIP_STD,
+        box_rules: dict[str, Any] | None = None,
+        chat_template: str | None = None,
+    ) -> None:
+        self.template = template
+        self.prompt: Template = find_template(template) if isinstance(template, str) else Template(**template)
+        self.image_size = image_size
+        self.image_mean, self.image_std = list(image_mean), list(image_std)
+        self.box_rules = dict(box_rules or {})
+        self.rules = BoxRules(**self.box_rules)
+        super().__init__(tokenizer, chat_template=chat_template or self.prompt.to_jinja())
+
+    def encode(self, turns: Sequence[Turn]) -> EncodedText:
+        """Token ids of a conversation: text beside placeholders is tokenised by itself, without special tokens."""
+        ids: list[int] = []
+        labels: list[int] = []
+        for piece in self.prompt.pieces(turns):
+            tokens = self._special(piece.special) if piece.special else self._tokens(piece.text)
+            ids += tokens
+            labels += tokens if piece.learned else [IGNORED] * len(tokens)
+        return EncodedText(ids, labels)
+
+    def tokenize(self, turns: Sequence[Turn]) -> list[int]:
+        """Token ids of a conversation with -200 and -201 in the place of ``<image>`` and ``<video>``."""
+        return self.encode(turns).ids
+
+    def tokenize_text(self, text: str) -> list[int]:
+        """Token ids of a prompt that is rendered already; BOS is put in front where it is not there."""
+        return self._special("bos") + self._tokens(text.removeprefix(self.tokenizer.bos_token or ""))
+
+    def render(self, turns: Sequence[Turn]) -> str:
+        """The prompt as text, placeholders and special tokens included."""
+        names = {"bos": self.tokenizer.bos_token or "", "eos": self.tokenizer.eos_token or "", "": ""}
+        return "".join(names[piece.special] + piece.text for piece in self.prompt.pieces(turns))
+
+    def place(
+        self, picture: Image.Image, detections: Detections | None = None, *, per_label: int | None = None
+    ) -> PlacedPicture:
+        """A picture and what a detector saw in it, in the model frame.
+
+        Args:
+            picture: RGB.
+            detections: boxes in the picture frame.
+            per_label: keep at most this many boxes of each label (training on long texts).
+
+        Raises:
+            ItemError: ``bad_boxes``.
+        """
+        placement = Placement(*picture.size, self.image_size)
+        colour = tuple(int(255 * mean) for mean in self.image_mean)
+        square = placement.move_picture(picture.convert("RGB"), colour)
+        chosen = place(detections or Detections(), placement, self.rules, per_label=per_label)
+        return PlacedPicture(self._normalize(square), torch.from_numpy(chosen.boxes), chosen.labels)
+
+    def _normalize(self, picture: Image.Image) -> Tensor:
+        scaled = (np.asarray(picture, dtype=np.float64) / 255).astype(np.float32)
+        normal = (scaled - np.array(self.image_mean, np.float32)) / np.array(self.image_std, np.float32)
+        return torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1)))
+
+    def collate(
+        self,
+        ids: Sequence[Sequence[int]],
+        pictures: Sequence[PlacedPicture] = (),
+        frame_counts: Sequence[int] | None = None,
+        labels: Sequence[Sequence[int]] | None = None,
+    ) -> BatchFeature:
+        """A batch for the model, padded on the left.
+
+        Args:
+            ids: B samples' token ids with placeholders.
+            pictures: P pictures and frames, sample after sample.
+            frame_counts: V numbers, pictures of each placeholder; None where each has one.
+            labels: B samples' labels, for training.
+
+        Returns:
+            input_ids, attention_mask and labels (B, T) int64; pixel_values (P, 3, S, S) float32; boxes (M, 4)
+            float32; box_counts (P,) and frame_counts (V,) int64. Without pictures, the text alone.
+        """
+        tokens, mask = _pad_left(ids, self.pad_token_id)
+        batch: dict[str, Tensor] = {"input_ids": tokens, "attention_mask": mask}
+        if pictures:
+            counts = [1] * len(pictures) if frame_counts is None else list(frame_counts)
+            batch |= {
+                "pixel_values": torch.stack([picture.pixels for picture in pictures]),
+                "boxes": torch.cat([picture.boxes for picture in pictures]),
+                "box_counts": torch.tensor([len(picture.boxes) for picture in pictures]),
+                "frame_counts": torch.tensor(counts),
+            }
+        if labels is not None:
+            batch["labels"] = _pad_left(labels, IGNORED)[0]
+        return BatchFeature(batch)
+
+    def __call__(  # type: ignore[override]
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        videos: Any = None,
+        detections: Any = None,
+        return_tensors: str = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """A batch from rendered prompts, as other processors of transformers take it.
+
+        Args:
+            images: PIL pictures in the order of the ``<image>`` placeholders; nested lists are flattened.
+            text: one prompt or several, as `apply_chat_template` or `render` give them.
+            videos: a list of frames for each ``<video>``.
+            detections: nested as `images` and `videos` are, images first; None for no boxes.
+            return_tensors: ``"pt"``.
+
+        Raises:
+            ItemError: ``bad_record`` where placeholders and pictures do not agree.
+        """
+        if text is None:
+            raise ItemError("empty_prompt", "the processor needs text")
+        ids = [self.tokenize_text(prompt) for prompt in ([text] if isinstance(text, str) else text)]
+        stills, films = _flatten(images), [list(video) for video in (videos or [])]
+        seen = _flatten(detections) or [None] * (len(stills) + sum(map(len, films)))
+        media = _in_order(ids, stills, films)
+        boxes = dict(zip([id(picture) for picture in [*stills, *_flatten(films)]], seen, strict=True))
+        pictures = [self.place(picture, boxes[id(picture)]) for frames in media for picture in frames]
+        return self.collate(ids, pictures, [len(frames) for frames in media])
+
+    def decode(self, token_ids: Any, **kwargs: Any) -> str:
+        """The answer's text: without special tokens, up to the template's end of an answer, stripped."""
+        text = self.tokenizer.decode(token_ids, skip_special_tokens=True, **kwargs)
+        for stop in self.prompt.stop_strings:
+            text = text.split(stop)[0]
+        return text.strip()
+
+    @property
+    def pad_token_id(self) -> int:
+        """The tokenizer's, or its EOS where it has none."""
+        pad = self.tokenizer.pad_token_id
+        return self.tokenizer.eos_token_id if pad is None else pad
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """Token ids that end an answer: EOS, and the template's end where that is one token."""
+        ids = [self.tokenizer.eos_token_id]
+        ids += [tokens[0] for tokens in map(self._tokens, self.prompt.stop_strings) if len(tokens) == 1]
+        return list(dict.fromkeys(ids))
+
+    @property
+    def stop_strings(self) -> list[str]:
+        """Texts that end an answer and take several tokens."""
+        return [stop for stop in self.prompt.stop_strings if len(self._tokens(stop)) > 1]
+
+    def generation_kwargs(self) -> dict[str, Any]:
+        """What `generate` needs for the published evaluation: greedy, at most 100 tokens, the template's stops."""
+        kwargs: dict[str, Any] = {
+            "do_sample": False,
+            "max_new_tokens": MAX_NEW_TOKENS,
+            "eos_token_id": self.eos_token_ids,
+            "pad_token_id": self.pad_token_id,
+        }
+        if self.stop_strings:
+            kwargs |= {"stop_strings": self.stop_strings, "tokenizer": self.tokenizer}
+        return kwargs
+
+    def _special(self, name: str) -> list[int]:
+        token = self.tokenizer.bos_token_id if name == "bos" else self.tokenizer.eos_token_id
+        return [] if token is None else [token]
+
+    def _tokens(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for chunk in _PLACEHOLDER.split(text):
+            if chunk in PLACEHOLDERS:
+                ids.append(PLACEHOLDERS[chunk])
+            elif chunk:
+                ids += self.tokenizer.encode(chunk, add_special_tokens=False)
+        return ids
+
+
+def _pad_left(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, rows))
+    padded = torch.tensor([[value] * (longest - len(row)) + list(row) for row in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    return padded, mask
+
+
+def _flatten(nested: Any) -> list[Any]:
+    if nested is None:
+        return []
+    if isinstance(nested, (list, tuple)) and not isinstance(nested, Detections):
+        return [leaf for entry in nested for leaf in (_flatten(entry) if isinstance(entry, (list, tuple)) else [entry])]
+    return [nested]
+
+
+def _in_order(ids: Sequence[Sequence[int]], stills: list[Any], films: list[list[Any]]) -> list[list[Any]]:
+    """The frames of each placeholder, in the order of the batch."""
+    wanted = [token for row in ids for token in row if token in (IMAGE_TOKEN_ID, VIDEO_TOKEN_ID)]
+    counts = wanted.count(IMAGE_TOKEN_ID), wanted.count(VIDEO_TOKEN_ID)
+    if counts != (len(stills), len(films)):
+        raise ItemError(
+            "bad_record",
+            f"the text shows {counts[0]} pictures and {counts[1]} videos, there are {len(stills)} and {len(films)}",
+        )
+    supply = {IMAGE_TOKEN_ID: iter([[still] for still in stills]), VIDEO_TOKEN_ID: iter(films)}
+    return [next(supply[token]) for token in wanted]

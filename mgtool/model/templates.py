@@ -1,0 +1,123 @@
+"""Prompt templates: how a conversation becomes text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from mgtool.errors import UsageError
+
+Turn = tuple[str, str | None]
+"""A question with its placeholders, and its answer; None where the model is to give it."""
+
+
+class Piece(NamedTuple):
+    """A stretch of a prompt that is tokenised by itself.
+
+    Attributes:
+        text: empty for a special token.
+        special: ``bos``, ``eos`` or empty.
+        learned: whether training has a loss on it.
+    """
+
+    text: str = ""
+    special: str = ""
+    learned: bool = False
+
+
+@dataclass(frozen=True)
+class Template:
+    """How the published models were asked (no system text in evaluation).
+
+    Attributes:
+        instruction: a user's turn up to where the answer begins; ``{input}`` is the turn.
+        answer_end: text that closes an answer; empty where the EOS token does.
+        separator: between turns.
+    """
+
+    instruction: str
+    answer_end: str = ""
+    separator: str = ""
+
+    def __post_init__(self) -> None:
+        if self.instruction.count("{input}") != 1:
+            raise UsageError(f"the template {self.instruction!r} must hold {{input}} once")
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """Texts that end an answer beside EOS."""
+        return (self.answer_end,) if self.answer_end else ()
+
+    def pieces(self, turns: Sequence[Turn]) -> Iterator[Piece]:
+        """The conversation as training and evaluation saw it: a BOS at the start and after every EOS."""
+        begins = True
+        for question, answer in turns:
+            if begins:
+                yield Piece(special="bos")
+            yield Piece(self.instruction.replace("{input}", question))
+            if answer is None:
+                return
+            yield Piece(answer + self.answer_end, learned=True)
+            begins = not self.answer_end
+            if begins:
+                yield Piece(special="eos", learned=True)
+            if self.separator:
+                yield Piece(self.separator)
+
+    def to_jinja(self) -> str:
+        """The same as a chat template of transformers."""
+        before, after = (_quoted(text) for text in self.instruction.split("{input}"))
+        bos = "{{- bos_token or '' -}}"
+        if self.answer_end:
+            bos = "{%- if loop.first -%}" + bos + "{%- endif -%}"
+            end = f"{{{{- {_quoted(self.answer_end)} -}}}}"
+        else:
+            end = "{{- eos_token -}}"
+        separator = f"{{{{- {_quoted(self.separator)} -}}}}" if self.separator else ""
+        return (
+            "{%- for message in messages -%}"
+            "{%- if message['role'] == 'user' -%}"
+            f"{bos}{{{{- {before} -}}}}"
+            "{%- if message['content'] is string -%}{{- message['content'] -}}{%- else -%}"
+            "{%- for part in message['content'] -%}"
+            "{%- if part['type'] in ('image', 'video') -%}{{- '<' ~ part['type'] ~ '>\\n' -}}"
+            "{%- else -%}{{- part['text'] -}}{%- endif -%}"
+            "{%- endfor -%}{%- endif -%}"
+            f"{{{{- {after} -}}}}"
+            "{%- elif message['role'] == 'assistant' -%}"
+            "{%- if message['content'] is string -%}{{- message['content'] -}}{%- else -%}"
+            "{%- for part in message['content'] -%}{{- part['text'] -}}{%- endfor -%}{%- endif -%}"
+            f"{end}{separator}"
+            "{%- endif -%}"
+            "{%- endfor -%}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+
+
+TEMPLATES = {
+    "vicuna": Template("USER: {input} ASSISTANT:", separator="\n"),
+    "llama3_chat": Template(
+        "<|start_header_id|>user<|end_header_id|>\n\n{input}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        answer_end="<|eot_id|>",
+    ),
+    "phi3_chat": Template("<|user|>{input}<|end|>\n<|assistant|>\n", answer_end="<|end|>", separator="\n"),
+}
+
+
+def find_template(name: str) -> Template:
+    """A template by its name.
+
+    Raises:
+        UsageError: naming those there are.
+    """
+    if name not in TEMPLATES:
+        raise UsageError(f"there is no template {name}: choose one of {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
