@@ -1,0 +1,178 @@
+"""What every benchmark is: questions with their targets, the published prompt, the score of one answer, the metrics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import msgspec
+
+from mgtool.benchmarks.files import Truth
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
+from mgtool.records import Sample, SampleId, Score
+
+OFFICIAL = "official"
+SINGLE_WORD = "Answer the question using a single word or phrase."
+LETTER = "Answer with the option's letter from the given choices directly."
+YES_OR_NO = "Please answer the question with yes or no."
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One question of a benchmark, with what is expected.
+
+    Attributes:
+        id: the official id of the question.
+        question: its text, for reading.
+        target: the expected answer or answers, in the form that the benchmark's `score` reads.
+        image: the picture's name.
+        group: the cluster for standard errors; the picture when empty.
+        fields: what breakdowns and slices need.
+        aliases: other keys by which answers files name this question.
+        context: what all items of a set share; it is not written out.
+    """
+
+    id: SampleId
+    question: str = ""
+    target: Any = None
+    image: str = ""
+    group: str = ""
+    fields: dict[str, Any] = {}
+    aliases: tuple[str, ...] = ()
+    context: Any = None
+
+
+class Verdict(NamedTuple):
+    """How one answer was read and scored.
+
+    Attributes:
+        extracted: what was read in the answer; None where nothing could be.
+        score: 1 right, 0 wrong, or between.
+        fields: what is known only with the answer; joins the item's fields.
+    """
+
+    extracted: Any
+    score: float
+    fields: Mapping[str, Any] = {}
+
+
+class Submission(NamedTuple):
+    """A file for a test server."""
+
+    name: str
+    data: bytes
+
+
+class Benchmark:
+    """One benchmark; a subclass is one file with its prompt, score and loader.
+
+    Attributes:
+        name: what `--benchmark` takes.
+        title: its full name.
+        files: what `--ground-truth` (and `--questions`) takes, and where it comes from.
+        metric: the metric in a few words.
+        headline: the metric that is named first.
+        variants: ways to score, the official one first.
+        breakdowns: fields of the items by which the score is broken down.
+        takes: what is scored: an answers file or a box folder.
+        judge: the name of the rubric when a judge is needed.
+        max_new_tokens: the published limit of an answer.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    files: ClassVar[str]
+    metric: ClassVar[str]
+    headline: ClassVar[str] = "accuracy"
+    variants: ClassVar[tuple[str, ...]] = (OFFICIAL,)
+    breakdowns: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[Literal["answers", "boxes"]] = "answers"
+    judge: ClassVar[bool] = False
+    max_new_tokens: ClassVar[int] = 100
+
+    def load(self, truth: Truth) -> list[Item]:
+        """The questions and targets.
+
+        Raises:
+            InputError: files that are not what they should be; one line with what was expected.
+        """
+        raise NotImplementedError
+
+    def prompt(self, sample: Sample) -> str:
+        """The published prompt for a question, without the picture's placeholder."""
+        return question_of(sample)
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """Score one answer. Called for `grade`'s sake; benchmarks that score sets of answers override that."""
+        raise NotImplementedError
+
+    def keys(self, prediction: Prediction) -> Iterable[str]:
+        """The keys by which an answer may name its question, the surest first."""
+        yield str(prediction.id)
+
+    def grade(self, pairs: Sequence[tuple[Item, Prediction | None]], variant: str) -> list[Verdict]:
+        """One verdict for each item; an item without an answer is wrong."""
+        return [
+            self.score(item, prediction.text, variant) if prediction is not None else self.missing(item)
+            for item, prediction in pairs
+        ]
+
+    def missing(self, item: Item) -> Verdict:
+        """The verdict on an item without an answer."""
+        return Verdict(None, 0.0)
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """The benchmark's numbers, the headline first."""
+        return {self.headline: mean_score(scores)}
+
+    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+        """Numbers by category: field -> value -> number."""
+        return {
+            field: {value: mean_score(part) for value, part in by_field(scores, field).items()}
+            for field in self.breakdowns
+            if any(field in score.fields for score in scores)
+        }
+
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """What a reader of the numbers has to know: left-out metrics, conditions."""
+        return []
+
+    def label(self, scores: Sequence[Score], variant: str) -> str:
+        """The name of the result: a prompt variant that changes the score is part of it."""
+        return f"{self.name} ({variant})"
+
+    def submission(self, pairs: Sequence[tuple[Item, Prediction | None]], split: str) -> Submission | None:
+        """The file for the test server; None where there is none."""
+        return None
+
+
+def question_of(sample: Sample) -> str:
+    """The text of the question that a sample asks, without the picture's placeholder."""
+    asked = next((turn.value for turn in sample.turns if turn.speaker == "human"), "")
+    return asked.removeprefix("<image>\n").removesuffix("\n<image>")
+
+
+def with_suffix(question: str, suffix: str) -> str:
+    """A question with the published instruction below it, unless the question file has it already.
+
+    >>> with_suffix("Is it red?", "Answer yes or no.")
+    'Is it red?\\nAnswer yes or no.'
+    """
+    return question if suffix in question else f"{question}\n{suffix}"
+
+
+def mean_score(scores: Sequence[Score]) -> Statistic:
+    """The mean score in percent, clustered by the scores' group."""
+    return mean_of([score.score for score in scores], [score.group for score in scores])
+
+
+def by_field(scores: Iterable[Score], field: str) -> dict[str, list[Score]]:
+    """Scores by the value of a field, values sorted; an item with several values counts for each."""
+    groups: dict[Any, list[Score]] = defaultdict(list)
+    for score in scores:
+        value = score.fields.get(field)
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if one is not None:
+                groups[one].append(score)
+    return {str(value): groups[value] for value in sorted(groups, key=lambda value: (str(type(value)), value))}

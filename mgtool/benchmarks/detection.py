@@ -1,0 +1,280 @@
+"""What the detection benchmarks share: COCO-style ground truth, matching by file name, average precision.
+
+hotcoco computes the matches; its numbers equal those of pycocotools and lvis-api to the last bit, which tests check.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from mgtool.benchmarks.base import Benchmark, Item, Verdict
+from mgtool.benchmarks.files import Truth
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.statistics import SEED, Metric, Statistic, normal_interval
+from mgtool.records import Detections, Score
+
+HALF_SAMPLES = 100
+IOU_50, IOU_75 = 0, 5
+ALL, SMALL, MEDIUM, LARGE = 0, 1, 2, 3
+Floats = NDArray[np.float64]
+
+
+class Annotation(msgspec.Struct, gc=False):
+    """One object of a COCO file; `bbox` is x, y, width, height in pixels."""
+
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float | None = None
+    iscrowd: int = 0
+
+
+class Picture(msgspec.Struct):
+    """One picture of a COCO file; the last two are LVIS's."""
+
+    id: int
+    file_name: str = ""
+    coco_url: str = ""
+    neg_category_ids: list[int] = []
+    not_exhaustive_category_ids: list[int] = []
+
+
+class Category(msgspec.Struct):
+    """One category of a COCO file; `frequency` (r, c, f) is LVIS's."""
+
+    id: int
+    name: str
+    frequency: str = ""
+
+
+class DetectionBenchmark(Benchmark):
+    """Average precision of a folder of box shards against a COCO-style file; one item is one picture."""
+
+    takes = "boxes"
+    headline = "AP"
+    lvis: ClassVar[bool] = False
+    most_detections: ClassVar[int | None] = None
+
+    def load(self, truth: Truth) -> list[Item]:
+        """A COCO-style JSON with `images`, `annotations` and `categories`."""
+        documents = [d for d in truth.files if {"images", "annotations", "categories"} <= d.keys.keys()]
+        documents = [d for d in documents if truth.split in d.name] or documents
+        if len(documents) != 1:
+            names = ", ".join(d.name for d in documents) or "none"
+            raise truth.mismatch(f"one COCO JSON with `images`, `annotations` and `categories`, found {names}")
+        categories = {c.id: c for c in documents[0].part("categories", list[Category])}
+        vocabulary = {_spelled(c.name): c for c in categories.values()}
+        objects: dict[int, list[Annotation]] = defaultdict(list)
+        for annotation in documents[0].part("annotations", list[Annotation]):
+            objects[annotation.image_id].append(annotation)
+        pictures = documents[0].part("images", list[Picture])
+        return [_item(picture, objects[picture.id], categories, vocabulary) for picture in pictures]
+
+    def keys(self, prediction: Prediction) -> Iterable[str]:
+        """The picture's name as recorded, then without its folders."""
+        yield prediction.image
+        yield PurePosixPath(prediction.image).name
+
+    def grade(self, pairs: Sequence[tuple[Item, Prediction | None]], variant: str) -> list[Verdict]:
+        """Each picture's own F1 at IoU 0.5, over boxes of score 0.5 and more; for the list of pictures only."""
+        found = [self._known(item, answer) for item, answer in pairs]
+        targets = [item.target for item, _ in pairs]
+        evaluator = evaluated(targets, found, lvis=self.lvis)
+        summary = evaluator.image_diagnostics()["img_summary"]
+        nothing_to_find = {"f1": 1.0}
+        return [Verdict(boxes, float(summary.get(n, nothing_to_find)["f1"])) for n, boxes in enumerate(found, 1)]
+
+    def _known(self, item: Item, answer: Prediction | None) -> dict[str, Any]:
+        """The boxes whose label the benchmark has, in its own spelling, at most `most_detections` of them."""
+        detections = answer.detections if answer is not None and answer.detections is not None else Detections()
+        kept: list[tuple[Any, float, str, int]] = []
+        for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
+            category = item.context.get(label) or item.context.get(_spelled(label))
+            if category is not None:
+                kept.append((box, score, category.name, category.id))
+        if self.most_detections is not None and len(kept) > self.most_detections:
+            kept = sorted(kept, key=lambda entry: -entry[1])[: self.most_detections]
+        boxes, scores, labels, ids = zip(*kept, strict=True) if kept else ((), (), (), ())
+        return {"boxes": boxes, "scores": scores, "labels": labels, "category_ids": ids}
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """The numbers of the official summary; standard errors from random halves of the pictures."""
+        if not scores:
+            return {"AP": Metric(value=None)}
+        targets = [score.target for score in scores]
+        evaluator = evaluated(targets, [score.extracted for score in scores], lvis=self.lvis)
+        evaluator.accumulate()
+        values = self.summary(evaluator.eval, targets)
+        errors = half_sample_errors(evaluator, len(scores)) if len(scores) > 1 else {}
+        return {name: _metric(value, errors.get(name), len(scores)) for name, value in values.items()}
+
+    def summary(self, curves: Mapping[str, Floats], targets: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+        """The official numbers in percent from precision (T, R, K, A, M) and recall (T, K, A, M)."""
+        raise NotImplementedError
+
+    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+        """AP of each category that has objects."""
+        if not scores:
+            return {}
+        targets = [score.target for score in scores]
+        evaluator = evaluated(targets, [score.extracted for score in scores], lvis=self.lvis)
+        evaluator.accumulate()
+        precision = evaluator.eval["precision"]
+        names, counts = named_categories(targets)
+        return {
+            "category": {
+                names[number]: Metric(value=percent(precision[:, :, k, ALL, -1]), n=counts[number])
+                for k, number in enumerate(evaluator.params.cat_ids)
+                if counts[number]
+            }
+        }
+
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """How the errors come about."""
+        return [f"standard errors of AP and AR: {HALF_SAMPLES} random halves of the pictures"]
+
+
+def evaluated(targets: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], *, lvis: bool) -> Any:
+    """Match boxes and objects.
+
+    Args:
+        targets: objects of each picture, as `_item` makes them; pictures are numbered from 1 in this order.
+        found: boxes (xyxy), scores and category ids of each picture.
+        lvis: federated rules.
+
+    Returns:
+        hotcoco's evaluator after `evaluate`.
+    """
+    from hotcoco import COCO, COCOeval
+
+    truth = COCO(_dataset(targets))
+    evaluator = COCOeval(truth, truth.load_res(_detections(found)), "bbox", lvis_style=lvis)
+    evaluator.evaluate()
+    return evaluator
+
+
+def half_sample_errors(evaluator: Any, pictures: int) -> dict[str, float]:
+    """Standard errors of all summary numbers, in percent.
+
+    A half drawn without replacement varies around the whole as much as a bootstrap sample of full size does, and
+    the evaluator can accumulate a subset without matching again.
+    """
+    generator = np.random.default_rng(SEED)
+    half = max(1, pictures // 2)
+    draws = {str(n): (1 + generator.permutation(pictures)[:half]).tolist() for n in range(HALF_SAMPLES)}
+    slices = evaluator.slice_by(draws)
+    inflation = np.sqrt(half / (pictures - half))
+    errors = {}
+    for name in slices["0"]:
+        values = [slices[draw][name] for draw in draws if isinstance(slices[draw].get(name), float)]
+        values = [value for value in values if value > -1]
+        if len(values) > 1:
+            errors[name] = float(np.std(values, ddof=1) * inflation * 100)
+    return errors
+
+
+def percent(part: Floats) -> float | None:
+    """Mean over what is defined (not -1), times 100; None where nothing is."""
+    defined = part[part > -1]
+    return float(np.mean(defined)) * 100 if len(defined) else None
+
+
+def _metric(value: float | None, error: float | None, n: int) -> Metric:
+    if value is None:
+        return Metric(value=None, n=n)
+    return Metric(value=value, stderr=error, interval=normal_interval(value, error), n=n)
+
+
+def _item(
+    picture: Picture,
+    objects: Sequence[Annotation],
+    categories: Mapping[int, Category],
+    vocabulary: Mapping[str, Category],
+) -> Item:
+    name = picture.file_name or "/".join(PurePosixPath(picture.coco_url).parts[-2:])
+    target: dict[str, Any] = {
+        "bbox": [o.bbox for o in objects],
+        "labels": [categories[o.category_id].name for o in objects],
+        "category_ids": [o.category_id for o in objects],
+        "areas": [o.bbox[2] * o.bbox[3] if o.area is None else o.area for o in objects],
+        "crowd": [o.iscrowd for o in objects],
+    }
+    if picture.neg_category_ids or picture.not_exhaustive_category_ids or any(c.frequency for c in categories.values()):
+        target["absent"] = picture.neg_category_ids
+        target["not_exhaustive"] = picture.not_exhaustive_category_ids
+        target["frequencies"] = [categories[o.category_id].frequency for o in objects]
+    group = str(picture.id)
+    aliases = tuple({name, PurePosixPath(name).name})
+    fields = {"objects": len(objects)}
+    return Item(
+        id=picture.id, target=target, image=name, group=group, fields=fields, aliases=aliases, context=vocabulary
+    )
+
+
+def _dataset(targets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A COCO data set; annotations are numbered from 1, as an annotation 0 would count as never matched."""
+    annotations = [
+        {"id": 0, "image_id": n, "category_id": category, "bbox": bbox, "area": area, "iscrowd": crowd}
+        for n, target in enumerate(targets, 1)
+        for bbox, category, area, crowd in zip(
+            target["bbox"], target["category_ids"], target["areas"], target["crowd"], strict=True
+        )
+    ]
+    for number, annotation in enumerate(annotations, 1):
+        annotation["id"] = number
+    images = [
+        {
+            "id": n,
+            "neg_category_ids": target.get("absent", []),
+            "not_exhaustive_category_ids": target.get("not_exhaustive", []),
+        }
+        for n, target in enumerate(targets, 1)
+    ]
+    (names, _), letters = named_categories(targets), frequencies(targets)
+    categories = [{"id": n, "name": names[n], "frequency": letters.get(n, "f")} for n in sorted(names)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def frequencies(targets: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """LVIS's letter (r, c, f) of each category that has objects."""
+    pairs = (zip(target["category_ids"], target.get("frequencies", ()), strict=False) for target in targets)
+    return dict(itertools.chain.from_iterable(pairs))
+
+
+def named_categories(targets: Sequence[Mapping[str, Any]]) -> tuple[dict[int, str], dict[int, int]]:
+    """Names and numbers of objects of all categories that targets name."""
+    names: dict[int, str] = {}
+    counts: dict[int, int] = defaultdict(int)
+    for target in targets:
+        for number, label in zip(target["category_ids"], target["labels"], strict=True):
+            names[number] = label
+            counts[number] += 1
+        for number in (*target.get("absent", ()), *target.get("not_exhaustive", ())):
+            names.setdefault(number, str(number))
+    return names, counts
+
+
+def _detections(found: Sequence[Mapping[str, Any]]) -> Floats:
+    """(n, 7): picture, x, y, width, height, score, category."""
+    counts = [len(boxes["scores"]) for boxes in found]
+    rows = np.zeros((sum(counts), 7))
+    if not len(rows):
+        return rows
+    rows[:, 0] = np.repeat(np.arange(1, len(found) + 1), counts)
+    corners = np.array([box for boxes in found for box in boxes["boxes"]], dtype=np.float64)
+    rows[:, 1:3], rows[:, 3:5] = corners[:, :2], corners[:, 2:] - corners[:, :2]
+    rows[:, 5] = [score for boxes in found for score in boxes["scores"]]
+    rows[:, 6] = [number for boxes in found for number in boxes["category_ids"]]
+    return rows
+
+
+def _spelled(label: str) -> str:
+    return label.casefold().replace("_", " ").strip()

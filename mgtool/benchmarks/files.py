@@ -1,0 +1,230 @@
+"""Reading the files that benchmarks come in: JSON, JSONL, TSV/CSV, Parquet, alone, zipped or in a folder."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from mgtool.errors import InputError
+from mgtool.records import parse
+
+T = TypeVar("T")
+Row = dict[str, Any]
+TABLES = frozenset({".tsv", ".csv"})
+READABLE = frozenset({".json", ".jsonl", ".parquet", ".zip", ".txt"}) | TABLES
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The files that hold a benchmark's questions and targets.
+
+    Attributes:
+        paths: official files, or folders that hold them.
+        questions: the question file, where the official set has it apart from the answers.
+        split: the one split to read, where the files hold or belong to several.
+    """
+
+    paths: tuple[Path, ...]
+    questions: Path | None = None
+    split: str = ""
+
+    @cached_property
+    def files(self) -> tuple[Document, ...]:
+        """All readable files, folders opened, sorted by name.
+
+        Raises:
+            InputError: when a path does not exist or a folder holds nothing readable.
+        """
+        return tuple(document for path in self.paths for document in _documents(path))
+
+    @cached_property
+    def question_files(self) -> tuple[Document, ...]:
+        """The files of `questions`; none when it was not given."""
+        return _documents(self.questions) if self.questions else ()
+
+    def mismatch(self, expected: str) -> InputError:
+        """The error for files that are not what a benchmark needs."""
+        return InputError(f"{', '.join(str(path) for path in self.paths)}: expected {expected}")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One file, or one member of a zip archive.
+
+    Attributes:
+        path: the file.
+        member: the name inside an archive; empty for a plain file.
+        content: its bytes, where they were read already.
+    """
+
+    path: Path
+    member: str = ""
+    content: bytes | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """File name without its folder."""
+        return Path(self.member or self.path.name).name
+
+    @property
+    def stem(self) -> str:
+        """File name without folder and ending."""
+        return Path(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The name's ending, lower case, with its dot."""
+        return Path(self.name).suffix.lower()
+
+    @property
+    def bytes(self) -> bytes:
+        """The whole content.
+
+        Raises:
+            InputError: when it cannot be read.
+        """
+        if self.content is not None:
+            return self.content
+        try:
+            if not self.member:
+                return self.path.read_bytes()
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.read(self.member)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self.path}: cannot be read: {error}") from error
+
+    @cached_property
+    def keys(self) -> Mapping[str, msgspec.Raw]:
+        """The top level of a JSON object, values undecoded; empty for anything else."""
+        if self.suffix != ".json":
+            return {}
+        data = self.bytes.lstrip()
+        return parse(data, dict[str, msgspec.Raw], where=str(self.path)) if data.startswith(b"{") else {}
+
+    def json(self, type: type[T]) -> T:
+        """Decode the whole file as one JSON value of a type; errors as in `records.parse`."""
+        return parse(self.bytes, type, where=str(self.path))
+
+    def part(self, key: str, type: type[T]) -> T:
+        """Decode one value of a JSON object; errors as in `records.parse`."""
+        return parse(bytes(self.keys[key]), type, where=f"{self.path}: `{key}`")
+
+    def rows(self) -> list[Row]:
+        """A list of objects from any of the formats: a JSON list, JSON lines, a table or Parquet.
+
+        Raises:
+            InputError: when the file is none of them.
+        """
+        if self.suffix in TABLES:
+            return list(_table(self))
+        if self.suffix == ".parquet":
+            return _parquet(self)
+        data = self.bytes.lstrip()
+        if data.startswith(b"["):
+            return parse(data, list[Row], where=str(self.path))
+        return [
+            parse(line, Row, where=f"{self.path}:{number}")
+            for number, line in enumerate(data.splitlines(), 1)
+            if line.strip()
+        ]
+
+    def typed_rows(self, type: type[T]) -> list[T]:
+        """`rows`, each decoded as `type`; JSON lists and JSON lines only, without a detour over dicts."""
+        data = self.bytes.lstrip()
+        if data.startswith(b"["):
+            return parse(data, list[type], where=str(self.path))  # type: ignore[valid-type]
+        return [
+            parse(line, type, where=f"{self.path}:{number}")
+            for number, line in enumerate(data.splitlines(), 1)
+            if line.strip()
+        ]
+
+
+def _documents(path: Path) -> tuple[Document, ...]:
+    if path.is_dir():
+        names = sorted(file for file in path.iterdir() if file.suffix.lower() in READABLE)
+        if not names:
+            raise InputError(f"{path}: holds no {', '.join(sorted(READABLE))} file")
+        return tuple(document for name in names for document in _documents(name))
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.suffix.lower() != ".zip":
+        return (Document(path),)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [name for name in archive.namelist() if Path(name).suffix.lower() in READABLE - {".zip"}]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as a zip archive: {error}") from error
+    return tuple(Document(path, member) for member in sorted(members) if not member.startswith("__MACOSX"))
+
+
+def _table(document: Document) -> Iterator[Row]:
+    csv.field_size_limit(sys.maxsize)
+    text = io.StringIO(document.bytes.decode("utf-8-sig"), newline="")
+    reader = csv.DictReader(text, delimiter="\t" if document.suffix == ".tsv" else ",")
+    for row in reader:
+        yield {key: value for key, value in row.items() if key and value not in (None, "")}
+
+
+def _parquet(document: Document) -> list[Row]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(io.BytesIO(document.bytes))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{document.path}: cannot be read as Parquet: {error}") from error
+    columns = [name for name in file.schema_arrow.names if not pa.types.is_struct(file.schema_arrow.field(name).type)]
+    return [{key: value for key, value in row.items() if value is not None} for row in file.read(columns).to_pylist()]
+
+
+def listed(cell: Any) -> list[str]:
+    """A table's cell that holds one answer or a written list of them.
+
+    >>> listed("['red', 'dark red']"), listed("red"), listed(3)
+    (['red', 'dark red'], ['red'], ['3'])
+    """
+    if isinstance(cell, list | tuple):
+        return [str(value) for value in cell]
+    text = str(cell)
+    if text.startswith("[") and text.endswith("]"):
+        for read in (ast.literal_eval, json.loads):
+            try:
+                values = read(text)
+            except (ValueError, SyntaxError):
+                continue
+            if isinstance(values, list):
+                return [str(value) for value in values]
+    return [text]
+
+
+def first(row: Mapping[str, Any], names: Iterable[str], default: Any = None) -> Any:
+    """The first of several names that a row has.
+
+    >>> first({"index": 3, "answer": "no"}, ("question_id", "index"))
+    3
+    """
+    return next((row[name] for name in names if row.get(name) is not None), default)
+
+
+def whole(value: Any) -> Any:
+    """An id as an integer where it is written like one.
+
+    >>> whole("12"), whole("v1_0"), whole(3.0)
+    (12, 'v1_0', 3)
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") else value

@@ -1,0 +1,209 @@
+"""POPE: is there a ... in the image? (Li et al., 2023; AoiDragon/POPE `evaluate.py`)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from mgtool.benchmarks.answers import yes_or_no
+from mgtool.benchmarks.base import OFFICIAL, YES_OR_NO, Benchmark, Item, Verdict, by_field, question_of, with_suffix
+from mgtool.benchmarks.files import Document, Row, Truth, first, whole
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, ratio
+from mgtool.errors import UsageError
+from mgtool.records import Sample, Score
+
+SPLITS = ("random", "popular", "adversarial")
+_NO = frozenset({"No", "not", "no"})
+
+
+class Pope(Benchmark):
+    """Yes or no about objects; the published figure is the mean F1 of three ways to draw absent objects."""
+
+    name = "pope"
+    title = "POPE: Polling-based Object Probing Evaluation"
+    files = (
+        "coco_pope_{random,popular,adversarial}.json (github.com/AoiDragon/POPE, output/coco), with LLaVA's "
+        "llava_pope_test.jsonl as --questions where the answers have its ids; or VLMEvalKit's POPE.tsv"
+    )
+    metric = "mean F1 of the three splits; accuracy, precision, recall, F1, yes ratio of each"
+    headline = "f1"
+    variants = ("official", "vlmevalkit", "lmms-eval")
+
+    def prompt(self, sample: Sample) -> str:
+        """The question and the request for yes or no."""
+        return with_suffix(question_of(sample), YES_OR_NO)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """Official files (one a split), LLaVA's question file over them, or a TSV with all splits."""
+        rows = [(split, row) for document in truth.files for split, row in _rows(document)]
+        if truth.split:
+            rows = [(split, row) for split, row in rows if truth.split in (split or truth.split).split(",")]
+            rows = [(truth.split, row) for _, row in rows]
+        if not rows:
+            raise truth.mismatch(f"POPE questions with `label`{f' of split {truth.split}' if truth.split else ''}")
+        items = [_item(split or "all", row) for split, row in rows]
+        if truth.questions:
+            asked = [row for document in truth.question_files for row in document.rows()]
+            return _addressed(_renamed(items, asked, truth.split))
+        return _addressed(items)
+
+    def keys(self, prediction: Prediction) -> Iterable[str]:
+        """The id within the split that the answer names; the id alone where it names none."""
+        split = prediction.fields.get("split") or prediction.fields.get("category")
+        yield f"{split}/{prediction.id}" if split in SPLITS else str(prediction.id)
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """Everything that is not a no is a yes."""
+        said = _READERS[variant](text)
+        return Verdict(said, float(said == item.target))
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """Mean F1 (the frameworks pool the splits instead), then five numbers for each split."""
+        parts = _in_order(by_field(scores, "split"))
+        pooled = Statistic(_confusion(scores), codes(score.group for score in scores), _f1)
+        headline = _mean_f1(scores, list(parts)) if variant == OFFICIAL else pooled
+        numbers: dict[str, Statistic | Metric] = {"f1": headline}
+        for split, part in parts.items():
+            counts, groups = _confusion(part), codes(score.group for score in part)
+            for metric, function in _FUNCTIONS.items():
+                numbers[f"{split}.{metric}"] = Statistic(counts, groups, function)
+        return numbers
+
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """Which splits the mean is over."""
+        splits = list(_in_order(by_field(scores, "split")))
+        if variant != OFFICIAL:
+            return [f"f1 is over all items together, as {variant} has it, not the mean over the splits"]
+        return [] if set(splits) == set(SPLITS) else [f"f1 is the mean over {', '.join(splits)} only"]
+
+
+def _official(text: str) -> str:
+    first_sentence = text.split(".")[0]
+    return "no" if _NO & set(first_sentence.replace(",", "").split(" ")) else "yes"
+
+
+_READERS: dict[str, Callable[[str], str | None]] = {
+    "official": _official,
+    "vlmevalkit": yes_or_no,
+    "lmms-eval": lambda text: text.lower().strip(),
+}
+
+
+def _rows(document: Document) -> list[tuple[str, Row]]:
+    match = re.search(r"pope_(\w+)$", document.stem)
+    return [
+        (str(first(row, ("category", "split"), match[1] if match else "")), row)
+        for row in document.rows()
+        if first(row, ("label", "answer")) is not None
+    ]
+
+
+def _item(split: str, row: Row) -> Item:
+    image = str(first(row, ("image", "image_path"), ""))
+    image = image if len(image) < 256 else ""
+    return Item(
+        id=whole(first(row, ("index", "question_id", "id"))),
+        question=str(first(row, ("text", "question"), "")),
+        target="no" if str(first(row, ("label", "answer"))).lower() == "no" else "yes",
+        image=image,
+        group=image,
+        fields={"split": split.split(",") if "," in split else split},
+    )
+
+
+def _addressed(items: list[Item]) -> list[Item]:
+    """Items with the keys that answers use.
+
+    Official files number each split from 1; then the id alone is no address, and the split becomes a part of it.
+    """
+    repeated = max(Counter(str(item.id) for item in items).values()) > 1
+    addressed = []
+    for item in items:
+        splits = item.fields["split"] if isinstance(item.fields["split"], list) else [item.fields["split"]]
+        aliases = tuple(f"{split}/{item.id}" for split in (splits if set(splits) & set(SPLITS) else SPLITS))
+        own = f"{splits[0]}/{item.id}" if repeated else item.id
+        addressed.append(msgspec.structs.replace(item, id=own, aliases=aliases))
+    return addressed
+
+
+def _renamed(items: list[Item], questions: list[Row], split: str) -> list[Item]:
+    """Give the items the ids of a question file, matched by split, picture and question."""
+    ids: dict[tuple[str, str, str], Any] = {}
+    for row in questions:
+        key = (str(row.get("category", split)), str(row.get("image", "")), _bare(str(row.get("text", ""))))
+        ids[key] = row.get("question_id")
+    renamed = []
+    for item in items:
+        key = (str(item.fields["split"]), item.image, _bare(item.question))
+        if key not in ids:
+            raise UsageError(f"--questions has no {key[0]} question about {item.image}: {item.question}")
+        renamed.append(msgspec.structs.replace(item, id=ids[key]))
+    return renamed
+
+
+def _bare(question: str) -> str:
+    return question.split("\n")[0].strip().lower()
+
+
+def _in_order(parts: dict[str, list[Score]]) -> dict[str, list[Score]]:
+    known = [split for split in SPLITS if split in parts]
+    return {split: parts[split] for split in [*known, *(split for split in parts if split not in known)]}
+
+
+def _confusion(scores: Sequence[Score]) -> Floats:
+    """(n, 7): true positive, false positive, false negative, true negative, right, said yes, said anything.
+
+    An item without an answer is wrong: a miss where yes was right, a false alarm where no was.
+    """
+    rows = np.zeros((len(scores), 7))
+    for row, score in zip(rows, scores, strict=True):
+        positive, answered = score.target == "yes", score.status == "answered"
+        said_yes = score.extracted == "yes" if answered else not positive
+        row[(0 if said_yes else 2) if positive else (1 if said_yes else 3)] = 1
+        row[4:] = score.score, answered and said_yes, answered
+    return rows
+
+
+def _precision(sums: Floats) -> Floats:
+    return ratio(sums[..., 0], sums[..., 0] + sums[..., 1])
+
+
+def _recall(sums: Floats) -> Floats:
+    return ratio(sums[..., 0], sums[..., 0] + sums[..., 2])
+
+
+def _f1(sums: Floats) -> Floats:
+    precision, recall = _precision(sums), _recall(sums)
+    return ratio(2 * precision * recall, precision + recall)
+
+
+_FUNCTIONS = {
+    "accuracy": lambda sums: ratio(sums[..., 4], sums[..., :4].sum(-1)),
+    "precision": _precision,
+    "recall": _recall,
+    "f1": _f1,
+    "yes_ratio": lambda sums: ratio(sums[..., 5], sums[..., 6]),
+}
+
+
+def _mean_f1(scores: Sequence[Score], splits: list[str]) -> Statistic:
+    """F1 averaged over the splits; pictures are drawn once for all splits, as they share them."""
+    confusion = _confusion(scores)
+    member = np.array([[_in(score, split) for split in splits] for score in scores], dtype=np.float64)
+    rows = (member[:, :, None] * confusion[:, None, :]).reshape(len(scores), -1)
+
+    def mean(sums: Floats) -> Floats:
+        return np.asarray(_f1(sums.reshape(*sums.shape[:-1], len(splits), confusion.shape[1])).mean(-1))
+
+    return Statistic(rows, codes(score.group for score in scores), mean)
+
+
+def _in(score: Score, split: str) -> bool:
+    own = score.fields["split"]
+    return split in own if isinstance(own, list) else split == own

@@ -1,0 +1,203 @@
+"""Reading answers files: LLaVA's layout, and the layouts that official scripts and other toolkits write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mgtool.benchmarks.files import Document
+from mgtool.errors import InputError, ItemError
+from mgtool.records import BoxRecord, Detections, Failure, SampleId
+
+STAGE = "eval"
+IDS = ("question_id", "questionId", "index", "image_id", "id")
+TEXTS = ("text", "prediction", "pred", "response", "caption", "answer")
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer.
+
+    Attributes:
+        id: the question's id as the file has it.
+        text: the answer.
+        prompt: what was asked, where the file says it.
+        image: the picture's name, where the file says it.
+        truncated: whether the answer was cut off at the token limit.
+        fields: category, split and whatever else the line said about the question.
+        detections: the boxes, where boxes are scored instead of text.
+    """
+
+    id: SampleId
+    text: str
+    prompt: str = ""
+    image: str = ""
+    truncated: bool = False
+    fields: dict[str, Any] = {}
+    detections: Detections | None = None
+
+
+class Answers(NamedTuple):
+    """The content of an answers file.
+
+    Attributes:
+        predictions: all usable answers in the file's order.
+        failures: lines that could not be used, and the run's own failures from the file beside.
+    """
+
+    predictions: list[Prediction]
+    failures: list[Failure]
+
+
+class _Line(msgspec.Struct):
+    """The keys of all layouts; the first of `IDS` and `TEXTS` that is there counts."""
+
+    question_id: int | str | None = None
+    questionId: int | str | None = None  # noqa: N815 - GQA's spelling
+    index: int | str | None = None
+    image_id: int | str | None = None
+    id: int | str | None = None
+    text: str | int | float | None = None
+    prediction: str | int | float | None = None
+    pred: str | int | float | None = None
+    response: str | int | float | None = None
+    caption: str | int | float | None = None
+    answer: str | int | float | None = None
+    prompt: str = ""
+    image: str | list[str] | None = None
+    finish_reason: str | None = None
+    category: Any = None
+    split: Any = None
+    metadata: dict[str, Any] | None = None
+
+
+_LIST_KEYS = ("predictions", "results", "annotations", "answers", "data")
+
+
+def read(data: bytes, *, where: str) -> Answers:
+    """Read an answers file.
+
+    Args:
+        data: its whole content.
+        where: its name for messages.
+
+    Raises:
+        InputError: when it is no answers file at all.
+    """
+    suffix = Path(where).suffix.lower()
+    if suffix in (".tsv", ".csv"):
+        return _collect(enumerate(Document(Path(where), content=data).rows(), 2), where)
+    start = data.lstrip()[:1]
+    if start == b"[":
+        return _collect(enumerate(_elements(data, where), 1), where, what="record")
+    if start == b"{":
+        whole = _whole_object(data)
+        if whole is not None:
+            return _from_object(whole, where)
+    if not start:
+        return Answers([], [])
+    lines = ((number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip())
+    answers = _collect(lines, where)
+    if not answers.predictions and answers.failures:
+        raise InputError(f"{where}: no answer in this file; the first line: {answers.failures[0].detail}")
+    return answers
+
+
+def from_boxes(records: Iterable[BoxRecord]) -> Answers:
+    """Box shards as answers: one prediction for each picture, named by it."""
+    return Answers(
+        [
+            Prediction(
+                id=record.image,
+                text=f"{len(record.boxes or ())} boxes",
+                image=record.image,
+                detections=record.detections,
+            )
+            for record in records
+        ],
+        [],
+    )
+
+
+def read_failures(answers: Path) -> list[Failure]:
+    """The failures that the run wrote beside its answers; none where there is no such file."""
+    for name in (f"{answers.stem}.failures.jsonl", "failures.jsonl"):
+        beside = answers.with_name(name)
+        if beside.exists() and beside != answers:
+            return Document(beside).typed_rows(Failure)
+    return []
+
+
+def _collect(lines: Iterator[tuple[int, Any]] | enumerate[Any], where: str, *, what: str = "line") -> Answers:
+    predictions: list[Prediction] = []
+    failures: list[Failure] = []
+    decoder = msgspec.json.Decoder(_Line)
+    for number, line in lines:
+        place = f"{what} {number}"
+        try:
+            predictions.append(_prediction(_decoded(line, decoder)))
+        except ItemError as error:
+            failures.append(Failure.of(getattr(error, "id", place), STAGE, error))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            failures.append(Failure(id=place, stage=STAGE, reason="bad_record", detail=f"{where}:{number}: {error}"))
+    return Answers(predictions, failures)
+
+
+def _decoded(line: Any, decoder: msgspec.json.Decoder[_Line]) -> _Line:
+    return msgspec.convert(line, _Line) if isinstance(line, dict) else decoder.decode(line)
+
+
+def _prediction(line: _Line) -> Prediction:
+    own = next((value for value in (getattr(line, name) for name in IDS) if value is not None), None)
+    if own is None:
+        raise ItemError("bad_record", f"no id; expected one of {', '.join(IDS)}")
+    text = next((value for value in (getattr(line, name) for name in TEXTS) if value is not None), None)
+    if text is None:
+        error = ItemError("bad_record", f"no answer; expected one of {', '.join(TEXTS)}")
+        error.id = own  # type: ignore[attr-defined]
+        raise error
+    fields = dict(line.metadata or {})
+    if line.category is not None:
+        fields["category"] = line.category
+    if line.split is not None:
+        fields["split"] = line.split
+    return Prediction(
+        id=own,
+        text=text if isinstance(text, str) else str(text),
+        prompt=line.prompt,
+        image=line.image if isinstance(line.image, str) else "",
+        truncated=line.finish_reason == "length",
+        fields=fields,
+    )
+
+
+def _elements(data: bytes, where: str) -> list[msgspec.Raw]:
+    try:
+        return msgspec.json.decode(data, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: not a JSON list: {error}") from error
+
+
+def _whole_object(data: bytes) -> dict[str, msgspec.Raw] | None:
+    """The file as one JSON object; None when it is JSON lines."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _from_object(whole: dict[str, msgspec.Raw], where: str) -> Answers:
+    for key in _LIST_KEYS:
+        if key in whole and bytes(whole[key]).lstrip().startswith(b"["):
+            return _collect(enumerate(_elements(bytes(whole[key]), where), 1), where, what="record")
+    if any(name in whole for name in IDS) and any(name in whole for name in TEXTS):
+        return _collect(iter([(1, msgspec.json.encode(whole))]), where)
+    table = whole.get("outputs")
+    data = bytes(table) if table else msgspec.json.encode(whole)
+    try:
+        pairs = msgspec.json.decode(data, type=dict[str, str | int | float])
+    except msgspec.DecodeError as error:
+        raise InputError(f"{where}: a JSON object, but not of question ids and answers: {error}") from error
+    return Answers([Prediction(id=key, text=str(text)) for key, text in pairs.items()], [])

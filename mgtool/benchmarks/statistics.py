@@ -1,0 +1,163 @@
+"""Numbers with their uncertainty: clustered standard errors, bootstrap intervals, paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+SEED = 20_240_617
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """A number with its uncertainty.
+
+    Attributes:
+        value: None where it is not defined, for instance over no items.
+        stderr: standard error, clustered; None where a single cluster allows none.
+        interval: 95 % confidence interval.
+        n: items behind the number.
+    """
+
+    value: float | None
+    stderr: float | None = None
+    interval: tuple[float, float] | None = None
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number that is a function of sums over items, so that resampling costs a matrix product.
+
+    Attributes:
+        rows: (n, k) float, what each item adds.
+        groups: (n,) int, the cluster of each item.
+        function: (..., k) sums -> (...) values; None for the plain mean of column 0.
+        scale: what the value is multiplied by, 100 for percent.
+        decimals: digits that the official script rounds the value to.
+    """
+
+    rows: Floats
+    groups: NDArray[np.int64]
+    function: Callable[[Floats], Floats] | None = None
+    scale: float = 100.0
+    decimals: int | None = None
+
+    def estimate(self) -> Metric:
+        """The value with its standard error and interval."""
+        n = len(self.rows)
+        if n == 0:
+            return Metric(value=None)
+        metric = self._mean() if self.function is None else self._bootstrap()
+        if self.decimals is None or metric.value is None:
+            return metric
+        return msgspec.structs.replace(metric, value=round(metric.value, self.decimals))
+
+    def _mean(self) -> Metric:
+        values = self.rows[:, 0] * self.scale
+        return clustered_mean(values, self.groups)
+
+    def _bootstrap(self) -> Metric:
+        assert self.function is not None
+        sums = cluster_sums(self.rows, self.groups)
+        value = float(self.function(sums.sum(0))) * self.scale
+        if len(sums) < 2:
+            return Metric(value=value, n=len(self.rows))
+        draws = self.function(resampled(sums)) * self.scale
+        return Metric(value=value, stderr=float(draws.std(ddof=1)), interval=percentiles(draws), n=len(self.rows))
+
+
+def codes(groups: Iterable[Hashable]) -> NDArray[np.int64]:
+    """Number clusters in order of appearance.
+
+    >>> codes(["a", "b", "a"]).tolist()
+    [0, 1, 0]
+    """
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
+
+
+def mean_of(values: Sequence[float], groups: Iterable[Hashable], *, scale: float = 100.0) -> Statistic:
+    """The mean of item scores."""
+    return Statistic(np.asarray(values, dtype=np.float64).reshape(-1, 1), codes(groups), scale=scale)
+
+
+def clustered_mean(values: Floats, groups: NDArray[np.int64]) -> Metric:
+    """Mean with a standard error that allows for items of one cluster being alike (Liang and Zeger, 1986).
+
+    Args:
+        values: (n,) item values.
+        groups: (n,) cluster numbers from 0.
+    """
+    n = len(values)
+    mean = float(values.sum() / n)
+    residuals = np.bincount(groups, weights=values - mean)
+    clusters = int(np.count_nonzero(np.bincount(groups)))
+    if clusters < 2:
+        return Metric(value=mean, n=n)
+    stderr = float(np.sqrt(clusters / (clusters - 1) * np.square(residuals).sum()) / n)
+    reach = _t_quantile(clusters - 1) * stderr
+    return Metric(value=mean, stderr=stderr, interval=(mean - reach, mean + reach), n=n)
+
+
+def cluster_sums(rows: Floats, groups: NDArray[np.int64]) -> Floats:
+    """(n, k) item rows -> (clusters, k) sums."""
+    sums = np.zeros((int(groups.max()) + 1, rows.shape[1]))
+    np.add.at(sums, groups, rows)
+    return sums
+
+
+def resampled(sums: Floats, resamples: int = RESAMPLES) -> Floats:
+    """Totals of clusters drawn with replacement: (clusters, k) -> (resamples, k)."""
+    generator = np.random.default_rng(SEED)
+    count = len(sums)
+    totals = [
+        np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64) @ sums
+        for _ in range(resamples)
+    ]
+    return np.stack(totals)
+
+
+def percentiles(draws: Floats) -> tuple[float, float] | None:
+    """The central 95 % of bootstrap values; None when none is a number."""
+    finite = draws[np.isfinite(draws)]
+    if not len(finite):
+        return None
+    low, high = np.quantile(finite, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def ratio(top: Floats, bottom: Floats) -> Floats:
+    """Quotient that is 0 where the divisor is 0."""
+    return np.divide(top, bottom, out=np.zeros_like(np.asarray(top, dtype=np.float64)), where=np.asarray(bottom) != 0)
+
+
+def p_value(mean: float, stderr: float | None, clusters: int) -> float | None:
+    """Two-sided p-value of a mean difference of 0; None where there is no standard error."""
+    from scipy import special
+
+    if not stderr:
+        return None
+    return float(2 * special.stdtr(clusters - 1, -abs(mean) / stderr))
+
+
+def _t_quantile(freedom: int) -> float:
+    from scipy import special
+
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+def normal_interval(value: float, stderr: float | None) -> tuple[float, float] | None:
+    """The 95 % interval of a number whose error is normal."""
+    from scipy import special
+
+    if stderr is None:
+        return None
+    reach = float(special.ndtri((1 + CONFIDENCE) / 2)) * stderr
+    return value - reach, value + reach

@@ -1,0 +1,155 @@
+"""VQAv2 (Goyal et al., 2017; GT-Vision-Lab/VQA `vqaEval.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from mgtool.benchmarks import answers as normal
+from mgtool.benchmarks.base import (
+    SINGLE_WORD,
+    Benchmark,
+    Item,
+    Submission,
+    Verdict,
+    mean_score,
+    question_of,
+    with_suffix,
+)
+from mgtool.benchmarks.files import Document, Truth, first, listed, whole
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.statistics import Metric, Statistic
+from mgtool.records import Sample, Score
+
+DECIMALS = 2
+
+
+class _Answer(msgspec.Struct, gc=False):
+    answer: str
+
+
+class Annotation(msgspec.Struct, gc=False):
+    """One entry of an official annotation file."""
+
+    question_id: int | str
+    answers: list[_Answer | str]
+    image_id: int | str = ""
+    question_type: str = ""
+    answer_type: str = ""
+
+
+class Question(msgspec.Struct, gc=False):
+    """One entry of an official question file."""
+
+    question_id: int | str
+    question: str = ""
+    image_id: int | str = ""
+
+
+class Vqav2(Benchmark):
+    """Soft agreement with ten annotators, after the official normalisation."""
+
+    name = "vqav2"
+    title = "VQA v2"
+    files = (
+        "v2_mscoco_val2014_annotations.json and v2_OpenEnded_mscoco_val2014_questions.json (visualqa.org/download); "
+        "test-dev and test-std: the question file alone as --questions writes the submission for EvalAI"
+    )
+    metric = "VQA accuracy over ten annotators, by question and answer type"
+    breakdowns = ("question_type", "answer_type")
+
+    def prompt(self, sample: Sample) -> str:
+        """The question and the request for a single word or phrase."""
+        return with_suffix(question_of(sample), SINGLE_WORD)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """Official annotations and questions, or a TSV whose `answer` is the list of ten."""
+        documents = _of_split((*truth.files, *truth.question_files), truth.split)
+        questions = {q.question_id: q for document in documents for q in _questions(document)}
+        items = [_item(entry, questions) for document in documents for entry in _annotations(document)]
+        if not items and questions:
+            return [_item(Annotation(q.question_id, [], q.image_id), questions) for q in questions.values()]
+        if not items:
+            raise truth.mismatch("a JSON object with `annotations`, each with `question_id` and `answers`")
+        return items
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """The mean over the annotators; answers are compared raw where all annotators agree."""
+        said = normal.flat(text)
+        given = [normal.flat(answer) for answer in item.target]
+        if len(set(given)) > 1:
+            said, given = normal.vqa(said), [normal.vqa(answer) for answer in given]
+        return Verdict(said, normal.soft_accuracy(said, given))
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """Accuracy, rounded as the official script does."""
+        return {"accuracy": _rounded(mean_score(scores))}
+
+    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+        """Accuracy by question and by answer type, rounded likewise."""
+        parts = super().breakdown(scores, variant)
+        return {
+            field: {value: _rounded(number) for value, number in part.items() if isinstance(number, Statistic)}
+            for field, part in parts.items()
+        }
+
+    def submission(self, pairs: Sequence[tuple[Item, Prediction | None]], split: str) -> Submission:
+        """EvalAI's form: every question of the set, answers through the M4C processor, missing ones empty."""
+        entries = [
+            {"question_id": item.id, "answer": normal.m4c(answer.text) if answer is not None else ""}
+            for item, answer in pairs
+        ]
+        return Submission("submission.json", msgspec.json.encode(entries))
+
+
+def _rounded(number: Statistic) -> Statistic:
+    return Statistic(number.rows, number.groups, number.function, number.scale, DECIMALS)
+
+
+def _of_split(documents: Sequence[Document], split: str) -> list[Document]:
+    """The files whose name holds the split, where any does."""
+    named = [document for document in documents if split and split in document.name]
+    return named or list(documents)
+
+
+def _annotations(document: Document) -> list[Annotation]:
+    if document.suffix in (".tsv", ".csv"):
+        return [_from_row(row) for row in document.rows()]
+    return document.part("annotations", list[Annotation]) if "annotations" in document.keys else []
+
+
+def _from_row(row: dict[str, Any]) -> Annotation:
+    given: list[_Answer | str] = list(listed(row.get("answer", "")))
+    image = first(row, ("image_id", "image_path"), "")
+    kinds = str(row.get("question_type", "")), str(row.get("answer_type", ""))
+    return Annotation(whole(first(row, ("question_id", "index"))), given, image, *kinds)
+
+
+def _questions(document: Document) -> list[Question]:
+    if document.suffix in (".tsv", ".csv"):
+        rows = document.rows()
+        return [Question(whole(first(r, ("question_id", "index"))), str(r.get("question", ""))) for r in rows]
+    if document.suffix == ".jsonl":
+        return [_llava_question(row) for row in document.rows()]
+    return document.part("questions", list[Question]) if "questions" in document.keys else []
+
+
+def _llava_question(row: dict[str, Any]) -> Question:
+    text = str(first(row, ("text", "question"), "")).removesuffix(f"\n{SINGLE_WORD}")
+    return Question(row["question_id"], text, str(row.get("image", "")))
+
+
+def _item(entry: Annotation, questions: dict[int | str, Question]) -> Item:
+    question = questions.get(entry.question_id)
+    image = str(entry.image_id or (question.image_id if question else ""))
+    fields = {"question_type": entry.question_type, "answer_type": entry.answer_type}
+    return Item(
+        id=entry.question_id,
+        question=question.question if question else "",
+        target=[answer if isinstance(answer, str) else answer.answer for answer in entry.answers],
+        image=image,
+        group=image,
+        fields={key: value for key, value in fields.items() if value},
+    )

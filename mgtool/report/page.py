@@ -1,0 +1,237 @@
+"""One evaluation as one HTML file: numbers with their intervals, slices, and a gallery of the items.
+
+The file needs no network. All text from data goes through Jinja's autoescape or, in the gallery, through JSON whose
+``<``, ``>`` and ``&`` are escaped and the DOM's `textContent`; a content security policy allows only this page's own
+script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import jinja2
+import msgspec
+
+from mgtool.benchmarks.paired import Comparison, Flip
+from mgtool.benchmarks.slices import BOX_COUNTS, box_bin
+from mgtool.benchmarks.statistics import Metric
+from mgtool.records import BoxRecord, Score
+from mgtool.report import tables
+from mgtool.report.pictures import ReadBytes, thumbnails
+
+MOST_ITEMS = 10_000
+MOST_BOXES = 60
+PICTURES_PER_BLOCK = 100
+MOST_FILTER_VALUES = 100
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the report shows.
+
+    Attributes:
+        title: the benchmark's full name.
+        name: the result's name, with its variant.
+        subtitle: what was scored.
+        headline: the metric that is shown large.
+        metrics: all metrics.
+        breakdown: metrics by category: field -> value -> metric.
+        slices: mean item scores by slice.
+        counts: how complete the answers are.
+        notes: what a reader has to know.
+        scores: the items.
+        boxes: boxes by picture name.
+        comparison: with another run.
+        read: gives a picture's bytes by its name.
+    """
+
+    title: str
+    name: str
+    subtitle: str
+    headline: str
+    metrics: Mapping[str, Metric]
+    breakdown: Mapping[str, Mapping[str, Metric]]
+    slices: Mapping[str, Mapping[str, Metric]]
+    counts: Mapping[str, int]
+    notes: Sequence[str]
+    scores: Sequence[Score]
+    boxes: Mapping[str, BoxRecord] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    read: ReadBytes = lambda name: None
+
+
+def render(page: Page) -> bytes:
+    """The page as UTF-8 HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mgtool.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters |= {"number": tables.number, "interval": tables.interval, "signed": tables.signed}
+    environment.filters |= {"p": tables.p_text, "words": lambda text: text.replace("_", " ")}
+    shown = chosen(page.scores, page.comparison)
+    names = list(dict.fromkeys(score.image for score in shown if score.image))
+    script = _asset("report.js")
+    html = environment.get_template("report.html.j2").render(
+        page=page,
+        plots=[plot(name, values) for name, values in {**page.breakdown, **page.slices}.items() if len(values) > 1],
+        style=_asset("report.css"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        gallery=_json(gallery(page, shown, names)),
+        blocks=[_json(block) for block in _blocks(page, shown, names)],
+        left_out=len(page.scores) - len(shown),
+    )
+    return html.encode()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One dot-and-whisker plot; positions in percent of its width."""
+
+    name: str
+    low: float
+    high: float
+    rows: list[dict[str, Any]]
+
+
+def plot(name: str, values: Mapping[str, Metric]) -> Plot:
+    """Lay out the values of one breakdown on a common scale from 0."""
+    defined = {label: metric for label, metric in values.items() if metric.value is not None}
+    high = max([100.0, *(metric.value or 0.0 for metric in defined.values())])
+    rows = []
+    for label, metric in defined.items():
+        value = metric.value or 0.0
+        low_end, high_end = metric.interval or (value, value)
+        left, dot, right = (min(max(end / high * 100, 0.0), 100.0) for end in (low_end, value, high_end))
+        rows.append({"label": label, "metric": metric, "left": left, "width": right - left, "dot": dot})
+    return Plot(name, 0.0, high, rows)
+
+
+def chosen(scores: Sequence[Score], comparison: Comparison | None) -> list[Score]:
+    """At most `MOST_ITEMS` for the gallery: all that flipped, the rest evenly spaced."""
+    if len(scores) <= MOST_ITEMS:
+        return list(scores)
+    flipped = {str(flip.question_id) for flip in comparison.flips[:MOST_ITEMS]} if comparison else set()
+    rest = [place for place, score in enumerate(scores) if str(score.question_id) not in flipped]
+    room = MOST_ITEMS - len(flipped)
+    kept = {rest[place * len(rest) // room] for place in range(room)} if room else set()
+    return [s for place, s in enumerate(scores) if place in kept or str(s.question_id) in flipped]
+
+
+def gallery(page: Page, shown: Sequence[Score], names: Sequence[str]) -> dict[str, Any]:
+    """The data of the gallery: items, filters, sizes of the blocks of pictures."""
+    places = {name: place for place, name in enumerate(names)}
+    flips = {str(flip.question_id): flip for flip in page.comparison.flips} if page.comparison else {}
+    items = [_entry(score, places, page.boxes, flips.get(str(score.question_id))) for score in shown]
+    return {
+        "items": items,
+        "filters": _filters(shown),
+        "perBlock": PICTURES_PER_BLOCK,
+        "boxBins": list(BOX_COUNTS) if page.boxes else [],
+        "compared": page.comparison is not None,
+    }
+
+
+def _entry(
+    score: Score, places: Mapping[str, int], boxes: Mapping[str, BoxRecord], flip: Flip | None
+) -> dict[str, Any]:
+    entry = {
+        "id": str(score.question_id),
+        "score": score.score,
+        "status": score.status,
+        "question": score.question,
+        "answer": score.prediction,
+        "read": shown_value(score.extracted),
+        "target": shown_value(score.target),
+        "image": score.image,
+        "picture": places.get(score.image, -1),
+        "fields": {name: shown_value(value) for name, value in score.fields.items()},
+        "bin": box_bin(boxes.get(score.image)),
+    }
+    if flip is not None:
+        entry["flip"] = [flip.first, flip.second, flip.first_prediction]
+    return entry
+
+
+def _filters(shown: Sequence[Score]) -> dict[str, list[str]]:
+    """Fields with few enough values to choose from."""
+    values: dict[str, Counter[str]] = {}
+    for score in shown:
+        for name, value in score.fields.items():
+            values.setdefault(name, Counter())[shown_value(value) or ""] += 1
+    return {name: sorted(found) for name, found in values.items() if 1 < len(found) <= MOST_FILTER_VALUES}
+
+
+def _blocks(page: Page, shown: Sequence[Score], names: Sequence[str]) -> Iterable[list[dict[str, Any]]]:
+    """Pictures with their boxes, some at a time, so that a browser decodes only those it shows."""
+    first: dict[str, Score] = {}
+    for score in shown:
+        first.setdefault(score.image, score)
+    block: list[dict[str, Any]] = []
+    for name, small in zip(names, thumbnails(names, page.read), strict=True):
+        record = page.boxes.get(name)
+        size = (record.width, record.height) if record is not None and record.width else (small.width, small.height)
+        found, objects = _drawn(first[name], record)
+        block.append({"uri": small.uri, "size": size, "boxes": found, "objects": objects})
+        if len(block) == PICTURES_PER_BLOCK:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _drawn(score: Score, record: BoxRecord | None) -> tuple[list[Any], list[Any]]:
+    """Boxes to draw: [x0, y0, x1, y1, score, label] of the detector, and those of the target."""
+    detected: Mapping[str, Any] = score.extracted if isinstance(score.extracted, Mapping) else {}
+    if "boxes" not in detected and record is not None:
+        detected = {"boxes": record.boxes or (), "scores": record.scores or (), "labels": record.labels or ()}
+    rows = zip(detected.get("boxes", ()), detected.get("scores", ()), detected.get("labels", ()), strict=True)
+    found = sorted(rows, key=lambda row: -row[1])[:MOST_BOXES]
+    target = score.target if isinstance(score.target, Mapping) else {}
+    objects = [(x, y, x + w, y + h) for x, y, w, h in target.get("bbox", ())]
+    return (
+        [[*_tenths(box), round(confidence, 3), label] for box, confidence, label in found],
+        [[*_tenths(box), label] for box, label in zip(objects, target.get("labels", ()), strict=False)],
+    )
+
+
+def _tenths(box: Iterable[float]) -> list[float]:
+    return [round(float(edge), 1) for edge in box]
+
+
+def shown_value(value: Any) -> str | None:
+    """A target or an extracted answer as a person reads it.
+
+    >>> shown_value(["yes", "yes", "no"]), shown_value({"labels": ["cat", "cat"]}), shown_value(None)
+    ('yes ×2, no', '2 objects: cat ×2', None)
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        labels = value.get("labels")
+        if labels is None:
+            return msgspec.json.encode(value).decode()
+        return f"{len(labels)} objects: {shown_value(list(labels))}" if labels else "no objects"
+    if isinstance(value, list | tuple | set | frozenset):
+        counts = Counter(str(entry) for entry in value)
+        return ", ".join(f"{entry} ×{n}" if n > 1 else entry for entry, n in counts.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end its script element, whatever the data says."""
+    text = msgspec.json.encode(value).decode()
+    safe = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return safe.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _asset(name: str) -> str:
+    return resources.files("mgtool.report").joinpath("templates", name).read_text(encoding="utf-8")

@@ -1,0 +1,244 @@
+"""Answers and targets -> scores, metrics with their uncertainty, counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mgtool.benchmarks.base import Benchmark, Item
+from mgtool.benchmarks.paired import Comparison
+from mgtool.benchmarks.predictions import Answers, Prediction
+from mgtool.benchmarks.statistics import Metric, Statistic
+from mgtool.errors import InputError
+from mgtool.records import Failure, SampleId, Score, dumps
+from mgtool.shards import FAILURES_FILE, write_bytes, write_lines
+
+Pair = tuple[Item, Prediction | None]
+ONLY_ANSWERED = "only answered"
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How complete an answers file is.
+
+    Attributes:
+        expected: items of the benchmark.
+        answered: items with an answer.
+        failed: items without an answer for which the run recorded a failure.
+        missing: items without an answer and without a record.
+        duplicated: answers to an item that came before; the last one counts.
+        truncated: answers that were cut off at the token limit.
+        unknown: answers to no item of the benchmark.
+        unreadable: lines of the answers file that could not be read.
+    """
+
+    expected: int
+    answered: int
+    failed: int
+    missing: int
+    duplicated: int
+    truncated: int
+    unknown: int
+    unreadable: int
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of ``scores.json``."""
+
+    benchmark: str
+    variant: str
+    name: str
+    metrics: dict[str, Metric]
+    breakdown: dict[str, dict[str, Metric]]
+    counts: Counts
+    notes: list[str] = []
+
+
+class Joined(NamedTuple):
+    """Items with their answers, and what was found on the way."""
+
+    pairs: list[Pair]
+    failed: frozenset[str]
+    duplicated: int
+    unknown: list[SampleId]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that came out.
+
+    Attributes:
+        result: metrics and counts.
+        scores: one for each item, in the benchmark's order.
+        pairs: the items with their answers.
+        failures: lines of the answers file that could not be read.
+        unknown: ids of answers that no item has.
+    """
+
+    result: Result
+    scores: list[Score]
+    pairs: list[Pair] = field(repr=False)
+    failures: list[Failure]
+    unknown: list[SampleId]
+
+
+def evaluate(
+    benchmark: Benchmark, items: Sequence[Item], answers: Answers, *, variant: str, only_answered: bool = False
+) -> Evaluation:
+    """Score a run.
+
+    Args:
+        benchmark: prompt, score and metrics.
+        items: its questions, of `Benchmark.load`.
+        answers: what the run said.
+        variant: one of the benchmark's `variants`.
+        only_answered: leave items without an answer out instead of counting them as wrong.
+    """
+    joined = join(benchmark, items, answers)
+    pairs = [pair for pair in joined.pairs if pair[1] is not None] if only_answered else joined.pairs
+    scores = score(benchmark, pairs, joined.failed, variant)
+    counts = count(joined, answers)
+    result = summarize(benchmark, scores, counts, variant, only_answered=only_answered)
+    unreadable = [failure for failure in answers.failures if failure.stage == "eval"]
+    return Evaluation(result, scores, pairs, unreadable, joined.unknown)
+
+
+def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> Joined:
+    """Give each item its answer, by id and never by position; of several answers the last counts.
+
+    Raises:
+        InputError: when not one answer belongs to the benchmark.
+    """
+    places = _places(items)
+    found: dict[int, Prediction] = {}
+    unknown: list[SampleId] = []
+    known = 0
+    for prediction in answers.predictions:
+        place = next((places[key] for key in benchmark.keys(prediction) if key in places), None)
+        if place is None:
+            unknown.append(prediction.id)
+        else:
+            known += 1
+            found[place] = prediction
+    if answers.predictions and not found:
+        raise InputError(_strangers(benchmark, items, answers.predictions))
+    pairs: list[Pair] = [(item, found.get(place)) for place, item in enumerate(items)]
+    return Joined(pairs, frozenset(str(f.id) for f in answers.failures), known - len(found), unknown)
+
+
+def _places(items: Sequence[Item]) -> dict[str, int]:
+    places = {alias: place for place, item in enumerate(items) for alias in item.aliases}
+    for place, item in enumerate(items):
+        places[str(item.id)] = place
+    return places
+
+
+def _strangers(benchmark: Benchmark, items: Sequence[Item], predictions: Sequence[Prediction]) -> str:
+    ours = ", ".join(str(item.id) for item in items[:3])
+    theirs = ", ".join(str(prediction.id) for prediction in predictions[:3])
+    hint = ""
+    if re.fullmatch(r"\D+/\d+", str(items[0].id)):
+        hint = "; the ids repeat between splits: give --split, --questions, or `category` in the answers"
+    return f"no answer belongs to {benchmark.name}: its ids are like {ours}, those of the answers like {theirs}{hint}"
+
+
+def score(benchmark: Benchmark, pairs: Sequence[Pair], failed: frozenset[str], variant: str) -> list[Score]:
+    """One `Score` for each item."""
+    verdicts = benchmark.grade(pairs, variant)
+    return [
+        Score(
+            question_id=item.id,
+            prediction=answer.text if answer is not None else None,
+            extracted=verdict.extracted,
+            target=item.target,
+            score=verdict.score,
+            status="answered" if answer is not None else "failed" if str(item.id) in failed else "missing",
+            group=item.group or str(item.id),
+            question=item.question or (answer.prompt if answer is not None else ""),
+            image=(answer.image if answer is not None else "") or item.image,
+            fields={**item.fields, **verdict.fields} if verdict.fields else item.fields,
+        )
+        for (item, answer), verdict in zip(pairs, verdicts, strict=True)
+    ]
+
+
+def count(joined: Joined, answers: Answers) -> Counts:
+    """How complete the answers are."""
+    unanswered = [item for item, answer in joined.pairs if answer is None]
+    failed = sum(str(item.id) in joined.failed for item in unanswered)
+    return Counts(
+        expected=len(joined.pairs),
+        answered=len(joined.pairs) - len(unanswered),
+        failed=failed,
+        missing=len(unanswered) - failed,
+        duplicated=joined.duplicated,
+        truncated=sum(answer is not None and answer.truncated for _, answer in joined.pairs),
+        unknown=len(joined.unknown),
+        unreadable=sum(failure.stage == "eval" for failure in answers.failures),
+    )
+
+
+def summarize(
+    benchmark: Benchmark, scores: Sequence[Score], counts: Counts, variant: str, *, only_answered: bool = False
+) -> Result:
+    """Scores -> metrics, breakdowns, notes."""
+    name = benchmark.label(scores, variant)
+    return Result(
+        benchmark=benchmark.name,
+        variant=variant,
+        name=f"{name}, {ONLY_ANSWERED}" if only_answered else name,
+        metrics=estimated(benchmark.metrics(scores, variant)),
+        breakdown={field: estimated(part) for field, part in benchmark.breakdown(scores, variant).items()},
+        counts=counts,
+        notes=benchmark.notes(scores, variant),
+    )
+
+
+def estimated(numbers: dict[str, Statistic | Metric]) -> dict[str, Metric]:
+    """Statistics -> metrics."""
+    return {name: number.estimate() if isinstance(number, Statistic) else number for name, number in numbers.items()}
+
+
+def common(first: Sequence[Score], second: Sequence[Score]) -> tuple[list[Score], list[Score]]:
+    """The items that two runs share, in the order of the first."""
+    place = {str(score.question_id): score for score in second}
+    shared = [score for score in first if str(score.question_id) in place]
+    return shared, [place[str(score.question_id)] for score in shared]
+
+
+def explain_variants(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> list[dict[str, Any]]:
+    """The answered items whose score is not the same in every variant, with all their scores."""
+    pairs = [pair for pair in join(benchmark, items, answers).pairs if pair[1] is not None]
+    verdicts = {variant: benchmark.grade(pairs, variant) for variant in benchmark.variants}
+    differing = []
+    for place, (item, answer) in enumerate(pairs):
+        scores = {variant: verdicts[variant][place].score for variant in verdicts}
+        if len(set(scores.values())) > 1 and answer is not None:
+            read = {variant: verdicts[variant][place].extracted for variant in verdicts}
+            differing.append(
+                {
+                    "question_id": item.id,
+                    "scores": scores,
+                    "extracted": read,
+                    "prediction": answer.text,
+                    "target": item.target,
+                }
+            )
+    return differing
+
+
+def save(out: Path, evaluation: Evaluation, comparison: Comparison | None = None) -> None:
+    """Write scores.json, scores.jsonl, failures.jsonl and, after a comparison, comparison.json.
+
+    Raises:
+        OutputError: when the folder cannot be written.
+    """
+    write_bytes(out / "scores.json", dumps(evaluation.result) + b"\n")
+    write_lines(out / "scores.jsonl", evaluation.scores)
+    write_lines(out / FAILURES_FILE, evaluation.failures)
+    if comparison is not None:
+        write_bytes(out / "comparison.json", dumps(comparison) + b"\n")
