@@ -84,7 +84,7 @@ def _overlap(boxes: Floats, areas: Floats, one: np.intp, others: Indices) -> npt
     opposite = np.minimum(boxes[others, 2:], boxes[one, 2:])
     shared = np.prod(np.maximum(opposite - corner, np.float32(0)), axis=1, dtype=np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (shared / (areas[one] + areas[others] - shared)).astype(np.float64)
+        return np.asarray(shared / (areas[one] + areas[others] - shared), dtype=np.float64)
 
 
 def best_per_label(labels: Sequence[str], most: int) -> Indices:
@@ -140,11 +140,11 @@ class Placement:
 
     def pad_boxes(self, boxes: npt.NDArray[np.floating]) -> Floats:
         """Shift (n, 4) boxes of the picture frame into the padded square, still in picture pixels; float32."""
-        return (boxes + np.array(self.offset * 2)).astype(np.float32)
+        return np.asarray(boxes + np.array(self.offset * 2), dtype=np.float32)
 
     def scale_boxes(self, padded: Floats) -> Floats:
         """(n, 4) boxes of the padded square in the model frame, rounded half to even; not clipped."""
-        return np.rint(padded * np.float32(self.size / self.side))
+        return np.asarray(np.rint(padded * np.float32(self.size / self.side)), dtype=np.float32)
 
     def clip(self, boxes: Floats) -> tuple[Floats, Indices]:
         """Clip (n, 4) boxes of the model frame to it; drops those wholly outside.

@@ -46,8 +46,8 @@ class ConvNextTowerConfig(PreTrainedConfig):
 
     architecture: str = "convnext_large"
     image_size: int = 768
-    widths: tuple[int, ...] | list[int] | None = None
-    strides: tuple[int, ...] | list[int] | None = None
+    widths: Any = None
+    strides: Any = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -95,9 +95,9 @@ class MGLlavaConfig(PreTrainedConfig):
         "high_config": SubConfigSpec(config_class=ConvNextTowerConfig),
     }
 
-    text_config: dict | PreTrainedConfig | None = None
-    low_config: dict | PreTrainedConfig | None = None
-    high_config: dict | PreTrainedConfig | None = None
+    text_config: Any = None
+    low_config: Any = None
+    high_config: Any = None
     fusion: str = "conv_gate"
     boxes: bool = True
     low_layer: int = -2

@@ -34,7 +34,7 @@ class ConvGateFusion(nn.Module):
         Returns:
             (P, n, d), or (P, n, 2d) with `concat`.
         """
-        grid = low.transpose(1, 2).unflatten(2, last.shape[-2:])
+        grid = low.transpose(1, 2).reshape(len(low), -1, *last.shape[-2:])
         high = self.slow_proj(self.gelu(self.slow_conv(last))).flatten(2).transpose(1, 2)
         low = low + self.fast_proj(self.gelu(self.fast_conv(grid))).flatten(2).transpose(1, 2)
         gate = self.gate(torch.cat([low, high], dim=-1).mean(dim=1, keepdim=True)).tanh()

@@ -95,7 +95,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Returns:
             The language model's output; logits (B, L, vocabulary) where L counts visual tokens too.
         """
-        if pixel_values is None:
+        if pixel_values is None or input_ids is None:
             return self.decode(input_ids, attention_mask, position_ids, labels, **kwargs)
         low = self.encode_low(pixel_values)
         stages = self.encode_high(pixel_values)
@@ -143,7 +143,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         counts = torch.as_tensor(box_counts, device=stages[0].device)
         padded, is_box = pad_boxes(boxes.to(stages[0].device, torch.float32).clamp(0, frame), counts)
         pooled = pool_boxes(stages, padded, image_size=frame, bins=self.config.box_bins)[is_box]
-        return self.box_projector(pooled.to(self.box_projector[0].bias.dtype))
+        return self.box_projector(pooled.to(self.dtype))
 
     def visual_tokens(
         self,
@@ -221,7 +221,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return self.language_model.get_input_embeddings()(input_ids)
 
     @torch.no_grad()
-    def generate(  # type: ignore[override]
+    def generate(
         self,
         inputs: Tensor | None = None,
         *,

@@ -53,7 +53,7 @@ class MGLlavaProcessor(ProcessorMixin):
 
     Args:
         tokenizer: the language model's.
-        template: a name of `mgtool.model.templates.TEMPLATES`, or the fields of a `Template`.
+        template: what `mgtool.model.templates.find_template` takes.
         image_size: side S of the model frame in pixels.
         image_mean, image_std: of the low tower's training, RGB, 0 to 1.
         box_rules: fields of `BoxRules` that differ from the published ones.
@@ -70,7 +70,7 @@ class MGLlavaProcessor(ProcessorMixin):
         chat_template: str | None = None,
     ) -> None:
         self.template = template
-        self.prompt: Template = find_template(template) if isinstance(template, str) else Template(**template)
+        self.prompt: Template = find_template(template)
         self.image_size = image_size
         self.image_mean, self.image_std = list(image_mean), list(image_std)
         self.box_rules = dict(box_rules or {})
@@ -157,7 +157,7 @@ class MGLlavaProcessor(ProcessorMixin):
             batch["labels"] = _pad_left(labels, IGNORED)[0]
         return BatchFeature(batch)
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         images: Any = None,
         text: str | Sequence[str] | None = None,

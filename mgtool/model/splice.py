@@ -42,7 +42,7 @@ def group_visuals(vision: Tensor, boxes: Tensor, box_counts: Sequence[int], fram
     Returns:
         V tensors (tokens, H).
     """
-    per_picture = iter([torch.cat(pair) for pair in zip(vision, boxes.split(list(box_counts)), strict=True)])
+    per_picture = iter([torch.cat(pair) for pair in zip(vision, torch.split(boxes, list(box_counts)), strict=True)])
     return [torch.cat([next(per_picture) for _ in range(count)]) for count in frames]
 
 

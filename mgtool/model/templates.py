@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from mgtool.errors import UsageError
 
@@ -93,8 +95,8 @@ class Template:
             "{%- endfor -%}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+    def to_dict(self) -> dict[str, str]:
+        """Its fields."""
         return asdict(self)
 
 
@@ -112,12 +114,19 @@ TEMPLATES = {
 }
 
 
-def find_template(name: str) -> Template:
-    """A template by its name.
+def find_template(spec: str | dict[str, str]) -> Template:
+    """A template by its name, by a JSON file with a `Template`'s fields, or by the fields themselves.
 
     Raises:
-        UsageError: naming those there are.
+        UsageError: naming those there are, or the field that is wrong.
     """
-    if name not in TEMPLATES:
-        raise UsageError(f"there is no template {name}: choose one of {', '.join(TEMPLATES)}")
-    return TEMPLATES[name]
+    if isinstance(spec, str) and spec in TEMPLATES:
+        return TEMPLATES[spec]
+    where = spec if isinstance(spec, str) else "the model's template"
+    if isinstance(spec, str) and not Path(spec).is_file():
+        raise UsageError(f"there is no template {spec}: choose one of {', '.join(TEMPLATES)}, or a JSON file")
+    try:
+        fields = json.loads(Path(spec).read_text(encoding="utf-8")) if isinstance(spec, str) else spec
+        return Template(**fields)
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{where} holds no template (instruction, answer_end, separator): {error}") from error

@@ -1,0 +1,55 @@
+"""The conformance kit, imported once for all tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
+from mgtool.model.checkpoint import Parts, import_model
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the helpers in tiny.py
+from tiny import KIT, TESTS
+
+
+@pytest.fixture(scope="session")
+def kit() -> Path:
+    return KIT
+
+
+@pytest.fixture(scope="session")
+def parts() -> Parts:
+    return Parts(KIT / "mg_llava.pth", KIT / "llm", KIT / "clip", KIT / "convnext")
+
+
+@pytest.fixture(scope="session")
+def model_dir(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("imported") / "model"
+    import_model(parts, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def model(model_dir: Path) -> MGLlavaForConditionalGeneration:
+    return MGLlavaForConditionalGeneration.from_pretrained(model_dir).eval()
+
+
+@pytest.fixture(scope="session")
+def processor(model_dir: Path) -> MGLlavaProcessor:
+    return MGLlavaProcessor.from_pretrained(model_dir)
+
+
+@pytest.fixture(scope="session")
+def expected() -> dict[str, torch.Tensor]:
+    return load_file(KIT / "expected.safetensors")
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[[str], Image.Image]:
+    return lambda name: Image.open(TESTS / "images" / name).convert("RGB")

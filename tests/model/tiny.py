@@ -1,0 +1,73 @@
+"""The conformance kit, and tiny models of any make."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from mgtool.model import ConvNextTowerConfig, MGLlavaConfig, MGLlavaForConditionalGeneration
+from mgtool.records import Detections
+
+TESTS = Path(__file__).parent.parent
+KIT = TESTS / "conformance" / "mg_llava"
+CASES = json.loads((KIT / "cases.json").read_text())
+
+TINY_LLMS = {
+    "llama": {},
+    "mistral": {},
+    "qwen2": {"tie_word_embeddings": True},
+    "phi3": {"pad_token_id": 0},
+}
+
+
+def tiny_llm(kind: str, **changes: Any) -> Any:
+    """A causal LM's configuration with 32 channels."""
+    sizes: dict[str, Any] = {
+        "vocab_size": 400,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "initializer_range": 0.2,
+    }
+    return AutoConfig.for_model(kind, **(sizes | TINY_LLMS[kind] | changes))
+
+
+def tiny_config(kind: str = "llama", low: str = "clip_vision_model", **changes: Any) -> MGLlavaConfig:
+    """A model of 3 x 3 patches and a 96-pixel frame."""
+    tower = AutoConfig.for_model(
+        low,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=42,
+        patch_size=14,
+    )
+    high = ConvNextTowerConfig(architecture="test_convnext", image_size=96)
+    return MGLlavaConfig(text_config=tiny_llm(kind), low_config=tower, high_config=high, **changes)
+
+
+def tiny_model(config: MGLlavaConfig, seed: int = 0) -> MGLlavaForConditionalGeneration:
+    """Random weights everywhere, also where training would begin with zeros."""
+    torch.manual_seed(seed)
+    model = MGLlavaForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.2)
+    return model
+
+
+def detections(case: dict[str, Any]) -> Detections:
+    """What the detector gave for a case."""
+    box = case["box"]
+    return Detections(tuple(map(tuple, box["boxes"])), tuple(box["scores"]), tuple(box["labels"]))

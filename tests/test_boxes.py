@@ -1,0 +1,136 @@
+"""Suppression against torchvision's, limits, and the placement of boxes and pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mgtool.boxes import BoxRules, Placement, best_per_label, nms, place
+from mgtool.errors import ItemError
+from mgtool.records import Detections
+
+coordinate = st.integers(0, 40)
+box = st.tuples(coordinate, coordinate, coordinate, coordinate).map(
+    lambda c: (min(c[0], c[2]), min(c[1], c[3]), max(c[0], c[2]), max(c[1], c[3]))
+)
+detected = st.lists(st.tuples(box, st.sampled_from([0.1, 0.25, 0.5, 0.9]), st.sampled_from("abc")), max_size=40)
+
+
+def arrays(items):
+    boxes = np.array([b for b, _, _ in items], dtype=np.float32).reshape(-1, 4)
+    return boxes, np.array([s for _, s, _ in items], dtype=np.float32), [label for _, _, label in items]
+
+
+@settings(deadline=None, max_examples=300)
+@given(detected, st.sampled_from([0.2, 0.25, 0.5]))
+def test_nms_is_torchvision_s_within_each_label(items, iou):
+    boxes, scores, labels = arrays(items)
+    codes = torch.tensor([ord(label) for label in labels], dtype=torch.int64)
+    theirs = torchvision.ops.batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores), codes, iou)
+    assert nms(boxes, scores, labels, iou).tolist() == theirs.tolist()
+
+
+def test_an_overlap_of_exactly_the_threshold_is_suppressed_as_in_float32():
+    boxes = np.array([[0, 0, 6, 1], [4, 0, 10, 1]], dtype=np.float32)  # shared 2, union 10
+    scores = np.array([0.9, 0.8], dtype=np.float32)
+    assert torchvision.ops.nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.2).tolist() == [0]
+    assert nms(boxes, scores, ["a", "a"], 0.2).tolist() == [0]
+
+
+def test_labels_do_not_suppress_each_other():
+    boxes = np.array([[0, 0, 9, 9]] * 3, dtype=np.float32)
+    assert nms(boxes, np.array([0.1, 0.9, 0.5], dtype=np.float32), ["a", "b", "a"], 0.2).tolist() == [1, 2]
+
+
+def grid_of(count, label="a"):
+    """`count` boxes that do not overlap, best first."""
+    boxes = tuple((10.0 * i, 0.0, 10.0 * i + 5, 5.0) for i in range(count))
+    return Detections(boxes, tuple(1 - i / 1000 for i in range(count)), (label,) * count)
+
+
+def joined(*several):
+    return Detections(*(sum((getattr(d, name) for d in several), ()) for name in ("boxes", "scores", "labels")))
+
+
+def test_labels_are_cut_only_above_the_limit_and_the_total_may_stay_above_it():
+    at_limit, above = grid_of(100), grid_of(101)
+    placement = Placement(2000, 2000, 768)
+    assert len(place(at_limit, placement, BoxRules()).boxes) == 100
+    assert len(place(above, placement, BoxRules()).boxes) == 20
+    many = joined(*(grid_of(25, label) for label in "fedcba"))
+    placed = place(many, placement, BoxRules())
+    assert placed.labels == tuple(label for label in "fedcba" for _ in range(20))
+
+
+def test_a_tight_limit_keeps_five_of_each_label():
+    assert len(place(grid_of(49), Placement(1000, 1000, 768), BoxRules(limit=48)).boxes) == 5
+    assert len(place(grid_of(51), Placement(1000, 1000, 768), BoxRules(limit=50)).boxes) == 20
+
+
+def test_training_can_keep_one_of_each_label():
+    placed = place(joined(grid_of(3), grid_of(2, "b")), Placement(100, 100, 768), BoxRules(), per_label=1)
+    assert placed.labels == ("a", "b")
+
+
+def test_labels_keep_their_order_of_first_appearance():
+    assert best_per_label(["b", "a", "b", "a", "a"], 2).tolist() == [0, 2, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("size", "given_box", "moved"),
+    [
+        ((640, 427), (0, 0, 640, 427), (0, 127, 768, 640)),  # wide: floor(213 / 2) = 106 rows above
+        ((427, 640), (0, 0, 427, 640), (127, 0, 640, 768)),
+        ((768, 768), (1, 2, 3, 4), (1, 2, 3, 4)),
+        ((1536, 1536), (1, 3, 5, 7), (0, 2, 2, 4)),  # 0.5, 1.5, 2.5, 3.5: half to even
+        ((10, 10), (-5, -5, 20, 20), (0, 0, 768, 768)),
+    ],
+)
+def test_boxes_are_padded_scaled_rounded_and_clipped(size, given_box, moved):
+    placed = place(Detections((given_box,), (0.5,), ("a",)), Placement(*size, 768), BoxRules())
+    assert placed.boxes.tolist() == [list(moved)]
+    assert placed.boxes.dtype == np.float32
+
+
+def test_boxes_wholly_outside_go_with_their_labels_and_touching_ones_stay():
+    outside, touching = (101, 0, 110, 10), (100, 0, 110, 10)
+    found = Detections((outside, touching, (-9, -9, -1, -1)), (0.9, 0.8, 0.7), ("out", "edge", "above"))
+    placed = place(found, Placement(100, 100, 768), BoxRules())
+    assert placed.labels == ("edge",)
+    assert placed.boxes.tolist() == [[768, 0, 768, 77]]
+
+
+@pytest.mark.parametrize("found", [Detections(), Detections(((500, 500, 600, 600),), (0.9,), ("far",))])
+def test_one_box_stands_in_for_none(found):
+    placed = place(found, Placement(100, 50, 768), BoxRules())
+    assert placed.boxes.tolist() == [[0, 0, 0, 0]]
+    assert placed.labels == ()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_bad_boxes(bad):
+    with pytest.raises(ItemError, match="bad_boxes"):
+        place(Detections(((0, 0, bad, 1),), (0.9,), ("a",)), Placement(10, 10, 768), BoxRules())
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+@settings(deadline=None, max_examples=50)
+def test_picture_and_boxes_move_together(width, height):
+    placement = Placement(width, height, 64)
+    square = placement.move_picture(Image.new("RGB", (width, height), (255, 0, 0)), (0, 0, 255))
+    assert square.size == (64, 64)
+    whole = place(Detections(((0, 0, width, height),), (1.0,), ("all",)), placement, BoxRules()).boxes[0]
+    centre = tuple(int((whole[i] + whole[i + 2]) / 2) for i in (0, 1))
+    assert square.getpixel((min(centre[0], 63), min(centre[1], 63)))[0] >= 128
+
+
+def test_a_square_picture_is_not_padded_and_the_padding_has_its_colour():
+    wide = Placement(40, 20, 40).move_picture(Image.new("RGB", (40, 20), (9, 9, 9)), (122, 116, 104))
+    assert wide.getpixel((20, 0)) == (122, 116, 104)
+    assert wide.getpixel((20, 20)) == (9, 9, 9)
+    assert Placement(20, 20, 20).offset == (0, 0)
