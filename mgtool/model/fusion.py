@@ -8,6 +8,10 @@ from torch import Tensor, nn
 from mgtool.model.config import MGLlavaConfig
 
 
+class ZeroConv2d(nn.Conv2d):
+    """A convolution that begins as zeros: training starts from the low-resolution tower alone, as published."""
+
+
 class ConvGateFusion(nn.Module):
     """Convolutions on both paths and one gate a picture for the high-resolution path.
 
@@ -18,9 +22,9 @@ class ConvGateFusion(nn.Module):
         super().__init__()
         self.concat = concat
         self.slow_conv = nn.Conv2d(high_width, high_width, 1)
-        self.slow_proj = nn.Conv2d(high_width, low_width, 1)
+        self.slow_proj = ZeroConv2d(high_width, low_width, 1)
         self.fast_conv = nn.Conv2d(low_width, low_width, 7, padding=3, groups=low_width)
-        self.fast_proj = nn.Conv2d(low_width, low_width, 1)
+        self.fast_proj = ZeroConv2d(low_width, low_width, 1)
         self.gate = nn.Sequential(nn.Linear(2 * low_width, low_width // 2), nn.GELU(), nn.Linear(low_width // 2, 1))
         self.gelu = nn.GELU()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
@@ -13,14 +14,14 @@ from transformers import initialization as init
 from mgtool.errors import CheckpointError
 from mgtool.model.config import MGLlavaConfig
 from mgtool.model.encoders import HighTower, LowTower
-from mgtool.model.fusion import ConvGateFusion, Projector, build_fusion
+from mgtool.model.fusion import Projector, ZeroConv2d, build_fusion
 from mgtool.model.regions import pad_boxes, pool_boxes
 from mgtool.model.splice import Spliced, group_visuals, splice
 
 Stage = Literal["align", "tune"]
 """The paper's two stages of training (section 4.1)."""
 
-UNQUANTIZED = ("low_tower", "high_tower", "fusion", "projector", "box_projector", "lm_head")
+UNQUANTIZED = ("low_tower", "high_tower", "fusion", "projector", "box_projector", "lm_head", "language_model.lm_head")
 """Modules that quantisation leaves alone: the towers are small, frozen and feed everything else."""
 
 _SHOWN = 5
@@ -270,12 +271,15 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """As in transformers, but weights that are missing, left over or of another shape are refused.
 
         Raises:
-            CheckpointError: in one line, naming them.
+            CheckpointError: in one line, naming them; also for files that are not there or not whole.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("ignore_mismatched_sizes", True)
         _spare_from_quantization(kwargs.get("quantization_config"))
-        model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
+        try:
+            model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
         refuse_misfits(str(path), info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
         return (model, info) if wants_info else model
 
@@ -297,12 +301,11 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, ConvGateFusion):
-            # Training starts from the low-resolution tower alone, as in the published recipe.
-            for projection in (module.slow_proj, module.fast_proj):
-                init.zeros_(projection.weight)
-                init.zeros_(projection.bias)
+        if isinstance(module, ZeroConv2d):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
 
 
 def _ints(numbers: Tensor | Sequence[int] | None) -> list[int]:

@@ -25,9 +25,7 @@ def plain(stages, boxes, image_size, bins):
 
 def random_stages(pictures=1, seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    return [
-        torch.randn(pictures, c, s, s, generator=generator).to(dtype) for c, s in zip(WIDTHS, SIZES, strict=True)
-    ]
+    return [torch.randn(pictures, c, s, s, generator=generator).to(dtype) for c, s in zip(WIDTHS, SIZES, strict=True)]
 
 
 def pooled(stages, boxes, **options):
