@@ -21,7 +21,7 @@ from mgtool.model.templates import TEMPLATES, find_template
 from mgtool.model.weights import Entries, file_entries, folder_entries, read_json, write_safetensors
 from mgtool.model.zero import ZeroFolder, find_folder
 from mgtool.records import canonical
-from mgtool.shards import RUN_FILE, Run, atomic_file, atomic_folder
+from mgtool.shards import RUN_FILE, Run, atomic_file, atomic_folder, sweep
 
 MAX_SHARD_BYTES = 5_000_000_000
 WRAPPERS = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
@@ -148,6 +148,7 @@ def import_model(
         if before.finished:
             before.begin()
             return plan.summary()
+    sweep(out.parent)
     with atomic_folder(out) as folder:
         run = Run(folder / RUN_FILE, command="import", identity=identity, about=_versions())
         run.begin()

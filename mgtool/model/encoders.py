@@ -22,6 +22,7 @@ class LowTower(nn.Module):
         self.image_size = config.low_config.image_size
         self.patches = config.low_grid**2
         self.encoder: PreTrainedModel = AutoModel.from_config(config.low_config)
+        self._no_split_modules = self.encoder._no_split_modules  # transformers collects these from direct children
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(P, 3, S, S) float32 in the model frame -> (P, patches, d) in the tower's dtype.

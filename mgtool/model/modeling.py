@@ -24,7 +24,7 @@ Stage = Literal["align", "tune"]
 UNQUANTIZED = ("low_tower", "high_tower", "fusion", "projector", "box_projector", "lm_head", "language_model.lm_head")
 """Modules that quantisation leaves alone: the towers are small, frozen and feed everything else."""
 
-_SHOWN = 5
+_SHOWN = 10
 
 
 class ImageFeatures(NamedTuple):

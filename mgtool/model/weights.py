@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import json
 import pickle
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
@@ -128,17 +130,25 @@ def load_torch(path: Path) -> Any:
         CheckpointError: in one line.
     """
     try:
-        with torch.serialization.safe_globals(_inert_globals(path)):
-            try:
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError as error:
-                if "mmap can only be used" not in str(error):
-                    raise
-                return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_inert_globals(path)):
+            warnings.simplefilter("ignore")  # about old pickles; what cannot be read is an error below
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} holds more than weights and is not read: {_unsafe(path) or error}") from error
+        if not (asked := _refused(path, error)):
+            raise CheckpointError(f"{path} is not a checkpoint of PyTorch") from error
+        raise CheckpointError(f"{path} holds more than weights and is not read: it asks for {asked}") from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a whole checkpoint of PyTorch: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path} is not a whole checkpoint of PyTorch: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether the file has the format that can be mapped (PyTorch 1.6 and later)."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _inert_globals(path: Path) -> list[Any]:
@@ -153,9 +163,11 @@ def _unsafe_globals(path: Path) -> list[str]:
         return []  # an old or broken file: loading it says what is wrong
 
 
-def _unsafe(path: Path) -> str:
-    names = [name for name in _unsafe_globals(path) if name.split(".")[0] not in INERT_PACKAGES]
-    return f"it asks for {', '.join(sorted(names)[:3])}" if names else ""
+def _refused(path: Path, error: Exception) -> str:
+    """The names of what a pickle would have called."""
+    names = {name for name in _unsafe_globals(path) if name.split(".")[0] not in INERT_PACKAGES}
+    names |= set(re.findall(r"GLOBAL (\S+)", str(error)))
+    return ", ".join(sorted(names)[:3])
 
 
 def entries_of(source: Source) -> Entries:

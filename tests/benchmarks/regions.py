@@ -1,6 +1,6 @@
 """Box features: time and peak memory against interpolate + roi_align + mean, on a CPU.
 
-    python tests/benchmarks/regions.py [--quick] [--json] [--threads 2] [--boxes 30]
+python tests/benchmarks/regions.py [--quick] [--json] [--threads 2] [--boxes 30]
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def inputs(geometry, count):
     """Stage maps and boxes as a detector might give them."""
     generator = torch.Generator().manual_seed(0)
     stages = [
-        torch.randn(1, c, s, s, generator=generator)
-        for c, s in zip(geometry["widths"], geometry["sizes"], strict=True)
+        torch.randn(1, c, s, s, generator=generator) for c, s in zip(geometry["widths"], geometry["sizes"], strict=True)
     ]
     corners = torch.randint(0, FRAME + 1, (count, 2, 2), generator=generator).sort(dim=1).values
     return stages, corners.reshape(count, 4).float()

@@ -1,0 +1,435 @@
+"""The published parts in every form they come in; every key accounted for; nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import KIT, tiny_config, tiny_llm, tiny_model
+from transformers import AutoModelForCausalLM
+
+from mgtool.errors import CheckpointError, InputError, ResumeError, UsageError
+from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
+from mgtool.model.checkpoint import Parts, import_model, plan_import
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The kit's checkpoint as a plain state dict."""
+    return torch.load(KIT / "mg_llava.pth", weights_only=True)["state_dict"]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return {key: value for file in folder.glob("*.safetensors") for key, value in load_file(file).items()}
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    ours, theirs = weights_of(one), weights_of(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def saved(parts: Parts, path: Path, weights) -> Parts:
+    torch.save(weights, path)
+    return replace(parts, checkpoint=path)
+
+
+@pytest.mark.parametrize("form", ["bare", "state_dict", "old zip", "safetensors", "shards"])
+def test_every_form_of_the_checkpoint_gives_the_same_model(form, parts, published, model_dir, tmp_path):
+    path = tmp_path / "weights.pth"
+    if form == "safetensors":
+        path = path.with_suffix(".safetensors")
+        save_file(published, path)
+    elif form == "shards":
+        path = tmp_path / "shards"
+        path.mkdir()
+        keys = sorted(published)
+        names = {key: f"pytorch_model-{i % 2 + 1:05d}-of-00002.bin" for i, key in enumerate(keys)}
+        for name in set(names.values()):
+            torch.save({key: published[key] for key in keys if names[key] == name}, path / name)
+        (path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": names}))
+    else:
+        content = {"state_dict": published, "meta": {"epoch": 1}} if form == "state_dict" else published
+        torch.save(content, path, _use_new_zipfile_serialization=form != "old zip")
+    import_model(replace(parts, checkpoint=path), tmp_path / "out")
+    assert same_weights(tmp_path / "out", model_dir)
+
+
+def test_wrappers_inside_keys_are_taken_off(parts, published, model_dir, tmp_path):
+    wrapped = {
+        "module."
+        + key.replace("layers.0.", "layers.0._checkpoint_wrapped_module.")
+        .replace("fuse_module.", "fuse_module._fsdp_wrapped_module.")
+        .replace("projector.model", "projector._orig_mod.model"): value
+        for key, value in published.items()
+    }
+    import_model(saved(parts, tmp_path / "wrapped.pth", wrapped), tmp_path / "out")
+    assert same_weights(tmp_path / "out", model_dir)
+
+
+def test_two_keys_for_one_weight_are_refused(parts, published, tmp_path):
+    twice = published | {"module.projector.model.0.bias": published["projector.model.0.bias"]}
+    with pytest.raises(CheckpointError, match=r"projector\.0\.bias twice"):
+        plan_import(saved(parts, tmp_path / "twice.pth", twice))
+
+
+def test_a_first_stage_checkpoint_takes_the_language_model_from_its_folder(parts, published, tmp_path):
+    first = {key: value for key, value in published.items() if not key.startswith("llm.")}
+    counts = import_model(saved(parts, tmp_path / "first.pth", first), tmp_path / "out")
+    assert counts["llm_weights_from"] == "llm"
+    own = load_file(KIT / "llm" / "model.safetensors")
+    ours = weights_of(tmp_path / "out")
+    assert all(torch.equal(ours[f"language_model.{key}"], value) for key, value in own.items())
+
+
+def test_buffers_that_new_releases_compute_are_left_out(parts, published, model_dir, tmp_path):
+    old = published | {"llm.model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}
+    import_model(saved(parts, tmp_path / "old.pth", old), tmp_path / "out")
+    assert same_weights(tmp_path / "out", model_dir)
+
+
+def without(weights, *keys):
+    return {key: value for key, value in weights.items() if key not in keys}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: without(w, "llm.model.norm.weight"), r"1 missing \(language_model\.model\.norm\.weight\)"),
+        (lambda w: w | {"extra.weight": torch.ones(1)}, r"1 unexpected \(extra\.weight\)"),
+        (lambda w: w | {"llm.model.norm.weight": torch.ones(3)}, r"1 of another shape .*norm\.weight \[3\] for \[64\]"),
+        (
+            lambda w: {k: v for k, v in w.items() if "layers.0" not in k and "norm" not in k},
+            r"11 missing \(.*, and 1 more\)",
+        ),
+        (lambda w: without(w, "fuse_module.fast_conv.bias"), r"1 missing \(fusion\.fast_conv\.bias\)"),
+        (lambda w: without(w, "projector.model.0.weight"), "no MG-LLaVA checkpoint"),
+        (lambda w: w | {"projector.model.0.weight": torch.ones(64, 48)}, "projector takes 48 channels with a gate"),
+    ],
+)
+def test_keys_that_do_not_fit_are_listed_in_one_line(change, message, parts, published, tmp_path):
+    with pytest.raises(CheckpointError, match=message) as refusal:
+        import_model(saved(parts, tmp_path / "odd.pth", change(published)), tmp_path / "out")
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "out").exists()
+
+
+def variant_checkpoint(folder: Path, **changes) -> Parts:
+    """The four published parts of a tiny model of another variant."""
+    model = tiny_model(tiny_config(**changes))
+    names = {
+        "language_model": "llm",
+        "projector": "projector.model",
+        "box_projector": "bbox_projector.model",
+        "fusion": "fuse_module",
+    }
+    own, low, high = {}, {}, {}
+    for key, value in model.state_dict().items():
+        part, _, rest = key.partition(".")
+        if part in names:
+            own[f"{names[part]}.{rest}"] = value.clone()
+        elif part == "low_tower":
+            low["vision_model." + rest.removeprefix("encoder.")] = value.clone()
+        else:
+            high[f"visual.trunk.{rest}"] = value.clone()
+    for name in ("clip", "convnext"):
+        (folder / name).mkdir(parents=True)
+    torch.save(own, folder / "variant.pth")
+    save_file(low | {"text_model.final_layer_norm.bias": torch.ones(4)}, folder / "clip" / "model.safetensors")
+    model.config.low_config.save_pretrained(folder / "clip")
+    torch.save(high | {"text.positional_embedding": torch.ones(4)}, folder / "convnext" / "open_clip_pytorch_model.bin")
+    shutil.copy(KIT / "convnext" / "open_clip_config.json", folder / "convnext")
+    shutil.copytree(KIT / "llm", folder / "llm")
+    model.config.text_config.save_pretrained(folder / "llm")
+    return Parts(folder / "variant.pth", folder / "llm", folder / "clip", folder / "convnext")
+
+
+@pytest.mark.parametrize("boxes", [True, False])
+@pytest.mark.parametrize("fusion", ["conv_gate", "conv_gate_concat", "channel_concat", "none"])
+def test_a_checkpoint_s_variant_is_found_and_another_is_refused(fusion, boxes, tmp_path):
+    own = variant_checkpoint(tmp_path / "parts", fusion=fusion, boxes=boxes)
+    counts = import_model(own, tmp_path / "out")
+    assert (counts["fusion"], counts["boxes"]) == (fusion, boxes)
+    model = MGLlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    assert (model.config.fusion, model.config.boxes) == (fusion, boxes)
+    other = "none" if fusion != "none" else "conv_gate"
+    with pytest.raises(CheckpointError, match=f"holds fusion {fusion}, not {other}"):
+        plan_import(replace(own, fusion=other))
+
+
+def test_a_siglip_folder_serves_as_low_tower(tmp_path):
+    own = variant_checkpoint(tmp_path / "parts", low="siglip_vision_model")
+    (own.clip / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
+    import_model(own, tmp_path / "out")
+    assert MGLlavaProcessor.from_pretrained(tmp_path / "out").image_mean == [0.5] * 3
+    assert MGLlavaForConditionalGeneration.from_pretrained(tmp_path / "out").low_tower.patches == 9
+
+
+def test_tied_embeddings_need_no_second_copy(tmp_path):
+    own = variant_checkpoint(tmp_path / "parts", kind="qwen2")
+    weights = torch.load(own.checkpoint, weights_only=True)
+    torch.save(without(weights, "llm.lm_head.weight"), own.checkpoint)
+    import_model(own, tmp_path / "out")
+    model = MGLlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    assert torch.equal(model.get_output_embeddings().weight, weights["llm.model.embed_tokens.weight"])
+
+
+# --- DeepSpeed ZeRO
+
+
+FROZEN = "llm.model.norm.weight"
+
+
+class ZeroStageEnum(int):
+    """Stands for DeepSpeed's enum: something that is not a weight beside the weights."""
+
+
+def pretend_deepspeed(monkeypatch):
+    """Make `ZeroStageEnum` pickle as DeepSpeed's, which is not installed here."""
+    module = type(sys)("deepspeed.runtime.zero.config")
+    module.ZeroStageEnum = ZeroStageEnum
+    for name in ("deepspeed", "deepspeed.runtime", "deepspeed.runtime.zero", "deepspeed.runtime.zero.config"):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(ZeroStageEnum, "__module__", "deepspeed.runtime.zero.config")
+
+
+def split_groups(weights):
+    """Two parameter groups and a frozen parameter, as training leaves them."""
+    names = [key for key in weights if key != FROZEN]
+    return [OrderedDict((key, weights[key]) for key in group) for group in (names[::2], names[1::2])]
+
+
+def zero_folder(folder: Path, weights, stage: int, ranks: int) -> None:
+    groups, frozen = split_groups(weights), FROZEN
+    folder.mkdir(parents=True)
+    for rank in range(ranks):
+        own = frozen_part(weights[frozen], rank, ranks) if stage == 3 else weights[frozen]
+        state = {
+            "module": OrderedDict((f"module.{key}", value) for key, value in weights.items()) if stage == 2 else {},
+            "param_shapes": [OrderedDict((key, value.shape) for key, value in group.items()) for group in groups],
+            "buffer_names": [],
+            "frozen_param_shapes": {frozen: weights[frozen].shape},
+            "frozen_param_fragments": {frozen: own},
+            "shared_params": [],
+            "ds_version": "0.14.0",
+        }
+        if stage == 3 or rank == 0:
+            name = f"zero_pp_rank_{rank}_mp_rank_00" if stage == 3 else "mp_rank_00"
+            torch.save(state, folder / f"{name}_model_states.pt")
+        flats = [rank_slice(group, rank, ranks, stage) for group in groups]
+        optimizer = {"zero_stage": ZeroStageEnum(stage), "partition_count": ranks if stage == 3 else [ranks] * 2}
+        optimizer["fp32_flat_groups" if stage == 3 else "single_partition_of_fp32_groups"] = flats
+        torch.save({"optimizer_state_dict": optimizer}, folder / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
+
+
+def frozen_part(value, rank, ranks):
+    part = -(-value.numel() // ranks)
+    padded = torch.nn.functional.pad(value.flatten(), (0, part * ranks - value.numel()))
+    return padded[rank * part : (rank + 1) * part].clone()
+
+
+def rank_slice(group, rank, ranks, stage):
+    if stage == 3:
+        return torch.cat([frozen_part(value, rank, ranks) for value in group.values()])
+    flat = torch.cat([value.flatten() for value in group.values()])
+    align = 2 * ranks
+    flat = torch.nn.functional.pad(flat, (0, -len(flat) % align))
+    return flat.chunk(ranks)[rank].clone()
+
+
+@pytest.mark.parametrize("ranks", [1, 3, 11])
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_folders_are_put_together(stage, ranks, parts, published, model_dir, tmp_path, monkeypatch):
+    pretend_deepspeed(monkeypatch)
+    top = tmp_path / "iter_100.pth"
+    zero_folder(top / "global_step100", published, stage, ranks)
+    (top / "latest").write_text("global_step100\n")
+    import_model(replace(parts, checkpoint=top), tmp_path / "out")
+    assert same_weights(tmp_path / "out", model_dir)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_missing_rank_is_refused(stage, parts, published, tmp_path, monkeypatch):
+    pretend_deepspeed(monkeypatch)
+    folder = tmp_path / "iter_1.pth"
+    zero_folder(folder, published, stage, 3)
+    next(folder.glob("*rank_1_*_optim_states.pt")).unlink()
+    with pytest.raises(CheckpointError, match="of 2 ranks, 3 were saved"):
+        plan_import(replace(parts, checkpoint=folder))
+
+
+# --- hostile and broken files
+
+
+class Payload:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_nothing_in_a_pickle_is_executed(new_format, parts, published, tmp_path):
+    target = tmp_path / "executed"
+    hostile = published | {"payload": Payload(target)}
+    torch.save(hostile, tmp_path / "hostile.pth", _use_new_zipfile_serialization=new_format)
+    with pytest.raises(CheckpointError, match="more than weights"):
+        plan_import(replace(parts, checkpoint=tmp_path / "hostile.pth"))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps({"a": 1})])
+def test_files_that_are_no_checkpoint_are_refused(content, parts, tmp_path):
+    path = tmp_path / "broken.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as refusal:
+        plan_import(replace(parts, checkpoint=path))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_truncated_checkpoint_is_refused(parts, tmp_path):
+    data = (KIT / "mg_llava.pth").read_bytes()
+    path = tmp_path / "cut.pth"
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+        plan_import(replace(parts, checkpoint=path))
+
+
+def test_an_index_never_leaves_its_folder(parts, tmp_path):
+    folder = tmp_path / "llm"
+    shutil.copytree(KIT / "llm", folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../secret.safetensors"}}))
+    first = {"projector.model.0.weight": torch.ones(64, 32)}
+    with pytest.raises(CheckpointError, match="outside its folder"):
+        plan_import(saved(replace(parts, llm=folder), tmp_path / "first.pth", first))
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "llm", "clip", "convnext"])
+def test_a_part_that_is_not_there_is_named(name, parts, tmp_path):
+    with pytest.raises(InputError, match=f"--{name} .*: no such"):
+        plan_import(replace(parts, **{name: tmp_path / "nowhere"}))
+
+
+def test_an_unknown_template_is_named(parts):
+    with pytest.raises(UsageError, match="choose one of vicuna, llama3_chat, phi3_chat"):
+        plan_import(replace(parts, template="alpaca"))
+
+
+# --- the output folder
+
+
+def test_a_second_import_leaves_the_first_as_it_is_and_another_is_refused(parts, tmp_path):
+    out = tmp_path / "out"
+    import_model(parts, out)
+    before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
+    import_model(parts, out)
+    assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before
+    with pytest.raises(ResumeError, match='template "vicuna", now it is "phi3_chat"'):
+        import_model(replace(parts, template="phi3_chat"), out)
+    import_model(replace(parts, template="phi3_chat"), out, overwrite=True)
+    assert MGLlavaProcessor.from_pretrained(out).template == "phi3_chat"
+
+
+def test_a_foreign_folder_is_not_touched(parts, tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(InputError, match="holds no import"):
+        import_model(parts, tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_run_json_says_what_was_imported(parts, model_dir):
+    record = json.loads((model_dir / "run.json").read_text())
+    assert record["command"] == "import"
+    assert record["finished"]
+    assert record["counts"]["parameters"] == plan_import(parts).summary()["parameters"]
+    assert set(record["sha256"]) == {"model.safetensors", "config.json"}
+
+
+def test_shards_have_an_index_and_hold_the_same(parts, model_dir, tmp_path):
+    counts = import_model(parts, tmp_path / "out", max_shard_bytes=400_000)
+    files = sorted(file.name for file in (tmp_path / "out").glob("*.safetensors"))
+    assert len(files) == counts["shards"] == 5
+    assert same_weights(tmp_path / "out", model_dir)
+    index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+    assert set(index["weight_map"].values()) == set(files)
+    assert counts["largest_shard_bytes"] <= 400_000
+
+
+def test_a_template_file_travels_with_the_model(parts, tmp_path):
+    spec = tmp_path / "yi.json"
+    fields = {
+        "instruction": "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+        "answer_end": "<|im_end|>",
+        "separator": "\n",
+    }
+    spec.write_text(json.dumps(fields))
+    import_model(replace(parts, template=str(spec)), tmp_path / "out")
+    spec.unlink()
+    processor = MGLlavaProcessor.from_pretrained(tmp_path / "out")
+    assert processor.stop_strings == ["<|im_end|>"]
+    assert processor.render([("hi", None)]).endswith("user\nhi<|im_end|>\n<|im_start|>assistant\n")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mgtool.model.checkpoint import Parts, import_model
+*places, out = map(Path, sys.argv[1:])
+import_model(Parts(*places), out, max_shard_bytes=400_000, advance=lambda n: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_a_killed_import_leaves_no_folder_and_the_next_one_is_whole(parts, model_dir, tmp_path):
+    out = tmp_path / "out"
+    places = [str(path) for path in (parts.checkpoint, parts.llm, parts.clip, parts.convnext, out)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *places], check=False)
+    assert killed.returncode == -9
+    assert not out.exists()
+    assert any(tmp_path.iterdir())  # what it had begun, under another name
+    import_model(parts, out)
+    assert same_weights(out, model_dir)
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_language_model_s_dtype_is_the_model_s(dtype, parts, published, tmp_path):
+    narrow = {key: value.to(dtype) for key, value in published.items()}
+    import_model(saved(parts, tmp_path / "narrow.pth", narrow), tmp_path / "out")
+    model = MGLlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize("kind", ["mistral", "phi3", "qwen2"])
+def test_other_language_models_are_imported_from_their_own_folders(kind, tmp_path):
+    own = variant_checkpoint(tmp_path / "parts", kind=kind)
+    torch.manual_seed(0)
+    llm = AutoModelForCausalLM.from_config(tiny_llm(kind))
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(KIT / "llm" / file, tmp_path)
+    shutil.rmtree(own.llm)
+    llm.save_pretrained(own.llm)
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(KIT / "llm" / file, own.llm)
+    weights = torch.load(own.checkpoint, weights_only=True)
+    torch.save({key: value for key, value in weights.items() if not key.startswith("llm.")}, own.checkpoint)
+    import_model(own, tmp_path / "out")
+    model = MGLlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
+    assert torch.equal(model.get_input_embeddings().weight, llm.get_input_embeddings().weight)
+
+
+def test_a_low_tower_of_another_grid_is_refused(tmp_path):
+    own = variant_checkpoint(tmp_path / "parts")
+    config = json.loads((own.clip / "config.json").read_text())
+    (own.clip / "config.json").write_text(json.dumps(config | {"image_size": 56}))
+    with pytest.raises(CheckpointError, match="of another shape"):
+        plan_import(own)
