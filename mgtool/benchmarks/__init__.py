@@ -8,10 +8,41 @@ from __future__ import annotations
 
 import difflib
 
+from mgtool.benchmarks.activitynet_qa import ActivitynetQa
+from mgtool.benchmarks.ai2d import Ai2d
 from mgtool.benchmarks.base import Benchmark, Item, Verdict
+from mgtool.benchmarks.ccbench import Ccbench
+from mgtool.benchmarks.chartqa import ChartQa
+from mgtool.benchmarks.coco_caption import CocoCaption
 from mgtool.benchmarks.coco_detection import CocoDetection
+from mgtool.benchmarks.docvqa import DocVqa
+from mgtool.benchmarks.flickr30k import Flickr30k
+from mgtool.benchmarks.gqa import Gqa
+from mgtool.benchmarks.hallusionbench import HallusionBench
+from mgtool.benchmarks.infovqa import InfoVqa
+from mgtool.benchmarks.llava_bench import LlavaBench
 from mgtool.benchmarks.lvis import Lvis
+from mgtool.benchmarks.mathvista import MathVista
+from mgtool.benchmarks.mm_vet import MmVet
+from mgtool.benchmarks.mmbench import Mmbench, MmbenchChinese
+from mgtool.benchmarks.mme import Mme
+from mgtool.benchmarks.mmmu import Mmmu
+from mgtool.benchmarks.mmstar import MmStar
+from mgtool.benchmarks.mmvp import Mmvp
+from mgtool.benchmarks.msrvtt_qa import MsrvttQa
+from mgtool.benchmarks.msvd_qa import MsvdQa
+from mgtool.benchmarks.nocaps import NoCaps
+from mgtool.benchmarks.ocrvqa import OcrVqa
+from mgtool.benchmarks.okvqa import OkVqa
 from mgtool.benchmarks.pope import Pope
+from mgtool.benchmarks.refcoco import RefCoco
+from mgtool.benchmarks.scienceqa import ScienceQa
+from mgtool.benchmarks.seedbench import SeedBench
+from mgtool.benchmarks.stvqa import StVqa
+from mgtool.benchmarks.tallyqa import TallyQa
+from mgtool.benchmarks.textvqa import TextVqa
+from mgtool.benchmarks.tgif_qa import TgifQa
+from mgtool.benchmarks.vizwiz import VizWiz
 from mgtool.benchmarks.vqav2 import Vqav2
 from mgtool.errors import UsageError
 
@@ -21,9 +52,41 @@ TABLE: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
         Vqav2(),
+        TextVqa(),
+        Gqa(),
+        OkVqa(),
+        VizWiz(),
+        DocVqa(),
+        InfoVqa(),
+        StVqa(),
+        ChartQa(),
+        OcrVqa(),
+        TallyQa(),
         Pope(),
+        Mme(),
+        HallusionBench(),
+        Mmbench(),
+        MmbenchChinese(),
+        Ccbench(),
+        SeedBench(),
+        MmStar(),
+        Mmmu(),
+        ScienceQa(),
+        Ai2d(),
+        MmVet(),
+        LlavaBench(),
+        Mmvp(),
+        MathVista(),
+        CocoCaption(),
+        NoCaps(),
+        Flickr30k(),
         CocoDetection(),
         Lvis(),
+        RefCoco(),
+        MsvdQa(),
+        MsrvttQa(),
+        TgifQa(),
+        ActivitynetQa(),
     )
 }
 

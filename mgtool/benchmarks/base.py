@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -12,6 +12,9 @@ from mgtool.benchmarks.files import Truth
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.records import Sample, SampleId, Score
+
+if TYPE_CHECKING:
+    from mgtool.benchmarks.judging import Judge
 
 OFFICIAL = "official"
 SINGLE_WORD = "Answer the question using a single word or phrase."
@@ -55,6 +58,10 @@ class Verdict(NamedTuple):
     extracted: Any
     score: float
     fields: Mapping[str, Any] = {}
+
+
+Pair = tuple[Item, Prediction | None]
+"""An item with its answer, where there is one."""
 
 
 class Submission(NamedTuple):
@@ -111,8 +118,18 @@ class Benchmark:
         """The keys by which an answer may name its question, the surest first."""
         yield str(prediction.id)
 
-    def grade(self, pairs: Sequence[tuple[Item, Prediction | None]], variant: str) -> list[Verdict]:
-        """One verdict for each item; an item without an answer is wrong."""
+    def addressed(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
+        """The predictions as they are matched with the items; one that answers several items becomes several."""
+        return predictions
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """One verdict for each item; an item without an answer is wrong.
+
+        Args:
+            pairs: the items with their answers.
+            variant: one of `variants`.
+            judge: who is asked, for benchmarks that need or can use one.
+        """
         return [
             self.score(item, prediction.text, variant) if prediction is not None else self.missing(item)
             for item, prediction in pairs
@@ -142,7 +159,7 @@ class Benchmark:
         """The name of the result: a prompt variant that changes the score is part of it."""
         return f"{self.name} ({variant})"
 
-    def submission(self, pairs: Sequence[tuple[Item, Prediction | None]], split: str) -> Submission | None:
+    def submission(self, pairs: Sequence[Pair], split: str) -> Submission | None:
         """The file for the test server; None where there is none."""
         return None
 

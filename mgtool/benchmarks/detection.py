@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mgtool.benchmarks.base import Benchmark, Item, Verdict
+from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict
 from mgtool.benchmarks.files import Truth
+from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import SEED, Metric, Statistic, normal_interval
 from mgtool.records import Detections, Score
@@ -83,7 +84,7 @@ class DetectionBenchmark(Benchmark):
         yield prediction.image
         yield PurePosixPath(prediction.image).name
 
-    def grade(self, pairs: Sequence[tuple[Item, Prediction | None]], variant: str) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """Each picture's own F1 at IoU 0.5, over boxes of score 0.5 and more; for the list of pictures only."""
         found = [self._known(item, answer) for item, answer in pairs]
         targets = [item.target for item, _ in pairs]

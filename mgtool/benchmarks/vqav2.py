@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -12,6 +12,7 @@ from mgtool.benchmarks.base import (
     SINGLE_WORD,
     Benchmark,
     Item,
+    Pair,
     Submission,
     Verdict,
     mean_score,
@@ -19,7 +20,6 @@ from mgtool.benchmarks.base import (
     with_suffix,
 )
 from mgtool.benchmarks.files import Document, Truth, first, listed, whole
-from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic
 from mgtool.records import Sample, Score
 
@@ -58,7 +58,7 @@ class Vqav2(Benchmark):
         "test-dev and test-std: the question file alone as --questions writes the submission for EvalAI"
     )
     metric = "VQA accuracy over ten annotators, by question and answer type"
-    breakdowns = ("question_type", "answer_type")
+    breakdowns: ClassVar[tuple[str, ...]] = ("question_type", "answer_type")
 
     def prompt(self, sample: Sample) -> str:
         """The question and the request for a single word or phrase."""
@@ -95,7 +95,7 @@ class Vqav2(Benchmark):
             for field, part in parts.items()
         }
 
-    def submission(self, pairs: Sequence[tuple[Item, Prediction | None]], split: str) -> Submission:
+    def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
         """EvalAI's form: every question of the set, answers through the M4C processor, missing ones empty."""
         entries = [
             {"question_id": item.id, "answer": normal.m4c(answer.text) if answer is not None else ""}

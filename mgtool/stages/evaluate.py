@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mgtool.benchmarks.base import Benchmark, Item
+from mgtool.benchmarks.base import Benchmark, Item, Pair
+from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.paired import Comparison
 from mgtool.benchmarks.predictions import Answers, Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic
@@ -18,7 +19,6 @@ from mgtool.errors import InputError
 from mgtool.records import Failure, SampleId, Score, dumps
 from mgtool.shards import FAILURES_FILE, write_bytes, write_lines
 
-Pair = tuple[Item, Prediction | None]
 ONLY_ANSWERED = "only answered"
 
 
@@ -87,7 +87,13 @@ class Evaluation:
 
 
 def evaluate(
-    benchmark: Benchmark, items: Sequence[Item], answers: Answers, *, variant: str, only_answered: bool = False
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    answers: Answers,
+    *,
+    variant: str,
+    only_answered: bool = False,
+    judge: Judge | None = None,
 ) -> Evaluation:
     """Score a run.
 
@@ -97,10 +103,11 @@ def evaluate(
         answers: what the run said.
         variant: one of the benchmark's `variants`.
         only_answered: leave items without an answer out instead of counting them as wrong.
+        judge: who is asked, for benchmarks that need or can use one.
     """
     joined = join(benchmark, items, answers)
     pairs = [pair for pair in joined.pairs if pair[1] is not None] if only_answered else joined.pairs
-    scores = score(benchmark, pairs, joined.failed, variant)
+    scores = score(benchmark, pairs, joined.failed, variant, judge)
     counts = count(joined, answers)
     result = summarize(benchmark, scores, counts, variant, only_answered=only_answered)
     unreadable = [failure for failure in answers.failures if failure.stage == "eval"]
@@ -117,7 +124,7 @@ def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> Joine
     found: dict[int, Prediction] = {}
     unknown: list[SampleId] = []
     known = 0
-    for prediction in answers.predictions:
+    for prediction in benchmark.addressed(items, answers.predictions):
         place = next((places[key] for key in benchmark.keys(prediction) if key in places), None)
         if place is None:
             unknown.append(prediction.id)
@@ -146,9 +153,11 @@ def _strangers(benchmark: Benchmark, items: Sequence[Item], predictions: Sequenc
     return f"no answer belongs to {benchmark.name}: its ids are like {ours}, those of the answers like {theirs}{hint}"
 
 
-def score(benchmark: Benchmark, pairs: Sequence[Pair], failed: frozenset[str], variant: str) -> list[Score]:
+def score(
+    benchmark: Benchmark, pairs: Sequence[Pair], failed: frozenset[str], variant: str, judge: Judge | None = None
+) -> list[Score]:
     """One `Score` for each item."""
-    verdicts = benchmark.grade(pairs, variant)
+    verdicts = benchmark.grade(pairs, variant, judge)
     return [
         Score(
             question_id=item.id,

@@ -1,0 +1,214 @@
+"""What the captioning benchmarks share: references, and the metrics of pycocoevalcap."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from mgtool.benchmarks import java_scorers
+from mgtool.benchmarks.base import Benchmark, Item, Pair, Submission, Verdict, question_of
+from mgtool.benchmarks.files import Document, Truth
+from mgtool.benchmarks.judging import Judge
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, mean_of
+from mgtool.errors import InputError, require
+from mgtool.records import Sample, Score, dumps
+
+NAMES = ("CIDEr", "BLEU-4", "BLEU-3", "BLEU-2", "BLEU-1", "METEOR", "ROUGE-L", "SPICE")
+MOST_WORDS = 4
+_SMALL, _TINY = 1e-9, 1e-15
+"""What the official BLEU adds against divisions by zero."""
+
+
+class _Picture(msgspec.Struct):
+    id: int | str
+    file_name: str = ""
+    domain: str = ""
+
+
+class _Reference(msgspec.Struct):
+    image_id: int | str
+    caption: str
+
+
+class _Sentence(msgspec.Struct):
+    raw: str
+
+
+class _Karpathy(msgspec.Struct):
+    """A picture in one of Karpathy's files."""
+
+    sentences: list[_Sentence]
+    filename: str
+    split: str = ""
+    cocoid: int | None = None
+    imgid: int | None = None
+
+
+class CaptionBenchmark(Benchmark):
+    """One caption a picture against several references."""
+
+    metric = "CIDEr, BLEU-1 to 4, METEOR, ROUGE-L, SPICE; the last two but ROUGE-L, and the tokenizer, need Java"
+    headline = "CIDEr"
+    instruction: ClassVar[str] = "Provide a one-sentence caption for the provided image."
+
+    def prompt(self, sample: Sample) -> str:
+        """The request for a caption, unless the question file has one."""
+        return question_of(sample) or self.instruction
+
+    def load(self, truth: Truth) -> list[Item]:
+        """A COCO captions JSON, or Karpathy's JSON (its test split, unless another is asked for)."""
+        items = [item for document in truth.files for item in _items(document, truth.split)]
+        if not items:
+            raise truth.mismatch(f"{self.title}: a JSON with `images` and `annotations`, each with a caption")
+        return items
+
+    def keys(self, prediction: Prediction) -> Iterable[str]:
+        """The picture's id, or its name."""
+        yield str(prediction.id)
+        yield PurePosixPath(str(prediction.id)).name
+        yield PurePosixPath(prediction.image).name
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """Each picture's CIDEr, ROUGE-L and BLEU counts; a picture without a caption has an empty one."""
+        if not java_scorers.available():
+            return [Verdict(None, 0.0) for _ in pairs]
+        said = java_scorers.tokenized([answer.text if answer else "" for _, answer in pairs])
+        counts = [len(item.target) for item, _ in pairs]
+        flat = iter(java_scorers.tokenized([caption for item, _ in pairs for caption in item.target]))
+        references = [[next(flat) for _ in range(count)] for count in counts]
+        return _verdicts(said, references)
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """All metrics; None for those that could not be computed, never 0."""
+        found: list[Any] = [score.fields.get("words") for score in scores]
+        if not scores or None in found:
+            return {name: Metric(value=None, n=len(scores)) for name in NAMES}
+        groups = [score.group for score in scores]
+        said = [fields["caption"] for fields in found]
+        references = [fields["references"] for fields in found]
+        numbers: dict[str, Statistic | Metric] = {"CIDEr": mean_of([score.score for score in scores], groups)}
+        counts = np.array([fields["bleu"] for fields in found], dtype=np.float64)
+        for size in range(MOST_WORDS, 0, -1):
+            numbers[f"BLEU-{size}"] = Statistic(counts, codes(groups), _Bleu(size))
+        meteor = java_scorers.meteor(said, references)
+        numbers["METEOR"] = Metric(value=100 * meteor, n=len(scores))
+        numbers["ROUGE-L"] = mean_of([fields["rouge"] for fields in found], groups)
+        spice = java_scorers.spice(said, references)
+        numbers["SPICE"] = Metric(value=None if spice is None else 100 * spice, n=len(scores))
+        return numbers
+
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """What was left out and why, and what the idf of CIDEr is over."""
+        if not java_scorers.available():
+            return [f"left out: {', '.join(NAMES)}: no `java` on the PATH, and the official tokenizer needs it"]
+        models = "python -c 'from pycocoevalcap.spice.get_stanford_models import *; get_stanford_models()'"
+        notes = [f"CIDEr's idf is over the references of the {len(scores):,} pictures scored here"]
+        if java_scorers.spice([], []) is None:
+            notes.append(f"left out: SPICE: its Stanford models are not installed ({models})")
+        return notes
+
+    def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
+        """COCO's form."""
+        entries = [{"image_id": item.id, "caption": answer.text if answer else ""} for item, answer in pairs]
+        return Submission("captions_results.json", dumps(entries))
+
+
+class _Bleu:
+    """BLEU of sums: correct 1..4, guessed 1..4, length, closest reference length."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, sums: Floats) -> Floats:
+        correct, guessed = sums[..., : self.size], sums[..., MOST_WORDS : MOST_WORDS + self.size]
+        score = np.prod((correct + _TINY) / (guessed + _SMALL), axis=-1) ** (1 / self.size)
+        ratio = (sums[..., -2] + _TINY) / (sums[..., -1] + _SMALL)
+        return np.asarray(score * np.where(ratio < 1, np.exp(1 - 1 / np.minimum(ratio, 1)), 1.0))
+
+
+def _verdicts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[Verdict]:
+    scorers = {
+        name: require(f"pycocoevalcap.{name}.{name}", what="captions", extra="captions") for name in ("cider", "rouge")
+    }
+    candidates, truths = {n: [text] for n, text in enumerate(said)}, dict(enumerate(map(list, references)))
+    ciders = scorers["cider"].Cider().compute_score(truths, candidates)[1] if said else []
+    rouges = scorers["rouge"].Rouge().compute_score(truths, candidates)[1] if said else []
+    return [
+        Verdict(
+            text, float(cider), {"words": {"caption": text, "references": refs, "bleu": counts, "rouge": float(rouge)}}
+        )
+        for text, refs, cider, rouge, counts in zip(
+            said, references, ciders, rouges, _counts(said, references), strict=True
+        )
+    ]
+
+
+def _counts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[int]]:
+    """What each caption adds to BLEU: correct and guessed n-grams of 1 to 4 words, its length, the closest length."""
+    rows = []
+    for text, refs in zip(said, references, strict=True):
+        own = _grams(text)
+        most: dict[tuple[str, ...], int] = defaultdict(int)
+        for reference in refs:
+            for gram, count in _grams(reference).items():
+                most[gram] = max(most[gram], count)
+        correct = [0] * MOST_WORDS
+        for gram, count in own.items():
+            correct[len(gram) - 1] += min(count, most[gram])
+        length = len(text.split())
+        guessed = [max(0, length - size) for size in range(MOST_WORDS)]
+        closest = min((abs(len(reference.split()) - length), len(reference.split())) for reference in refs)[1]
+        rows.append([*correct, *guessed, length, closest])
+    return rows
+
+
+def _grams(text: str) -> dict[tuple[str, ...], int]:
+    words = text.split()
+    counts: dict[tuple[str, ...], int] = defaultdict(int)
+    for size in range(1, MOST_WORDS + 1):
+        for start in range(len(words) - size + 1):
+            counts[tuple(words[start : start + size])] += 1
+    return counts
+
+
+def _items(document: Document, split: str) -> list[Item]:
+    if "images" not in document.keys:
+        return []
+    if "annotations" not in document.keys:
+        return _karpathy(document, split or "test")
+    captions: dict[Any, list[str]] = defaultdict(list)
+    for reference in document.part("annotations", list[_Reference]):
+        captions[reference.image_id].append(reference.caption)
+    pictures = document.part("images", list[_Picture])
+    return [_item(p.id, p.file_name, captions[p.id], p.domain) for p in pictures if captions[p.id]]
+
+
+def _karpathy(document: Document, split: str) -> list[Item]:
+    pictures = [p for p in document.part("images", list[_Karpathy]) if p.split in ("", split)]
+    if not pictures:
+        raise InputError(f"{document.path}: no picture of split {split}")
+    return [
+        _item(
+            next(n for n in (p.cocoid, p.imgid, p.filename) if n is not None), p.filename, [s.raw for s in p.sentences]
+        )
+        for p in pictures
+    ]
+
+
+def _item(number: int | str, name: str, captions: list[str], domain: str = "") -> Item:
+    base = PurePosixPath(name)
+    aliases = {base.name, base.stem}
+    return Item(
+        id=number,
+        target=captions,
+        image=name,
+        group=str(number),
+        fields={"domain": domain} if domain else {},
+        aliases=tuple(sorted(alias for alias in aliases if alias)),
+    )

@@ -1,0 +1,112 @@
+"""ChartQA (Masry et al., 2022; relaxed accuracy as in pix2struct)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from mgtool.benchmarks.base import SINGLE_WORD, Benchmark, Item, Verdict, by_field, mean_score, question_of, with_suffix
+from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, ratio
+from mgtool.records import Sample, Score
+
+TOLERANCE = 0.05
+SPLITS = ("human", "augmented")
+
+
+class ChartQa(Benchmark):
+    """Numbers may be 5 % off; everything else has to be equal."""
+
+    name = "chartqa"
+    title = "ChartQA"
+    files = "test_human.json and test_augmented.json (github.com/vis-nlp/ChartQA), or ChartQA_TEST.tsv, or Parquet"
+    metric = "relaxed accuracy: human, augmented, and the mean of the two"
+
+    def prompt(self, sample: Sample) -> str:
+        """The question and the request for a word or phrase."""
+        return with_suffix(question_of(sample), SINGLE_WORD)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """Both official files, whose questions have no ids: they are called `human/0`, ... in the files' order."""
+        items = [_item(row, place, doc) for doc in truth.files for place, row in enumerate(doc.rows())]
+        items = [item for item in items if not truth.split or truth.split in item.fields["split"]]
+        if not items:
+            raise truth.mismatch("ChartQA's lists of `imgname`, `query`, `label`")
+        return items
+
+    def keys(self, prediction: Prediction) -> Iterable[str]:
+        """The id; else picture and question."""
+        yield str(prediction.id)
+        split = prediction.fields.get("split") or prediction.fields.get("category")
+        yield f"{str(split).removeprefix('test_')}/{prediction.id}"
+        yield _key(prediction.image, prediction.prompt.removesuffix(f"\n{SINGLE_WORD}"))
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """The best over the answers, of which there is one as a rule."""
+        said = text.strip()
+        return Verdict(said, float(any(relaxed(said, answer) for answer in item.target)))
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """The mean of the two splits, and each of them."""
+        parts = by_field(scores, "split")
+        known = [split for split in SPLITS if split in parts] or list(parts)
+        splits: dict[str, Statistic | Metric] = {split: mean_score(parts[split]) for split in known}
+        return {"accuracy": _mean_of_splits(scores, known), **splits}
+
+
+def relaxed(said: str, expected: str) -> bool:
+    """Relaxed equality of a stripped answer and a target.
+
+    >>> relaxed("10.5", "10"), relaxed("5%", "0.05"), relaxed("Yes", "yes"), relaxed("0.0", "0")
+    (True, True, True, False)
+    """
+    number, target = _number(said), _number(expected)
+    if number is not None and target:
+        return abs(number - target) / abs(target) <= TOLERANCE
+    return said.lower() == expected.lower()
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
+    except ValueError:
+        return None
+
+
+def _item(row: Row, place: int, document: Document) -> Item:
+    named = str(first(row, ("split", "human_or_machine", "type"), document.stem))
+    split = "human" if "human" in named or named == "0" else "augmented" if named != document.stem else named
+    split = "augmented" if "augmented" in named else split
+    image = str(first(row, ("imgname", "image_path"), ""))
+    question = str(first(row, ("query", "question"), ""))
+    number = row.get("index")
+    return Item(
+        id=whole(number) if number is not None else f"{split}/{place}",
+        question=question,
+        target=listed(first(row, ("label", "answer"), "")),
+        image=image,
+        group=image,
+        fields={"split": split},
+        aliases=(_key(image, question),) if image else (),
+    )
+
+
+def _key(image: str, question: str) -> str:
+    return f"{PurePosixPath(image).name}\n{question.strip()}"
+
+
+def _mean_of_splits(scores: Sequence[Score], splits: Sequence[str]) -> Statistic:
+    rows = np.zeros((len(scores), 2 * len(splits)))
+    for row, score in zip(rows, scores, strict=True):
+        at = splits.index(score.fields["split"]) if score.fields["split"] in splits else -1
+        if at >= 0:
+            row[2 * at : 2 * at + 2] = score.score, 1
+
+    def mean(sums: Floats) -> Floats:
+        parts = ratio(sums[..., 0::2], sums[..., 1::2])
+        return np.asarray(parts.mean(-1))
+
+    return Statistic(rows, codes(score.group for score in scores), mean)

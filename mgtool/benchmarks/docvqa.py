@@ -1,0 +1,87 @@
+"""DocVQA (Mathew et al., 2021; the RRC's `evaluation.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from mgtool.benchmarks.base import SINGLE_WORD, Benchmark, Item, Pair, Submission, Verdict, question_of, with_suffix
+from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
+from mgtool.records import Sample, dumps
+
+THRESHOLD = 0.5
+
+
+class DocVqa(Benchmark):
+    """Average normalised Levenshtein similarity."""
+
+    name = "docvqa"
+    title = "DocVQA"
+    files = "val_v1.0_withQT.json (rrc.cvc.uab.es, challenge 17), or DocVQA_VAL.tsv; test_v1.0.json: submission"
+    metric = "ANLS: 1 - edit distance / length, best answer, under 0.5 counts 0"
+    headline = "anls"
+    variants: ClassVar[tuple[str, ...]] = ("official", "vlmevalkit")
+    breakdowns: ClassVar[tuple[str, ...]] = ("question_types",)
+
+    def prompt(self, sample: Sample) -> str:
+        """The question and the request for a word or phrase."""
+        return with_suffix(question_of(sample), SINGLE_WORD)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """The official JSON with `data`, or a TSV."""
+        items = [self._item(row) for document in truth.files for row in _rows(document)]
+        if not items:
+            raise truth.mismatch(f"{self.title}'s JSON: an object with `data`, each with `questionId`, `answers`")
+        return items
+
+    def _item(self, row: Row) -> Item:
+        image = str(first(row, ("image_local_name", "image", "image_path"), ""))
+        image = image if len(image) < 256 else ""
+        fields: dict[str, Any] = {name: row[name] for name in self.breakdowns if row.get(name)}
+        return Item(
+            id=whole(first(row, ("questionId", "question_id", "index"))),
+            question=str(row["question"]),
+            target=listed(first(row, ("answers", "answer"), [])),
+            image=image,
+            group=image,
+            fields=fields,
+        )
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """The similarity to the nearest answer."""
+        raw = variant != "vlmevalkit"
+        return Verdict(spaced(text), max((similarity(text, answer, raw=raw) for answer in item.target), default=0.0))
+
+    def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
+        """The RRC's form."""
+        entries = [{"questionId": item.id, "answer": answer.text if answer else ""} for item, answer in pairs]
+        return Submission("submission.json", dumps(entries))
+
+
+def spaced(text: str) -> str:
+    """Lower case, white space collapsed.
+
+    >>> spaced("  The  Cat ")
+    'the cat'
+    """
+    return " ".join(text.lower().split())
+
+
+def similarity(text: str, answer: str, *, raw: bool) -> float:
+    """ANLS of one pair; the divisor is the longer of the raw texts, as the official script has it, or of the spaced.
+
+    >>> similarity("The  Cat", "the cat", raw=True), similarity("dog", "cat", raw=True)
+    (1.0, 0.0)
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    said, expected = spaced(text), spaced(answer)
+    length = max(len(answer.upper()), len(text.upper())) if raw else max(len(expected), len(said))
+    distance = Levenshtein.distance(said, expected) / length if length else 0.0
+    return 1 - distance if 1 - distance >= THRESHOLD else 0.0
+
+
+def _rows(document: Document) -> list[Row]:
+    if "data" in document.keys:
+        return document.part("data", list[Row])
+    return document.rows() if document.suffix in (".tsv", ".parquet") else []

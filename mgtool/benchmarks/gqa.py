@@ -1,0 +1,193 @@
+"""GQA (Hudson and Manning, 2019; the official `eval.py`)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from mgtool.benchmarks.base import (
+    SINGLE_WORD,
+    Benchmark,
+    Item,
+    Pair,
+    Submission,
+    Verdict,
+    by_field,
+    mean_score,
+    question_of,
+    with_suffix,
+)
+from mgtool.benchmarks.files import Document, Row, Truth
+from mgtool.benchmarks.judging import Judge
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
+from mgtool.records import Sample, Score, dumps
+
+_LAST_STEPS = ("exist", "query: name", "choose name")
+_COMMON = ("color", "material", "shape")
+_PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+
+
+class _Question(msgspec.Struct):
+    question: str
+    answer: str = ""
+    imageId: int | str = ""  # noqa: N815 - GQA's spelling
+    isBalanced: bool = True  # noqa: N815
+    groups: dict[str, str | None] = {}
+    types: dict[str, str | None] = {}
+    semantic: list[dict[str, Any]] = []
+    entailed: list[str] = []
+
+
+class Gqa(Benchmark):
+    """Equality over the balanced questions; consistency, validity and plausibility where their files are given."""
+
+    name = "gqa"
+    title = "GQA"
+    files = (
+        "testdev_balanced_questions.json (cs.stanford.edu/people/dorarad/gqa); val_all_questions.json adds "
+        "consistency, val_choices.json adds validity and plausibility"
+    )
+    metric = "accuracy, of binary and of open questions; distribution; by type and number of steps"
+    variants = ("official", "lmms-eval")
+    breakdowns = ("structural", "semantic", "detailed", "steps", "words")
+
+    def prompt(self, sample: Sample) -> str:
+        """The question and the request for a single word or phrase."""
+        return with_suffix(question_of(sample), SINGLE_WORD)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """The official question files, by id, and the files of choices; or a TSV."""
+        documents = [d for d in truth.files if not truth.split or truth.split in d.name] or list(truth.files)
+        choices: dict[str, Any] = {}
+        questions: dict[str, _Question] = {}
+        for document in documents:
+            if "choices" in document.stem:
+                choices |= document.json(dict[str, dict[str, list[str]]])
+            elif document.suffix == ".json" and document.keys:
+                questions |= document.json(dict[str, _Question])
+            elif document.suffix == ".tsv":
+                questions |= _from_table(document)
+        if not questions:
+            raise truth.mismatch("GQA's questions: an object of ids, each with `question`, `answer`, `isBalanced`")
+        return [_item(number, question, choices.get(number)) for number, question in questions.items()]
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """Each answer; for right ones also the share of the entailed questions that are right."""
+        verdicts = super().grade(pairs, variant)
+        place = {str(item.id): n for n, (item, _) in enumerate(pairs)}
+        if all(item.fields["balanced"] for item, _ in pairs):
+            return verdicts
+        return [
+            verdict._replace(fields={**verdict.fields, "consistency": share})
+            if verdict.score and (share := _consistency(item, place, verdicts)) is not None
+            else verdict
+            for verdict, (item, _) in zip(verdicts, pairs, strict=True)
+        ]
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """Equal, once full stops at the end are gone and all is lower case; nothing else is forgiven."""
+        if variant == "lmms-eval":
+            said, expected = (value.lower().translate(_PUNCTUATION) for value in (text, item.target))
+        else:
+            said, expected = text.rstrip(".").lower(), item.target
+        checks = {}
+        if item.context is not None:
+            common = "Common" in (item.fields.get("detailed") or "")
+            for check, key in (("validity", "valid"), ("plausibility", "plausible")):
+                checks[check] = float(said in (_COMMON if common else item.context[key]))
+        return Verdict(said, float(said == expected), checks)
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """Accuracy over the balanced questions, and what else the given files allow."""
+        balanced = [score for score in scores if score.fields["balanced"]]
+        binary = [score for score in balanced if score.fields.get("structural", "query") != "query"]
+        opened = [score for score in balanced if score.fields.get("structural") == "query"]
+        numbers: dict[str, Statistic | Metric] = {
+            "accuracy": mean_score(balanced),
+            "binary": mean_score(binary),
+            "open": mean_score(opened),
+        }
+        for name, part in (("consistency", scores), ("validity", balanced), ("plausibility", balanced)):
+            known = [score for score in part if name in score.fields]
+            if known:
+                numbers[name] = mean_of([score.fields[name] for score in known], [score.group for score in known])
+        distribution = _chi_square(balanced)
+        if distribution is not None:
+            numbers["distribution"] = Metric(value=distribution, n=len(balanced))
+        return numbers
+
+    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+        """Accuracy of the balanced questions by type, steps and words."""
+        balanced = [score for score in scores if score.fields["balanced"]]
+        parts = {field: by_field(balanced, field) for field in self.breakdowns}
+        return {field: {v: mean_score(part) for v, part in values.items()} for field, values in parts.items() if values}
+
+    def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
+        """EvalAI's form."""
+        entries = [{"questionId": str(i.id), "prediction": a.text.rstrip(".").lower() if a else ""} for i, a in pairs]
+        return Submission("submission.json", dumps(entries))
+
+    def keys(self, prediction: Prediction) -> Iterable[str]:
+        """The question's id."""
+        yield str(prediction.id)
+
+
+def _from_table(document: Document) -> dict[str, _Question]:
+    def question(row: Row) -> _Question:
+        return _Question(question=str(row["question"]), answer=str(row.get("answer", "")))
+
+    return {str(row["index"]): question(row) for row in document.rows()}
+
+
+def _item(number: str, question: _Question, choices: Mapping[str, list[str]] | None) -> Item:
+    fields = {
+        "balanced": question.isBalanced,
+        "words": len(question.question.split()),
+        "steps": sum(not _is_last_step(step) for step in question.semantic) if question.semantic else None,
+        "entailed": [other for other in question.entailed if other != number],
+        "global": question.groups.get("global"),
+        **{name: question.types.get(name) for name in ("structural", "semantic", "detailed")},
+    }
+    image = str(question.imageId)
+    return Item(
+        id=number,
+        question=question.question,
+        target=question.answer,
+        image=f"{image}.jpg" if image else "",
+        group=image,
+        fields={name: value for name, value in fields.items() if value not in (None, [])},
+        context=choices,
+    )
+
+
+def _is_last_step(step: Mapping[str, Any]) -> bool:
+    text = f"{step.get('operation')}: {step.get('argument')}"
+    return any(last in text for last in _LAST_STEPS)
+
+
+def _consistency(item: Item, place: Mapping[str, int], verdicts: Sequence[Verdict]) -> float | None:
+    entailed = [place[other] for other in item.fields.get("entailed", ()) if other in place]
+    return sum(verdicts[other].score for other in entailed) / len(entailed) if entailed else None
+
+
+def _chi_square(scores: Sequence[Score]) -> float | None:
+    """How far the answers' distribution is from the targets', lower is better; None without the groups."""
+    gold: dict[str, Counter[str]] = defaultdict(Counter)
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    for score in scores:
+        group = score.fields.get("global")
+        if group is not None:
+            gold[group][score.target] += 1
+            said[group][score.extracted or ""] += 1
+    total = sum(sum(answers.values()) for answers in gold.values())
+    if not total:
+        return None
+    sums = (
+        sum(answers.values()) * sum((said[group][answer] - count) ** 2 / count for answer, count in answers.items())
+        for group, answers in gold.items()
+    )
+    return sum(sums) / total / 100

@@ -1,0 +1,115 @@
+"""HallusionBench (Guan et al., 2024; the official `utils.py`, yes and no read as VLMEvalKit does)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from mgtool.benchmarks.answers import yes_or_no
+from mgtool.benchmarks.base import YES_OR_NO, Benchmark, Item, Verdict, by_field, mean_score, question_of, with_suffix
+from mgtool.benchmarks.files import Row, Truth, whole
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
+from mgtool.records import Sample, Score
+
+
+class HallusionBench(Benchmark):
+    """Accuracy of single answers, of figures with all their questions, of questions over all their figures."""
+
+    name = "hallusionbench"
+    title = "HallusionBench"
+    files = "HallusionBench.json (github.com/tianyi-lab/HallusionBench), or HallusionBench.tsv"
+    metric = "aAcc over answers, fAcc over figures, qAcc over questions"
+    headline = "aAcc"
+    variants = ("official", "vlmevalkit")
+    breakdowns: ClassVar[tuple[str, ...]] = ("category", "l2-category")
+
+    def prompt(self, sample: Sample) -> str:
+        """The question and the request for yes or no."""
+        return with_suffix(question_of(sample), YES_OR_NO)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """The official list, whose questions are called `VD_illusion_0_1_0`, or a TSV."""
+        rows = [row for document in truth.files for row in document.rows() if "question" in row]
+        if not rows:
+            raise truth.mismatch(
+                "HallusionBench's list of `category`, `set_id`, `figure_id`, `question_id`, `gt_answer`"
+            )
+        return [_of_table(row) if "index" in row else _official(row) for row in rows]
+
+    def keys(self, prediction: Prediction) -> Iterable[str]:
+        """The id."""
+        yield str(prediction.id)
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """Exactly one of yes and no has to be there."""
+        said = yes_or_no(text)
+        return Verdict(said, float(said == item.target))
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """The three accuracies; the official figure accuracy leaves questions without a figure out."""
+        return _accuracies(scores, official=variant == "official")
+
+    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+        """The three accuracies of each category."""
+        return {
+            field: {
+                f"{value} {name}": number
+                for value, part in by_field(scores, field).items()
+                for name, number in _accuracies(part, official=variant == "official").items()
+            }
+            for field in self.breakdowns
+        }
+
+
+def _accuracies(scores: Sequence[Score], *, official: bool) -> dict[str, Statistic | Metric]:
+    figures = [
+        s for s in scores if not (official and s.fields["category"] == "VS" and s.fields["figure"].endswith("_0"))
+    ]
+    return {
+        "aAcc": mean_score(scores),
+        "fAcc": _all_right(figures, "figure"),
+        "qAcc": _all_right(scores, "set_question"),
+    }
+
+
+def _all_right(scores: Sequence[Score], field: str) -> Statistic:
+    groups: dict[str, list[Score]] = defaultdict(list)
+    for score in scores:
+        groups[score.fields[field]].append(score)
+    hits = [float(all(score.score for score in part)) for part in groups.values()]
+    return mean_of(hits, [part[0].fields["set"] for part in groups.values()])
+
+
+def _official(row: Row) -> Item:
+    names = ("category", "subcategory", "set_id", "figure_id", "question_id")
+    category, subcategory, group, figure, question = (str(row[name]) for name in names)
+    target = "yes" if str(row["gt_answer"]) == "1" else "no"
+    image = str(row.get("filename") or "").removeprefix("./")
+    return _item("_".join((category, subcategory, group, figure, question)), category, subcategory, row, target, image)
+
+
+def _of_table(row: Row) -> Item:
+    category, subcategory = str(row.get("category", "")), str(row.get("l2-category", ""))
+    target = str(row["answer"]).strip().lower()
+    return _item(whole(row["index"]), category, subcategory, row, target, str(row.get("image_path", "")))
+
+
+def _item(number: int | str, category: str, subcategory: str, row: Row, target: str, image: str) -> Item:
+    group, figure, question = str(number).split("_")[-3:]
+    prefix = f"{category}_{subcategory}_{group}"
+    return Item(
+        id=number,
+        question=str(row["question"]),
+        target=target,
+        image=image,
+        group=f"{prefix}_{figure}",
+        fields={
+            "category": category,
+            "l2-category": subcategory,
+            "set": prefix,
+            "figure": f"{prefix}_{figure}",
+            "set_question": f"{prefix}_{question}",
+        },
+    )

@@ -1,0 +1,91 @@
+"""Benchmarks that another model scores: what is asked, how a reply is read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from importlib import resources
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict
+from mgtool.errors import UsageError
+from mgtool.records import Score
+
+
+class JudgeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One question to a judge.
+
+    Attributes:
+        user: the prompt.
+        system: the system prompt, where the original has one.
+        temperature: of sampling; the original's.
+        max_tokens: limit of the reply; the original's.
+    """
+
+    user: str
+    system: str = ""
+    temperature: float = 0.0
+    max_tokens: int = 1024
+
+
+class Judge(Protocol):
+    """Answers requests; what it cannot get an answer to is None."""
+
+    def ask(self, requests: Sequence[JudgeRequest]) -> list[str | None]:
+        """One reply for each request, in order."""
+        ...
+
+
+@functools.cache
+def rubric(name: str) -> str:
+    """The published text of a judge's prompt."""
+    return resources.files("mgtool.benchmarks").joinpath("rubrics", f"{name}.txt").read_text(encoding="utf-8")
+
+
+class JudgedBenchmark(Benchmark):
+    """One request for each answer; a reply that cannot be read is asked for again, then counted, never guessed."""
+
+    judge = True
+    attempts: ClassVar[int] = 1
+
+    def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
+        """What to ask about an answer, at the given attempt from 0."""
+        raise NotImplementedError
+
+    def read(self, item: Item, text: str, reply: str) -> Verdict | None:
+        """The verdict in a reply; None where it has none."""
+        raise NotImplementedError
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """Ask about every answer, until each reply can be read or the attempts are over."""
+        if judge is None:
+            raise UsageError(f"--benchmark {self.name} needs a judge: add --judge openai:MODEL or --judge hf:PATH")
+        verdicts = [UNREAD if answer is not None else self.missing(item) for item, answer in pairs]
+        waiting = [place for place, (_, answer) in enumerate(pairs) if answer is not None]
+        for attempt in range(self.attempts):
+            asked = [(pairs[place][0], _text(pairs[place])) for place in waiting]
+            replies = judge.ask([self.request(item, text, attempt) for item, text in asked])
+            for place, (item, text), reply in zip(waiting, asked, replies, strict=True):
+                verdicts[place] = (self.read(item, text, reply) if reply is not None else None) or UNREAD
+            waiting = [place for place in waiting if verdicts[place] is UNREAD]
+            if not waiting:
+                break
+        return verdicts
+
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """How many replies could not be read."""
+        count = sum(bool(score.fields.get("unread")) for score in scores)
+        return [f"{count:,} replies of the judge could not be read: {self.unread_policy}"] if count else []
+
+    unread_policy: ClassVar[str] = "they count as 0"
+
+
+UNREAD = Verdict(None, 0.0, {"unread": True})
+
+
+def _text(pair: Pair) -> str:
+    answer = pair[1]
+    assert answer is not None
+    return answer.text

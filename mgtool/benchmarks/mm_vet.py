@@ -1,0 +1,95 @@
+"""MM-Vet (Yu et al., 2023; `mm-vet_evaluator.ipynb`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+import msgspec
+
+from mgtool.benchmarks.base import Item, Pair, Submission, Verdict
+from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
+from mgtool.benchmarks.judging import JudgedBenchmark, JudgeRequest, rubric
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.records import dumps
+
+AGAIN = "\nPredict the correctness of the answer (digit): "
+
+
+class _Question(msgspec.Struct):
+    question: str
+    answer: str
+    capability: list[str] = []
+    imagename: str = ""
+
+
+class MmVet(JudgedBenchmark):
+    """A score of 0 to 1 for each answer; a capability is the mean over the questions that need it."""
+
+    name = "mm-vet"
+    title = "MM-Vet"
+    files = "mm-vet.json (github.com/yuweihao/MM-Vet), or MMVet.tsv"
+    metric = "mean score, times 100; by capability and combination of capabilities"
+    headline = "total"
+    attempts = 5
+    breakdowns: ClassVar[tuple[str, ...]] = ("capability", "capabilities")
+
+    def load(self, truth: Truth) -> list[Item]:
+        """The official object of `v1_0`, ..., or a TSV."""
+        items = [item for document in truth.files for item in _items(document)]
+        if not items:
+            raise truth.mismatch("mm-vet.json: an object of `v1_0`, ..., each with `question`, `answer`, `capability`")
+        return items
+
+    def keys(self, prediction: Prediction) -> Iterable[str]:
+        """The id, with and without the prefix of submissions."""
+        yield str(prediction.id)
+        yield f"v1_{prediction.id}"
+
+    def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
+        """The original's table with one row to complete; hotter at each attempt."""
+        answer = str(item.target).replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
+        row = " | ".join((item.question, answer, text, ""))
+        heat = max(0, attempt - 1) * 0.5
+        return JudgeRequest(user=f"{rubric('mm-vet')}\n{row}{AGAIN if attempt else ''}", temperature=heat, max_tokens=3)
+
+    def read(self, item: Item, text: str, reply: str) -> Verdict | None:
+        """A number from 0 to 1 before the first space."""
+        try:
+            score = float(reply.split(" ")[0].strip())
+        except ValueError:
+            return None
+        return Verdict(text, score, {"reply": reply}) if 0.0 <= score <= 1.0 else None
+
+    def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
+        """The evaluator's form: an object of ids and answers."""
+        named = {i.id if str(i.id).startswith("v1_") else f"v1_{i.id}": a.text if a else "" for i, a in pairs}
+        return Submission("mm-vet.json", dumps(named))
+
+
+def _items(document: Document) -> list[Item]:
+    if document.suffix == ".tsv":
+        rows = document.rows()
+        known = ((row, listed(row.get("capability", row.get("category", "")))) for row in rows)
+        return [
+            _item(whole(r["index"]), _Question(r["question"], r["answer"], c, r.get("image_path", "")))
+            for r, c in known
+        ]
+    questions = document.json(dict[str, _Question]) if document.keys else {}
+    return [_item(number, question) for number, question in questions.items()]
+
+
+def _of_row(row: Row) -> _Question:
+    capability = listed(first(row, ("capability", "category"), ""))
+    return _Question(str(row["question"]), str(row["answer"]), capability, str(row.get("image_path", "")))
+
+
+def _item(number: int | str, question: _Question) -> Item:
+    return Item(
+        id=number,
+        question=question.question,
+        target=question.answer,
+        image=question.imagename,
+        group=question.imagename,
+        fields={"capability": question.capability, "capabilities": "_".join(sorted(question.capability))},
+    )

@@ -1,0 +1,89 @@
+"""MMBench (Liu et al., 2023; VLMEvalKit `multiple_choice.py`)."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+
+from mgtool.benchmarks.base import Item, Pair, Submission
+from mgtool.benchmarks.choices import ChoiceBenchmark
+from mgtool.benchmarks.files import Row
+from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
+from mgtool.errors import InputError
+from mgtool.records import Score
+
+ROTATION = 1_000_000
+"""The index of a rotated question is that of the question plus a multiple of this."""
+
+
+class Mmbench(ChoiceBenchmark):
+    """Every question is asked with its options rotated, and counts only if all rotations are right."""
+
+    name = "mmbench"
+    title = "MMBench"
+    files = "MMBench_DEV_EN.tsv, MMBench_DEV_CN.tsv or mmbench_dev_20230712.tsv (opencompass.org.cn); TEST: submission"
+    metric = "accuracy with circular evaluation, and of the unrotated questions alone; by category"
+
+    def item(self, row: Row) -> Item:
+        """One rotation; its question is the group."""
+        item = super().item(row)
+        if not isinstance(item.id, int):
+            raise InputError(f"index {item.id}: MMBench's indices are integers")
+        fields = {**item.fields, "question": item.id % ROTATION, "rotated": item.id >= ROTATION}
+        return msgspec.structs.replace(item, fields=fields)
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """Circular and vanilla accuracy."""
+        main, hits = _circular(scores)
+        vanilla = [score.score for score in main]
+        groups = [score.group for score in main]
+        return {"accuracy": mean_of(hits, groups), "vanilla": mean_of(vanilla, groups)}
+
+    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+        """Circular accuracy by category and l2-category."""
+        main, hits = _circular(scores)
+        circular = [msgspec.structs.replace(score, score=hit) for score, hit in zip(main, hits, strict=True)]
+        return super().breakdown(circular, variant)
+
+    def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
+        """The workbook that the test server takes: index, question, options, prediction."""
+        from openpyxl import Workbook
+
+        book = Workbook(write_only=True)
+        sheet = book.create_sheet("Sheet1")
+        letters = sorted({letter for item, _ in pairs for letter in item.fields["options"]})
+        sheet.append(["index", "question", *letters, "prediction"])
+        for item, answer in pairs:
+            options = [item.fields["options"].get(letter, "") for letter in letters]
+            cells = [item.id, item.question, *options, answer.text if answer is not None else ""]
+            sheet.append([_plain(cell) for cell in cells])
+        file = io.BytesIO()
+        book.save(file)
+        return Submission("submission.xlsx", file.getvalue())
+
+
+class MmbenchChinese(Mmbench):
+    """The same questions in Chinese."""
+
+    name = "mmbench-cn"
+    title = "MMBench, Chinese"
+
+
+def _circular(scores: Sequence[Score]) -> tuple[list[Score], list[float]]:
+    """The unrotated questions, and whether all rotations of each are right."""
+    right: dict[int, bool] = defaultdict(lambda: True)
+    for score in scores:
+        right[score.fields["question"]] &= score.score == 1.0
+    main = [score for score in scores if not score.fields["rotated"]]
+    return main, [float(right[score.fields["question"]]) for score in main]
+
+
+def _plain(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula or refuses for a control character."""
+    if not isinstance(cell, str):
+        return cell
+    text = "".join(character for character in cell if character >= " " or character in "\n\t")
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text

@@ -1,0 +1,167 @@
+"""MME (Fu et al., 2023; the official `calculation.py`)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from mgtool.benchmarks.answers import yes_or_no
+from mgtool.benchmarks.base import Benchmark, Item, Verdict, question_of
+from mgtool.benchmarks.files import Row, Truth, first, whole
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, ratio
+from mgtool.errors import InputError
+from mgtool.records import Sample, Score
+
+PERCEPTION = (
+    "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
+)  # fmt: skip
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+ASKED, INSTEAD = "Please answer yes or no.", "Please answer the question only a single word yes or no."
+_INSTRUCTIONS = (ASKED, INSTEAD, "Answer the question using a single word or phrase.")
+_PREFIX = 4
+
+
+class Mme(Benchmark):
+    """Two questions a picture; a task scores its accuracy plus its share of pictures with both right."""
+
+    name = "mme"
+    title = "MME"
+    files = "the folder MME_Benchmark_release_version or eval_tool/Your_Results (github.com/BradyFU), or MME.tsv"
+    metric = "perception: the sum of 10 tasks; cognition: the sum of 4; a task is 100 acc + 100 acc+"
+    headline = "perception"
+    variants = ("official", "vlmevalkit")
+
+    def prompt(self, sample: Sample) -> str:
+        """The question, whose own instruction is replaced by the published one."""
+        return question_of(sample).replace(ASKED, INSTEAD)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """Text files of the tasks, or a TSV."""
+        items = [item for path in truth.paths for item in _items(path)]
+        if not items:
+            raise truth.mismatch("MME's text files (`question<TAB>answer`, a folder for each task) or MME.tsv")
+        return items
+
+    def keys(self, prediction: Prediction) -> Iterable[str]:
+        """The id; else, as in LLaVA's files, `task/picture` as the id and the question in the prompt."""
+        yield str(prediction.id)
+        yield _key(str(prediction.id), prediction.prompt)
+        yield _key(f"{prediction.fields.get('category', '')}/{prediction.image}", prediction.prompt)
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """Yes or no, else `other`, which is wrong."""
+        said = (yes_or_no(text) or "other") if variant == "vlmevalkit" else _official(text)
+        return Verdict(said, float(said == item.target))
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """The two sums."""
+        tasks = {str(score.fields["task"]) for score in scores}
+        parts = {"perception": PERCEPTION, "cognition": COGNITION}
+        return {
+            name: _sum_of(scores, [t for t in known if t in tasks]) for name, known in parts.items() if tasks & {*known}
+        }
+
+    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+        """The points of each task, its accuracy, and its accuracy+."""
+        tasks = list(dict.fromkeys(str(score.fields["task"]) for score in scores))
+        return {
+            "task": {task: _sum_of(scores, [task]) for task in tasks},
+            "accuracy": {task: _sum_of(scores, [task], plus=0.0) for task in tasks},
+            "accuracy+": {task: _sum_of(scores, [task], single=0.0) for task in tasks},
+        }
+
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """Which tasks a sum lacks."""
+        tasks = {str(score.fields["task"]) for score in scores}
+        lacking = [task for task in (*PERCEPTION, *COGNITION) if task not in tasks]
+        return [f"tasks without questions here, so that the sums lack them: {', '.join(lacking)}"] if lacking else []
+
+
+def _official(text: str) -> str:
+    said = text.lower()
+    if said in ("yes", "no"):
+        return said
+    return next((word for word in ("yes", "no") if word in said[:_PREFIX]), "other")
+
+
+def _sum_of(scores: Sequence[Score], tasks: Sequence[str], *, single: float = 1.0, plus: float = 1.0) -> Statistic:
+    """Points of tasks from sums of: right, questions, pictures with both right, pictures."""
+    pictures: dict[tuple[str, str], list[Score]] = defaultdict(list)
+    for score in scores:
+        pictures[str(score.fields["task"]), str(score.fields["picture"])].append(score)
+    known = [(task, part) for (task, _), part in pictures.items() if task in tasks]
+    rows = np.zeros((len(known), 4 * len(tasks)))
+    for row, (task, part) in zip(rows, known, strict=True):
+        at = 4 * tasks.index(task)
+        hits = [score.score for score in part]
+        row[at : at + 4] = sum(hits), len(hits), all(hits), 1
+
+    def points(sums: Floats) -> Floats:
+        accuracy = ratio(sums[..., 0::4], sums[..., 1::4])
+        both = ratio(sums[..., 2::4], sums[..., 3::4])
+        return np.asarray((single * accuracy + plus * both).sum(-1))
+
+    return Statistic(rows, codes(part[0].group for _, part in known), points)
+
+
+def _items(path: Path) -> list[Item]:
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix in (".txt", ".tsv"))
+        return [item for file in files for item in _items(file)]
+    if path.suffix == ".tsv":
+        return [_of_row(row) for document in Truth((path,)).files for row in document.rows()]
+    return _of_text(path) if path.suffix == ".txt" else []
+
+
+def _of_row(row: Row) -> Item:
+    task = str(row["category"])
+    image = str(first(row, ("image_path", "image"), ""))
+    return _item(
+        whole(row["index"]), task, image if len(image) < 256 else str(row["index"]), row["question"], row["answer"]
+    )
+
+
+def _of_text(path: Path) -> list[Item]:
+    """One picture's two questions (in the task's folder), or a task's all (`picture, question, answer`)."""
+    items = []
+    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        cells = line.rstrip("\n").split("\t")
+        if len(cells) == 2:
+            folder = path.parent.parent if path.parent.name == "questions_answers_YN" else path.parent
+            task, image, (question, answer) = folder.name, f"{path.stem}.jpg", cells
+        elif len(cells) in (3, 4):
+            task, image, question, answer = path.stem, cells[0], cells[1], cells[2]
+        elif not line.strip():
+            continue
+        else:
+            raise InputError(
+                f"{path}:{place + 1}: expected question and answer, or picture, question and answer, with tabs"
+            )
+        items.append(_item(f"{task}/{image}#{place % 2 + 1}", task, image, question, answer))
+    return items
+
+
+def _item(number: int | str, task: str, image: str, question: str, answer: str) -> Item:
+    name = image if image.startswith(f"{task}/") else f"{task}/{image}"
+    return Item(
+        id=number,
+        question=question,
+        target=answer.strip().lower(),
+        image=name,
+        group=name,
+        fields={"task": task, "picture": PurePosixPath(name).stem},
+        aliases=(_key(name, question),),
+    )
+
+
+def _key(picture: str, question: str) -> str:
+    """Task, picture without its ending, and question without its instruction."""
+    plain = question
+    for instruction in _INSTRUCTIONS:
+        plain = plain.replace(instruction, "")
+    name = str(PurePosixPath(picture).with_suffix("")) if picture else ""
+    return f"{name}\n{' '.join(plain.split()).lower()}"

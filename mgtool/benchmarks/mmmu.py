@@ -1,0 +1,46 @@
+"""MMMU (Yue et al., 2024; as VLMEvalKit scores it)."""
+
+from __future__ import annotations
+
+import string
+
+from mgtool.benchmarks.base import SINGLE_WORD, question_of, with_suffix
+from mgtool.benchmarks.choices import ChoiceBenchmark, choice_prompt, lettered, options_of
+from mgtool.benchmarks.files import Document, Row, first, listed
+from mgtool.records import Sample
+
+
+class Mmmu(ChoiceBenchmark):
+    """College questions; an open one becomes a choice between its answer and any other."""
+
+    name = "mmmu"
+    title = "MMMU"
+    files = "MMMU_DEV_VAL.tsv (opencompass.openxlab.space) or the Parquet files of huggingface.co/datasets/MMMU/MMMU"
+    breakdowns = ("category", "l2-category")
+
+    def prompt(self, sample: Sample) -> str:
+        """As for all choices; an open question asks for a word."""
+        if options_of(sample.metadata) or sample.metadata.get("choices"):
+            return choice_prompt(sample)
+        return with_suffix(question_of(sample), SINGLE_WORD)
+
+    def rows(self, document: Document) -> list[Row]:
+        """A TSV or Parquet, open questions turned into choices."""
+        return [_closed(row) for row in document.rows()]
+
+    def selected(self, rows: list[Row], split: str) -> list[Row]:
+        """The validation split, unless another is asked for."""
+        wanted = split or "validation"
+        named = [row for row in rows if row.get("split") == wanted]
+        return named if named or split else rows
+
+
+def _closed(row: Row) -> Row:
+    options = options_of(row) or lettered(listed(row["options"]) if row.get("options") not in (None, "[]") else [])
+    answer = str(row.get("answer", ""))
+    if not options:
+        options = {"A": answer, "B": "Other Answers"}
+    letter = answer if len(answer) == 1 and answer in string.ascii_uppercase else "A"
+    index = first(row, ("index", "id"))
+    category = first(row, ("category", "subfield"), str(index).split("_")[1] if str(index).count("_") > 1 else "")
+    return {**row, **options, "answer": letter, "index": index, "category": category}

@@ -1,0 +1,101 @@
+"""MMVP: pairs of pictures that CLIP takes for one (Tong et al., 2024; `gpt_grader.py`)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+from mgtool.benchmarks.base import (
+    LETTER,
+    OFFICIAL,
+    Benchmark,
+    Item,
+    Pair,
+    Verdict,
+    mean_score,
+    question_of,
+    with_suffix,
+)
+from mgtool.benchmarks.choices import inferred
+from mgtool.benchmarks.files import Row, Truth, first, whole
+from mgtool.benchmarks.judging import Judge, JudgedBenchmark, JudgeRequest
+from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
+from mgtool.records import Sample, Score
+
+_SYSTEM = (
+    "You are a helpful and precise assistant for checking the quality of the answer. Please answer in only yes or no."
+)
+
+
+class Mmvp(JudgedBenchmark):
+    """A pair counts if both of its questions are right."""
+
+    name = "mmvp"
+    title = "MMVP"
+    files = "Questions.csv (huggingface.co/datasets/MMVP/MMVP), or MMVP.tsv"
+    metric = "accuracy of pairs, and of single questions"
+    variants = ("official", "vlmevalkit")
+
+    def prompt(self, sample: Sample) -> str:
+        """The question, its options and the request for the letter."""
+        options = sample.metadata.get("Options") or sample.metadata.get("options") or ""
+        return with_suffix(f"{question_of(sample)} {options}".strip(), LETTER)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """The official CSV, or a TSV."""
+        rows = [row for document in truth.files for row in document.rows() if "Question" in row or "question" in row]
+        if not rows:
+            raise truth.mismatch("MMVP's Questions.csv: `Index`, `Question`, `Options`, `Correct Answer`")
+        return [_item(row, place) for place, row in enumerate(rows)]
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """The judge's, or by the letter that was named."""
+        return super().grade(pairs, variant, judge) if variant == OFFICIAL else Benchmark.grade(self, pairs, variant)
+
+    def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
+        """The original's question."""
+        asked = (
+            f"Given the following question {item.question} {item.fields['options']}, the correct answer is "
+            f"{item.fields['correct']}. Does the following answer correctly answers the question, answer:{text}?"
+        )
+        return JudgeRequest(user=asked, system=_SYSTEM, temperature=0.2)
+
+    def read(self, item: Item, text: str, reply: str) -> Verdict | None:
+        """Yes or no, alone."""
+        match = re.fullmatch(r"(yes|no)\n?", reply, re.IGNORECASE)
+        return Verdict(text, float(match[1].lower() == "yes"), {"reply": reply}) if match else None
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """By the letter that was named."""
+        read = inferred(text, _lettered(item.fields["options"]))
+        return Verdict(read, float(read == item.target))
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """Pairs, then single questions."""
+        pairs: dict[int, list[float]] = defaultdict(list)
+        for score in scores:
+            pairs[score.fields["pair"]].append(score.score)
+        hits = [float(len(hits) > 1 and all(hits)) for hits in pairs.values()]
+        return {"accuracy": mean_of(hits, list(pairs)), "question_accuracy": mean_score(scores)}
+
+
+def _item(row: Row, place: int) -> Item:
+    options = str(first(row, ("Options", "options"), ""))
+    if not options:
+        options = " ".join(f"({letter.lower()}) {row[letter]}" for letter in "ABCD" if row.get(letter))
+    correct = str(first(row, ("Correct Answer", "answer"), "")).strip()
+    number = whole(first(row, ("Index", "index"), place + 1))
+    return Item(
+        id=number,
+        question=str(first(row, ("Question", "question"))),
+        target=correct.strip("()").upper(),
+        image=f"{number}.jpg",
+        group=str(place // 2),
+        fields={"options": options, "correct": correct, "pair": place // 2},
+    )
+
+
+def _lettered(options: str) -> dict[str, str]:
+    """`(a) Open (b) Closed` -> letters and texts."""
+    return {letter.upper(): text.strip() for letter, text in re.findall(r"\(([a-d])\)([^(]*)", options)}

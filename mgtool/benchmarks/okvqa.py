@@ -1,0 +1,14 @@
+"""OK-VQA (Marino et al., 2019; scored as VQAv2)."""
+
+from __future__ import annotations
+
+from mgtool.benchmarks.vqav2 import Vqav2
+
+
+class OkVqa(Vqav2):
+    """Questions that need outside knowledge."""
+
+    name = "okvqa"
+    title = "OK-VQA"
+    files = "mscoco_val2014_annotations.json and OpenEnded_mscoco_val2014_questions.json (okvqa.allenai.org)"
+    breakdowns = ("question_type",)

@@ -1,0 +1,169 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg: the object of an expression (Yu et al., 2016; Mao et al., 2016)."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import msgspec
+
+from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict, mean_score
+from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
+from mgtool.benchmarks.judging import Judge
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.statistics import Metric, Statistic
+from mgtool.errors import InputError
+from mgtool.records import Box, Detections, Score
+
+THRESHOLD = 0.5
+
+
+class RefCoco(Benchmark):
+    """The best box that is labelled with the expression has to overlap the object by half."""
+
+    name = "refcoco"
+    title = "RefCOCO / RefCOCO+ / RefCOCOg"
+    files = (
+        "refs(unc).p with instances.json (github.com/lichengunc/refer), MDETR's finetune_refcoco_val.json, or JSON "
+        "lines of image, sent, bbox (x0, y0, x1, y1); a box folder in place of the answers"
+    )
+    metric = "accuracy at IoU 0.5"
+    takes = "boxes"
+    breakdowns: ClassVar[tuple[str, ...]] = ("split",)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """Expressions with the box of their object."""
+        items = _items(truth)
+        chosen = [item for item in items if not truth.split or item.fields.get("split", truth.split) == truth.split]
+        if not chosen:
+            raise truth.mismatch("expressions with boxes: refs(*).p and instances.json, MDETR's JSON, or JSON lines")
+        return chosen
+
+    def addressed(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> list[Prediction]:
+        """One prediction for each expression, with the boxes of its picture, found by file name."""
+        by_name = {_base(prediction.image): prediction for prediction in predictions}
+        wanted = {_base(item.image) for item in items}
+        strangers = [prediction for name, prediction in by_name.items() if name not in wanted]
+        shared = [(item, by_name[_base(item.image)]) for item in items if _base(item.image) in by_name]
+        return [msgspec.structs.replace(found, id=item.id) for item, found in shared] + strangers
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """The overlap of the chosen box."""
+        asked = {_spelled(item.question) for item, _ in pairs}
+        return [_verdict(item, answer, asked) if answer is not None else self.missing(item) for item, answer in pairs]
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """Accuracy."""
+        return {"accuracy": mean_score(scores)}
+
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """How many boxes were chosen without a label to go by."""
+        unlabelled = sum(bool(score.fields.get("by_score_alone")) for score in scores)
+        if not unlabelled:
+            return []
+        return [f"{unlabelled:,} pictures have no box labelled with an expression: the best box was taken"]
+
+
+def _verdict(item: Item, answer: Prediction, asked: frozenset[str] | set[str]) -> Verdict:
+    """The best box of the expression; where no label of the picture is any expression, the best box of all."""
+    detections = answer.detections or Detections()
+    ranked = sorted(zip(detections.boxes, detections.scores, detections.labels, strict=True), key=lambda row: -row[1])
+    own = [row for row in ranked if _spelled(row[2]) == _spelled(item.question)]
+    blind = not own and not any(_spelled(label) in asked for label in detections.labels)
+    chosen = (own or (ranked if blind else []))[:1]
+    if not chosen:
+        return Verdict(None, 0.0)
+    box, score, label = chosen[0]
+    found = {"boxes": [box], "scores": [score], "labels": [label]}
+    overlap = _iou(box, item.target["xyxy"])
+    fields = {"iou": round(overlap, 4)} | ({"by_score_alone": True} if blind else {})
+    return Verdict(found, float(overlap >= THRESHOLD), fields)
+
+
+def _iou(one: Box, other: Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def _base(name: str) -> str:
+    return PurePosixPath(name).name
+
+
+def _spelled(expression: str) -> str:
+    return " ".join(expression.casefold().split())
+
+
+def _items(truth: Truth) -> list[Item]:
+    pickles = [document for path in truth.paths for document in _pickles(path)]
+    instances = next((d for d in truth.files if "annotations" in d.keys and "categories" in d.keys), None)
+    if pickles and instances is None:
+        raise truth.mismatch("instances.json beside refs(*).p")
+    if pickles and instances is not None:
+        boxes = {row["id"]: row["bbox"] for row in instances.part("annotations", list[Row])}
+        return [item for document in pickles for ref in _refs(document) for item in _of_ref(ref, boxes)]
+    return [item for document in truth.files for item in _of_document(document)]
+
+
+def _pickles(path: Path) -> list[Document]:
+    files = sorted(path.glob("refs*.p")) if path.is_dir() else [path] if path.suffix == ".p" else []
+    return [Document(file) for file in files]
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Lists, dictionaries, texts and numbers only: a pickle that names any class or function is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it names {module}.{name}, and may hold plain data only")
+
+
+def _refs(document: Document) -> list[Row]:
+    try:
+        refs: list[Row] = _PlainUnpickler(io.BytesIO(document.bytes), encoding="utf-8").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, UnicodeDecodeError) as error:
+        raise InputError(f"{document.path}: not a list of references: {error}") from error
+    return refs
+
+
+def _of_ref(ref: Row, boxes: Mapping[int, Sequence[float]]) -> list[Item]:
+    image = re.sub(r"_\d+(?=\.\w+$)", "", str(ref["file_name"]))
+    return [
+        _item(sentence["sent_id"], image, sentence["sent"], boxes[ref["ann_id"]], str(ref.get("split", "")))
+        for sentence in ref["sentences"]
+    ]
+
+
+def _of_document(document: Document) -> list[Item]:
+    if {"images", "annotations"} <= document.keys.keys():
+        boxes = {row["image_id"]: row["bbox"] for row in document.part("annotations", list[Row])}
+        pictures = [row for row in document.part("images", list[Row]) if row.get("caption")]
+        return [_item(row["id"], row["file_name"], row["caption"], boxes[row["id"]], "") for row in pictures]
+    if document.suffix not in (".json", ".jsonl", ".tsv") or (document.keys and document.suffix == ".json"):
+        return []
+    return [_of_row(row, place) for place, row in enumerate(document.rows()) if "bbox" in row]
+
+
+def _of_row(row: Row, place: int) -> Item:
+    x0, y0, x1, y1 = (float(edge) for edge in listed(row["bbox"]))
+    sentence = str(first(row, ("sent", "expression", "question", "caption"), ""))
+    image = str(first(row, ("image", "file_name", "image_path"), ""))
+    number = whole(first(row, ("question_id", "index", "id"), place))
+    return _item(number, image, sentence, (x0, y0, x1 - x0, y1 - y0), str(row.get("split", "")))
+
+
+def _item(number: int | str, image: str, sentence: str, bbox: Sequence[float], split: str) -> Item:
+    x, y, width, height = (float(edge) for edge in bbox)
+    return Item(
+        id=number,
+        question=sentence,
+        target={"bbox": [(x, y, width, height)], "labels": [sentence], "xyxy": (x, y, x + width, y + height)},
+        image=image,
+        group=image,
+        fields={"split": split} if split else {},
+    )

@@ -1,0 +1,133 @@
+"""ScienceQA (Lu et al., 2022; LLaVA `eval_science_qa.py`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict, mean_score
+from mgtool.benchmarks.choices import choice_prompt, first_letters, inferred, lettered, options_of, picture_of
+from mgtool.benchmarks.files import Document, Row, Truth, whole
+from mgtool.benchmarks.judging import Judge
+from mgtool.benchmarks.statistics import Metric, Statistic
+from mgtool.errors import InputError
+from mgtool.records import Sample, Score
+
+OPTIONS = "ABCDE"
+_SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language science": "LAN"}
+_SENTENCE = re.compile(r"The answer is ([A-Z]).")
+
+
+class _Problem(msgspec.Struct):
+    question: str
+    choices: list[str]
+    answer: int
+    hint: str = ""
+    image: str | None = None
+    grade: str = ""
+    subject: str = ""
+    split: str = ""
+
+
+class ScienceQa(Benchmark):
+    """Choices from school science; some of the questions have a picture."""
+
+    name = "scienceqa"
+    title = "ScienceQA"
+    files = "problems.json and pid_splits.json (github.com/lupantech/ScienceQA), or ScienceQA_TEST.tsv"
+    metric = "accuracy, and of the questions with a picture; by subject, context, grade"
+    variants = ("official", "vlmevalkit", "mg-llava")
+    breakdowns = ("subject", "context", "grade")
+
+    def prompt(self, sample: Sample) -> str:
+        """Hint, question, options, and the request for the letter."""
+        return choice_prompt(sample)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """The test problems, unless another split is asked for."""
+        split = truth.split or "test"
+        documents = {document.name: document for document in truth.files}
+        for document in documents.values():
+            if document.suffix == ".tsv":
+                return [_item_of_row(row) for row in document.rows()]
+        problems = _problems(documents)
+        if not problems:
+            raise truth.mismatch("problems.json with question, choices, answer of each problem")
+        splits = documents.get("pid_splits.json")
+        chosen = splits.json(dict[str, list[str]]) if splits else {}
+        if splits and split not in chosen:
+            raise InputError(f"{splits.path}: no split {split}; there are {', '.join(chosen)}")
+        numbers = chosen.get(split) or [n for n, p in problems.items() if p.split in ("", split)]
+        return [_item(number, problems[number]) for number in numbers]
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """Each answer; where prompts show which questions had a picture, they decide."""
+        shown = any(answer is not None and "<image>" in answer.prompt for _, answer in pairs)
+        verdicts = super().grade(pairs, variant)
+        return [
+            verdict._replace(fields={"with_image": "<image>" in answer.prompt}) if shown and answer else verdict
+            for verdict, (_, answer) in zip(verdicts, pairs, strict=True)
+        ]
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """The letter that was read, among the question's own choices."""
+        options = item.fields["options"]
+        if variant == "vlmevalkit":
+            read = inferred(text, options)
+        elif variant == "mg-llava":
+            read = first_letters(text)
+        else:
+            read = _official(text)
+            read = read if read in options else None
+        return Verdict(read, float(read == item.target))
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """Accuracy over all questions and over those with a picture."""
+        pictured = [score for score in scores if score.fields["with_image"]]
+        return {"accuracy": mean_score(scores), "image_accuracy": mean_score(pictured)}
+
+
+def _official(text: str) -> str | None:
+    if len(text) == 1 and text in OPTIONS:
+        return text
+    if len(text) >= 3 and text[0] in OPTIONS and text[1:3] == ". ":
+        return text[0]
+    found = _SENTENCE.findall(text)
+    return found[0] if len(found) == 1 else None
+
+
+def _problems(documents: dict[str, Document]) -> dict[str, _Problem]:
+    for name, document in documents.items():
+        if document.suffix == ".json" and name != "pid_splits.json" and document.keys:
+            return document.json(dict[str, _Problem])
+    return {}
+
+
+def _item(number: str, problem: _Problem) -> Item:
+    options = lettered(problem.choices)
+    context = [*(["TXT"] if problem.hint else []), *(["IMG"] if problem.image else [])] or ["NO"]
+    fields = {
+        "options": options,
+        "with_image": bool(problem.image),
+        "subject": _SUBJECTS.get(problem.subject, problem.subject),
+        "context": context,
+        "grade": _grades(problem.grade),
+    }
+    image = f"{number}/{problem.image}" if problem.image else ""
+    target = list(options)[problem.answer]
+    return Item(id=whole(number), question=problem.question, target=target, image=image, group=number, fields=fields)
+
+
+def _item_of_row(row: Row) -> Item:
+    context = [*(["TXT"] if row.get("hint") else []), "IMG"]
+    fields = {"options": options_of(row), "with_image": True, "context": context}
+    fields |= {"subject": row["category"]} if row.get("category") else {}
+    image = picture_of(row, ("image_path", "image"))
+    return Item(id=whole(row["index"]), question=row["question"], target=row["answer"], image=image, fields=fields)
+
+
+def _grades(grade: str) -> str:
+    number = grade.removeprefix("grade")
+    return ("G1-6" if int(number) <= 6 else "G7-12") if number.isdigit() else grade

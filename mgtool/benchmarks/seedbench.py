@@ -1,0 +1,49 @@
+"""SEED-Bench, the questions about pictures (Li et al., 2023)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mgtool.benchmarks.base import Item
+from mgtool.benchmarks.choices import ChoiceBenchmark
+from mgtool.benchmarks.files import Document, Row
+
+
+class SeedBench(ChoiceBenchmark):
+    """Choices about pictures; `--split video` takes those about videos."""
+
+    name = "seedbench"
+    title = "SEED-Bench (image)"
+    files = "SEED-Bench.json (huggingface.co/datasets/AILab-CVC/SEED-Bench) or SEEDBench_IMG.tsv"
+    breakdowns = ("category",)
+
+    def rows(self, document: Document) -> list[Row]:
+        """The official JSON's questions with the names of their types, or a TSV."""
+        if "questions" not in document.keys:
+            return document.rows() if document.suffix == ".tsv" else []
+        types = document.part("question_type", dict[str, int]) if "question_type" in document.keys else {}
+        names = {number: name for name, number in types.items()}
+        return [_row(question, names) for question in document.part("questions", list[Row])]
+
+    def selected(self, rows: list[Row], split: str) -> list[Row]:
+        """Pictures, unless videos are asked for."""
+        return [row for row in rows if row.get("split", "image") == (split or "image")]
+
+    def item(self, row: Row) -> Item:
+        """One question."""
+        item = super().item(row)
+        return msgspec.structs.replace(item, target=item.target.upper() if item.target else None)
+
+
+def _row(question: Row, names: dict[int, str]) -> Row:
+    options = {letter.upper(): question[f"choice_{letter}"] for letter in "abcd" if question.get(f"choice_{letter}")}
+    kind = question.get("question_type_id")
+    return {
+        **options,
+        "index": question["question_id"],
+        "question": question["question"],
+        "answer": question.get("answer"),
+        "category": names.get(kind or 0, str(kind)),
+        "split": question.get("data_type", "image"),
+        "image_path": question.get("data_id"),
+    }

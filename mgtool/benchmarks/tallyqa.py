@@ -1,0 +1,59 @@
+"""TallyQA: counting (Acharya et al., 2019)."""
+
+from __future__ import annotations
+
+from mgtool.benchmarks.base import Benchmark, Item, Verdict, question_of, with_suffix
+from mgtool.benchmarks.files import Row, Truth, first, whole
+from mgtool.records import Sample
+
+SINGLE_NUMBER = "Answer the question using a single number."
+_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+_NUMBERS = {word: str(number) for number, word in enumerate(_WORDS.split())} | {"none": "0"}
+
+
+class TallyQa(Benchmark):
+    """Equality after strip and lower case; number words count as their digits."""
+
+    name = "tallyqa"
+    title = "TallyQA"
+    files = "test.json (github.com/manoja328/tallyqa)"
+    metric = "accuracy, of simple and of complex questions"
+    breakdowns = ("complexity", "data_source")
+
+    def prompt(self, sample: Sample) -> str:
+        """The question and the request for a number."""
+        return with_suffix(question_of(sample), SINGLE_NUMBER)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """The official list of `question_id`, `image`, `question`, `answer`, `issimple`."""
+        rows = [row for document in truth.files for row in document.rows() if "question" in row and "answer" in row]
+        if not rows:
+            raise truth.mismatch("TallyQA's list of `question_id`, `image`, `question`, `answer`")
+        return [_item(row) for row in rows]
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """Equal numbers, in digits or words."""
+        said = _digits(text)
+        return Verdict(said, float(said == _digits(item.target)))
+
+
+def _digits(text: str) -> str:
+    plain = text.strip().lower()
+    return _NUMBERS.get(plain, plain)
+
+
+def _item(row: Row) -> Item:
+    image = str(first(row, ("image", "image_path"), ""))
+    fields = {"complexity": "simple" if row["issimple"] else "complex"} if "issimple" in row else {}
+    fields |= {"data_source": row["data_source"]} if row.get("data_source") else {}
+    return Item(
+        id=whole(first(row, ("question_id", "index"))),
+        question=str(row["question"]),
+        target=str(row["answer"]),
+        image=image if len(image) < 256 else "",
+        group=str(first(row, ("image_id", "image"), "")),
+        fields=fields,
+    )

@@ -1,0 +1,12 @@
+"""TGIF-QA, frame questions (Jang et al., 2017)."""
+
+from __future__ import annotations
+
+from mgtool.benchmarks.video_qa import VideoQa
+
+
+class TgifQa(VideoQa):
+    """Open questions about videos."""
+
+    name = "tgif-qa"
+    title = "TGIF-QA, frame questions"

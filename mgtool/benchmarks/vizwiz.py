@@ -1,0 +1,57 @@
+"""VizWiz-VQA (Gurari et al., 2018; the VQA script on its own files)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from mgtool.benchmarks import answers as normal
+from mgtool.benchmarks.base import Item, Pair, Submission
+from mgtool.benchmarks.files import Row, Truth, first, listed, whole
+from mgtool.benchmarks.predictions import Prediction
+from mgtool.benchmarks.vqav2 import Vqav2
+from mgtool.records import dumps
+
+
+class VizWiz(Vqav2):
+    """Questions that blind people asked; one a picture, many of them without an answer."""
+
+    name = "vizwiz"
+    title = "VizWiz-VQA"
+    files = "Annotations/val.json (vizwiz.org/tasks-and-datasets/vqa), or VizWiz.tsv; test.json: submission"
+    breakdowns = ("answer_type",)
+
+    def load(self, truth: Truth) -> list[Item]:
+        """A list of `image`, `question`, `answers`, `answer_type`; the picture's name is the id."""
+        documents = [document for document in truth.files if not truth.split or truth.split in document.name]
+        rows = [row for document in documents or truth.files for row in document.rows() if "question" in row]
+        if not rows:
+            raise truth.mismatch("VizWiz's list of `image`, `question`, `answers`")
+        return [_item(row, place) for place, row in enumerate(rows)]
+
+    def keys(self, prediction: Prediction) -> Iterable[str]:
+        """The picture's name, wherever the answer has it."""
+        yield str(prediction.id)
+        yield PurePosixPath(prediction.image).name
+
+    def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
+        """EvalAI's form: `image` and `answer`."""
+        entries = [{"image": item.image, "answer": normal.m4c(a.text) if a else ""} for item, a in pairs]
+        return Submission("submission.json", dumps(entries))
+
+
+def _item(row: Row, place: int) -> Item:
+    image = str(first(row, ("image_path", "image"), ""))
+    image = image if len(image) < 256 else ""
+    given = first(row, ("answers", "answer"), [])
+    answers = [entry["answer"] for entry in given] if given and isinstance(given[0], dict) else listed(given)
+    number = row.get("index", row.get("question_id"))
+    return Item(
+        id=whole(number) if number is not None else image or place,
+        question=str(row["question"]),
+        target=[str(answer) for answer in answers],
+        image=image,
+        group=image,
+        fields={"answer_type": row["answer_type"]} if row.get("answer_type") else {},
+        aliases=(image,) if image else (),
+    )

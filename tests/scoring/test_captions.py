@@ -1,0 +1,97 @@
+"""Captions: equal to pycocoevalcap, honest without Java."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from mgtool.benchmarks import java_scorers
+from mgtool.errors import InputError
+
+pytest.importorskip("pycocoevalcap")
+needs_java = pytest.mark.skipif(not java_scorers.available(), reason="needs a Java runtime on the PATH")
+
+REFERENCES = {
+    1: ["A man riding a wave on top of a surfboard.", "A surfer's wave, at sea!", "Somebody surfs"],
+    2: ["Two dogs run.", "dogs running in the grass", "A pair of (brown) dogs."],
+    42: ["A café table.", "An empty table - with two chairs; outside", "chairs"],
+}
+CAPTIONS = {1: "a man is riding a wave", 2: "two dogs running in the park", 42: "A café with chairs."}
+
+
+def truth(bench):
+    annotations = [{"image_id": n, "caption": text} for n, texts in REFERENCES.items() for text in texts]
+    images = [{"id": n, "file_name": f"COCO_val2014_{n:012d}.jpg"} for n in REFERENCES]
+    return bench.write("captions_val2014.json", {"images": images, "annotations": annotations})
+
+
+def official() -> dict[str, float]:
+    """pycocoevalcap's own numbers, from its own tokenizer."""
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    tokenizer = PTBTokenizer()
+    gts = tokenizer.tokenize({n: [{"caption": text} for text in texts] for n, texts in REFERENCES.items()})
+    res = tokenizer.tokenize({n: [{"caption": text}] for n, text in CAPTIONS.items()})
+    bleu = Bleu(4).compute_score(gts, res, verbose=0)[0]
+    numbers = {f"BLEU-{size}": bleu[size - 1] for size in range(1, 5)}
+    return {**numbers, "CIDEr": Cider().compute_score(gts, res)[0], "ROUGE-L": Rouge().compute_score(gts, res)[0]}
+
+
+@needs_java
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_equal_to_pycocoevalcap(bench) -> None:
+    run = bench.score("coco-caption", [truth(bench)], CAPTIONS)
+    metrics = {name: metric.value for name, metric in run.result.metrics.items()}
+    assert {name: metrics[name] for name in official()} == pytest.approx({k: 100 * v for k, v in official().items()})
+    assert metrics["METEOR"] is not None
+    assert 10 < metrics["METEOR"] < 60
+    assert metrics["SPICE"] is None  # its models are not part of the package: never 0
+    assert any(note.startswith("left out: SPICE") for note in run.result.notes)
+    assert any("references of the 3 pictures" in note for note in run.result.notes)
+
+
+@needs_java
+def test_a_missing_caption_is_an_empty_one(bench) -> None:
+    run = bench.score("coco-caption", [truth(bench)], {1: CAPTIONS[1], 2: CAPTIONS[2]})
+    assert run.scores[2].score == 0
+    assert run.result.counts.missing == 1
+
+
+@needs_java
+def test_line_breaks_do_not_shift_captions() -> None:
+    assert java_scorers.tokenized(["a\u2028b\nc", "", 'It\'s "fine", really.']) == ["a b c", "", "it 's fine really"]
+
+
+def test_without_java(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    run = bench.score("coco-caption", [truth(bench)], CAPTIONS)
+    assert {metric.value for metric in run.result.metrics.values()} == {None}
+    assert run.result.notes[0].startswith("left out: CIDEr, BLEU-4")
+
+
+@needs_java
+def test_names_domains_and_splits(bench) -> None:
+    images = [{"id": 7, "file_name": "0007.jpg", "domain": "out-domain"}]
+    nocaps = bench.write("nocaps_val.json", {"images": images, "annotations": [{"image_id": 7, "caption": "a cat"}]})
+    run = bench.score("nocaps", [nocaps], [{"image_id": "0007.jpg", "caption": "a cat"}])
+    assert list(run.result.breakdown["domain"]) == ["out-domain"]
+    pictures = [
+        {"filename": f"{n}.jpg", "imgid": n, "split": split, "sentences": [{"raw": "a dog"}, {"raw": "a brown dog"}]}
+        for n, split in enumerate(("train", "test"))
+    ]
+    flickr = bench.write("dataset_flickr30k.json", {"images": pictures})
+    run = bench.score("flickr30k", [flickr], [{"image_id": "1.jpg", "caption": "a dog"}])
+    assert run.result.counts.expected == run.result.counts.answered == 1
+
+
+def test_a_java_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = subprocess.CompletedProcess([], 1, b"", b"Error: could not create the Java Virtual Machine\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: broken)
+    monkeypatch.setattr(java_scorers.shutil, "which", lambda _: "/bin/java")
+    with pytest.raises(InputError, match="java failed: Error: could not create"):
+        java_scorers.tokenized(["a"])

@@ -1,0 +1,184 @@
+"""Multiple choice: which letter an answer names, and what counts as right."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from mgtool import benchmarks
+from mgtool.benchmarks.choices import first_letters, inferred
+
+OPTIONS = {"A": "teddy bear", "B": "rabbit", "C": "cat", "D": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B", "B"),
+        ("(B).", "B"),
+        ("**B**: rabbit", "B"),
+        ("I say B because it is", "B"),  # among the last four tokens
+        ("B because it is a pet", None),  # five tokens from the end, and no text alone
+        ("A or B", None),  # two letters
+        ("The answer is B, as it has long ears and hops about", "B"),
+        ("the answer is a long story", "A"),  # no word boundary in the official pattern
+        ("a rabbit", "B"),  # the text of one option alone
+        ("cat and dog", None),
+        ("Z", "Z"),  # a refusal, which is never right
+        ("I'm sorry, but without the image provided B", "Z"),
+        ("rabbit " + "really " * 8, None),  # more than twice as long as all options together
+        ("", None),
+    ],
+)
+def test_inference(text: str, letter: str | None) -> None:
+    assert inferred(text, OPTIONS) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letters"), [("Answer: B", "A"), ("E", None), ("AB", "AB"), ("so, B", "B"), ("Because", "B")]
+)
+def test_reference_implementation(text: str, letters: str | None) -> None:
+    assert first_letters(text) == letters
+
+
+def row(index: int, answer: str, **more: object) -> dict[str, object]:
+    base = {"index": index, "question": "What is it?", "A": "cat", "B": "dog", "answer": answer}
+    return {**base, "category": "object", "l2-category": "perception", "image": "1", **more}
+
+
+def test_circular(bench, value) -> None:
+    # question 1: both rotations right; question 2: only the first -> circular 50, vanilla 100
+    rows = [row(1, "A"), row(2, "B"), row(1_000_001, "B"), row(1_000_002, "A")]
+    truth = bench.write("MMBench_DEV_EN.tsv", rows)
+    run = bench.score("mmbench", [truth], {1: "A", 2: "B", 1_000_001: "B.", 1_000_002: "B"})
+    assert (value(run, "accuracy"), value(run, "vanilla")) == (50, 100)
+    assert run.result.breakdown["category"]["object"].value == 50
+    assert run.result.metrics["accuracy"].n == 2
+
+
+def test_a_missing_rotation_is_wrong(bench, value) -> None:
+    truth = bench.write("MMBench_DEV_EN.tsv", [row(1, "A"), row(1_000_001, "B")])
+    run = bench.score("mmbench", [truth], {1: "A"})
+    assert (value(run, "accuracy"), value(run, "vanilla")) == (0, 100)
+
+
+def test_unread_answers_are_said(bench) -> None:
+    truth = bench.write("MMBench_DEV_EN.tsv", [row(1, "A"), row(2, "B")])
+    run = bench.score("mmbench", [truth], {1: "A", 2: "cat dog"})
+    assert run.result.notes == ["1 answers name no option that can be read, and count as wrong"]
+
+
+def test_variants(bench, value) -> None:
+    truth = bench.write("MMBench_DEV_EN.tsv", [row(1, "B")])
+    assert value(bench.score("mmbench", [truth], {1: "Answer: B"}), "accuracy") == 100
+    assert value(bench.score("mmbench", [truth], {1: "Answer: B"}, variant="mg-llava"), "accuracy") == 0
+
+
+def test_submission_is_a_workbook(bench) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    rows = [{k: v for k, v in row(7, "").items() if k != "answer"} | {"question": "=1+1"}]
+    run = bench.score("mmbench", [bench.write("MMBench_TEST_EN.tsv", rows)], {7: "B"})
+    file = benchmarks.get("mmbench").submission(run.pairs, "test")
+    sheet = openpyxl.load_workbook(io.BytesIO(file.data)).active
+    assert list(sheet.values) == [
+        ("index", "question", "A", "B", "prediction"),
+        (7, "'=1+1", "cat", "dog", "B"),  # not a formula
+    ]
+
+
+def test_ccbench_is_circular_too(bench, value) -> None:
+    truth = bench.write("CCBench.tsv", [row(1, "A", question="这是什么？"), row(1_000_001, "B", question="这是什么？")])
+    assert value(bench.score("ccbench", [truth], {1: "A", 1_000_001: "A"}), "accuracy") == 0
+
+
+def test_seedbench_pictures_only(bench, value) -> None:
+    def question(number: str, kind: str) -> dict[str, object]:
+        choices = {"choice_a": "cat", "choice_b": "dog", "choice_c": "", "choice_d": ""}
+        base = {"question_id": number, "question": "?", "answer": "A", "data_type": kind, "data_id": "p"}
+        return {**base, **choices, "question_type_id": 1}
+
+    questions = [question("101", "image"), question("102", "image"), question("v1", "video")]
+    truth = bench.write("SEED-Bench.json", {"questions": questions, "question_type": {"Scene Understanding": 1}})
+    run = bench.score("seedbench", [truth], {101: "A", 102: "a dog"})
+    assert value(run, "accuracy") == 50
+    assert run.result.breakdown["category"]["Scene Understanding"].n == 2
+
+
+def test_mmmu_open_questions_become_choices(bench, value) -> None:
+    rows = [
+        row(1, "B", split="validation"),
+        {
+            "index": 2,
+            "question": "How much?",
+            "answer": "8.4",
+            "category": "Physics",
+            "split": "validation",
+            "image": "x",
+        },
+        row(3, "A", split="dev"),
+    ]
+    run = bench.score("mmmu", [bench.write("MMMU_DEV_VAL.tsv", rows)], {1: "B", 2: "It is 8.4", 3: "B"})
+    assert value(run, "accuracy") == 100  # the dev question is not of the validation split
+    assert run.result.counts.expected == 2
+
+
+def test_mmstar_and_ai2d(bench, value) -> None:
+    rows = [row(0, "A", l2_category="coarse"), row(1, "B", l2_category="fine")]
+    run = bench.score("mmstar", [bench.write("MMStar.tsv", rows)], {0: "A", 1: "A"})
+    assert value(run, "accuracy") == 50
+    assert run.result.breakdown["l2_category"]["fine"].value == 0
+    assert value(bench.score("ai2d", [bench.write("AI2D_TEST.tsv", rows)], {0: "A", 1: "B"}), "accuracy") == 100
+
+
+def science(bench):
+    def problem(answer: int, **more: object) -> dict[str, object]:
+        base = {"question": "?", "choices": ["yes", "no"], "answer": answer, "hint": "", "image": None}
+        return {**base, "subject": "natural science", "grade": "grade4", **more}
+
+    problems = {
+        "1": problem(0, image="image.png"),
+        "2": problem(1, hint="Read this."),
+        "3": problem(0, image="image.png", subject="social science", grade="grade8"),
+        "4": problem(0),
+    }
+    return [
+        bench.write("problems.json", problems),
+        bench.write("pid_splits.json", {"test": ["1", "2", "3"], "train": ["4"]}),
+    ]
+
+
+def test_scienceqa(bench, value) -> None:
+    # 1 right with a picture, 3 wrong with a picture, 2 right without
+    run = bench.score("scienceqa", science(bench), {"1": "A. yes", "2": "The answer is B.", "3": "B"})
+    assert value(run, "accuracy") == pytest.approx(200 / 3)
+    assert value(run, "image_accuracy") == 50
+    assert {k: m.value for k, m in run.result.breakdown["subject"].items()} == {"NAT": 100, "SOC": 0}
+    assert {k: m.n for k, m in run.result.breakdown["context"].items()} == {"IMG": 2, "TXT": 1}
+    assert set(run.result.breakdown["grade"]) == {"G1-6", "G7-12"}
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("A", "A"),
+        ("A.", None),  # only "A. " with its space
+        ("A. yes", "A"),
+        (" A", None),
+        ("The answer is A. The answer is B.", None),  # found twice
+        ("The answer is B", None),  # the pattern wants a character after the letter
+        ("C", None),  # not among this question's choices
+    ],
+)
+def test_scienceqa_reading(bench, text: str, read: str | None) -> None:
+    run = bench.score("scienceqa", science(bench), {"1": text, "2": "A", "3": "A"})
+    assert run.scores[0].extracted == read
+
+
+def test_scienceqa_prompts_decide_what_has_a_picture(bench, value) -> None:
+    answers = [
+        {"question_id": "1", "prompt": "What?", "text": "A"},
+        {"question_id": "2", "prompt": "<image>\nWhat?", "text": "A"},
+        {"question_id": "3", "prompt": "<image>\nWhat?", "text": "A"},
+    ]
+    assert value(bench.score("scienceqa", science(bench), answers), "image_accuracy") == 50

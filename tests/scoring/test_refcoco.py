@@ -1,0 +1,81 @@
+"""RefCOCO: the box of an expression."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from mgtool.benchmarks import predictions
+from mgtool.errors import InputError
+from mgtool.records import BoxRecord
+
+
+def shard(image: str, rows: list[tuple[tuple[float, float, float, float], float, str]]) -> BoxRecord:
+    boxes, scores, labels = zip(*rows, strict=True)
+    return BoxRecord(sha256="", width=100, height=100, image=image, boxes=boxes, scores=scores, labels=labels)
+
+
+EXPRESSIONS = [
+    {"image": "a.jpg", "sent": "the red dog", "bbox": [0, 0, 10, 10]},
+    {"image": "a.jpg", "sent": "the cat", "bbox": [50, 50, 60, 60]},
+    {"image": "b.jpg", "sent": "a man", "bbox": [0, 0, 10, 10]},
+]
+
+
+def test_the_box_that_is_labelled_with_the_expression(bench, value) -> None:
+    truth = bench.write("val.jsonl", EXPRESSIONS)
+    found = [
+        # 0.5 exactly: 50 of 100 shared, the union is 100
+        shard("x/a.jpg", [((0, 0, 10, 5), 0.4, "The red  dog"), ((50, 50, 60, 60), 0.9, "something")]),
+        # no label is an expression: the best box
+        shard("b.jpg", [((0, 0, 10, 10), 0.9, "person"), ((30, 30, 40, 40), 0.2, "person")]),
+    ]
+    run = bench.score("refcoco", [truth], predictions.from_boxes(found))
+    assert [score.score for score in run.scores] == [1, 0, 1]
+    assert value(run, "accuracy") == pytest.approx(200 / 3)
+    assert run.result.notes == ["1 pictures have no box labelled with an expression: the best box was taken"]
+
+
+def test_a_picture_without_boxes_is_missing(bench) -> None:
+    truth = bench.write("val.jsonl", EXPRESSIONS)
+    run = bench.score("refcoco", [truth], predictions.from_boxes([shard("b.jpg", [((0, 0, 9, 9), 1, "a man")])]))
+    assert run.result.counts.missing == 2
+
+
+def test_mdetr_file(bench, value) -> None:
+    truth = bench.write(
+        "finetune_refcoco_val.json",
+        {
+            "images": [{"id": 5, "file_name": "c.jpg", "caption": "left man"}],
+            "annotations": [{"image_id": 5, "bbox": [0, 0, 10, 10]}],
+        },
+    )
+    run = bench.score("refcoco", [truth], predictions.from_boxes([shard("c.jpg", [((0, 0, 10, 10), 1, "left man")])]))
+    assert value(run, "accuracy") == 100
+
+
+def refer(bench, refs: object):
+    bench.write("instances.json", {"images": [], "categories": [], "annotations": [{"id": 3, "bbox": [0, 0, 10, 10]}]})
+    (bench.folder / "refs(unc).p").write_bytes(pickle.dumps(refs))
+    return bench.folder
+
+
+def test_official_files(bench, value) -> None:
+    sentences = [{"sent_id": 1, "sent": "man"}, {"sent_id": 2, "sent": "left man"}]
+    name = "COCO_train2014_000000000009_3.jpg"
+    refs = [{"file_name": name, "ann_id": 3, "split": split, "sentences": sentences} for split in ("val", "train")]
+    found = [shard("COCO_train2014_000000000009.jpg", [((0, 0, 10, 10), 1, "man"), ((0, 0, 1, 1), 1, "left man")])]
+    run = bench.score("refcoco", [refer(bench, refs)], predictions.from_boxes(found), split="val")
+    assert value(run, "accuracy") == 50
+
+
+class _Hostile:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("run",))
+
+
+def test_a_pickle_that_would_run_code_is_refused(bench, capsys) -> None:
+    with pytest.raises(InputError, match="may hold plain data only"):
+        bench.score("refcoco", [refer(bench, [_Hostile()])], predictions.Answers([], []))
+    assert capsys.readouterr().out == ""

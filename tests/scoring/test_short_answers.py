@@ -1,0 +1,212 @@
+"""Short answers: each benchmark's own idea of equal."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mgtool import benchmarks
+from mgtool.errors import InputError
+
+
+def textvqa(bench, answers: list[str]):
+    row = {"question_id": 34602, "image_id": "0054c91397f2fe05", "question": "What brand is it?", "answers": answers}
+    return bench.write("TextVQA_0.5.1_val.json", {"data": [row, {**row, "question_id": 34603, "question": "Which?"}]})
+
+
+def test_textvqa_always_normalises(bench, value) -> None:
+    # all ten agree, yet "Nokia's" is tokenised ("nokia 's") and lowered: VQAv2 would compare the raw texts
+    truth = textvqa(bench, ["Nokia's"] * 10)
+    run = bench.score("textvqa", [truth], {34602: "nokia's", 34603: "nokia"})
+    assert value(run, "accuracy") == 50
+    assert run.scores[0].extracted == "nokia 's"
+
+
+def test_textvqa_by_picture_and_prompt(bench, value) -> None:
+    # LLaVA's answers carry the picture's id; the question is in the prompt, with or without OCR tokens
+    truth = textvqa(bench, ["nokia"] * 10)
+    suffix = "\nAnswer the question using a single word or phrase."
+    with_ocr = "\nReference OCR token: NOKIA, 9:41" + suffix
+    answers = [
+        {"question_id": "0054c91397f2fe05", "prompt": f"What brand is it?{with_ocr}", "text": "Nokia"},
+        {"question_id": "0054c91397f2fe05", "prompt": f"which?{with_ocr}", "text": "9:41"},
+    ]
+    run = bench.score("textvqa", [truth], answers)
+    assert value(run, "accuracy") == 50
+    assert run.result.counts.duplicated == 0
+    assert run.result.name == "textvqa (official), OCR tokens in the prompt"
+    plain = [{**answer, "prompt": answer["prompt"].split("\n")[0] + suffix} for answer in answers]
+    assert bench.score("textvqa", [truth], plain).result.name == "textvqa (official), no OCR tokens"
+
+
+def test_textvqa_needs_ten_answers(bench) -> None:
+    with pytest.raises(InputError, match="question 34602: expected 10 answers, found 9"):
+        bench.score("textvqa", [textvqa(bench, ["a"] * 9)], {34602: "a"})
+
+
+def test_textvqa_leaves_one_out(bench) -> None:
+    # 2 of 10: (2 * 1/3 + 8 * 2/3) / 10 = 0.6
+    run = bench.score("textvqa", [textvqa(bench, ["nokia"] * 2 + ["samsung"] * 8)], {34602: "Nokia", 34603: "?"})
+    assert run.scores[0].score == pytest.approx(0.6)
+
+
+def gqa(bench, **more: object):
+    def entry(answer: str, structural: str, **fields: object) -> dict[str, object]:
+        types = {"structural": structural, "semantic": "attr", "detailed": "existAttr"}
+        groups = {"global": "color", "local": None}
+        steps = [{"operation": "select", "argument": "dog"}, {"operation": "query", "argument": "name"}]
+        base = {"question": "Is it red ?", "imageId": "n1", "isBalanced": True, "types": types, "groups": groups}
+        return {**base, "semantic": steps, "answer": answer, "entailed": [], **fields}
+
+    questions = {
+        "01": entry("yes", "verify"),
+        "02": entry("red", "query"),
+        "03": entry("no", "verify", isBalanced=False, **more),
+    }
+    return bench.write("testdev_balanced_questions.json", questions)
+
+
+def test_gqa_strict_equality(bench, value) -> None:
+    # "Yes." -> yes, right; "red " keeps its space, wrong; the unbalanced one does not count
+    run = bench.score("gqa", [gqa(bench)], {"01": "Yes.", "02": "red ", "03": "yes"})
+    assert value(run, "accuracy") == 50
+    assert (value(run, "binary"), value(run, "open")) == (100, 0)
+    # "query: name" is no step
+    assert run.result.breakdown["steps"]["1"].n == 2
+    assert run.result.breakdown["words"]["4"].n == 2
+    assert not {"validity", "plausibility"} & set(run.result.metrics)
+
+
+def test_gqa_distribution(bench, value) -> None:
+    # gold yes 1, red 1; said yes 1, red 0: ((1-1)²/1 + (0-1)²/1) weighted by 2 of 2 -> 1, over 100
+    run = bench.score("gqa", [gqa(bench)], {"01": "yes", "02": "blue", "03": "yes"})
+    assert value(run, "distribution") == 0.01
+
+
+def test_gqa_consistency_needs_the_entailed_questions(bench, value) -> None:
+    # 03 is right and entails 03 itself (left out), 01 (right) and 02 (wrong): 1/2
+    run = bench.score("gqa", [gqa(bench, entailed=["03", "01", "02"])], {"01": "yes", "02": "blue", "03": "no"})
+    assert value(run, "consistency") == 50
+
+
+def test_gqa_validity_and_plausibility_need_the_choices(bench, value) -> None:
+    choices = {key: {"valid": ["yes", "no"], "plausible": ["no"]} for key in ("01", "02", "03")}
+    run = bench.score("gqa", [gqa(bench), bench.write("val_choices.json", choices)], {"01": "yes", "02": "no"})
+    assert (value(run, "validity"), value(run, "plausibility")) == (100, 50)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "score"),
+    [
+        ("The  Cat", "the cat", 1.0),  # lower case, white space collapsed
+        ("abcd", "abcx", 0.75),
+        ("abcd", "abxy", 0.5),  # exactly the threshold counts
+        ("abcd", "axyz", 0.0),  # under it nothing does
+        # the divisor is the longer *raw* text: 1 edit / 9, although the collapsed texts have 4 letters
+        ("ab  cd", "ab     cx", 1 - 1 / 9),
+        ("", "", 1.0),
+    ],
+)
+def test_anls(bench, answer: str, text: str, score: float) -> None:
+    data = {"data": [{"questionId": 1, "question": "?", "image": "a.png", "answers": ["zzzzzzzz", answer]}]}
+    run = bench.score("docvqa", [bench.write("val_v1.0.json", data)], {1: text})
+    assert run.scores[0].score == pytest.approx(score)
+
+
+def test_anls_is_over_all_ids(bench, value) -> None:
+    data = {"data": [{"questionId": n, "question": "?", "answers": ["cat"], "answer_type": ["text"]} for n in (1, 2)]}
+    run = bench.score("infovqa", [bench.write("infographicsVQA_val_v1.0.json", data)], {1: "cat"})
+    assert value(run, "anls") == 50
+    assert run.result.breakdown["answer_type"]["text"].value == 50
+
+
+def test_stvqa_strips_only(bench) -> None:
+    # white space inside stays: 1 edit over 7 characters
+    data = {"data": [{"question_id": 1, "question": "?", "answers": ["ab  cd"]}]}
+    run = bench.score("stvqa", [bench.write("val.json", data)], {1: " AB   cd"})
+    assert run.scores[0].score == pytest.approx(1 - 1 / 7)
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "right"),
+    [
+        ("10", "10.5", True),  # 5 % off
+        ("10", "10.51", False),
+        ("10", " 9.5\n", True),  # the answer is stripped
+        ("0.1", "10%", True),  # per cent
+        ("0", "0.0", False),  # a target of 0 is compared as text
+        ("0", "0", True),
+        ("Yes", "yes", True),
+        ("yes", "yes.", False),
+        ("2014", "2013", True),  # years are numbers as well
+    ],
+)
+def test_relaxed_accuracy(bench, target: str, text: str, right: bool) -> None:
+    truth = bench.write("test_human.json", [{"imgname": "1.png", "query": "?", "label": target}])
+    assert bench.score("chartqa", [truth], {"human/0": text}).scores[0].score == right
+
+
+def test_chartqa_is_the_mean_of_the_two(bench, value) -> None:
+    human = bench.write("test_human.json", [{"imgname": "1.png", "query": f"q{n}", "label": "1"} for n in range(4)])
+    machine = bench.write("test_augmented.json", [{"imgname": "1.png", "query": "q", "label": "1"}])
+    # human 1/4, augmented 1/1: the mean of the two is 62.5, not 2/5
+    run = bench.score("chartqa", [human, machine], {"human/2": "1", "augmented/0": "1.01"})
+    assert (value(run, "human"), value(run, "augmented"), value(run, "accuracy")) == (25, 100, 62.5)
+
+
+def test_chartqa_by_picture_and_question(bench, value) -> None:
+    truth = bench.write("test_human.json", [{"imgname": "7.png", "query": "How many?", "label": "3"}])
+    prompt = "How many?\nAnswer the question using a single word or phrase."
+    answers = [{"question_id": "x", "image": "charts/7.png", "prompt": prompt, "text": "3"}]
+    assert value(bench.score("chartqa", [truth], answers), "human") == 100
+
+
+def test_ocrvqa(bench, value) -> None:
+    books = {
+        "0134": {"questions": ["Who?", "What?"], "answers": ["Jo Doe", "Art"], "split": 3, "genre": "Art"},
+        "0135": {"questions": ["Who?"], "answers": ["X"], "split": 1, "genre": "Art"},
+    }
+    run = bench.score("ocrvqa", [bench.write("dataset.json", books)], {"0134_0": " JO DOE\n", "0134_1": "Arts"})
+    assert value(run, "accuracy") == 50
+    assert run.result.counts.expected == 2  # the test split only
+
+
+def test_tallyqa_number_words(bench, value) -> None:
+    rows = [
+        {"question_id": n, "image": "a.jpg", "image_id": 1, "question": "?", "answer": n, "issimple": n < 3}
+        for n in range(1, 5)
+    ]
+    answers = {1: "One", 2: "2", 3: "four", 4: " FOUR "}
+    run = bench.score("tallyqa", [bench.write("test.json", rows)], answers)
+    assert value(run, "accuracy") == 75
+    assert run.result.breakdown["complexity"]["complex"].value == 50
+
+
+def test_vizwiz_without_ids(bench, value) -> None:
+    answers = [{"answer": text, "answer_confidence": "yes"} for text in ["unanswerable"] * 9 + ["shampoo"]]
+    rows = [
+        {"image": f"VizWiz_val_0000000{n}.jpg", "question": "What?", "answers": answers, "answer_type": "other"}
+        for n in (1, 2)
+    ]
+    said = [
+        {"question_id": "VizWiz_val_00000001.jpg", "text": "Unanswerable."},
+        {"question_id": 17, "image": "val/VizWiz_val_00000002.jpg", "text": "shampoo"},
+    ]
+    run = bench.score("vizwiz", [bench.write("val.json", rows)], said)
+    # 9 of 10 -> 1; 1 of 10 -> (0 + 9 * 1/3) / 10 = 0.3: the mean is 65
+    assert value(run, "accuracy") == 65
+    file = benchmarks.get("vizwiz").submission(run.pairs, "test")
+    assert json.loads(file.data)[1] == {"image": "VizWiz_val_00000002.jpg", "answer": "shampoo"}
+
+
+def test_okvqa_is_scored_as_vqa(bench, value) -> None:
+    entry = {"question_id": 5, "image_id": 1, "question_type": "three", "answers": [{"answer": "surf"}] * 10}
+    run = bench.score("okvqa", [bench.write("mscoco_val2014_annotations.json", {"annotations": [entry]})], {5: "surf"})
+    assert value(run, "accuracy") == 100
+
+
+def test_vlmevalkit_tables(bench, value) -> None:
+    rows = [{"index": 3, "question": "?", "answer": "['red', 'dark red']", "image": "x" * 300}]
+    assert value(bench.score("docvqa", [bench.write("DocVQA_VAL.tsv", rows)], {3: "Red"}), "anls") == 100
+    assert bench.score("docvqa", [bench.folder / "DocVQA_VAL.tsv"], {3: "Red"}).scores[0].image == ""

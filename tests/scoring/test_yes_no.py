@@ -1,0 +1,84 @@
+"""MME and HallusionBench: pairs, figures, questions."""
+
+from __future__ import annotations
+
+import pytest
+
+from mgtool import benchmarks
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Yes", "yes"),
+        ("No.", "no"),
+        (" yes", "yes"),  # within the first four characters
+        ("Well, yes", "other"),
+        ("not", "no"),
+        ("I know", "other"),  # "i kn": the n of know is the fourth character, its o the fifth
+        ("", "other"),
+    ],
+)
+def test_mme_reading(text: str, said: str) -> None:
+    assert benchmarks.get("mme").score(benchmarks.Item(id=1, target="yes"), text, "official").extracted == said
+
+
+def mme(bench):
+    lines = "Is it a cat? Please answer yes or no.\tYes\nIs it a dog? Please answer yes or no.\tNo\n"
+    for name in ("existence/0001.txt", "existence/0002.txt", "code_reasoning/questions_answers_YN/0003.txt"):
+        bench.write(f"MME/{name}", lines)
+    return bench.folder / "MME"
+
+
+def said(picture: str, first: str, second: str) -> list[dict[str, str]]:
+    # LLaVA's layout: the picture's id for both questions, the question with its own instruction in the prompt
+    suffix = "\nAnswer the question using a single word or phrase."
+    return [
+        {"question_id": picture, "prompt": f"Is it a cat?{suffix}", "text": first},
+        {"question_id": picture, "prompt": f"Is it a dog?{suffix}", "text": second},
+    ]
+
+
+def test_mme_points(bench, value) -> None:
+    # existence: 3 of 4 right, 1 of 2 pictures with both: 75 + 50; code_reasoning: 2 of 2 and 1 of 1: 200
+    answers = [
+        *said("existence/0001.png", "Yes", "No"),
+        *said("existence/0002.png", "Yes", "Yes"),
+        *said("code_reasoning/0003.png", "yes", "no"),
+    ]
+    run = bench.score("mme", [mme(bench)], answers)
+    assert (value(run, "perception"), value(run, "cognition")) == (125, 200)
+    assert run.result.breakdown["task"]["existence"].value == 125
+    assert run.result.breakdown["accuracy+"]["existence"].value == 50
+    assert run.result.counts.duplicated == 0
+    assert "position" in run.result.notes[0]
+
+
+def test_mme_task_files_and_tables(bench, value) -> None:
+    lines = "a.jpg\tIs it?\tYes\na.jpg\tIs it not?\tNo\n"
+    answers = [
+        {"question_id": "count/a.jpg", "prompt": "Is it?", "text": "yes"},
+        {"question_id": "count/a.jpg", "prompt": "Is it not?", "text": "yes"},
+    ]
+    assert value(bench.score("mme", [bench.write("results/count.txt", lines)], answers), "perception") == 50
+    rows = [
+        {"index": n, "question": f"q{n}", "answer": "Yes", "category": "OCR", "image_path": "OCR/1.jpg"} for n in (0, 1)
+    ]
+    assert value(bench.score("mme", [bench.write("MME.tsv", rows)], {0: "yes", 1: "yes"}), "perception") == 200
+
+
+def test_hallusionbench(bench, value) -> None:
+    def row(category: str, figure: int, question: int, answer: int) -> dict[str, object]:
+        ids = {"set_id": "0", "figure_id": str(figure), "question_id": str(question), "gt_answer": str(answer)}
+        return {"category": category, "subcategory": "math", "question": "?", **ids}
+
+    rows = [row("VS", 0, 0, 1), row("VS", 1, 0, 0), row("VS", 1, 1, 1), row("VD", 0, 0, 1)]
+    answers = {"VS_math_0_0_0": "No", "VS_math_0_1_0": "no", "VS_math_0_1_1": "Yes.", "VD_math_0_0_0": "yes or no"}
+    run = bench.score("hallusionbench", [bench.write("HallusionBench.json", rows)], answers)
+    # answers: 2 of 4; figures VS 1 (right) and VD 0 (wrong), VS 0 has no figure: 1 of 2
+    # questions: VS 0 (one wrong), VS 1 (right), VD 0 (wrong): 1 of 3
+    assert value(run, "aAcc") == 50
+    assert value(run, "fAcc") == 50
+    assert value(run, "qAcc") == pytest.approx(100 / 3)
+    other = bench.score("hallusionbench", [bench.folder / "HallusionBench.json"], answers, variant="vlmevalkit")
+    assert value(other, "fAcc") == pytest.approx(100 / 3)
