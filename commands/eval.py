@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mgtool.benchmarks.files import Truth
     from mgtool.benchmarks.paired import Comparison
     from mgtool.benchmarks.predictions import Answers
+    from mgtool.judges import KeptJudge
     from mgtool.records import BoxRecord
     from mgtool.stages.evaluate import Evaluation
 
@@ -45,6 +46,9 @@ class Job:
     slices: tuple[str, ...]
     images: str | None
     boxes: Path | None
+    judge: str
+    judge_url: str
+    judge_workers: int
 
     @cached_property
     def bench(self) -> Benchmark:
@@ -76,6 +80,18 @@ class Job:
         source = self.boxes or (Path(self.answers) if self.bench.takes == "boxes" else None)
         return {record.image: record for record in _box_records(source)} if source is not None else {}
 
+    @cached_property
+    def asked(self) -> KeptJudge | None:
+        """The judge, with the replies that the output already holds."""
+        from mgtool import judges, shards
+
+        if not self.judge:
+            return None
+        if self.out is None:
+            raise UsageError("--judge needs --out DIR, where its replies are kept")
+        model = judges.backend(self.judge, url=self.judge_url, workers=self.judge_workers)
+        return judges.KeptJudge(model, shards.Journal(self.out / "judge.jsonl"))
+
     def read_answers(self, source: str) -> Answers:
         """The answers (or boxes) of one run, with the failures that it recorded."""
         from mgtool.benchmarks import predictions
@@ -97,6 +113,7 @@ class Job:
             "benchmark": self.benchmark,
             "variant": self.variant,
             "only_answered": self.only_answered,
+            "judge": self.judge or None,
             "split": self.split,
             "answers": _fingerprint(Path(self.answers)) if self.answers != "-" else "stdin",
             "compare": _fingerprint(Path(self.compare)) if self.compare else None,
@@ -163,6 +180,13 @@ def evaluate(
     ] = None,
     images: Annotated[str | None, typer.Option(help="Folder of pictures for the report.", metavar="DIR")] = None,
     boxes: Annotated[Path | None, typer.Option(help="Boxes to draw and to slice by.", metavar="PATH")] = None,
+    judge: Annotated[
+        str, typer.Option(help="openai:MODEL or hf:PATH, for the benchmarks that need a judge.", metavar="SPEC")
+    ] = "",
+    judge_url: Annotated[
+        str, typer.Option(help="The judge's endpoint; its key is in OPENAI_API_KEY.", metavar="URL")
+    ] = "https://api.openai.com/v1",
+    judge_workers: Annotated[int, typer.Option(help="Questions to the judge at a time.", min=1)] = 8,
     submission: Annotated[
         bool, typer.Option("--submission", help="Write the file for the test server to --out.")
     ] = False,
@@ -186,7 +210,7 @@ def evaluate(
         raise UsageError("give an answers file and --benchmark NAME; `mgtool eval --list` shows the names")
     job = Job(
         answers, benchmark, tuple(ground_truth or ()), questions, split, out, variant, only_answered,
-        compare, tuple(slices or ()), images, boxes,
+        compare, tuple(slices or ()), images, boxes, judge, judge_url, judge_workers,
     )  # fmt: skip
     if dry_run:
         _say_what_would_be_done(job, as_json)
@@ -209,7 +233,7 @@ def _evaluate(
         run = shards.Run(job.out / shards.RUN_FILE, command="eval", identity=job.identity(), about=_about(job))
         run.begin(overwrite=overwrite)
     answers = job.read_answers(job.answers)
-    evaluation = stage.evaluate(job.bench, job.items, answers, variant=job.variant, only_answered=job.only_answered)
+    evaluation = _scored(job, answers)
     comparison = _compared(job, evaluation) if job.compare else None
     if job.out is not None and run is not None:
         stage.save(job.out, evaluation, comparison)
@@ -221,14 +245,29 @@ def _evaluate(
     return len(evaluation.failures), len(answers.predictions) + len(evaluation.failures)
 
 
+def _scored(job: Job, answers: Answers) -> Evaluation:
+    from mgtool.stages import evaluate as stage
+
+    try:
+        return stage.evaluate(
+            job.bench,
+            job.items,
+            answers,
+            variant=job.variant,
+            only_answered=job.only_answered,
+            judge=job.asked,
+        )
+    finally:
+        if job.asked is not None:
+            job.asked.journal.close()
+
+
 def _compared(job: Job, evaluation: Evaluation) -> Comparison:
     """This run against the one of --compare, which comes first."""
     from mgtool.benchmarks import paired
     from mgtool.stages import evaluate as stage
 
-    other = stage.evaluate(
-        job.bench, job.items, job.read_answers(job.compare), variant=job.variant, only_answered=job.only_answered
-    )
+    other = _scored(job, job.read_answers(job.compare))
     first, second = stage.common(other.scores, evaluation.scores)
     numbers = job.bench.metrics(first, job.variant), job.bench.metrics(second, job.variant)
     return paired.compare(first, second, numbers, job.bench.breakdowns)
@@ -318,6 +357,9 @@ def _explain_variants(job: Job, as_json: bool) -> None:
 
 
 def _say_what_would_be_done(job: Job, as_json: bool) -> None:
+    from mgtool import judges
+    from mgtool.stages import evaluate as stage
+
     answers = job.read_answers(job.answers)
     plan = {
         "benchmark": job.bench.name,
@@ -327,6 +369,11 @@ def _say_what_would_be_done(job: Job, as_json: bool) -> None:
         "unreadable": sum(failure.stage == "eval" for failure in answers.failures),
         "out": str(job.out) if job.out else "stdout only",
     }
+    if job.judge:
+        counting = judges.CountingJudge()
+        pairs = stage.join(job.bench, job.items, answers).pairs
+        job.bench.grade(pairs, job.variant, counting)
+        plan |= {"judge": job.judge, "requests": counting.requests, "prompt_tokens_about": counting.tokens}
     console.summarize(plan, title="eval would score", as_json=as_json, quiet=False)
 
 

@@ -70,7 +70,7 @@ class JudgedBenchmark(Benchmark):
             for place, (item, text), reply in zip(waiting, asked, replies, strict=True):
                 verdicts[place] = (self.read(item, text, reply) if reply is not None else None) or UNREAD
             waiting = [place for place in waiting if verdicts[place] is UNREAD]
-            if not waiting:
+            if not waiting or not any(reply is not None for reply in replies):
                 break
         return verdicts
 

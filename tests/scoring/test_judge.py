@@ -1,0 +1,302 @@
+"""Judged benchmarks, asked over a real HTTP server that misbehaves."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mgtool import benchmarks, judges
+from mgtool.benchmarks import predictions
+from mgtool.benchmarks.files import Truth
+from mgtool.benchmarks.judging import JudgeRequest
+from mgtool.errors import UsageError
+from mgtool.shards import Journal
+from mgtool.stages.evaluate import Evaluation, evaluate
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with `reply(prompt)`, after the troubles of `troubles` at the first requests of each prompt."""
+
+    daemon_threads = True
+
+    def __init__(self, reply: Callable[[str], str], troubles: list[str]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.reply = reply
+        self.troubles = troubles
+        self.seen: Counter[str] = Counter()
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        self.lock = threading.Lock()
+        self.at_once = self.most_at_once = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = body["messages"][-1]["content"]
+        server = self.server
+        with server.lock:
+            turn = server.seen[prompt]
+            server.seen[prompt] += 1
+            server.bodies.append(body)
+            server.keys.add(self.headers.get("Authorization"))
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
+        trouble = server.troubles[turn] if turn < len(server.troubles) else ""
+        try:
+            self._answer(prompt, trouble)
+        finally:
+            with server.lock:
+                server.at_once -= 1
+
+    def _answer(self, prompt: str, trouble: str) -> None:
+        text = json.dumps({"choices": [{"message": {"content": self.server.reply(prompt)}}]}).encode()
+        status = int(trouble) if trouble.isdigit() else 200
+        if trouble == "slow":
+            time.sleep(0.2)
+        if trouble == "hang up":
+            self.close_connection = True
+            return
+        payload = b'{"error": {"message": "no such model"}}' if status == 404 else text
+        payload = payload[: len(payload) // 2] if trouble == "cut off" else payload
+        self.send_response(status)
+        if status == 429:
+            self.send_header("Retry-After", "0")
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    servers = []
+
+    def start(reply: Callable[[str], str], *troubles: str) -> Server:
+        server = Server(reply, list(troubles))
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def judge_at(server: Server, folder: Path, *, workers: int = 4) -> judges.KeptJudge:
+    backend = judges.OpenAiBackend("gpt-x", server.url, workers, first_wait_s=0.001)
+    return judges.KeptJudge(backend, Journal(folder / "judge.jsonl"))
+
+
+def score(bench, name: str, truth: list[Path], answers: dict[Any, str], judge: judges.KeptJudge | None) -> Evaluation:
+    benchmark = benchmarks.get(name)
+    lines = [{"question_id": key, "text": text} for key, text in answers.items()]
+    items = benchmark.load(Truth(tuple(truth)))
+    try:
+        return evaluate(
+            benchmark,
+            items,
+            predictions.read(json.dumps(lines).encode(), where="a.json"),
+            variant="official",
+            judge=judge,
+        )
+    finally:
+        if judge is not None:
+            judge.journal.close()
+
+
+def mm_vet(bench):
+    questions = {
+        f"v1_{n}": {"question": f"q{n}", "answer": "x<AND>y", "capability": capability, "imagename": f"{n}.jpg"}
+        for n, capability in enumerate((["ocr"], ["ocr", "math"], ["rec"]))
+    }
+    return bench.write("mm-vet.json", questions)
+
+
+def test_a_server_that_misbehaves(bench, serve, value, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    server = serve(lambda prompt: "0.5", "429", "500", "cut off", "hang up", "slow")
+    judge = judge_at(server, bench.folder)
+    run = score(bench, "mm-vet", [mm_vet(bench)], {0: "x", 1: "x", 2: "z"}, judge)
+    assert value(run, "total") == 50
+    assert {key: metric.value for key, metric in run.result.breakdown["capability"].items()} == {
+        "math": 50,
+        "ocr": 50,
+        "rec": 50,
+    }
+    assert set(server.seen.values()) == {5}  # four failures each, then the slow answer
+    assert server.keys == {"Bearer sk-secret"}
+    kept = (bench.folder / "judge.jsonl").read_text()
+    assert kept.count("\n") == 3
+    assert "sk-secret" not in kept
+    again = judge_at(server, bench.folder)
+    before = len(server.bodies)
+    assert value(score(bench, "mm-vet", [mm_vet(bench)], {0: "x", 1: "x", 2: "z"}, again), "total") == 50
+    assert (len(server.bodies), again.asked) == (before, 0)
+
+
+def test_a_torn_journal_asks_again_only_for_what_is_lost(bench, serve, value) -> None:
+    server = serve(lambda prompt: "1.0")
+    score(bench, "mm-vet", [mm_vet(bench)], {0: "x", 1: "x", 2: "z"}, judge_at(server, bench.folder))
+    journal = bench.folder / "judge.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    again = judge_at(server, bench.folder)
+    assert value(score(bench, "mm-vet", [mm_vet(bench)], {0: "x", 1: "x", 2: "z"}, again), "total") == 100
+    assert again.asked == 1
+
+
+def test_the_temperature_rises_and_what_cannot_be_read_counts_as_0(bench, serve, value) -> None:
+    server = serve(lambda prompt: "quite good" if "| z |" in prompt else "1.0")
+    run = score(bench, "mm-vet", [mm_vet(bench)], {0: "x", 1: "x", 2: "z"}, judge_at(server, bench.folder))
+    assert value(run, "total") == pytest.approx(200 / 3)
+    assert run.result.notes == ["1 replies of the judge could not be read: they count as 0"]
+    heats = [body["temperature"] for body in server.bodies if "| z |" in body["messages"][-1]["content"]]
+    assert heats == [0.0, 0.0, 0.5, 1.0, 1.5]
+    assert {body["max_tokens"] for body in server.bodies} == {3}
+
+
+def test_a_server_that_never_answers_is_counted(bench, serve) -> None:
+    server = serve(lambda prompt: "1.0", *["503"] * 50)
+    run = score(bench, "mm-vet", [mm_vet(bench)], {0: "x"}, judge_at(server, bench.folder))
+    assert run.scores[0].fields["unread"]
+    assert max(server.seen.values()) == judges.ATTEMPTS
+    assert not (bench.folder / "judge.jsonl").exists()
+
+
+def test_a_refusal_is_one_line(bench, serve) -> None:
+    server = serve(lambda prompt: "1.0", *["404"] * 9)
+    with pytest.raises(UsageError, match="refuses: 404 no such model"):
+        score(bench, "mm-vet", [mm_vet(bench)], {0: "x"}, judge_at(server, bench.folder))
+
+
+def test_several_at_a_time(bench, serve) -> None:
+    server = serve(lambda prompt: "ok", "slow")
+    judge = judge_at(server, bench.folder, workers=4)
+    requests = [JudgeRequest(user=f"number {n}") for n in range(8)]
+    assert judge.ask([*requests, requests[0]]) == ["ok"] * 9
+    assert 1 < server.most_at_once <= 4
+    assert sum(server.seen.values()) == 8  # the same question is asked once
+    judge.journal.close()
+
+
+def test_no_judge_is_one_line(bench) -> None:
+    with pytest.raises(UsageError, match="needs a judge: add --judge openai:MODEL"):
+        score(bench, "mm-vet", [mm_vet(bench)], {0: "x"}, None)
+    with pytest.raises(UsageError, match="give openai:MODEL or hf:PATH"):
+        judges.backend("gpt-4")
+
+
+def test_counting_asks_nobody(bench) -> None:
+    benchmark = benchmarks.get("mm-vet")
+    items = benchmark.load(Truth((mm_vet(bench),)))
+    counting = judges.CountingJudge()
+    benchmark.grade([(item, predictions.Prediction(id=item.id, text="x")) for item in items], "official", counting)
+    assert counting.requests == 3
+    assert counting.tokens > 3 * 300
+
+
+def test_llava_bench(bench, serve, value) -> None:
+    asked = [
+        {"question_id": n, "image": "1.jpg", "category": "conv" if n < 2 else "detail", "text": f"q{n}"}
+        for n in range(3)
+    ]
+    truth = [
+        bench.write("lb/questions.jsonl", asked),
+        bench.write("lb/context.jsonl", [{"image": "1.jpg", "caption": "a cat"}]),
+        bench.write("lb/answers_gpt4.jsonl", [{"question_id": n, "text": "reference"} for n in range(3)]),
+    ]
+    replies = {"q0": "8 6\nbecause", "q1": "9, 10", "q2": "8.0 4.0\n"}
+    server = serve(lambda prompt: next(text for key, text in replies.items() if key in prompt))
+    run = score(
+        bench, "llava-bench", [truth[0].parent], dict.fromkeys(range(3), "model"), judge_at(server, bench.folder)
+    )
+    # "9, 10" splits into three cells and cannot be read: it is left out of both means; (6 + 4) / (8 + 8) = 62.5
+    assert value(run, "score") == 62.5
+    assert run.result.breakdown["category"]["conv"].value == 75
+    assert "left out of both means" in run.result.notes[0]
+    content = server.bodies[0]["messages"][-1]["content"]
+    assert content.index("[Assistant 1]\nreference") < content.index("[Assistant 2]\nmodel")
+
+
+def test_mmvp(bench, serve, value) -> None:
+    rows = "Index,Question,Options,Correct Answer\n" + "".join(
+        f"{n},Is it {n}?,(a) Open (b) Closed,(a)\n" for n in range(1, 5)
+    )
+    truth = bench.write("Questions.csv", rows)
+    server = serve(lambda prompt: "No" if "answer:shut" in prompt else "yes")
+    run = score(bench, "mmvp", [truth], {1: "open", 2: "open", 3: "open", 4: "shut"}, judge_at(server, bench.folder))
+    assert (value(run, "accuracy"), value(run, "question_accuracy")) == (50, 75)
+    plain = bench.score("mmvp", [truth], {1: "A.", 2: "Open", 3: "A", 4: "B"}, variant="vlmevalkit")
+    assert (value(plain, "accuracy"), value(plain, "question_accuracy")) == (50, 75)
+
+
+def test_video_qa(bench, serve, value) -> None:
+    truth = [
+        bench.write("test_q.json", [{"question_id": n, "question": f"q{n}?", "video_name": "v"} for n in range(3)]),
+        bench.write("test_a.json", [{"question_id": n, "answer": "a cat"} for n in range(3)]),
+    ]
+    replies = {"q0": "{'pred': 'yes', 'score': 4}", "q1": "Sure: {'pred': 'No', 'score': 1}", "q2": "{'pred': yes}"}
+    server = serve(lambda prompt: next(text for key, text in replies.items() if key in prompt))
+    run = score(bench, "msvd-qa", truth, dict.fromkeys(range(3), "cat"), judge_at(server, bench.folder))
+    assert value(run, "accuracy") == pytest.approx(100 / 3)
+    assert value(run, "score") == pytest.approx(5 / 3)
+
+
+def mathvista(bench):
+    base = {"question": "?", "image": "1.png", "metadata": {"task": "math word problem", "skills": ["arithmetic"]}}
+    multi = {"question_type": "multi_choice", "answer_type": "text", "choices": ["3/11", "8/11"]}
+    decimal = {"question_type": "free_form", "answer_type": "float", "precision": 1.0}
+    problems = {
+        "1": {**base, **multi, "answer": "8/11"},
+        "2": {**base, **decimal, "answer": "1.2"},
+        "3": {**base, "question_type": "free_form", "answer_type": "integer", "answer": "14"},
+        "4": {**base, **multi, "answer": "3/11"},
+    }
+    return bench.write("testmini.json", problems)
+
+
+def test_mathvista_by_rule(bench, value) -> None:
+    # 1: (B) in the sentence -> 8/11; 2: 1.24 rounds to 1.2; 3: nothing to be found without a judge; 4: a choice
+    answers = {"1": 'The answer is "(B) eight elevenths".', "2": "1.24", "3": "It is 14", "4": "3/11"}
+    run = score(bench, "mathvista", [mathvista(bench)], answers, None)
+    assert [item.score for item in run.scores] == [1, 1, 0, 1]
+    assert run.result.notes[0].startswith("1 replies")
+    assert run.result.breakdown["skills"]["arithmetic"].n == 4
+
+
+def test_mathvista_with_a_judge(bench, serve, value) -> None:
+    server = serve(lambda prompt: "14.0")
+    run = score(bench, "mathvista", [mathvista(bench)], {"3": "It is fourteen"}, judge_at(server, bench.folder))
+    assert run.scores[2].score == 1  # int(float("14.0"))
+
+
+def test_mathvista_takes_the_nearest_choice(bench) -> None:
+    # "8/12" is one edit from 8/11 and three from 3/11
+    run = score(bench, "mathvista", [mathvista(bench)], {"1": 'The answer is "8/12".'}, None)
+    assert run.scores[0].extracted == "8/11"
+
+
+def test_choices_that_the_rules_cannot_read(bench, serve, value) -> None:
+    row = {"index": 1, "question": "What", "A": "cat", "B": "dog", "answer": "B", "category": "x", "image": "1"}
+    truth = bench.write("MMBench_DEV_EN.tsv", [row])
+    server = serve(lambda prompt: "B")
+    run = score(bench, "mmbench", [truth], {1: "man's best friend"}, judge_at(server, bench.folder))
+    assert value(run, "accuracy") == 100
+    assert "Question: What?\nOptions: A. cat\nB. dog" in server.bodies[0]["messages"][0]["content"]
