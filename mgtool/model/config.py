@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import timm
 import torch
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from mgtool.errors import CheckpointError
@@ -109,6 +109,8 @@ class MGLlavaConfig(PreTrainedConfig):
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
         if self.fusion not in FUSIONS:
             raise CheckpointError(f"fusion {self.fusion} is unknown: choose one of {', '.join(FUSIONS)}")
+        if type(self.text_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise CheckpointError(f"the language model is of type {self.text_config.model_type}: that is no causal LM")
         if self.low_config.model_type not in LOW_TOWERS:
             raise CheckpointError(
                 f"the low-resolution tower is of type {self.low_config.model_type}: use one of {', '.join(LOW_TOWERS)}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -277,7 +279,8 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         kwargs.setdefault("ignore_mismatched_sizes", True)
         _spare_from_quantization(kwargs.get("quantization_config"))
         try:
-            model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
+            with _no_load_report():
+                model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
         refuse_misfits(str(path), info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
@@ -310,6 +313,21 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
 def _ints(numbers: Tensor | Sequence[int] | None) -> list[int]:
     return numbers.tolist() if isinstance(numbers, Tensor) else list(numbers or ())
+
+
+@contextlib.contextmanager
+def _no_load_report() -> Iterator[None]:
+    """Keep transformers' table of misfits off stderr: they are refused in one line."""
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
 
 
 def _spare_from_quantization(config: Any) -> None:

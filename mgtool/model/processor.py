@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -73,6 +74,7 @@ class MGLlavaProcessor(ProcessorMixin):
         self.prompt: Template = find_template(template)
         self.image_size = image_size
         self.image_mean, self.image_std = list(image_mean), list(image_std)
+        self._levels = _normalized_levels(self.image_mean, self.image_std)
         self.box_rules = dict(box_rules or {})
         self.rules = BoxRules(**self.box_rules)
         super().__init__(tokenizer, chat_template=chat_template or self.prompt.to_jinja())
@@ -120,9 +122,8 @@ class MGLlavaProcessor(ProcessorMixin):
         return PlacedPicture(self._normalize(square), torch.from_numpy(chosen.boxes), chosen.labels)
 
     def _normalize(self, picture: Image.Image) -> Tensor:
-        scaled = (np.asarray(picture, dtype=np.float64) / 255).astype(np.float32)
-        normal = (scaled - np.array(self.image_mean, np.float32)) / np.array(self.image_std, np.float32)
-        return torch.from_numpy(np.ascontiguousarray(normal.transpose(2, 0, 1)))
+        planes = np.asarray(picture).transpose(2, 0, 1)
+        return torch.from_numpy(np.stack([np.take(*pair) for pair in zip(self._levels, planes, strict=True)]))
 
     def collate(
         self,
@@ -237,6 +238,12 @@ class MGLlavaProcessor(ProcessorMixin):
             elif chunk:
                 ids += self.tokenizer.encode(chunk, add_special_tokens=False)
         return ids
+
+
+def _normalized_levels(mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
+    """(3, 256) float32: what each 8-bit level of each channel is after normalising; a picture is looked up in it."""
+    levels = (np.arange(256) / 255).astype(np.float32)
+    return (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
 
 
 def _pad_left(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -132,7 +133,9 @@ def load_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_inert_globals(path)):
             warnings.simplefilter("ignore")  # about old pickles; what cannot be read is an error below
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+            if _is_zip(path):
+                return _mapped(torch.load(path, map_location="meta", weights_only=True), _bytes_of(path))
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not (asked := _refused(path, error)):
             raise CheckpointError(f"{path} is not a checkpoint of PyTorch") from error
@@ -143,6 +146,28 @@ def load_torch(path: Path) -> Any:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _bytes_of(path: Path) -> Tensor:
+    """The file as (bytes,) uint8, mapped read-only.
+
+    `torch.load(mmap=True)` maps privately and writable, which the kernel refuses for a file larger than memory.
+    """
+    return torch.from_numpy(np.memmap(path, dtype=np.uint8, mode="r"))
+
+
+def _mapped(content: Any, data: Tensor) -> Any:
+    """What a file holds, its tensors without values put in place of views of the file's bytes."""
+    if isinstance(content, Tensor):
+        storage = content.untyped_storage()
+        start = int(storage._checkpoint_offset or 0)
+        values = data[start : start + storage.nbytes()].view(content.dtype)[content.storage_offset() :]
+        return values.as_strided(content.size(), content.stride())
+    if isinstance(content, dict):
+        return {key: _mapped(value, data) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_mapped(value, data) for value in content]
+    return content
 
 
 def _is_zip(path: Path) -> bool:

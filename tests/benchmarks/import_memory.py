@@ -105,7 +105,7 @@ def run(options, folder):
     child = subprocess.run(
         [sys.executable, "-c", CHILD, *map(str, places), str(int(options.shard_gb * 1e9))],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
     counts = json.loads(child.stdout)

@@ -132,6 +132,8 @@ def test_unknown_names_are_refused():
         ConvNextTowerConfig(architecture="convnext_gigantic")
     with pytest.raises(CheckpointError, match="no ConvNeXt"):
         ConvNextTowerConfig(architecture="test_vit")
+    with pytest.raises(CheckpointError, match="of type clip_vision_model: that is no causal LM"):
+        MGLlavaConfig(text_config={"model_type": "clip_vision_model"})
     with pytest.raises(CheckpointError, match="of type dinov2"):
         MGLlavaConfig(text_config=tiny_llm("llama"), low_config={"model_type": "dinov2"})
 
