@@ -268,10 +268,13 @@
   });
   $("boxes").addEventListener("change", () => toggleBoxes($("boxes").checked));
   $("tools").addEventListener("submit", (event) => event.preventDefault());
-  $("search").addEventListener("input", () => {
-    state.search = $("search").value;
-    apply();
-  });
+  // Escape clears a search field without an `input` event.
+  for (const name of ["input", "search"]) {
+    $("search").addEventListener(name, () => {
+      state.search = $("search").value;
+      apply();
+    });
+  }
   $("reset").addEventListener("click", () => {
     Object.assign(state, { search: "", result: "all", fields: {}, bin: "" });
     $("search").value = "";

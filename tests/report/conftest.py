@@ -1,0 +1,95 @@
+"""A small evaluation as a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from PIL import Image
+
+from mgtool import benchmarks
+from mgtool.benchmarks import paired, predictions
+from mgtool.benchmarks.base import Item
+from mgtool.benchmarks.slices import sliced
+from mgtool.records import BoxRecord
+from mgtool.report.page import Page
+from mgtool.stages.evaluate import common, evaluate
+
+HOSTILE = "</script><script>document.title = 'broken in'</script><img src=x onerror=\"document.title='broken in'\">"
+
+
+def picture(width: int, height: int, colour: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+PICTURES = {"wide.png": picture(400, 200, "teal"), "tall.png": picture(100, 300, "maroon")}
+BOXES = {
+    "wide.png": BoxRecord(
+        sha256="",
+        width=400,
+        height=200,
+        image="wide.png",
+        boxes=((100, 50, 300, 150),),
+        scores=(0.9,),
+        labels=(HOSTILE,),
+    ),
+    "tall.png": BoxRecord(
+        sha256="",
+        width=100,
+        height=300,
+        image="tall.png",
+        boxes=((0, 0, 9, 9),) * 15,
+        scores=(0.5,) * 15,
+        labels=("a",) * 15,
+    ),
+}
+
+
+@pytest.fixture
+def page() -> Callable[..., Page]:
+    """A POPE page: even items are right, every third flipped, item 1 is hostile."""
+
+    def make(count: int = 40, *, read: Any = PICTURES.get, compare: bool = True) -> Page:
+        bench = benchmarks.get("pope")
+        items = [
+            Item(
+                id=n,
+                question=HOSTILE if n == 1 else f"Is there a thing {n}?",
+                target="yes",
+                image="wide.png" if n % 2 else "tall.png",
+                group=str(n),
+                fields={"split": "random" if n < count // 2 else "popular"},
+            )
+            for n in range(count)
+        ]
+
+        def run(words: list[str]) -> Any:
+            lines = [predictions.Prediction(id=n, text=word) for n, word in enumerate(words)]
+            return evaluate(bench, items, predictions.Answers(lines, []), variant="official")
+
+        this = run([HOSTILE if n == 1 else "No" if n % 2 else "Yes" for n in range(count)])
+        other = run(["No" if n % 2 or n % 3 == 0 else "Yes" for n in range(count)])
+        first, second = common(other.scores, this.scores)
+        numbers = bench.metrics(first, "official"), bench.metrics(second, "official")
+        return Page(
+            title=f"A title with {HOSTILE}",
+            name=this.result.name,
+            subtitle=HOSTILE,
+            headline="f1",
+            metrics=this.result.metrics,
+            breakdown=this.result.breakdown,
+            slices=sliced(this.scores, ["split"], BOXES),
+            counts=msgspec.structs.asdict(this.result.counts),
+            notes=[HOSTILE],
+            scores=this.scores,
+            boxes=BOXES,
+            comparison=paired.compare(first, second, numbers, ["split"]) if compare else None,
+            read=read,
+        )
+
+    return make
