@@ -1,0 +1,89 @@
+"""`mgtool import` as a person types it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from mgtool.commands.main import main
+
+from mgtool.model import MGLlavaProcessor
+
+
+@pytest.fixture
+def mgtool(monkeypatch, capfd):
+    """Run the command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mgtool", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def command(parts, out, *more):
+    places = {"checkpoint": parts.checkpoint, "llm": parts.llm, "clip": parts.clip, "convnext": parts.convnext}
+    return ["import", *(word for name, path in places.items() for word in (f"--{name}", path)), "--out", out, *more]
+
+
+def test_parts_become_one_folder(mgtool, parts, tmp_path):
+    code, out, err = mgtool(*command(parts, tmp_path / "model", "--template", "phi3_chat", "--json", "-q"))
+    assert (code, err) == (0, "")
+    assert json.loads(out)["fusion"] == "conv_gate"
+    assert MGLlavaProcessor.from_pretrained(tmp_path / "model").template == "phi3_chat"
+
+
+def test_the_summary_goes_to_stderr_and_quiet_hides_it(mgtool, parts, tmp_path):
+    code, out, err = mgtool(*command(parts, tmp_path / "model"))
+    assert (code, out) == (0, "")
+    assert "426,521" in err
+    assert mgtool(*command(parts, tmp_path / "model", "-q")) == (0, "", "")
+
+
+def test_a_dry_run_counts_and_writes_nothing(mgtool, parts, tmp_path):
+    code, out, _ = mgtool(*command(parts, tmp_path / "model", "--dry-run", "--json", "--max-shard-size", "0.001"))
+    assert code == 0
+    assert json.loads(out)["shards"] == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_come_from_the_environment_and_a_file(mgtool, parts, tmp_path, monkeypatch):
+    (tmp_path / "mgtool.toml").write_text('[import]\ntemplate = "llama3_chat"\n')
+    mgtool(*command(parts, tmp_path / "one", "-q", "--config", tmp_path / "mgtool.toml"))
+    assert MGLlavaProcessor.from_pretrained(tmp_path / "one").template == "llama3_chat"
+    monkeypatch.setenv("MGTOOL_TEMPLATE", "phi3_chat")
+    mgtool(*command(parts, tmp_path / "two", "-q", "--config", tmp_path / "mgtool.toml"))
+    assert MGLlavaProcessor.from_pretrained(tmp_path / "two").template == "phi3_chat"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--template", "alpaca"), "there is no template alpaca"),
+        (("--fusion", "none"), "holds fusion conv_gate, not none"),
+        (("--checkpoint", "nowhere.pth"), "nowhere.pth: no such file"),
+        (("--llm", "nowhere"), "--llm nowhere: no such folder"),
+    ],
+)
+def test_what_is_wrong_is_one_line(more, message, mgtool, parts, tmp_path):
+    code, out, err = mgtool(*command(parts, tmp_path / "model", *more))
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_another_import_is_refused_unless_it_may_overwrite(mgtool, parts, tmp_path):
+    out = tmp_path / "model"
+    assert mgtool(*command(parts, out, "-q"))[0] == 0
+    code, _, err = mgtool(*command(parts, out, "-q", "--template", "phi3_chat"))
+    assert code == 2
+    assert "template" in err
+    assert "--overwrite" in err
+    assert mgtool(*command(parts, out, "-q", "--template", "phi3_chat", "--overwrite"))[0] == 0
