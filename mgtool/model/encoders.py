@@ -11,7 +11,7 @@ from mgtool.model.config import ConvNextTowerConfig, MGLlavaConfig
 
 
 class LowTower(nn.Module):
-    """The low-resolution tower: patch tokens of a CLIP or SigLIP vision model (section 3.1).
+    """The low-resolution tower: patch tokens of a CLIP or SigLIP vision model (section 3).
 
     Only this class knows that CLIP puts a class token in front and SigLIP does not.
     """
@@ -40,7 +40,7 @@ def low_pixels(pixels: Tensor, size: int) -> Tensor:
 
 
 class HighTower(nn.Module):
-    """The high-resolution tower: the stem and stages of a timm ConvNeXt, without final norm and head (section 3.1)."""
+    """The high-resolution tower: the stem and stages of a timm ConvNeXt, without final norm and head (section 3)."""
 
     def __init__(self, config: ConvNextTowerConfig) -> None:
         super().__init__()

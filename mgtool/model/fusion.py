@@ -1,4 +1,4 @@
-"""Where the two towers' features meet (section 3.2; the variants are those of its ablation)."""
+"""Where the two towers' features meet (section 3; the variants are those of the ablation in section 4)."""
 
 from __future__ import annotations
 

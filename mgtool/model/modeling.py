@@ -21,7 +21,7 @@ from mgtool.model.regions import pad_boxes, pool_boxes
 from mgtool.model.splice import Spliced, group_visuals, splice
 
 Stage = Literal["align", "tune"]
-"""The paper's two stages of training (section 4.1)."""
+"""The paper's two stages of training (section 3)."""
 
 UNQUANTIZED = ("low_tower", "high_tower", "fusion", "projector", "box_projector", "lm_head", "language_model.lm_head")
 """Modules that quantisation leaves alone: the towers are small, frozen and feed everything else."""
@@ -128,7 +128,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def pool_regions(
         self, stages: Sequence[Tensor], boxes: Tensor | None, box_counts: Tensor | Sequence[int] | None
     ) -> Tensor | None:
-        """Box tokens (section 3.3).
+        """Box tokens (section 3).
 
         Args:
             stages: the high tower's maps, (P, C_k, S_k, S_k).
@@ -249,7 +249,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return super().generate(attention_mask=attention_mask, **kwargs)
 
     def parameter_groups(self, stage: Stage) -> list[dict[str, Any]]:
-        """What a stage of the paper's training (section 4.1) changes, as groups for an optimizer.
+        """What a stage of the paper's training (section 3) changes, as groups for an optimizer.
 
         Args:
             stage: ``align`` trains projector, box projector and fusion, ``tune`` those and the language model.
@@ -269,12 +269,13 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return groups
 
     @classmethod
-    def from_pretrained(cls, path: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers, but weights that are missing, left over or of another shape are refused.
 
         Raises:
             CheckpointError: in one line, naming them; also for files that are not there or not whole.
         """
+        path = pretrained_model_name_or_path
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("ignore_mismatched_sizes", True)
         _spare_from_quantization(kwargs.get("quantization_config"))

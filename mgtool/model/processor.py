@@ -182,12 +182,11 @@ class MGLlavaProcessor(ProcessorMixin):
         if text is None:
             raise ItemError("empty_prompt", "the processor needs text")
         ids = [self.tokenize_text(prompt) for prompt in ([text] if isinstance(text, str) else text)]
-        stills, films = _flatten(images), [list(video) for video in (videos or [])]
-        seen = _flatten(detections) or [None] * (len(stills) + sum(map(len, films)))
-        media = _in_order(ids, stills, films)
-        boxes = dict(zip([id(picture) for picture in [*stills, *_flatten(films)]], seen, strict=True))
-        pictures = [self.place(picture, boxes[id(picture)]) for frames in media for picture in frames]
-        return self.collate(ids, pictures, [len(frames) for frames in media])
+        shots = [[still] for still in _flatten(images)] + [list(film) for film in videos or []]
+        seen = iter(_flatten(detections) or [None] * sum(map(len, shots)))
+        placed = [[self.place(picture, next(seen)) for picture in shot] for shot in shots]
+        media = _in_order(ids, placed[: len(shots) - len(videos or [])], placed[len(shots) - len(videos or []) :])
+        return self.collate(ids, [picture for shot in media for picture in shot], [len(shot) for shot in media])
 
     def decode(self, token_ids: Any, **kwargs: Any) -> str:
         """The answer's text: without special tokens, up to the template's end of an answer, stripped."""
@@ -261,8 +260,10 @@ def _flatten(nested: Any) -> list[Any]:
     return [nested]
 
 
-def _in_order(ids: Sequence[Sequence[int]], stills: list[Any], films: list[list[Any]]) -> list[list[Any]]:
-    """The frames of each placeholder, in the order of the batch."""
+def _in_order(
+    ids: Sequence[Sequence[int]], stills: Sequence[list[PlacedPicture]], films: Sequence[list[PlacedPicture]]
+) -> list[list[PlacedPicture]]:
+    """The pictures of each placeholder, in the order of the batch."""
     wanted = [token for row in ids for token in row if token in (IMAGE_TOKEN_ID, VIDEO_TOKEN_ID)]
     counts = wanted.count(IMAGE_TOKEN_ID), wanted.count(VIDEO_TOKEN_ID)
     if counts != (len(stills), len(films)):
@@ -270,5 +271,5 @@ def _in_order(ids: Sequence[Sequence[int]], stills: list[Any], films: list[list[
             "bad_record",
             f"the text shows {counts[0]} pictures and {counts[1]} videos, there are {len(stills)} and {len(films)}",
         )
-    supply = {IMAGE_TOKEN_ID: iter([[still] for still in stills]), VIDEO_TOKEN_ID: iter(films)}
+    supply = {IMAGE_TOKEN_ID: iter(stills), VIDEO_TOKEN_ID: iter(films)}
     return [next(supply[token]) for token in wanted]

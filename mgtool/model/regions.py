@@ -1,4 +1,4 @@
-"""Box features without the big maps (section 3.3).
+"""Box features without the big maps (section 3).
 
 The plain way brings every stage to the first one's size, stacks the channels, and averages RoIAlign's bins over
 each box. All of that is linear in the features and separable in rows and columns, so a box's feature of stage k is

@@ -1,4 +1,4 @@
-"""Text and visual tokens in one sequence (section 3.4), and batches of them, padded on the left."""
+"""Text and visual tokens in one sequence (section 3), and batches of them, padded on the left."""
 
 from __future__ import annotations
 

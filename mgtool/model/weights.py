@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import pickle
@@ -280,14 +279,12 @@ def write_safetensors(file: IO[bytes], entries: Entries) -> str:
         digest.update(data)
 
     put(_header(entries))
-    with contextlib.ExitStack() as opened:
-        loaded: dict[int, Mapping[str, Tensor]] = {}
-        opened.callback(loaded.clear)
-        for entry in entries.values():
-            mapping = loaded.get(id(entry.source))
-            if mapping is None:
-                mapping = loaded.setdefault(id(entry.source), entry.source.load())
-            put(mapping[entry.key].detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    loaded: dict[int, Mapping[str, Tensor]] = {}
+    for entry in entries.values():
+        if id(entry.source) not in loaded:
+            loaded[id(entry.source)] = entry.source.load()
+        tensor = loaded[id(entry.source)][entry.key]
+        put(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

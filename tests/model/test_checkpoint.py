@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import KIT, tiny_config, tiny_llm, tiny_model
@@ -202,6 +203,30 @@ def test_tied_embeddings_need_no_second_copy(tmp_path):
     import_model(own, tmp_path / "out")
     model = MGLlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
     assert torch.equal(model.get_output_embeddings().weight, weights["llm.model.embed_tokens.weight"])
+
+
+def test_a_tokenizer_of_sentencepiece_alone_is_imported(parts, tmp_path):
+    """As the published Vicuna folders have it: `tokenizer.model` and no `tokenizer.json`."""
+    llm = tmp_path / "llm"
+    shutil.copytree(KIT / "llm", llm, ignore=shutil.ignore_patterns("*token*"))
+    (tmp_path / "text.txt").write_text((KIT / "cases.json").read_text())
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text.txt"),
+        model_prefix=str(llm / "tokenizer"),
+        vocab_size=330,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "legacy": False}
+    (llm / "tokenizer_config.json").write_text(json.dumps(special | {"tokenizer_class": "LlamaTokenizer"}))
+    import_model(replace(parts, llm=llm), tmp_path / "out")
+    processor = MGLlavaProcessor.from_pretrained(tmp_path / "out")
+    original = sentencepiece.SentencePieceProcessor(model_file=str(llm / "tokenizer.model"))
+    ids = processor.tokenize([("<image>\nWhat is the box?", None)])
+    assert ids == [1, *original.encode("USER: "), -200, *original.encode("\nWhat is the box? ASSISTANT:")]
 
 
 # --- DeepSpeed ZeRO
