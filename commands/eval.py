@@ -3,122 +3,27 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from mgtool.commands import console
+from mgtool.commands.eval_inputs import Job, picture_reader
 from mgtool.commands.options import AllowFailures, Command, Config, DryRun, Json, Overwrite, Quiet, exit_code
 
-from mgtool.errors import InputError, UsageError
+from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from mgtool.benchmarks import Benchmark, Item
-    from mgtool.benchmarks.files import Truth
+    from mgtool.benchmarks import Benchmark
     from mgtool.benchmarks.paired import Comparison
     from mgtool.benchmarks.predictions import Answers
-    from mgtool.judges import KeptJudge
-    from mgtool.records import BoxRecord
     from mgtool.stages.evaluate import Evaluation
 
 Strings = list[str]
 Paths = list[Path]
 ANSWERS = "Answers file (`-` is stdin), or the box folder for detection benchmarks."
-
-
-@dataclass(frozen=True)
-class Job:
-    """One evaluation as it was asked for; what it reads is read once, when it is needed."""
-
-    answers: str
-    benchmark: str
-    ground_truth: tuple[Path, ...]
-    questions: Path | None
-    split: str
-    out: Path | None
-    variant: str
-    only_answered: bool
-    compare: str
-    slices: tuple[str, ...]
-    images: str | None
-    boxes: Path | None
-    judge: str
-    judge_url: str
-    judge_workers: int
-
-    @cached_property
-    def bench(self) -> Benchmark:
-        """The benchmark, once its variant is known to exist."""
-        from mgtool import benchmarks
-
-        bench = benchmarks.get(self.benchmark)
-        if self.variant not in bench.variants:
-            raise UsageError(f"--variant {self.variant}: {bench.name} has {', '.join(bench.variants)}")
-        return bench
-
-    @cached_property
-    def truth(self) -> Truth:
-        """The official files."""
-        from mgtool.benchmarks.files import Truth
-
-        if not self.ground_truth:
-            raise UsageError(f"--ground-truth is missing: {self.bench.files}")
-        return Truth(self.ground_truth, self.questions, self.split)
-
-    @cached_property
-    def items(self) -> list[Item]:
-        """Questions and targets."""
-        return self.bench.load(self.truth)
-
-    @cached_property
-    def box_records(self) -> dict[str, BoxRecord]:
-        """Boxes by picture name, for the report and the slices."""
-        source = self.boxes or (Path(self.answers) if self.bench.takes == "boxes" else None)
-        return {record.image: record for record in _box_records(source)} if source is not None else {}
-
-    @cached_property
-    def asked(self) -> KeptJudge | None:
-        """The judge, with the replies that the output already holds."""
-        from mgtool import judges, shards
-
-        if not self.judge:
-            return None
-        if self.out is None:
-            raise UsageError("--judge needs --out DIR, where its replies are kept")
-        model = judges.backend(self.judge, url=self.judge_url, workers=self.judge_workers)
-        return judges.KeptJudge(model, shards.Journal(self.out / "judge.jsonl"))
-
-    def read_answers(self, source: str) -> Answers:
-        """The answers (or boxes) of one run, with the failures that it recorded."""
-        from mgtool.benchmarks import predictions
-
-        if self.bench.takes == "boxes":
-            return predictions.from_boxes(_box_records(Path(source)))
-        if source == "-":
-            return predictions.read(sys.stdin.buffer.read(), where="-")
-        path = Path(source)
-        if not path.is_file():
-            raise InputError(f"{source}: no such answers file")
-        answers = predictions.read(path.read_bytes(), where=source)
-        return answers._replace(failures=[*answers.failures, *predictions.read_failures(path)])
-
-    def identity(self) -> dict[str, Any]:
-        """What makes this run the one it is."""
-        inputs = [*self.ground_truth, *([self.questions] if self.questions else [])]
-        return {
-            "benchmark": self.benchmark,
-            "variant": self.variant,
-            "only_answered": self.only_answered,
-            "judge": self.judge or None,
-            "split": self.split,
-            "answers": _fingerprint(Path(self.answers)) if self.answers != "-" else "stdin",
-            "compare": _fingerprint(Path(self.compare)) if self.compare else None,
-            "ground_truth": [_fingerprint(path) for path in inputs],
-        }
 
 
 class EvalCommand(Command):
@@ -294,7 +199,7 @@ def _write_report(job: Job, evaluation: Evaluation, comparison: Comparison | Non
             scores=evaluation.scores,
             boxes=job.box_records,
             comparison=comparison,
-            read=_picture_reader(job),
+            read=picture_reader(job),
         )
     )
     shards.write_bytes(job.out / "report.html", html)
@@ -410,43 +315,6 @@ def _about(job: Job) -> dict[str, Any]:
     import importlib.metadata
 
     return {"mgtool": importlib.metadata.version("mgtool"), "answers": job.answers}
-
-
-def _box_records(path: Path) -> Sequence[BoxRecord]:
-    from mgtool import boxfiles
-
-    return list(boxfiles.read(path))
-
-
-def _picture_reader(job: Job) -> Any:
-    """A function from a picture's name to its bytes, or None."""
-    from mgtool import sources
-    from mgtool.errors import ItemError
-
-    place = sources.Place(job.images)
-
-    def read(name: str) -> bytes | None:
-        if job.images is None:
-            return None
-        try:
-            return sources.read_bytes(place.media(name))
-        except ItemError:
-            return None
-
-    return read
-
-
-def _fingerprint(path: Path) -> str:
-    """Name and content of a file; of a folder the names, sizes and times of its files."""
-    import hashlib
-
-    if path.is_file():
-        with path.open("rb") as file:
-            return f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
-    if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder")
-    listing = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(path.iterdir()) if f.is_file()]
-    return f"{path.name} {hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}"
 
 
 def _as_dict(record: Any) -> Mapping[str, Any]:

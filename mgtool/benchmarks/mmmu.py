@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 
-from mgtool.benchmarks.base import SINGLE_WORD, question_of, with_suffix
+from mgtool.benchmarks.base import LETTER, SINGLE_WORD, question_of, with_suffix
 from mgtool.benchmarks.choices import ChoiceBenchmark, choice_prompt, lettered, options_of
 from mgtool.benchmarks.files import Document, Row, first, listed
 from mgtool.records import Sample
@@ -22,7 +22,8 @@ class Mmmu(ChoiceBenchmark):
         """As for all choices; an open question asks for a word."""
         if options_of(sample.metadata) or sample.metadata.get("choices"):
             return choice_prompt(sample)
-        return with_suffix(question_of(sample), SINGLE_WORD)
+        question = question_of(sample)
+        return question if LETTER in question else with_suffix(question, SINGLE_WORD)
 
     def rows(self, document: Document) -> list[Row]:
         """A TSV or Parquet, open questions turned into choices."""

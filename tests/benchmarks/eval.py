@@ -1,0 +1,225 @@
+"""Speed of `mgtool eval`: VQAv2's validation set and COCO val2017-sized detection, on generated data.
+
+Each is timed from the files to the written scores, and compared, number by number, with the plain way: a literal
+rendering of the official VQA script, and pycocotools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgtool import benchmarks
+from mgtool.benchmarks import answers as normal
+from mgtool.benchmarks import predictions
+from mgtool.benchmarks.files import Truth
+from mgtool.records import BoxRecord
+from mgtool.stages import evaluate as stage
+
+VQA_ITEMS, PICTURES, OBJECTS, BOXES = 214_354, 5_000, 36_781, 100
+QUICK = 20
+WORDS = (
+    "yes", "no", "1", "2", "3", "red", "blue", "white", "man", "woman", "dog", "the left", "a frisbee", "black,white",
+    "surf/board", "don't", "dont", "two", "one",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run both workloads; print a table, or one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the size")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    arguments = parser.parse_args()
+    share = QUICK if arguments.quick else 1
+    with tempfile.TemporaryDirectory() as folder:
+        results = {"vqav2": vqav2(Path(folder), share), "coco-detection": detection(Path(folder), share)}
+    if arguments.json:
+        print(json.dumps(results))
+        return
+    print(f"{'workload':16}{'items':>9}{'mgtool s':>10}{'plain s':>10}{'ratio':>8}  equal")
+    for name, row in results.items():
+        times = f"{row['mgtool_s']:>10.2f}{row['plain_s']:>10.2f}{row['ratio']:>8.2f}"
+        print(f"{name:16}{row['items']:>9,}{times}  {row['equal']}")
+    sys.exit(not all(row["equal"] for row in results.values()))
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """A result and the seconds it took."""
+    began = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - began
+
+
+def row(items: int, mgtool_s: float, plain_s: float, equal: bool) -> dict[str, Any]:
+    """One workload's outcome; the ratio is how many times faster mgtool is."""
+    return {"items": items, "mgtool_s": mgtool_s, "plain_s": plain_s, "ratio": plain_s / mgtool_s, "equal": equal}
+
+
+def vqav2(folder: Path, share: int) -> dict[str, Any]:
+    """214,354 questions with ten answers each."""
+    count = VQA_ITEMS // share
+    truth, answers = vqa_files(folder, count)
+
+    def ours() -> stage.Evaluation:
+        bench = benchmarks.get("vqav2")
+        items = bench.load(Truth((truth,)))
+        evaluation = stage.evaluate(
+            bench, items, predictions.read(answers.read_bytes(), where=str(answers)), variant="official"
+        )
+        stage.save(folder / "vqa-out", evaluation)
+        return evaluation
+
+    evaluation, seconds = timed(ours)
+    expected, plain = timed(lambda: plain_vqa(truth, answers))
+    return row(count, seconds, plain, evaluation.result.metrics["accuracy"].value == expected)
+
+
+def vqa_files(folder: Path, count: int) -> tuple[Path, Path]:
+    """Annotations and answers like the published ones."""
+    rng = np.random.default_rng(0)
+    picks = rng.zipf(1.7, (count, 11)) % len(WORDS)
+    unanimous = rng.random(count) < 0.3
+    picks[unanimous] = picks[unanimous, :1]
+    annotations = [
+        {
+            "question_id": 10 * n,
+            "image_id": n // 5,
+            "question_type": WORDS[n % 7],
+            "answer_type": WORDS[n % 3],
+            "multiple_choice_answer": WORDS[picks[n, 0]],
+            "answers": [
+                {"answer": WORDS[pick], "answer_confidence": "yes", "answer_id": k}
+                for k, pick in enumerate(picks[n, :10], 1)
+            ],
+        }
+        for n in range(count)
+    ]
+    truth, answers = folder / "annotations.json", folder / "answers.jsonl"
+    truth.write_text(json.dumps({"annotations": annotations}))
+    said = ({"question_id": 10 * n, "prompt": "What?", "text": WORDS[picks[n, 10]].title()} for n in range(count))
+    answers.write_text("".join(json.dumps(line) + "\n" for line in said))
+    return truth, answers
+
+
+def plain_vqa(truth: Path, answers: Path) -> float:
+    """The official algorithm, step by step, without any short cut."""
+    said = {line["question_id"]: line["text"] for line in map(json.loads, answers.open())}
+    accuracies = []
+    for annotation in json.loads(truth.read_text())["annotations"]:
+        given = [normal.flat(answer["answer"]) for answer in annotation["answers"]]
+        text = normal.flat(said[annotation["question_id"]])
+        if len(set(given)) > 1:
+            given = [plain_normal(answer) for answer in given]
+            text = plain_normal(text)
+        scores = []
+        for place in range(len(given)):
+            others = [answer for other, answer in enumerate(given) if other != place]
+            scores.append(min(1, len([answer for answer in others if answer == text]) / 3))
+        accuracies.append(sum(scores) / len(scores))
+    return round(100 * sum(accuracies) / len(accuracies), 2)
+
+
+def plain_normal(text: str) -> str:
+    """Punctuation, then digits and articles, mark by mark."""
+    result = text
+    for mark in ';/[]"{}()=+\\_-><@`,?!':
+        touches = mark + " " in text or " " + mark in text
+        result = result.replace(mark, "" if touches or re.search(r"(\d)(\,)(\d)", text) else " ")
+    return normal.digits_and_articles(re.sub(r"(?!<=\d)(\.)(?!\d)", "", result, count=32))
+
+
+def detection(folder: Path, share: int) -> dict[str, Any]:
+    """5,000 pictures, 36,781 objects, 100 boxes a picture."""
+    truth, results, records = detection_files(folder, share)
+
+    def ours() -> stage.Evaluation:
+        bench = benchmarks.get("coco-detection")
+        items = bench.load(Truth((truth,)))
+        evaluation = stage.evaluate(bench, items, predictions.from_boxes(records), variant="official")
+        stage.save(folder / "coco-out", evaluation)
+        return evaluation
+
+    evaluation, seconds = timed(ours)
+    expected, plain = timed(lambda: plain_coco(truth, results))
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+    ours_now = [evaluation.result.metrics[name].value for name in names]
+    return row(PICTURES // share, seconds, plain, ours_now == [100 * value for value in expected])
+
+
+def detection_files(folder: Path, share: int) -> tuple[Path, Path, list[BoxRecord]]:
+    """Ground truth, results in COCO's form, and the same results as box records."""
+    rng = np.random.default_rng(0)
+    pictures, objects = PICTURES // share, OBJECTS // share
+    truth: dict[str, Any] = {
+        "images": [
+            {"id": n, "file_name": f"{n:012d}.jpg", "width": 640, "height": 480} for n in range(1, pictures + 1)
+        ],
+        "categories": [{"id": n, "name": f"thing {n}"} for n in range(1, 81)],
+        "annotations": [],
+    }
+    own: dict[int, list[dict[str, Any]]] = {}
+    for number in range(1, objects + 1):
+        x, y, w, h = (float(v) for v in (*rng.uniform(0, 400, 2), *np.exp(rng.normal(4, 1, 2)).clip(4, 400)))
+        image, category = int(rng.integers(1, pictures + 1)), int(rng.zipf(1.5) % 80) + 1
+        entry = {"id": number, "image_id": image, "category_id": category, "bbox": [x, y, w, h], "area": w * h}
+        truth["annotations"].append({**entry, "iscrowd": int(rng.random() < 0.01)})
+        own.setdefault(image, []).append(entry)
+    results, records = [], []
+    for image in range(1, pictures + 1):
+        rows = [box_near(rng, own.get(image, [])) for _ in range(BOXES)]
+        boxes, scores, categories = zip(*rows, strict=True)
+        for (x0, y0, x1, y1), score, category in rows:
+            results.append(
+                {"image_id": image, "category_id": category, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": score}
+            )
+        labels = tuple(f"thing {category}" for category in categories)
+        name = f"{image:012d}.jpg"
+        records.append(
+            BoxRecord(sha256="", width=640, height=480, image=name, boxes=boxes, scores=scores, labels=labels)
+        )
+    paths = folder / "instances.json", folder / "results.json"
+    paths[0].write_text(json.dumps(truth))
+    paths[1].write_text(json.dumps(results))
+    return *paths, records
+
+
+def box_near(rng: np.random.Generator, own: list[dict[str, Any]]) -> tuple[tuple[float, ...], float, int]:
+    """A box (xyxy) beside an object, or anywhere; with score and category."""
+    if own and rng.random() < 0.3:
+        target = own[int(rng.integers(len(own)))]
+        (x, y, w, h), category, score = target["bbox"], target["category_id"], rng.beta(4, 2)
+        shift = rng.normal(0, 0.1, 4)
+        x, y, w, h = x + shift[0] * w, y + shift[1] * h, w * (1 + abs(shift[2])), h * (1 + abs(shift[3]))
+    else:
+        x, y, w, h = (*rng.uniform(0, 400, 2), *np.exp(rng.normal(4, 1, 2)))
+        category, score = int(rng.zipf(1.5) % 80) + 1, rng.beta(1, 4)
+    return (float(x), float(y), float(x + w), float(y + h)), round(float(score), 3), category
+
+
+def plain_coco(truth: Path, results: Path) -> list[float]:
+    """pycocotools."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        official = COCO(str(truth))
+        evaluation = COCOeval(official, official.loadRes(str(results)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) for value in evaluation.stats]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""`mgtool eval` as it is typed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mgtool.commands import main as command_line
+
+
+@pytest.fixture
+def mgtool(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run the command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mgtool", *map(str, arguments)])
+        try:
+            command_line.main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def pope(bench) -> dict[str, Path]:
+    files = {}
+    for split in ("random", "popular"):
+        rows = [
+            {
+                "question_id": n,
+                "image": f"{n // 2}.jpg",
+                "text": f"Is there a thing {n}?",
+                "label": "yes" if n % 2 else "no",
+            }
+            for n in range(1, 7)
+        ]
+        files[split] = bench.write(f"truth/coco_pope_{split}.json", "\n".join(map(json.dumps, rows)))
+    answers = [
+        {"question_id": n, "text": "Yes" if n % 2 else "No, not here", "category": split, "prompt": "?"}
+        for split in files
+        for n in range(1, 7)
+    ]
+    files["answers"] = bench.write("run/answers.jsonl", answers)
+    files["worse"] = bench.write("run/worse.jsonl", [{**answer, "text": "Yes"} for answer in answers])
+    return files
+
+
+def test_scores_json_has_the_agreed_form(mgtool, pope, tmp_path) -> None:
+    out = tmp_path / "out"
+    code, table, err = mgtool(
+        "eval", pope["answers"], "--benchmark", "pope", "--ground-truth", tmp_path / "truth", "--out", out
+    )
+    assert code == 0
+    assert table.startswith("metric              value")
+    assert "12 expected, 12 answered" in err
+    scores = json.loads((out / "scores.json").read_text())
+    assert {"benchmark", "variant", "metrics", "breakdown", "counts"} <= set(scores)
+    assert (scores["benchmark"], scores["variant"]) == ("pope", "official")
+    assert set(scores["metrics"]["f1"]) >= {"value", "stderr", "interval"}
+    assert scores["metrics"]["f1"]["value"] == 100
+    assert scores["counts"]["expected"] == 12
+    lines = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+    assert len(lines) == 12
+    assert {"question_id", "prediction", "extracted", "target", "score"} <= set(lines[0])
+    assert (out / "report.html").read_text().startswith("<!doctype html>")
+    assert json.loads((out / "run.json").read_text())["finished"]
+
+
+def test_several_paths_after_one_option(mgtool, pope) -> None:
+    either = ("--ground-truth", pope["random"], pope["popular"])
+    for arguments in ((pope["answers"], *either), (*either, pope["answers"])):
+        code, out, _ = mgtool("eval", "--benchmark", "pope", *arguments, "--json")
+        assert code == 0
+        assert json.loads(out)["counts"]["expected"] == 12
+
+
+def test_stdin_and_split(mgtool, pope, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", pope["answers"].open(encoding="utf-8"))
+    code, out, _ = mgtool(
+        "eval", "-", "--benchmark", "pope", "--ground-truth", pope["random"].parent, "--split", "random", "--json"
+    )
+    sys.stdin.close()
+    assert code == 0
+    assert json.loads(out)["counts"]["unknown"] == 6
+
+
+def test_bad_lines_are_recorded_and_give_exit_code_3(mgtool, pope, tmp_path) -> None:
+    with pope["answers"].open("a") as file:
+        file.write('{"question_id": 1, "te\n{"question_id": 2, "text": null}\n')
+    options = ("--benchmark", "pope", "--ground-truth", tmp_path / "truth", "--out", tmp_path / "out")
+    code, _, err = mgtool("eval", pope["answers"], *options)
+    assert code == 3
+    assert "2 unreadable" in err
+    failures = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert [(f["id"], f["stage"], f["reason"]) for f in failures] == [
+        ("line 13", "eval", "bad_record"),
+        (2, "eval", "bad_record"),
+    ]
+    assert mgtool("eval", pope["answers"], *options, "--allow-failures", "2")[0] == 0
+
+
+def test_failures_of_the_run_are_counted(mgtool, pope, bench, tmp_path) -> None:
+    lines = pope["answers"].read_text().splitlines()
+    pope["answers"].write_text("\n".join(lines[:-2]) + "\n")
+    failure = {"id": 6, "stage": "infer", "reason": "truncated", "detail": "the picture ends too early"}
+    bench.write("run/failures.jsonl", [failure])
+    options = ("--benchmark", "pope", "--ground-truth", pope["popular"], "--split", "popular", "--json")
+    code, out, _ = mgtool("eval", pope["answers"], *options)
+    counts = json.loads(out)["counts"]
+    assert code == 0
+    assert (counts["answered"], counts["failed"], counts["missing"]) == (4, 1, 1)
+
+
+def test_compare(mgtool, pope, tmp_path) -> None:
+    options = ("--benchmark", "pope", "--ground-truth", tmp_path / "truth", "--out", tmp_path / "out")
+    code, table, err = mgtool("eval", pope["answers"], "--compare", pope["worse"], *options)
+    assert code == 0
+    assert "difference" in table
+    assert "6 items fixed, 0 broken" in err
+    comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert comparison["metrics"]["random.accuracy"]["difference"] == 50
+    assert {flip["question_id"] for flip in comparison["flips"]} == {
+        f"{s}/{n}" for s in ("random", "popular") for n in (2, 4, 6)
+    }
+
+
+def test_a_run_with_other_options_is_refused(mgtool, pope, tmp_path) -> None:
+    options = ("--benchmark", "pope", "--ground-truth", tmp_path / "truth", "--out", tmp_path / "out")
+    assert mgtool("eval", pope["answers"], *options)[0] == 0
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.name != "run.json"}
+    assert mgtool("eval", pope["answers"], *options)[0] == 0
+    assert first == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.name != "run.json"}
+    code, _, err = mgtool("eval", pope["answers"], *options, "--only-answered")
+    assert code == 2
+    assert "only_answered" in err
+    assert mgtool("eval", pope["answers"], *options, "--only-answered", "--overwrite")[0] == 0
+
+
+def test_explain_variants(mgtool, bench, tmp_path) -> None:
+    rows = [{"index": n, "question": "?", "A": "cat", "B": "dog", "answer": "B", "image": "0"} for n in (1, 2)]
+    truth = bench.write("MMStar.tsv", rows)
+    answers = bench.write("answers.jsonl", [{"question_id": 1, "text": "Answer: B"}, {"question_id": 2, "text": "B"}])
+    code, out, err = mgtool("eval", answers, "--benchmark", "mmstar", "--ground-truth", truth, "--explain-variants")
+    assert code == 0
+    assert out.splitlines()[2].split() == ["1", "1", "0", "Answer:", "B"]
+    assert "1 of 2 items" in err
+
+
+def test_submission(mgtool, bench, tmp_path) -> None:
+    asked = bench.write(
+        "v2_OpenEnded_test.json", {"questions": [{"question_id": 1, "image_id": 1, "question": "What?"}]}
+    )
+    answers = bench.write("answers.jsonl", [{"question_id": 1, "text": "A dog."}])
+    options = ("--benchmark", "vqav2", "--ground-truth", asked, "--out", tmp_path / "out", "--submission", "-q")
+    assert mgtool("eval", answers, *options) == (0, "", "")
+    assert json.loads((tmp_path / "out" / "submission.json").read_text()) == [{"question_id": 1, "answer": "dog"}]
+
+
+def test_the_list_names_files_metric_prompt_and_judge(mgtool) -> None:
+    code, out, _ = mgtool("eval", "--list", "--json")
+    listed: list[dict[str, Any]] = json.loads(out)
+    assert code == 0
+    assert {row["name"] for row in listed} >= {"vqav2", "pope", "mme", "mmbench", "coco-detection", "coco-caption"}
+    assert all(row[key] for row in listed for key in ("files", "metric", "prompt", "judge", "variants"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--benchmark", "poep", "--ground-truth", "x"], "--benchmark poep: not known; did you mean pope?"),
+        (["--benchmark", "pope"], "--ground-truth is missing: coco_pope_"),
+        (["--benchmark", "pope", "--ground-truth", "nowhere.json"], "nowhere.json: no such file or folder"),
+        (
+            ["--benchmark", "pope", "--variant", "x", "--ground-truth", "x"],
+            "--variant x: pope has official, vlmevalkit",
+        ),
+        ([], "give an answers file and --benchmark NAME"),
+    ],
+)
+def test_mistakes_are_one_line(mgtool, pope, arguments: list[str], message: str) -> None:
+    code, out, err = mgtool("eval", pope["answers"], *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_dry_run_counts(mgtool, pope, bench) -> None:
+    code, out, _ = mgtool(
+        "eval", pope["answers"], "--benchmark", "pope", "--ground-truth", pope["random"].parent, "--dry-run", "--json"
+    )
+    assert (code, json.loads(out)["items"]) == (0, 12)
+    questions = {"v1_0": {"question": "q", "answer": "a", "capability": ["ocr"], "imagename": "1.jpg"}}
+    truth = bench.write("mm-vet.json", questions)
+    answers = bench.write("vet.json", {"v1_0": "said"})
+    code, out, _ = mgtool(
+        "eval",
+        answers,
+        "--benchmark",
+        "mm-vet",
+        "--ground-truth",
+        truth,
+        "--judge",
+        "openai:gpt",
+        "--dry-run",
+        "--json",
+    )
+    assert json.loads(out)["requests"] == 1
+    assert json.loads(out)["prompt_tokens_about"] > 300

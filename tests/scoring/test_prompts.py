@@ -1,0 +1,56 @@
+"""The published prompt of every benchmark, word for word."""
+
+from __future__ import annotations
+
+import pytest
+
+from mgtool import benchmarks
+from mgtool.records import Sample, Turn
+
+WORD = "Answer the question using a single word or phrase."
+LETTER = "Answer with the option's letter from the given choices directly."
+CHOICE = f"It is dark.\nWhat is it?\nA. cat\nB. dog\n{LETTER}"
+CAPTION = "Provide a one-sentence caption for the provided image."
+PROMPTS = {
+    **dict.fromkeys(
+        ("vqav2", "textvqa", "gqa", "okvqa", "vizwiz", "docvqa", "infovqa", "stvqa", "chartqa", "ocrvqa"),
+        f"What is it?\n{WORD}",
+    ),
+    "tallyqa": "What is it?\nAnswer the question using a single number.",
+    "pope": "What is it?\nPlease answer the question with yes or no.",
+    "hallusionbench": "What is it?\nPlease answer the question with yes or no.",
+    **dict.fromkeys(("mmbench", "mmbench-cn", "ccbench", "seedbench", "mmstar", "mmmu", "scienceqa", "ai2d"), CHOICE),
+    "mmvp": f"What is it? (a) cat (b) dog\n{LETTER}",
+    **dict.fromkeys(
+        ("mme", "mm-vet", "llava-bench", "mathvista", "coco-caption", "nocaps", "flickr30k"), "What is it?"
+    ),
+    **dict.fromkeys(("msvd-qa", "msrvtt-qa", "tgif-qa", "activitynet-qa"), "What is it?"),
+    **dict.fromkeys(("coco-detection", "lvis", "refcoco"), "What is it?"),
+}
+
+
+def sample(question: str, **metadata: object) -> Sample:
+    return Sample(id=1, turns=(Turn("human", question),), metadata=metadata)
+
+
+@pytest.mark.parametrize("name", benchmarks.TABLE)
+def test_prompt(name: str) -> None:
+    asked = sample("What is it?", A="cat", B="dog", hint="It is dark.", Options="(a) cat (b) dog")
+    assert benchmarks.get(name).prompt(asked) == PROMPTS[name]
+
+
+@pytest.mark.parametrize("name", benchmarks.TABLE)
+def test_a_question_that_has_its_instruction_is_left_alone(name: str) -> None:
+    prompt = PROMPTS[name]
+    assert benchmarks.get(name).prompt(sample(f"<image>\n{prompt}")) == prompt
+
+
+def test_the_exceptions() -> None:
+    mme = benchmarks.get("mme").prompt(sample("Is it red? Please answer yes or no."))
+    assert mme == "Is it red? Please answer the question only a single word yes or no."
+    assert benchmarks.get("mmmu").prompt(sample("How much?")) == f"How much?\n{WORD}"
+    chinese = benchmarks.get("mmbench-cn").prompt(sample("这是什么？", A="猫", B="狗"))
+    assert chinese == "这是什么？\nA. 猫\nB. 狗\n请直接回答选项字母。"
+    assert benchmarks.get("coco-caption").prompt(Sample(id=1)) == CAPTION
+    assert benchmarks.get("mathvista").prompt(sample("What?", query="Hint: ... Question: What?")).startswith("Hint")
+    assert {bench.max_new_tokens for bench in benchmarks.TABLE.values()} == {100}

@@ -1,0 +1,152 @@
+"""Errors and intervals against closed forms and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mgtool.benchmarks import paired
+from mgtool.benchmarks.slices import box_bin, sliced
+from mgtool.benchmarks.statistics import Statistic, clustered_mean, codes, mean_of, p_value, ratio
+from mgtool.errors import UsageError
+from mgtool.records import BoxRecord, Score
+
+
+def test_without_clusters_it_is_the_usual_standard_error() -> None:
+    values = np.random.default_rng(0).normal(3, 2, 50)
+    metric = clustered_mean(values, np.arange(50))
+    assert metric.stderr == pytest.approx(stats.sem(values))
+    assert metric.interval == pytest.approx(stats.t.interval(0.95, 49, values.mean(), stats.sem(values)))
+
+
+def test_items_of_one_picture_count_as_one() -> None:
+    # 20 pictures with five equal answers each: as much is known as from 20 answers
+    pictures = np.random.default_rng(0).random(20)
+    alike = clustered_mean(np.repeat(pictures, 5), np.repeat(np.arange(20), 5))
+    assert alike.stderr == pytest.approx(stats.sem(pictures))
+
+
+def test_one_cluster_has_no_error() -> None:
+    metric = clustered_mean(np.array([0.0, 1.0]), np.array([0, 0]))
+    assert (metric.value, metric.stderr, metric.interval) == (0.5, None, None)
+
+
+def test_the_bootstrap_agrees_with_the_closed_form() -> None:
+    values = np.random.default_rng(1).random(400)
+    rows = np.column_stack([values, np.ones(400)])
+    drawn = Statistic(rows, np.arange(400), lambda sums: ratio(sums[..., 0], sums[..., 1])).estimate()
+    assert drawn.value == pytest.approx(100 * values.mean())
+    assert drawn.stderr == pytest.approx(100 * stats.sem(values), rel=0.1)
+    assert drawn.interval[0] < drawn.value < drawn.interval[1]
+
+
+def test_no_items_no_number() -> None:
+    metric = mean_of([], []).estimate()
+    assert (metric.value, metric.stderr, metric.n) == (None, None, 0)
+
+
+def test_rounding_touches_the_value_alone() -> None:
+    number = Statistic(np.array([[1.0], [0.0], [0.0]]), codes([1, 2, 3]), decimals=2).estimate()
+    assert number.value == 33.33
+    assert number.stderr == pytest.approx(100 / 3)
+
+
+def scores(values: list[float], **more: object) -> list[Score]:
+    return [
+        Score(
+            question_id=n,
+            prediction="a " * n,
+            extracted=None,
+            target=None,
+            score=value,
+            group=str(n),
+            image=f"{n}.jpg",
+            **more,
+        )
+        for n, value in enumerate(values)
+    ]
+
+
+def test_paired_difference_is_the_paired_t_test() -> None:
+    rng = np.random.default_rng(2)
+    first, second = rng.random(60), rng.random(60)
+    a, b = scores(first.tolist()), scores(second.tolist())
+    both = ({"accuracy": mean_of(first.tolist(), range(60))}, {"accuracy": mean_of(second.tolist(), range(60))})
+    difference = paired.compare(a, b, both, []).metrics["accuracy"]
+    expected = stats.ttest_rel(second, first)
+    assert difference.difference == pytest.approx(100 * (second - first).mean())
+    assert difference.p_value == pytest.approx(expected.pvalue)
+    assert difference.interval == pytest.approx([100 * end for end in expected.confidence_interval(0.95)])
+
+
+def test_equal_runs_do_not_differ() -> None:
+    values = [0.0, 1.0, 1.0]
+    numbers = {"accuracy": mean_of(values, range(3))}
+    comparison = paired.compare(scores(values), scores(values), (numbers, numbers), [])
+    assert comparison.metrics["accuracy"].difference == 0
+    assert comparison.metrics["accuracy"].p_value is None
+    assert comparison.flips == []
+
+
+def test_flips_and_breakdown() -> None:
+    first = scores([0, 1, 0, 1], fields={"category": "x"})
+    second = scores([1, 0, 0, 1], fields={"category": "x"})
+    comparison = paired.compare(first, second, ({}, {}), ["category"])
+    assert (comparison.fixed, comparison.broken) == (1, 1)
+    assert [flip.question_id for flip in comparison.flips] == [0, 1]
+    assert comparison.breakdown["category"]["x"].difference == 0
+
+
+def test_a_resampled_difference_draws_the_same_pictures_for_both() -> None:
+    # the same run twice: every draw differs by exactly 0, however wide each alone
+    rows = np.column_stack([np.random.default_rng(0).random(30), np.ones(30)])
+    number = Statistic(rows, np.arange(30), lambda sums: ratio(sums[..., 0], sums[..., 1]))
+    comparison = paired.compare([], [], ({"f1": number}, {"f1": number}), [])
+    assert comparison.metrics["f1"].interval == (0, 0)
+
+
+def test_p_value_of_a_clear_difference() -> None:
+    assert p_value(10.0, 1.0, 100) < 1e-6
+    assert p_value(0.0, 1.0, 100) == 1
+
+
+def record(*sizes: float) -> BoxRecord:
+    boxes = tuple((0.0, 0.0, size, size) for size in sizes)
+    names = tuple("x" for _ in sizes)
+    return BoxRecord(sha256="", width=9, height=9, boxes=boxes, scores=tuple(1.0 for _ in sizes), labels=names)
+
+
+@pytest.mark.parametrize(
+    ("count", "name"),
+    [
+        (0, "0"),
+        (1, "1-10"),
+        (10, "1-10"),
+        (11, "11-20"),
+        (20, "11-20"),
+        (30, "21-30"),
+        (31, "31-50"),
+        (50, "31-50"),
+        (51, ">50"),
+    ],
+)
+def test_bins_of_the_paper(count: int, name: str) -> None:
+    assert box_bin(record(*[5.0] * count)) == name
+
+
+def test_slices() -> None:
+    boxes = {"0.jpg": record(), "1.jpg": record(10), "2.jpg": record(10, 50), "3.jpg": record(200)}
+    found = sliced(scores([1, 0, 1, 0], fields={"kind": "a"}), ["kind"], boxes)
+    assert {name: metric.value for name, metric in found["boxes"].items()} == {"0": 100, "1-10": pytest.approx(100 / 3)}
+    assert {name: metric.n for name, metric in found["largest_box"].items()} == {
+        "no box": 1,
+        "small (< 32² px)": 1,
+        "medium (< 96² px)": 1,
+        "large": 1,
+    }
+    assert found["smallest_box"]["small (< 32² px)"].n == 2
+    assert list(found["answer_words"]) == ["0", "1", "2-3"]
+    assert "kind" not in found  # one value is no slice
+    with pytest.raises(UsageError, match="--slice colour: no item has this field; there are: kind"):
+        sliced(scores([1], fields={"kind": "a"}), ["colour"])
