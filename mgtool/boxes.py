@@ -21,6 +21,13 @@ Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 
 
+MAX_SIDE = 1 << 16
+"""Longest side of a picture that is padded to a square, in pixels; JPEG has no longer one."""
+
+BAND_PIXELS = 1 << 24
+"""Pixels of a padded picture that are resized at once."""
+
+
 @dataclass(frozen=True)
 class BoxRules:
     """Which of a detector's boxes become tokens (reference values of the published models).
@@ -125,18 +132,29 @@ class Placement:
     def move_picture(self, picture: Image.Image, colour: tuple[int, ...]) -> Image.Image:
         """Pad with `colour` and resize (bicubic).
 
+        The square of a very long picture never exists whole: bands of it are made narrow one by one, and the result
+        is made low. Pillow resizes in this order itself, so the pixels are those of padding and resizing.
+
         Args:
             picture: RGB, `width` x `height`.
             colour: of the padding, 0 to 255.
 
         Returns:
             RGB, `size` x `size`.
+
+        Raises:
+            ItemError: ``too_many_pixels`` for a side over `MAX_SIDE`.
         """
-        square = picture
-        if self.width != self.height:
-            square = Image.new(picture.mode, (self.side, self.side), colour)
-            square.paste(picture, self.offset)
-        return square.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        if self.side > MAX_SIDE:
+            raise ItemError("too_many_pixels", f"{self.width} x {self.height} is too long to be padded to a square")
+        narrow = Image.new(picture.mode, (self.size, self.side), colour)
+        rows = max(1, BAND_PIXELS // self.side)
+        left, above = self.offset
+        for top in range(above, above + self.height, rows):
+            band = Image.new(picture.mode, (self.side, min(rows, above + self.height - top)), colour)
+            band.paste(picture, (left, above - top))
+            narrow.paste(band.resize((self.size, band.height), Image.Resampling.BICUBIC), (0, top))
+        return narrow.resize((self.size, self.size), Image.Resampling.BICUBIC)
 
     def pad_boxes(self, boxes: npt.NDArray[np.floating]) -> Floats:
         """Shift (n, 4) boxes of the picture frame into the padded square, still in picture pixels; float32."""

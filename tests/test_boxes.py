@@ -129,6 +129,26 @@ def test_picture_and_boxes_move_together(width, height):
     assert square.getpixel((min(centre[0], 63), min(centre[1], 63)))[0] >= 128
 
 
+@pytest.mark.parametrize("size", [(300, 40), (40, 300), (97, 97), (64, 64), (5, 3)])
+@pytest.mark.parametrize("band", [1 << 24, 1000, 1])
+def test_bands_give_the_pixels_of_padding_and_resizing(size, band, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    side = max(size)
+    square = Image.new("RGB", (side, side), (122, 116, 104))
+    square.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
+    monkeypatch.setattr("mgtool.boxes.BAND_PIXELS", band)
+    moved = Placement(*size, 64).move_picture(picture, (122, 116, 104))
+    assert np.array_equal(np.asarray(moved), np.asarray(square.resize((64, 64), Image.Resampling.BICUBIC)))
+
+
+def test_a_long_picture_takes_little_memory_and_an_endless_one_is_refused():
+    line = Image.new("RGB", (65_000, 2), (200, 0, 0))  # its square would take 12 GB
+    assert Placement(65_000, 2, 64).move_picture(line, (0, 0, 0)).size == (64, 64)
+    with pytest.raises(ItemError, match="too_many_pixels"):
+        Placement(5_000_000, 1, 64).move_picture(Image.new("RGB", (5_000_000, 1)), (0, 0, 0))
+
+
 def test_a_square_picture_is_not_padded_and_the_padding_has_its_colour():
     wide = Placement(40, 20, 40).move_picture(Image.new("RGB", (40, 20), (9, 9, 9)), (122, 116, 104))
     assert wide.getpixel((20, 0)) == (122, 116, 104)
