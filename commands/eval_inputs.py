@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mgtool.errors import InputError, UsageError
+from mgtool.records import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from mgtool.benchmarks.predictions import Answers
     from mgtool.judges import KeptJudge
     from mgtool.records import BoxRecord
+
+MOST_TABLE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,10 @@ class Job:
     def box_records(self) -> dict[str, BoxRecord]:
         """Boxes by picture name, for the report and the slices."""
         source = self.boxes or (Path(self.answers) if self.bench.takes == "boxes" else None)
-        return {record.image: record for record in _box_records(source)} if source is not None else {}
+        if source is None:
+            return {}
+        records = _box_records(source)
+        return {PurePosixPath(record.image).name: record for record in records} | {r.image: r for r in records}
 
     @cached_property
     def asked(self) -> KeptJudge | None:
@@ -87,7 +93,8 @@ class Job:
         from mgtool.benchmarks import predictions
 
         if self.bench.takes == "boxes":
-            return predictions.from_boxes(_box_records(Path(source)))
+            boxes = predictions.from_boxes(_box_records(Path(source)))
+            return boxes._replace(failures=predictions.read_failures(Path(source) / "boxes"))
         if source == "-":
             return predictions.read(sys.stdin.buffer.read(), where="-")
         path = Path(source)
@@ -112,17 +119,31 @@ class Job:
 
 
 def picture_reader(job: Job) -> Callable[[str], bytes | None]:
-    """A function from a picture's name to its bytes; None for what is not there."""
-    if job.images is None:
+    """A function from a picture's name to its bytes; None for what is not there.
+
+    Pictures come from `--images`, and from tables that hold the benchmark's pictures and are not too large to keep.
+    """
+    small = (path for path in job.ground_truth if path.suffix == ".tsv" and path.stat().st_size < MOST_TABLE_BYTES)
+    tables = [str(path) for path in small]
+    if job.images is None and not tables:
         return lambda name: None
     from mgtool import sources
     from mgtool.errors import ItemError
 
+    within = {
+        name: picture
+        for sample in (sources.read_samples(tables) if tables else ())
+        if isinstance(sample, Sample) and sample.images
+        for picture in sample.images[:1]
+        for name in (str(sample.id), picture.name)
+    }
     place = sources.Place(job.images)
 
     def read(name: str) -> bytes | None:
+        if job.images is None and name not in within:
+            return None
         try:
-            return sources.read_bytes(place.media(name))
+            return sources.read_bytes(within.get(name) or place.media(name))
         except ItemError:
             return None
 

@@ -149,7 +149,7 @@ def _verdicts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[
     ]
 
 
-def _counts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[int]]:
+def _counts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[float]]:
     """What each caption adds to BLEU: correct and guessed n-grams of 1 to 4 words, its length, the closest length."""
     rows = []
     for text, refs in zip(said, references, strict=True):
@@ -163,8 +163,11 @@ def _counts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[li
             correct[len(gram) - 1] += min(count, most[gram])
         length = len(text.split())
         guessed = [max(0, length - size) for size in range(MOST_WORDS)]
-        closest = min((abs(len(reference.split()) - length), len(reference.split())) for reference in refs)[1]
-        rows.append([*correct, *guessed, length, closest])
+        lengths = [len(reference.split()) for reference in refs]
+        closest = min((abs(other - length), other) for other in lengths)[1]
+        # The official BLEU takes the mean length in place of the closest when there is a single picture.
+        expected = closest if len(said) > 1 else sum(lengths) / len(lengths)
+        rows.append([*correct, *guessed, length, expected])
     return rows
 
 

@@ -43,8 +43,9 @@ class Pope(Benchmark):
         """Official files (one a split), LLaVA's question file over them, or a TSV with all splits."""
         rows = [(split, row) for document in truth.files for split, row in _rows(document)]
         if truth.split:
-            rows = [(split, row) for split, row in rows if truth.split in (split or truth.split).split(",")]
-            rows = [(truth.split, row) for _, row in rows]
+            chosen = [row for split, row in rows if truth.split in split.split(",")]
+            only_file = [row for _, row in rows] if len(truth.files) == 1 else []
+            rows = [(truth.split, row) for row in chosen or only_file]
         if not rows:
             raise truth.mismatch(f"POPE questions with `label`{f' of split {truth.split}' if truth.split else ''}")
         items = [_item(split or "all", row) for split, row in rows]

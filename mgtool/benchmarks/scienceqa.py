@@ -99,7 +99,8 @@ def _official(text: str) -> str | None:
 
 
 def _problems(documents: dict[str, Document]) -> dict[str, _Problem]:
-    for name, document in documents.items():
+    named = sorted(documents.items(), key=lambda entry: entry[0] != "problems.json")
+    for name, document in named:
         if document.suffix == ".json" and name != "pid_splits.json" and document.keys:
             return document.json(dict[str, _Problem])
     return {}

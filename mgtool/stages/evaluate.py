@@ -20,6 +20,7 @@ from mgtool.records import Failure, SampleId, Score, dumps
 from mgtool.shards import FAILURES_FILE, write_bytes, write_lines
 
 ONLY_ANSWERED = "only answered"
+NO_TARGETS = "nothing is scored: these files hold no answers; --submission writes the file for the test server"
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +166,7 @@ def score(
             extracted=verdict.extracted,
             target=item.target,
             score=verdict.score,
-            status="answered" if answer is not None else "failed" if str(item.id) in failed else "missing",
+            status="answered" if answer is not None else "failed" if _is_among(item, failed) else "missing",
             group=item.group or str(item.id),
             question=item.question or (answer.prompt if answer is not None else ""),
             image=(answer.image if answer is not None else "") or item.image,
@@ -178,7 +179,7 @@ def score(
 def count(joined: Joined, answers: Answers) -> Counts:
     """How complete the answers are."""
     unanswered = [item for item, answer in joined.pairs if answer is None]
-    failed = sum(str(item.id) in joined.failed for item in unanswered)
+    failed = sum(_is_among(item, joined.failed) for item in unanswered)
     return Counts(
         expected=len(joined.pairs),
         answered=len(joined.pairs) - len(unanswered),
@@ -191,11 +192,27 @@ def count(joined: Joined, answers: Answers) -> Counts:
     )
 
 
+def _is_among(item: Item, failed: frozenset[str]) -> bool:
+    """Whether a run recorded a failure of an item, by its id, another of its keys, or its picture."""
+    return any(key in failed for key in (str(item.id), *item.aliases, item.image) if key)
+
+
 def summarize(
     benchmark: Benchmark, scores: Sequence[Score], counts: Counts, variant: str, *, only_answered: bool = False
 ) -> Result:
     """Scores -> metrics, breakdowns, notes."""
     name = benchmark.label(scores, variant)
+    if scores and not any(score.target for score in scores):
+        nothing = {benchmark.headline: Metric(value=None, n=len(scores))}
+        return Result(
+            benchmark=benchmark.name,
+            variant=variant,
+            name=name,
+            metrics=nothing,
+            breakdown={},
+            counts=counts,
+            notes=[NO_TARGETS],
+        )
     return Result(
         benchmark=benchmark.name,
         variant=variant,

@@ -300,3 +300,21 @@ def test_choices_that_the_rules_cannot_read(bench, serve, value) -> None:
     run = score(bench, "mmbench", [truth], {1: "man's best friend"}, judge_at(server, bench.folder))
     assert value(run, "accuracy") == 100
     assert "Question: What?\nOptions: A. cat\nB. dog" in server.bodies[0]["messages"][0]["content"]
+
+
+def test_a_local_judge(tmp_path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = {word: number for number, word in enumerate(["<unk>", "is", "it", "red", "yes", "no"])}
+    core = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    core.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>").save_pretrained(tmp_path)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **sizes)).save_pretrained(tmp_path)
+    requests = [JudgeRequest(user="is it red", max_tokens=4), JudgeRequest(user="it is", max_tokens=4)]
+    backend = judges.backend(f"hf:{tmp_path}")
+    first, second = list(backend.replies(requests)), list(backend.replies(requests))
+    assert first == second
+    assert [place for place, _ in first] == [0, 1]
+    assert all(set(text.split()) <= set(words) for _, text in first)

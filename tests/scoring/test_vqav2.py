@@ -88,6 +88,9 @@ def test_submission_for_the_server(bench) -> None:
     run = bench.score("vqav2", [questions], {1: "The Dog's, bowl."})
     file = benchmarks.get("vqav2").submission(run.pairs, "test-dev")
     assert file is not None
+    # no answers are public: nothing is scored, and not as 0
+    assert run.result.metrics["accuracy"].value is None
+    assert run.result.notes[0].startswith("nothing is scored")
     # EvalAI's form: every question, through the M4C processor; what is missing is empty
     assert json.loads(file.data) == [{"question_id": 1, "answer": "dog 's bowl"}, {"question_id": 2, "answer": ""}]
 
