@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig
 
-from mgtool.errors import CheckpointError, InputError
+from mgtool.errors import CheckpointError, InputError, OutputError
 from mgtool.model.config import ConvNextTowerConfig, MGLlavaConfig
 from mgtool.model.modeling import MGLlavaForConditionalGeneration, refuse_misfits
 from mgtool.model.processor import MAX_NEW_TOKENS, MGLlavaProcessor
@@ -129,7 +129,7 @@ def import_model(
     Args:
         parts: what to import.
         out: the folder; one that holds the same import is left as it is.
-        overwrite: replace what is there.
+        overwrite: replace the import that is there.
         max_shard_bytes: bytes of a file of weights.
         advance: called with the bytes that were written.
 
@@ -138,16 +138,16 @@ def import_model(
 
     Raises:
         CheckpointError, UsageError: as `plan_import`.
-        ResumeError: where `out` holds something else.
+        ResumeError: where `out` holds another import and may not be replaced.
+        OutputError: where `out` holds anything else.
     """
     plan = plan_import(parts, max_shard_bytes=max_shard_bytes)
     identity = _identity(parts, max_shard_bytes)
+    _refuse_foreign(out)
     before = Run(out / RUN_FILE, command="import", identity=identity, about=_versions())
-    if not overwrite:
-        _refuse_foreign(out)
-        if before.finished:
-            before.begin()
-            return plan.summary()
+    if before.finished and not overwrite:
+        before.begin()
+        return plan.summary()
     sweep(out.parent)
     with atomic_folder(out) as folder:
         run = Run(folder / RUN_FILE, command="import", identity=identity, about=_versions())
@@ -158,8 +158,12 @@ def import_model(
 
 
 def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not (out / RUN_FILE).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there and holds no import: choose another --out or add --overwrite")
+    """Only an import or an empty folder is ever replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    run = out / RUN_FILE
+    if not run.is_file() or read_json(run).get("command") != "import":
+        raise OutputError(f"{out} is there and holds no import: choose another --out")
 
 
 def _write(plan: Plan, folder: Path, advance: Advance) -> dict[str, str]:

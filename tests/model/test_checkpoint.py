@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tiny import KIT, tiny_config, tiny_llm, tiny_model
 from transformers import AutoModelForCausalLM
 
-from mgtool.errors import CheckpointError, InputError, ResumeError, UsageError
+from mgtool.errors import CheckpointError, InputError, OutputError, ResumeError, UsageError
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.model.checkpoint import Parts, import_model, plan_import
 from mgtool.model.weights import TorchFile, entries_of, write_safetensors
@@ -387,11 +387,13 @@ def test_a_second_import_leaves_the_first_as_it_is_and_another_is_refused(parts,
     assert MGLlavaProcessor.from_pretrained(out).template == "phi3_chat"
 
 
-def test_a_foreign_folder_is_not_touched(parts, tmp_path):
-    (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(InputError, match="holds no import"):
-        import_model(parts, tmp_path)
-    assert (tmp_path / "letter.txt").read_text() == "dear"
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize(("name", "content"), [("letter.txt", "dear"), ("run.json", '{"command": "detect"}')])
+def test_a_foreign_folder_is_never_touched(name, content, overwrite, parts, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(OutputError, match="holds no import"):
+        import_model(parts, tmp_path, overwrite=overwrite)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, content)]
 
 
 def test_run_json_says_what_was_imported(parts, model_dir):
