@@ -131,14 +131,18 @@ def _evaluate(
 ) -> tuple[int, int]:
     """Score, write, show; gives the numbers of unreadable and of all answers."""
     from mgtool import shards
+    from mgtool.report import tables
     from mgtool.stages import evaluate as stage
 
+    tables.form(format)
+    if submission and job.out is None:
+        raise UsageError("--submission needs --out DIR")
+    answers, _ = job.read_answers(job.answers), job.items
     run = None
     if job.out is not None:
         run = shards.Run(job.out / shards.RUN_FILE, command="eval", identity=job.identity(), about=_about(job))
         run.begin(overwrite=overwrite)
-    answers = job.read_answers(job.answers)
-    evaluation = _scored(job, answers)
+    evaluation = _sliced(job, _scored(job, answers))
     comparison = _compared(job, evaluation) if job.compare else None
     if job.out is not None and run is not None:
         stage.save(job.out, evaluation, comparison)
@@ -167,6 +171,17 @@ def _scored(job: Job, answers: Answers) -> Evaluation:
             job.asked.journal.close()
 
 
+def _sliced(job: Job, evaluation: Evaluation) -> Evaluation:
+    import dataclasses
+
+    import msgspec
+
+    from mgtool.benchmarks.slices import sliced
+
+    slices = sliced(evaluation.scores, job.slices, job.box_records or None)
+    return dataclasses.replace(evaluation, result=msgspec.structs.replace(evaluation.result, slices=slices))
+
+
 def _compared(job: Job, evaluation: Evaluation) -> Comparison:
     """This run against the one of --compare, which comes first."""
     from mgtool.benchmarks import paired
@@ -180,7 +195,6 @@ def _compared(job: Job, evaluation: Evaluation) -> Comparison:
 
 def _write_report(job: Job, evaluation: Evaluation, comparison: Comparison | None) -> None:
     from mgtool import shards
-    from mgtool.benchmarks.slices import sliced
     from mgtool.report import page
 
     assert job.out is not None
@@ -193,7 +207,7 @@ def _write_report(job: Job, evaluation: Evaluation, comparison: Comparison | Non
             headline=job.bench.headline,
             metrics=result.metrics,
             breakdown=result.breakdown,
-            slices=sliced(evaluation.scores, job.slices, job.box_records or None),
+            slices=result.slices,
             counts=_as_dict(result.counts),
             notes=result.notes,
             scores=evaluation.scores,
@@ -229,6 +243,9 @@ def _show(
         return
     result = evaluation.result
     sys.stdout.write(tables.render(tables.HEADER, tables.metric_rows(result.metrics), tables.form(format)))
+    for field in job.slices:
+        header = (field, *tables.HEADER[1:])
+        sys.stdout.write("\n" + tables.render(header, tables.metric_rows(result.slices[field]), tables.form(format)))
     if comparison is not None:
         rows = tables.difference_rows(comparison.metrics)
         sys.stdout.write("\n" + tables.render(tables.COMPARED, rows, tables.form(format)))

@@ -88,6 +88,11 @@ class Job:
         model = judges.backend(self.judge, url=self.judge_url, workers=self.judge_workers)
         return judges.KeptJudge(model, shards.Journal(self.out / "judge.jsonl"))
 
+    @cached_property
+    def stdin(self) -> bytes:
+        """All of the standard input."""
+        return sys.stdin.buffer.read()
+
     def read_answers(self, source: str) -> Answers:
         """The answers (or boxes) of one run, with the failures that it recorded."""
         from mgtool.benchmarks import predictions
@@ -96,7 +101,7 @@ class Job:
             boxes = predictions.from_boxes(_box_records(Path(source)))
             return boxes._replace(failures=predictions.read_failures(Path(source) / "boxes"))
         if source == "-":
-            return predictions.read(sys.stdin.buffer.read(), where="-")
+            return predictions.read(self.stdin, where="-")
         path = Path(source)
         if not path.is_file():
             raise InputError(f"{source}: no such answers file")
@@ -112,7 +117,7 @@ class Job:
             "only_answered": self.only_answered,
             "judge": self.judge or None,
             "split": self.split,
-            "answers": _fingerprint(Path(self.answers)) if self.answers != "-" else "stdin",
+            "answers": _fingerprint(Path(self.answers)) if self.answers != "-" else _digest(self.stdin),
             "compare": _fingerprint(Path(self.compare)) if self.compare else None,
             "ground_truth": [_fingerprint(path) for path in inputs],
         }
@@ -158,12 +163,15 @@ def _box_records(path: Path) -> Sequence[BoxRecord]:
 
 def _fingerprint(path: Path) -> str:
     """Name and content of a file; of a folder the names, sizes and times of its files."""
-    import hashlib
-
     if path.is_file():
-        with path.open("rb") as file:
-            return f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+        return f"{path.name} {_digest(path.read_bytes())}"
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     listing = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(path.iterdir()) if f.is_file()]
-    return f"{path.name} {hashlib.sha256(repr(listing).encode()).hexdigest()[:16]}"
+    return f"{path.name} {_digest(repr(listing).encode())}"
+
+
+def _digest(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()[:16]

@@ -44,7 +44,7 @@ def sliced(
             known = ", ".join(sorted({name for score in scores for name in score.fields})) or "none"
             raise UsageError(f"--slice {field}: no item has this field; there are: {known}")
         slices[field] = _by(scores, functools.partial(_field_text, field))
-    return {name: bins for name, bins in slices.items() if len(bins) > 1}
+    return {name: bins for name, bins in slices.items() if len(bins) > 1 or name in fields}
 
 
 def box_bin(record: BoxRecord | None) -> Bin:

@@ -58,6 +58,7 @@ class Vqav2(Benchmark):
         "test-dev and test-std: the question file alone as --questions writes the submission for EvalAI"
     )
     metric = "VQA accuracy over ten annotators, by question and answer type"
+    variants = ("official", "lmms-eval")
     breakdowns: ClassVar[tuple[str, ...]] = ("question_type", "answer_type")
 
     def prompt(self, sample: Sample) -> str:
@@ -76,8 +77,11 @@ class Vqav2(Benchmark):
         return items
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
-        """The mean over the annotators; answers are compared raw where all annotators agree."""
-        said = normal.flat(text)
+        """The mean over the annotators; answers are compared raw where all annotators agree.
+
+        lmms-eval puts the prediction through the M4C processor first, also where the annotators agree.
+        """
+        said = normal.m4c(text) if variant == "lmms-eval" else normal.flat(text)
         given = [normal.flat(answer) for answer in item.target]
         if len(set(given)) > 1:
             said, given = normal.vqa(said), [normal.vqa(answer) for answer in given]

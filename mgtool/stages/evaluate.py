@@ -48,7 +48,18 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``scores.json``."""
+    """The content of ``scores.json``.
+
+    Attributes:
+        benchmark: its name.
+        variant: how it was scored.
+        name: both, and what else changes the number: the form of the prompt, items left out.
+        metrics: the official numbers, by name.
+        breakdown: the same by category, field -> value.
+        counts: how complete the answers are.
+        slices: mean item scores, slice -> bin.
+        notes: what a reader of the numbers has to know.
+    """
 
     benchmark: str
     variant: str
@@ -56,6 +67,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Metric]
     breakdown: dict[str, dict[str, Metric]]
     counts: Counts
+    slices: dict[str, dict[str, Metric]] = {}
     notes: list[str] = []
 
 

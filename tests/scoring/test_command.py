@@ -142,6 +142,22 @@ def test_a_run_with_other_options_is_refused(mgtool, pope, tmp_path) -> None:
     assert mgtool("eval", pope["answers"], *options, "--only-answered", "--overwrite")[0] == 0
 
 
+def test_slices_are_printed_and_kept(mgtool, pope, tmp_path) -> None:
+    options = ("--benchmark", "pope", "--ground-truth", tmp_path / "truth", "--out", tmp_path / "out")
+    code, out, _ = mgtool("eval", pope["worse"], *options, "--slice", "split", "--format", "markdown")
+    assert code == 0
+    assert "| split   |" in out
+    slices = json.loads((tmp_path / "out" / "scores.json").read_text())["slices"]
+    assert slices["split"]["random"]["value"] == 50
+
+
+def test_a_mistake_leaves_nothing_behind(mgtool, pope, tmp_path) -> None:
+    options = ("--benchmark", "pope", "--out", tmp_path / "out")
+    assert mgtool("eval", pope["answers"], *options, "--ground-truth", tmp_path / "nowhere")[0] == 2
+    assert mgtool("eval", pope["answers"], *options, "--ground-truth", tmp_path / "truth", "--format", "x")[0] == 2
+    assert mgtool("eval", pope["answers"], *options, "--ground-truth", tmp_path / "truth")[0] == 0
+
+
 def test_explain_variants(mgtool, bench, tmp_path) -> None:
     rows = [{"index": n, "question": "?", "A": "cat", "B": "dog", "answer": "B", "image": "0"} for n in (1, 2)]
     truth = bench.write("MMStar.tsv", rows)

@@ -147,6 +147,7 @@ def test_slices() -> None:
     }
     assert found["smallest_box"]["small (< 32² px)"].n == 2
     assert list(found["answer_words"]) == ["0", "1", "2-3"]
-    assert "kind" not in found  # one value is no slice
+    assert found["kind"]["a"].n == 4
+    assert "kind" not in sliced(scores([1, 0], fields={"kind": "a"}), [], boxes)
     with pytest.raises(UsageError, match="--slice colour: no item has this field; there are: kind"):
         sliced(scores([1], fields={"kind": "a"}), ["colour"])
