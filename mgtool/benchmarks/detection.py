@@ -85,13 +85,16 @@ class DetectionBenchmark(Benchmark):
         yield PurePosixPath(prediction.image).name
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
-        """Each picture's own F1 at IoU 0.5, over boxes of score 0.5 and more; for the list of pictures only."""
+        """Each picture's own average precision at IoU 0.5, for the list of pictures and the slices.
+
+        A picture without objects scores 1 when nothing was found in it, else 0.
+        """
         found = [self._known(item, answer) for item, answer in pairs]
         targets = [item.target for item, _ in pairs]
         evaluator = evaluated(targets, found, lvis=self.lvis)
         summary = evaluator.image_diagnostics()["img_summary"]
-        nothing_to_find = {"f1": 1.0}
-        return [Verdict(boxes, float(summary.get(n, nothing_to_find)["f1"])) for n, boxes in enumerate(found, 1)]
+        nothing = {"ap": 1.0}
+        return [Verdict(boxes, max(0.0, float(summary.get(n, nothing)["ap"]))) for n, boxes in enumerate(found, 1)]
 
     def _known(self, item: Item, answer: Prediction | None) -> dict[str, Any]:
         """The boxes whose label the benchmark has, in its own spelling, at most `most_detections` of them."""

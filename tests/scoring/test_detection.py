@@ -155,6 +155,15 @@ def test_names_match_with_and_without_folders(bench, value) -> None:
     assert value(run, "AP") == pytest.approx(100)
 
 
+def test_each_picture_has_its_own_score(bench) -> None:
+    # a: one of one found; b: no objects, and nothing found
+    run = bench.score("coco-detection", [small_truth(bench)], one_box("a.jpg"))
+    assert [score.score for score in run.scores] == pytest.approx([1, 1])
+    # b: no objects, but a box
+    run = bench.score("coco-detection", [bench.folder / "instances.json"], one_box("b.jpg"))
+    assert [score.score for score in run.scores] == [0, 0]
+
+
 def test_no_boxes_at_all(bench, value) -> None:
     # pycocotools crashes on an empty list of results
     run = bench.score("coco-detection", [small_truth(bench)], predictions.Answers([], []))

@@ -41,18 +41,18 @@
 
   function overlay(pic, labels, scale) {
     const svg = shape("svg", { viewBox: `0 0 ${pic.size[0]} ${pic.size[1]}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" });
-    const draw = (box, className, label) => {
+    const draw = (box, className, label, baseline) => {
       const at = { x: box[0], y: box[1], width: Math.max(box[2] - box[0], 0), height: Math.max(box[3] - box[1], 0) };
       svg.append(shape("rect", at, "under"), shape("rect", at, className));
       if (labels) {
-        const text = shape("text", { x: box[0] + 4 * scale, y: Math.max(box[1] + 14 * scale, 14 * scale) });
+        const text = shape("text", { x: box[0] + 4 * scale, y: Math.max(baseline, 14 * scale) });
         text.setAttribute("style", `font-size:${12 * scale}px;stroke-width:${3 * scale}px`);
         text.textContent = label;
         svg.append(text);
       }
     };
-    for (const box of pic.objects) draw(box, "object", box[4]);
-    for (const box of pic.boxes) draw(box, "found", `${box[5]} ${box[4].toFixed(2)}`);
+    for (const box of pic.objects) draw(box, "object", box[4], box[3] - 5 * scale);
+    for (const box of pic.boxes) draw(box, "found", `${box[5]} ${box[4].toFixed(2)}`, box[1] + 14 * scale);
     return svg;
   }
 
