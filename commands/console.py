@@ -1,0 +1,106 @@
+"""What a person sees on stderr: progress, summaries, one-line errors. Data never goes through here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mgtool.records import dumps
+
+PLAIN_LINE_EVERY_S = 30.0
+Advance = Callable[[int], None]
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One plain line on stderr."""
+    err.print(text, markup=False)
+
+
+def fail(text: str) -> None:
+    """One line that says what is wrong."""
+    err.print(f"[bold red]error:[/] {escape(text)}")
+
+
+@contextlib.contextmanager
+def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Iterator[Advance]:
+    """Count items done: a bar on a terminal, a plain line every 30 s elsewhere, nothing when quiet.
+
+    Args:
+        what: the noun that is counted, for instance ``"pictures"``.
+        total: how many there will be, when known.
+        quiet: show nothing.
+    """
+    if quiet:
+        yield lambda n: None
+    elif err.is_terminal:
+        with _bar(total) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda n: bar.advance(task, n)
+    else:
+        yield _plain_lines(what, total)
+
+
+def _bar(total: int | None) -> Progress:
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    rate = TextColumn("[dim]{task.speed:.1f}/s" if total else "")
+    return Progress(*columns, TimeRemainingColumn(), rate, console=err) if total else Progress(*columns, console=err)
+
+
+def _plain_lines(what: str, total: int | None) -> Advance:
+    began = last = time.monotonic()
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal last, done
+        done += n
+        now = time.monotonic()
+        if now - last >= PLAIN_LINE_EVERY_S:
+            last = now
+            of = f" of {total:,}" if total else ""
+            say(f"{done:,}{of} {what}, {done / (now - began):.1f}/s")
+
+    return advance
+
+
+def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: bool) -> None:
+    """Show what a run did: a small table on stderr, or one JSON object on stdout."""
+    if as_json:
+        sys.stdout.buffer.write(dumps(summary) + b"\n")
+        sys.stdout.buffer.flush()
+    elif not quiet:
+        err.print(_table(summary, title))
+
+
+def _table(summary: Mapping[str, Any], title: str) -> Table:
+    table = Table(title=title, show_header=False, title_justify="left", title_style="bold", box=None, padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for key, value in summary.items():
+        table.add_row(key.replace("_", " "), escape(_shown(value)))
+    return table
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_shown(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def close_stdout() -> None:
+    """Point stdout at nothing after its reader went away, so that the interpreter ends without noise."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

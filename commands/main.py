@@ -1,0 +1,76 @@
+"""`mgtool`: the table of commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from typing import Annotated
+
+import typer
+from mgtool.commands import console
+from mgtool.commands.eval import EvalCommand, evaluate
+from mgtool.commands.import_ import import_
+from mgtool.commands.options import DEFECT, INTERRUPTED, Command
+from rich.traceback import Traceback
+
+from mgtool.errors import MgtoolError
+
+app = typer.Typer(
+    name="mgtool",
+    help="Find objects, pack data sets, ask and score multi-granularity vision-language models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mgtool {importlib.metadata.version('mgtool')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find objects, pack data sets, ask and score multi-granularity vision-language models."""
+
+
+app.command("eval", cls=EvalCommand)(evaluate)
+app.command("import", cls=Command)(import_)
+
+
+def main() -> None:
+    """The entry point: every error that is the user's or the data's is one line; the rest is a defect."""
+    try:
+        app()
+    except MgtoolError as error:
+        console.fail(" ".join(str(error).split()))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.fail("interrupted; the same command goes on from here")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        console.close_stdout()
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the last resort: a defect of mgtool is said to be one
+        if os.environ.get("MGTOOL_DEBUG"):
+            console.err.print(Traceback.from_exception(type(error), error, error.__traceback__))
+        where = _innermost(error)
+        console.fail(f"a defect of mgtool: {type(error).__name__}: {error} ({where}); MGTOOL_DEBUG=1 shows all")
+        sys.exit(DEFECT)
+
+
+def _innermost(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"  # noqa: PTH119
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What all commands share: options, where their values come from, exit codes."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from mgtool.errors import UsageError
+
+DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class Command(TyperCommand):
+    """A subcommand whose every option can also come from ``MGTOOL_<NAME>``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for param in self.params:
+            if param.param_type_name == "option" and param.name and not param.envvar:
+                param.envvar = f"MGTOOL_{param.name.upper()}"
+                param.show_envvar = False  # type: ignore[attr-defined]
+
+
+def _load_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make a TOML file's values the defaults: its top level, then its table named as the command."""
+    if path is None or context.resilient_parsing:
+        return path
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"--config {path}: no such file") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"--config {path}: {error}") from error
+    command = context.info_name or ""
+    shared = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    own = values.get(command, {})
+    known = {_spelled(param): param.name for param in context.command.params}
+    unknown = sorted(key for key in own if _normal(key) not in known)
+    if unknown:
+        raise UsageError(f"--config {path}: `mgtool {command}` has no option {unknown[0]}")
+    merged = {known[_normal(key)]: value for key, value in {**shared, **own}.items() if _normal(key) in known}
+    context.default_map = {**(context.default_map or {}), **merged}
+    return path
+
+
+def _normal(key: str) -> str:
+    return key.strip("-").replace("_", "-")
+
+
+def _spelled(param: Any) -> str:
+    longest = max(param.opts, key=len, default=param.name)
+    return _normal(longest)
+
+
+def allowed_failures(text: str, total: int) -> int:
+    """How many failures `--allow-failures` accepts.
+
+    >>> allowed_failures("3", 100), allowed_failures("2.5%", 1000), allowed_failures("0", 5)
+    (3, 25, 0)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", text.strip())
+    if match is None:
+        raise UsageError(f"--allow-failures {text}: give a number (10) or a share (1%)")
+    return int(total * float(match[1]) / 100) if match[1] else int(match[2])
+
+
+def exit_code(failures: int, total: int, allow: str) -> int:
+    """0 when at most the allowed number of items failed, else 3."""
+    return DONE if failures <= allowed_failures(allow, total) else ITEMS_FAILED
+
+
+def default_workers() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_COMMON = "Common"
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.", rich_help_panel=_COMMON)]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.", rich_help_panel=_COMMON)
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=_load_config,
+        is_eager=True,
+        metavar="FILE.toml",
+        help="Defaults for the options, under them the environment and the flags.",
+        rich_help_panel=_COMMON,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done; load no weights.", rich_help_panel=_COMMON)
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Start afresh instead of going on.", rich_help_panel=_COMMON)
+]
+AllowFailures = Annotated[
+    str,
+    typer.Option(
+        "--allow-failures", metavar="N|P%", help="Failed items that still give exit code 0.", rich_help_panel=_COMMON
+    ),
+]

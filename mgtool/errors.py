@@ -1,0 +1,106 @@
+"""The tree of errors.
+
+MgtoolError                 anything mgtool says about its user's world; one line, no traceback
+├── UsageError              options that are wrong or do not go together         exit code 2
+├── InputError              an input that cannot be used as a whole              exit code 2
+│   ├── RecordError         one line of a file that does not fit its schema
+│   └── CheckpointError     weights that do not fit the model they are meant for
+├── OutputError             an output that cannot be written or continued        exit code 2
+│   └── ResumeError         an output that another run, with other options, began
+├── MissingExtraError       an optional package that is not installed            exit code 2
+└── ItemError               one item that cannot be used; becomes a `Failure`, never stops a run
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Literal, get_args
+
+Reason = Literal[
+    "missing",  # the file or member is not there
+    "empty",  # no bytes
+    "not_an_image",  # bytes that no decoder knows
+    "truncated",  # a picture that ends too early
+    "too_many_pixels",  # over the pixel limit
+    "corrupt",  # a picture, video or array that its decoder refuses
+    "bad_record",  # a line or member that does not fit its schema
+    "bad_boxes",  # boxes that are not numbers or lie outside what they may
+    "no_boxes",  # boxes were asked for and there are none
+    "duplicate_id",  # an id that came before
+    "unknown_id",  # an id that nothing else knows
+    "empty_prompt",  # a question without text
+    "prompt_too_long",  # more tokens than the model takes
+    "out_of_memory",  # does not fit even alone
+    "model_error",  # the model or detector failed on this item alone
+    "unsupported",  # well-formed, but nothing here can use it
+    "unreadable",  # the storage failed
+]
+REASONS: tuple[str, ...] = get_args(Reason)
+
+
+class MgtoolError(Exception):
+    """Base of all errors that are shown as one line."""
+
+    exit_code = 2
+
+
+class UsageError(MgtoolError):
+    """Options that are wrong or do not go together."""
+
+
+class InputError(MgtoolError):
+    """An input that cannot be used as a whole."""
+
+
+class RecordError(InputError):
+    """One record that does not fit its schema; the message names file, line and field."""
+
+
+class CheckpointError(InputError):
+    """Weights or a configuration that do not fit the model they are meant for."""
+
+
+class OutputError(MgtoolError):
+    """An output that cannot be written or continued."""
+
+
+class ResumeError(OutputError):
+    """An output that another run, with other options or inputs, began."""
+
+
+class MissingExtraError(MgtoolError):
+    """An optional package that is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an extra: pip install 'mgtool[{extra}]'")
+
+
+class ItemError(MgtoolError):
+    """One item that cannot be used.
+
+    Attributes:
+        reason: one of `REASONS`.
+        detail: what exactly is wrong, in a few words.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason: Reason = reason
+        self.detail = detail
+
+
+def require(module: str, *, what: str, extra: str) -> ModuleType:
+    """Import an optional module, or say which extra brings it.
+
+    Args:
+        module: dotted name, for instance ``"onnxruntime"``.
+        what: the user's word for what needs it, for instance ``"--detector nanodet"``.
+        extra: the extra of mgtool that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and not module.startswith(error.name):
+            raise
+        raise MissingExtraError(what, extra) from error

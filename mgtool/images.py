@@ -1,0 +1,118 @@
+"""Safe, whole decoding of pictures: every byte or a reason, never grey pixels, never a bomb."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+import zlib
+from typing import Literal, overload
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mgtool.errors import ItemError
+
+MAX_PIXELS = 178_956_970
+"""Largest picture that is decoded, in pixels (Pillow's own limit for a decompression bomb)."""
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
+)
+"""File name endings, lower case, that count as pictures in a folder."""
+
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256 of a picture's bytes: its identity everywhere in mgtool."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@overload
+def probe(data: bytes) -> tuple[int, int]: ...
+@overload
+def probe(data: bytes, *, with_format: Literal[True]) -> tuple[int, int, str]: ...
+def probe(data: bytes, *, with_format: bool = False) -> tuple[int, int] | tuple[int, int, str]:
+    """Width and height in pixels from the header alone, as stored (EXIF orientation ignored).
+
+    Args:
+        data: the picture file's bytes.
+        with_format: also give Pillow's name of the format, for instance ``"JPEG"``.
+
+    Raises:
+        ItemError: ``empty``, ``not_an_image`` or ``corrupt``.
+    """
+    with _opened(data) as picture:
+        size = picture.size
+        return (*size, picture.format or "") if with_format else size
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode the whole picture to 8-bit RGB, as stored (EXIF orientation ignored, first frame of several).
+
+    16-bit and float grey values are scaled to 8 bits instead of clipped; transparency is dropped, as the
+    published data pipeline does.
+
+    Args:
+        data: the picture file's bytes.
+        max_pixels: width times height above which the picture is refused before it is decoded.
+
+    Raises:
+        ItemError: ``empty``, ``not_an_image``, ``too_many_pixels``, ``truncated`` or ``corrupt``.
+    """
+    with _opened(data) as picture:
+        width, height = picture.size
+        if width * height > max_pixels:
+            raise ItemError("too_many_pixels", f"{width} x {height} is over the limit of {max_pixels:,} pixels")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                picture.load()
+                return _to_rgb(picture)
+        except _DECODER_ERRORS as error:
+            reason = _why(error)
+            raise ItemError(reason, _short(error)) from error
+
+
+def _opened(data: bytes) -> Image.Image:
+    if not data:
+        raise ItemError("empty", "0 bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise ItemError("not_an_image", f"no decoder knows these {len(data):,} bytes") from error
+    except Image.DecompressionBombError as error:
+        raise ItemError("too_many_pixels", _short(error)) from error
+    except _DECODER_ERRORS as error:
+        raise ItemError("corrupt", _short(error)) from error
+
+
+def _why(error: Exception) -> Literal["truncated", "corrupt", "too_many_pixels"]:
+    if isinstance(error, Image.DecompressionBombError):
+        return "too_many_pixels"
+    text = str(error).lower()
+    if isinstance(error, EOFError) or any(word in text for word in ("truncated", "incomplete", "premature", "end of")):
+        return "truncated"
+    return "corrupt"
+
+
+def _short(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        return Image.fromarray(_grey8(np.asarray(picture, dtype=np.float64), picture.mode)).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _grey8(grey: np.ndarray, mode: str) -> np.ndarray:
+    """Bring grey values to 0..255: 16-bit integers by their full range, floats of 0..1 by theirs."""
+    peak = 1.0 if mode == "F" and grey.max(initial=0.0) <= 1.0 else 65535.0 if grey.max(initial=0.0) > 255 else 255.0
+    if mode.startswith("I;16"):
+        peak = 65535.0
+    return np.clip(np.rint(grey * (255.0 / peak)), 0, 255).astype(np.uint8)

@@ -1,0 +1,221 @@
+"""The records that pass between stages, and their JSON.
+
+Boxes are xyxy in pixels of the stored picture (EXIF orientation ignored), float, (n, 4), best first.
+Every record is one JSON object a line; keys that hold their default are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from mgtool.errors import ItemError, Reason, RecordError
+
+Box = tuple[float, float, float, float]
+SampleId = int | str
+FinishReason = Literal["stop", "length"]
+T = TypeVar("T")
+
+
+class Detections(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Objects of one picture, best first.
+
+    Attributes:
+        boxes: n times (x0, y0, x1, y1), float pixels of the original picture.
+        scores: n numbers.
+        labels: n names.
+        tags: what a tagger saw, when one ran.
+    """
+
+    boxes: tuple[Box, ...] = ()
+    scores: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+    tags: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.boxes) == len(self.scores) == len(self.labels):
+            counts = f"{len(self.boxes)} boxes, {len(self.scores)} scores and {len(self.labels)} labels"
+            raise ValueError(f"{counts}: the numbers must agree")
+
+
+class FrameDetections(msgspec.Struct, frozen=True):
+    """Objects of one frame of a video; `time` in seconds from its start."""
+
+    index: int
+    time: float
+    boxes: tuple[Box, ...] = ()
+    scores: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+class BoxRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of a box shard: one distinct picture, or one video with its frames."""
+
+    sha256: str
+    width: int
+    height: int
+    image: str = ""
+    boxes: tuple[Box, ...] | None = None
+    scores: tuple[float, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    video: str = ""
+    frames: tuple[FrameDetections, ...] | None = None
+
+    @property
+    def detections(self) -> Detections:
+        """The picture's objects (none for a video)."""
+        return Detections(self.boxes or (), self.scores or (), self.labels or (), self.tags)
+
+
+class Turn(msgspec.Struct, frozen=True, rename={"speaker": "from"}):
+    """One turn of a conversation in LLaVA's layout: `from` is ``human``, ``gpt`` or ``system``."""
+
+    speaker: str
+    value: str
+
+
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture or a video by its name, with where its bytes are.
+
+    Attributes:
+        name: what records call it: the path relative to the folder of pictures, with ``/``.
+        uri: path or fsspec URL of the bytes; unused when `data` is given.
+        data: the bytes themselves, where the input carried them (tars, base64).
+        detections: objects that came with the input: one entry for a picture, one a frame for a video.
+        frame_times: seconds from the start, one a frame, for a video whose input named them.
+    """
+
+    name: str
+    uri: str = ""
+    data: bytes | None = None
+    detections: tuple[Detections, ...] | None = None
+    frame_times: tuple[float, ...] | None = None
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """What users bring, whatever the file: pictures or a video, a conversation, and what is known about it.
+
+    Attributes:
+        id: the question's or conversation's own id; the name for a bare picture.
+        images: pictures in the order in which the conversation shows them.
+        video: a video in place of pictures.
+        turns: the conversation; for a question one ``human`` turn without an answer. Empty for a bare picture.
+        metadata: whatever else the input said (category, options, answer, ...), JSON values.
+    """
+
+    id: SampleId
+    images: tuple[Media, ...] = ()
+    video: Media | None = None
+    turns: tuple[Turn, ...] = ()
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an answers file, in LLaVA's layout."""
+
+    question_id: SampleId
+    prompt: str
+    text: str
+    model_id: str
+    image: str = ""
+    finish_reason: FinishReason = "stop"
+    tokens: int = 0
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """One item that could not be used: a line of ``failures.jsonl``."""
+
+    id: SampleId
+    stage: str
+    reason: Reason
+    detail: str
+
+    @classmethod
+    def of(cls, id: SampleId, stage: str, error: ItemError) -> Failure:
+        """The record of an `ItemError`."""
+        return cls(id=id, stage=stage, reason=error.reason, detail=error.detail)
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of ``scores.jsonl``: how one item was scored.
+
+    Attributes:
+        prediction: the answer as given.
+        extracted: what the scorer read in it; None where it could read nothing.
+        target: what was expected.
+        score: 1 right, 0 wrong, or between.
+        status: ``answered``, ``missing`` or ``failed``; the last two score 0.
+        group: what standard errors are clustered by, as a rule the picture.
+        fields: what the breakdowns need (category, question type, ...), JSON values.
+    """
+
+    question_id: SampleId
+    prediction: str | None
+    extracted: Any
+    target: Any
+    score: float
+    status: Literal["answered", "missing", "failed"] = "answered"
+    group: str = ""
+    question: str = ""
+    image: str = ""
+    fields: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Line(NamedTuple):
+    """One line of a file, with its number from 1."""
+
+    number: int
+    data: bytes
+
+
+def dumps(record: Any) -> bytes:
+    """A record as one JSON line without its newline, UTF-8; floats in their shortest exact form."""
+    return msgspec.json.encode(record)
+
+
+def parse(data: bytes | str, type: type[T], *, where: str) -> T:
+    """Decode and validate one JSON value.
+
+    Raises:
+        RecordError: naming `where`, and the field that does not fit.
+    """
+    try:
+        return msgspec.json.decode(data, type=type, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise RecordError(f"{where}: {_explain(error)}") from error
+
+
+def convert(value: Any, type: type[T], *, where: str) -> T:
+    """Validate a value that is decoded already; errors as in `parse`."""
+    try:
+        return msgspec.convert(value, type=type, strict=False)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise RecordError(f"{where}: {_explain(error)}") from error
+
+
+def parse_lines(lines: Iterable[bytes], type: type[T], *, where: str) -> Iterator[T]:
+    """Decode JSON lines, skipping blank ones; stops at the first that does not fit.
+
+    Raises:
+        RecordError: naming file, line and field.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield parse(line, type, where=f"{where}:{number}")
+
+
+def _explain(error: Exception) -> str:
+    return str(error).replace(" - at `$`", "").replace("`$.", "`")
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces, for hashing and comparing."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain).encode()
+
+
+_plain: Callable[[Any], Any] = msgspec.to_builtins

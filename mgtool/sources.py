@@ -1,0 +1,419 @@
+"""What users have, as samples: folders, pictures, lists, LLaVA files, TSVs, COCO JSON, box files, tars, stdin.
+
+Every reader streams. A line or member that cannot be used comes out as a `Failure` in its place; an input that
+cannot be read as a whole raises `InputError`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import io
+import itertools
+import mmap
+import posixpath
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import fsspec
+import msgspec
+
+from mgtool import images, tars
+from mgtool.errors import InputError, ItemError, RecordError
+from mgtool.records import BoxRecord, Failure, Media, Sample, SampleId, Turn, convert, parse
+
+STAGE = "read"
+VIDEO_EXTENSIONS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"})
+Item: TypeAlias = Sample | Failure
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where names of pictures are looked up.
+
+    Attributes:
+        images: the folder (or URL) that relative names start from; None for the input's own folder.
+    """
+
+    images: str | None = None
+
+    def media(self, name: str, *, beside: str = "") -> Media:
+        """A picture or video by the name that a record gives it."""
+        if "://" in name or posixpath.isabs(name):
+            return Media(name=name, uri=name)
+        root = self.images if self.images is not None else beside
+        return Media(name=posixpath.normpath(name), uri=posixpath.join(root, name) if root else name)
+
+
+def read_samples(inputs: Sequence[str], *, images: str | None = None) -> Iterator[Item]:
+    """Everything in `inputs`, in order, one sample at a time.
+
+    Args:
+        inputs: paths, fsspec URLs, brace patterns of tars, or ``-`` for stdin.
+        images: folder or URL that relative picture names start from.
+
+    Raises:
+        InputError: an input that is not there or is of no known kind.
+    """
+    place = Place(images)
+    for given in inputs:
+        yield from _read_one(given, place)
+
+
+def read_bytes(media: Media) -> bytes:
+    """The bytes of a picture or video.
+
+    Raises:
+        ItemError: ``missing`` or ``unreadable``.
+    """
+    if media.data is not None:
+        return media.data
+    try:
+        if "://" not in media.uri:
+            return Path(media.uri).read_bytes()
+        with fsspec.open(media.uri, "rb") as file:
+            return bytes(file.read())
+    except FileNotFoundError as error:
+        raise ItemError("missing", f"no file {media.uri}") from error
+    except IsADirectoryError as error:
+        raise ItemError("missing", f"{media.uri} is a folder") from error
+    except (OSError, ValueError) as error:
+        raise ItemError("unreadable", f"{media.uri}: {error}") from error
+
+
+def _read_one(given: str, place: Place) -> Iterator[Item]:
+    if given == "-":
+        return _read_stream(sys.stdin.buffer, place)
+    expanded = tars.expand(given)
+    if expanded is not None:
+        return tars.read_samples(expanded)
+    if "://" in given:
+        return _read_url(given, place)
+    path = Path(given)
+    if path.is_dir():
+        return _read_folder(path, place)
+    if not path.exists():
+        raise InputError(f"{given}: no such file or folder")
+    return _read_file(path, place)
+
+
+def _read_file(path: Path, place: Place) -> Iterator[Item]:
+    suffix = path.suffix.lower()
+    if suffix in images.EXTENSIONS or suffix in VIDEO_EXTENSIONS:
+        return iter([_bare(_named(path, path.parent, place))])
+    beside = path.parent.as_posix()
+    if suffix == ".tsv":
+        return read_tsv(lambda: path.open(encoding="utf-8-sig", newline=""), place, where=str(path), beside=beside)
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    return _read_buffer(path.open("rb"), place, where=str(path), beside=beside)
+
+
+def _read_url(url: str, place: Place) -> Iterator[Item]:
+    suffix = posixpath.splitext(url.partition("?")[0])[1].lower()
+    if suffix in images.EXTENSIONS or suffix in VIDEO_EXTENSIONS:
+        return iter([_bare(Media(name=posixpath.basename(url), uri=url))])
+    filesystem, root = fsspec.url_to_fs(url)
+    try:
+        if filesystem.isdir(root):
+            return _listed(filesystem, root)
+        data: bytes = filesystem.cat_file(root)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{url}: cannot be read: {error}") from error
+    beside = posixpath.dirname(url)
+    if suffix == ".tsv":
+        text = data.decode("utf-8-sig")
+        return read_tsv(lambda: io.StringIO(text, newline=""), place, where=url, beside=beside)
+    return _read_buffer(io.BytesIO(data), place, where=url, beside=beside)
+
+
+def _listed(filesystem: Any, root: str) -> Iterator[Item]:
+    names = sorted(filesystem.find(root))
+    shards = [filesystem.unstrip_protocol(name) for name in names if name.endswith(".tar")]
+    if shards:
+        yield from tars.read_samples(shards)
+        return
+    for name in names:
+        if posixpath.splitext(name)[1].lower() in images.EXTENSIONS | VIDEO_EXTENSIONS:
+            yield _bare(Media(name=posixpath.relpath(name, root), uri=filesystem.unstrip_protocol(name)))
+
+
+def _read_folder(folder: Path, place: Place) -> Iterator[Item]:
+    shards = sorted(path.as_posix() for path in folder.glob("*.tar"))
+    if shards:
+        yield from tars.read_samples(shards)
+        return
+    found = False
+    for path in _walk(folder):
+        if path.suffix.lower() in images.EXTENSIONS | VIDEO_EXTENSIONS:
+            found = True
+            yield _bare(_named(path, folder, place))
+    if not found:
+        raise InputError(f"{folder}: no picture, video or tar in this folder")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder in the order of their names, without holding them all; hidden ones left out."""
+    for entry in sorted(folder.iterdir(), key=lambda path: path.name):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(entry)
+        else:
+            yield entry
+
+
+def _named(path: Path, root: Path, place: Place) -> Media:
+    """A file with the name that records give it: relative to the folder of pictures where it lies there."""
+    base = Path(place.images) if place.images is not None and "://" not in place.images else root
+    relative = path.relative_to(base) if path.is_relative_to(base) else path.relative_to(root)
+    return Media(name=relative.as_posix(), uri=path.as_posix())
+
+
+def _bare(media: Media) -> Sample:
+    if posixpath.splitext(media.name)[1].lower() in VIDEO_EXTENSIONS:
+        return Sample(id=media.name, video=media)
+    return Sample(id=media.name, images=(media,))
+
+
+def _read_stream(stream: IO[bytes], place: Place) -> Iterator[Item]:
+    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
+    head = buffered.peek(512)
+    if not head:
+        raise InputError("-: stdin is empty")
+    if tars.looks_like_tar(head):
+        return tars.read_stream(buffered, where="-")
+    first_line = head.partition(b"\n")[0]
+    if b"\t" in first_line and b"index" in first_line.split(b"\t")[0]:
+        text = io.TextIOWrapper(buffered, encoding="utf-8-sig", newline="").read()
+        return read_tsv(lambda: io.StringIO(text, newline=""), place, where="-", beside="")
+    return _read_buffer(buffered, place, where="-", beside="")
+
+
+def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
+    """A file of JSON, JSON lines or paths, told apart by what it holds."""
+    head = _peek(file)
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if tars.looks_like_tar(head):
+        return tars.read_stream(file, where=where)
+    if start == b"[" or (start == b"{" and not _is_json_line(head)):
+        return _read_json(file, place, where=where, beside=beside)
+    if start == b"{":
+        return _read_json_lines(file, place, where=where, beside=beside)
+    if b"\0" in head:
+        raise InputError(f"{where}: neither pictures, JSON, TSV, tar nor a list of paths")
+    return _read_paths(file, place, beside=beside)
+
+
+def _peek(file: IO[bytes]) -> bytes:
+    if isinstance(file, io.BufferedReader) and not file.seekable():
+        return file.peek(1 << 16)
+    head = file.read(1 << 16)
+    file.seek(0)
+    return head
+
+
+def _is_json_line(head: bytes) -> bool:
+    line = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")[0]
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return len(line) >= (1 << 16) - 4 or b'"' in line[:80]
+    return True
+
+
+def _read_paths(file: IO[bytes], place: Place, *, beside: str) -> Iterator[Item]:
+    for line in file:
+        name = line.decode("utf-8", "surrogateescape").strip()
+        if name:
+            yield _bare(place.media(name, beside="" if Path(name).exists() else beside))
+
+
+def _read_json_lines(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            yield _record(line, f"line {number}", place, where=f"{where}:{number}", beside=beside)
+
+
+def _read_json(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
+    """A JSON list of conversations or questions, or a COCO file; the elements stay undecoded until their turn."""
+    data = _mapped(file)
+    try:
+        whole = msgspec.json.decode(data, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: not valid JSON: {error}") from error
+    if isinstance(whole, dict):
+        yield from _read_coco(whole, place, where=where, beside=beside)
+        return
+    for number, raw in enumerate(whole, 1):
+        yield _record(raw, f"record {number}", place, where=f"{where}: record {number}", beside=beside)
+
+
+def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:
+    try:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        return file.read()
+
+
+class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
+    """The union of a LLaVA conversation and a LLaVA question."""
+
+    id: SampleId | None = None
+    question_id: SampleId | None = None
+    image: str | list[str] | None = None
+    video: str | None = None
+    speaker_turns: list[Turn] | None = None
+    text: str | None = None
+    question: str | None = None
+
+
+_KNOWN = {"id", "question_id", "image", "video", "conversations", "text", "question"}
+
+
+def _record(line: Any, fallback: SampleId, place: Place, *, where: str, beside: str) -> Item:
+    try:
+        fields = parse(line, dict[str, Any], where=where)
+        if "sha256" in fields and ("boxes" in fields or "frames" in fields):
+            return _box_sample(convert(fields, BoxRecord, where=where), place, beside)
+        return _conversation(convert(fields, _Record, where=where), fields, fallback, place, beside)
+    except RecordError as error:
+        return Failure(id=fallback, stage=STAGE, reason="bad_record", detail=str(error))
+
+
+def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId, place: Place, beside: str) -> Item:
+    id = next((x for x in (record.question_id, record.id, record.image) if isinstance(x, int | str)), fallback)
+    question = record.text if record.text is not None else record.question
+    turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
+    names = [record.image] if isinstance(record.image, str) else record.image or []
+    return Sample(
+        id=id,
+        images=tuple(place.media(name, beside=beside) for name in names),
+        video=place.media(record.video, beside=beside) if record.video else None,
+        turns=tuple(turns),
+        metadata={key: value for key, value in fields.items() if key not in _KNOWN},
+    )
+
+
+def _box_sample(record: BoxRecord, place: Place, beside: str) -> Sample:
+    if record.video:
+        frames = record.frames or ()
+        found = tuple(tars.frame_detections(frame) for frame in frames)
+        media = place.media(record.video, beside=beside)
+        times = tuple(frame.time for frame in frames)
+        video = msgspec.structs.replace(media, detections=found, frame_times=times)
+        return Sample(id=record.video, video=video)
+    media = msgspec.structs.replace(place.media(record.image, beside=beside), detections=(record.detections,))
+    return Sample(id=record.image, images=(media,))
+
+
+class _CocoImage(msgspec.Struct):
+    id: SampleId
+    file_name: str
+
+
+def _read_coco(whole: Mapping[str, msgspec.Raw], place: Place, *, where: str, beside: str) -> Iterator[Item]:
+    if "images" not in whole:
+        raise InputError(f"{where}: a JSON object without `images`; expected a list of conversations or a COCO file")
+    for number, raw in enumerate(parse(whole["images"], list[msgspec.Raw], where=f"{where}: images"), 1):
+        try:
+            image = parse(bytes(raw), _CocoImage, where=f"{where}: images[{number - 1}]")
+        except RecordError as error:
+            yield Failure(id=f"images[{number - 1}]", stage=STAGE, reason="bad_record", detail=str(error))
+            continue
+        media = place.media(image.file_name, beside=beside)
+        yield Sample(id=image.id, images=(media,))
+
+
+def read_tsv(open_text: Callable[[], IO[str]], place: Place, *, where: str, beside: str) -> Iterator[Item]:
+    """A VLMEvalKit benchmark: `index`, `image` (base64, or the index of the row that has it), `question`, ...
+
+    Args:
+        open_text: opens the file anew; it is read twice, so that only pictures that other rows name are kept.
+        place: where `image_path` entries are looked up.
+        where: the file's name for messages.
+        beside: the file's folder.
+    """
+    csv.field_size_limit(sys.maxsize)
+    with open_text() as file:
+        wanted = {row["image"] for row in _rows(file, where) if _is_reference(row.get("image", ""))}
+    kept: dict[str, Media] = {}
+    with open_text() as file:
+        for number, row in enumerate(_rows(file, where), 2):
+            try:
+                yield _tsv_sample(row, wanted, kept, place, beside)
+            except ItemError as error:
+                yield Failure.of(_number(row.get("index") or f"line {number}"), STAGE, error)
+
+
+def _rows(file: IO[str], where: str) -> Iterator[dict[str, str]]:
+    reader = csv.DictReader(file, delimiter="\t", restval="")
+    if not reader.fieldnames or "index" not in reader.fieldnames or "question" not in reader.fieldnames:
+        raise InputError(f"{where}: a TSV needs the columns index and question, found {reader.fieldnames}")
+    try:
+        for row in reader:
+            yield {key: value for key, value in row.items() if isinstance(key, str)}
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: not a readable TSV: {error}") from error
+
+
+def _is_reference(cell: str) -> bool:
+    return 0 < len(cell) <= 64
+
+
+def _number(text: str) -> SampleId:
+    return int(text) if text.isdecimal() else text
+
+
+def _tsv_sample(row: dict[str, str], wanted: set[str], kept: dict[str, Media], place: Place, beside: str) -> Sample:
+    index, cell = row["index"], row.get("image", "")
+    pictures: tuple[Media, ...] = ()
+    if _is_reference(cell):
+        if cell not in kept:
+            raise ItemError("unknown_id", f"image refers to index {cell}, which no earlier row has")
+        pictures = (kept[cell],)
+    elif cell:
+        pictures = tuple(_embedded(part, f"{index}_{n}" if n else index) for n, part in enumerate(_cells(cell)))
+    elif row.get("image_path"):
+        pictures = (place.media(row["image_path"], beside=beside),)
+    if index in wanted and pictures:
+        kept[index] = pictures[0]
+    rest = {key: value for key, value in row.items() if key not in ("index", "image", "image_path") and value != ""}
+    return Sample(id=_number(index), images=pictures, turns=(Turn("human", row["question"]),), metadata=rest)
+
+
+def _cells(cell: str) -> list[str]:
+    """Several pictures stand in one cell as a Python or JSON list of base64 texts."""
+    if not cell.startswith("["):
+        return [cell]
+    return [part.strip().strip("'\"") for part in cell.strip("[] ").split(",")]
+
+
+def _embedded(text: str, name: str) -> Media:
+    try:
+        return Media(name=f"{name}.jpg", data=base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise ItemError("bad_record", f"the image is not base64: {error}") from error
+
+
+def count(items: Iterable[Item]) -> tuple[int, int]:
+    """Numbers of samples and of failures, for dry runs."""
+    samples = failures = 0
+    for item in items:
+        failures += isinstance(item, Failure)
+        samples += isinstance(item, Sample)
+    return samples, failures
+
+
+def pictures(items: Iterable[Item]) -> Iterator[tuple[Sample, Media] | Failure]:
+    """Each picture and video that samples show, in order."""
+    for item in items:
+        if isinstance(item, Failure):
+            yield item
+            continue
+        videos = (item.video,) if item.video is not None else ()
+        yield from ((item, media) for media in itertools.chain(item.images, videos))
