@@ -1,0 +1,83 @@
+"""Detectors and taggers by what users call them: the table of specs."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from mgtool.detectors.base import Detector, Settings, Tagger
+from mgtool.errors import UsageError
+
+__all__ = ["DETECTORS", "TAGGERS", "Detector", "Settings", "Tagger", "load", "load_tagger"]
+
+DETECTORS = {
+    "nanodet": "mgtool.detectors.nanodet",
+    "mmdet": "mgtool.detectors.mmdetection",
+    "owlv2": "mgtool.detectors.owlv2",
+    "hf": "mgtool.detectors.transformers_detectors",
+}
+"""Kind -> module with ``load(target, settings)``; `target` is what follows the colon."""
+
+TAGGERS = {"ram++": "mgtool.detectors.ram_plus"}
+"""Kind -> module with ``load(target, settings, tag_list, tag_thresholds)``."""
+
+FORMS = "nanodet, mmdet:CONFIG[:CHECKPOINT], owlv2:PATH, hf:PATH"
+
+
+def load(
+    spec: str,
+    *,
+    threshold: float | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    vocabulary: tuple[str, ...] | None = None,
+    trust_checkpoint: bool = False,
+) -> Detector:
+    """The detector that `spec` names, with its weights.
+
+    Args:
+        spec: ``nanodet``, ``mmdet:CONFIG[:CHECKPOINT]``, ``owlv2:PATH`` or ``hf:PATH``.
+        threshold, device, dtype, vocabulary, trust_checkpoint: see `Settings`.
+
+    Raises:
+        UsageError: a spec that names no detector.
+        MissingExtraError: a detector whose packages are not installed.
+        CheckpointError: weights that are not there or do not fit.
+    """
+    kind, target = check(spec)
+    settings = Settings(threshold, device, dtype, vocabulary, trust_checkpoint)
+    return cast(Detector, importlib.import_module(DETECTORS[kind]).load(target, settings))
+
+
+def load_tagger(
+    spec: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    tag_list: str | None = None,
+    tag_thresholds: str | None = None,
+) -> Tagger:
+    """The tagger that `spec` (``ram++:CHECKPOINT``) names, with its weights; errors as `load`."""
+    kind, target = check_tagger(spec)
+    settings = Settings(device=device, dtype=dtype)
+    return cast(Tagger, importlib.import_module(TAGGERS[kind]).load(target, settings, tag_list, tag_thresholds))
+
+
+def check(spec: str) -> tuple[str, str]:
+    """Kind and target of a detector's spec, without loading anything.
+
+    >>> check("mmdet:rtmdet_tiny_8xb32-300e_coco:weights.pth")
+    ('mmdet', 'rtmdet_tiny_8xb32-300e_coco:weights.pth')
+    """
+    kind, _, target = spec.partition(":")
+    if kind not in DETECTORS or bool(target) == (kind == "nanodet"):
+        raise UsageError(f"--detector {spec}: give one of {FORMS}")
+    return kind, target
+
+
+def check_tagger(spec: str) -> tuple[str, str]:
+    """Kind and target of a tagger's spec, without loading anything."""
+    kind, _, target = spec.partition(":")
+    if kind not in TAGGERS or not target:
+        raise UsageError(f"--tagger {spec}: give ram++:CHECKPOINT")
+    return kind, target

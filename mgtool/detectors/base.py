@@ -1,0 +1,86 @@
+"""What the detection stage needs of a detector and of a tagger, and the settings they are made with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from mgtool.errors import UsageError
+from mgtool.records import Detections
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+class Detector(Protocol):
+    """Finds objects.
+
+    Attributes:
+        identity: names the detector, its weights (by hash) and its settings; equal identity means equal boxes.
+    """
+
+    identity: str
+
+    def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
+        """Objects of each picture, best first.
+
+        Args:
+            pictures: RGB, of any sizes.
+            words: what to look for, picture by picture; None for the detector's own vocabulary. A detector of a
+                fixed set of classes ignores it; a picture without words has no boxes.
+
+        Returns:
+            One entry a picture: boxes xyxy in float pixels of that picture.
+        """
+
+
+class Tagger(Protocol):
+    """Names what is in a picture; `identity` as of a detector."""
+
+    identity: str
+
+    def tag(self, pictures: Sequence[Image.Image]) -> list[tuple[str, ...]]:
+        """Tags of each picture (RGB), in the order of the tagger's list."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a detector or tagger is made.
+
+    Attributes:
+        threshold: lowest score of a box that is kept; None for the detector's own default.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
+        dtype: one of `DTYPES`; ``auto`` is float32 on a CPU and the checkpoint's elsewhere.
+        vocabulary: words for open-vocabulary detectors; None where none was given.
+        trust_checkpoint: unpickle a checkpoint that holds more than tensors.
+    """
+
+    threshold: float | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    vocabulary: tuple[str, ...] | None = None
+    trust_checkpoint: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UsageError(f"--dtype {self.dtype}: give one of {', '.join(DTYPES)}")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UsageError(f"--threshold {self.threshold}: give a score from 0 to 1")
+
+    def torch_device(self) -> str:
+        """The device's name for torch; ``auto`` is the first accelerator there is, else the CPU.
+
+        Raises:
+            UsageError: a device that this machine does not have.
+        """
+        import torch
+
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise UsageError(f"--device {self.device}: this machine does not have it; try --device cpu") from error
+        return self.device
