@@ -1,0 +1,67 @@
+# Every target sets up what it needs: Python 3.11 or newer, make and a C compiler are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO_OUT ?= demo-out
+SHELL := /bin/bash
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help setup fix check test test-slow test-gpu test-browser bench demo docs clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mgtool needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version): make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "installing mgtool into $(VENV) (several GB the first time) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	@echo "installing what the tests need ..."
+	@$(PIP) --editable '.[dev,mmdet]'
+	@touch $@
+
+setup: $(VENV)/.developing ## create .venv with everything that development needs
+
+demo: $(VENV)/.installed ## photographs to a scored answers file, through all four commands
+	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/photos/demo.sh $(DEMO_OUT)
+
+fix: $(VENV)/.developing ## format, and mend what ruff can mend
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+# The checkers see the package as a wheel lays it out: commands/ inside mgtool/.
+check: $(VENV)/.developing ## ruff, format, mypy --strict, import order
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@rm -rf build/check && mkdir -p build/check && cp -r mgtool build/check/mgtool && cp -r commands build/check/mgtool/commands
+	@cd build/check && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p mgtool
+	@cd build/check && ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-logo --no-cache
+
+test: $(VENV)/.developing ## the whole suite but its slow and GPU parts
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+
+test-slow: $(VENV)/.developing ## tests longer than a minute or large in memory
+	@$(BIN)/python -m pytest -m slow
+
+test-gpu: $(VENV)/.developing ## tests that need an accelerator
+	@$(BIN)/python -m pytest -m gpu
+
+test-browser: $(VENV)/.developing ## the report in headless Chromium (install chromium first)
+	@$(BIN)/python -m pytest -m browser
+
+bench: $(VENV)/.developing ## speed and size against what a user would use instead, quick sizes
+	@for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done
+
+docs: $(VENV)/.developing ## check that every command of the README runs
+	@$(BIN)/python -m pytest -q tests/test_readme.py
+
+clean: ## remove what the targets made
+	@rm -rf $(VENV) build dist $(DEMO_OUT) *.egg-info .pytest_cache .mypy_cache .ruff_cache
