@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
 from mgtool.commands import console
 from mgtool.commands.eval_inputs import Job, picture_reader
 from mgtool.commands.options import AllowFailures, Command, Config, DryRun, Json, Overwrite, Quiet, exit_code
-
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ ANSWERS = "Answers file (`-` is stdin), or the box folder for detection benchmar
 class EvalCommand(Command):
     """Lets one `--ground-truth` take several paths; the last may be the answers file."""
 
-    def parse_args(self, context: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give each path its own `--ground-truth`, as click understands it."""
         spread, last = _spread(args)
         given = [arg for arg in spread if arg in ("--list", "--help", "-h")]
-        if last is None or given or not _lacks_answers(self, context, spread):
-            return super().parse_args(context, spread)
-        return super().parse_args(context, [*spread[: last - 1], *spread[last:]])
+        if last is None or given or not _lacks_answers(self, ctx, spread):
+            return super().parse_args(ctx, spread)
+        return super().parse_args(ctx, [*spread[: last - 1], *spread[last:]])
 
 
 def _spread(args: list[str]) -> tuple[list[str], int | None]:

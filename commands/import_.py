@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from mgtool.commands import console
 from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet
 

@@ -8,12 +8,12 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.traceback import Traceback
+
 from mgtool.commands import console
 from mgtool.commands.eval import EvalCommand, evaluate
 from mgtool.commands.import_ import import_
 from mgtool.commands.options import DEFECT, INTERRUPTED, Command
-from rich.traceback import Traceback
-
 from mgtool.errors import MgtoolError
 
 app = typer.Typer(

@@ -286,12 +286,12 @@ def _record(line: Any, fallback: SampleId, place: Place, *, where: str, beside: 
 
 
 def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId, place: Place, beside: str) -> Item:
-    id = next((x for x in (record.question_id, record.id, record.image) if isinstance(x, int | str)), fallback)
+    sample_id = next((x for x in (record.question_id, record.id, record.image) if isinstance(x, int | str)), fallback)
     question = record.text if record.text is not None else record.question
     turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
     names = [record.image] if isinstance(record.image, str) else record.image or []
     return Sample(
-        id=id,
+        id=sample_id,
         images=tuple(place.media(name, beside=beside) for name in names),
         video=place.media(record.video, beside=beside) if record.video else None,
         turns=tuple(turns),

@@ -6,8 +6,8 @@ import json
 import sys
 
 import pytest
-from mgtool.commands.main import main
 
+from mgtool.commands.main import main
 from mgtool.model import MGLlavaProcessor
 
 

@@ -1,0 +1,145 @@
+"""What holds for the command line as a whole: start-up, help, where values come from, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mgtool.commands.main import app
+from mgtool.commands.options import allowed_failures, exit_code
+from mgtool.errors import UsageError
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("detect", "pack", "import", "infer", "eval")
+HEAVY = (
+    "torch",
+    "transformers",
+    "torchvision",
+    "timm",
+    "mmdet",
+    "onnxruntime",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "PIL",
+    "av",
+    "webdataset",
+)
+
+
+def run(*args: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`mgtool` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "mgtool.commands.main", *args],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "detect --help", "infer --help", "pack --help", "import --help", "eval --help"]
+)
+def test_help_loads_nothing_heavy(words: str) -> None:
+    code = (
+        "import sys; sys.argv = ['mgtool', *{words!r}.split()]\n"
+        "from mgtool.commands.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    ).format(words=words, heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_completion_loads_nothing_heavy() -> None:
+    code = f"import sys, mgtool.commands.main; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    offered = run(env={"_MGTOOL_COMPLETE": "complete_bash", "COMP_WORDS": "mgtool ", "COMP_CWORD": "1"})
+    assert offered.returncode in (0, 2)
+
+
+def _seconds(code: str) -> float:
+    timed = f"import time; began = time.perf_counter(); {code}; print(time.perf_counter() - began)"
+    runs = [subprocess.run([sys.executable, "-c", timed], capture_output=True, text=True, check=True) for _ in range(7)]
+    return min(float(done.stdout) for done in runs)
+
+
+def test_start_up_takes_at_most_twice_typer_and_rich() -> None:
+    # rich.progress and rich.table stand for what any tool with typer and rich shows
+    bare = _seconds("import typer, typer.core, rich.console, rich.progress, rich.table, rich.traceback")
+    assert _seconds("import mgtool.commands.main") <= 2 * bare
+
+
+def test_every_command_is_listed_and_in_the_readme() -> None:
+    listed = run("--help").stdout
+    readme = (ROOT / "README.md").read_text()
+    names = {command.name for command in app.registered_commands}
+    assert set(COMMANDS) <= names
+    for name in names:
+        assert name is not None
+        assert re.search(rf"\b{name}\b", listed)
+        assert f"mgtool {name}" in readme
+
+
+def test_a_wrong_path_is_one_line_and_2(tmp_path: Path) -> None:
+    done = run("detect", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_flags_beat_environment_beats_config(tmp_path: Path) -> None:
+    config = tmp_path / "mgtool.toml"
+    config.write_text('quiet = true\n[detect]\nthreshold = 0.9\nout = "from-config"\n')
+    photos = ROOT / "examples/photos/images/coffee.jpg"
+    from_config = run("detect", str(photos), "--config", str(config), cwd=tmp_path)
+    assert from_config.returncode == 0, from_config.stderr
+    assert from_config.stderr == ""
+    threshold = {"config": _threshold(tmp_path / "from-config")}
+    run("detect", str(photos), "--config", str(config), "--out", "env", env={"MGTOOL_THRESHOLD": "0.8"}, cwd=tmp_path)
+    threshold["env"] = _threshold(tmp_path / "env")
+    args = ["detect", str(photos), "--config", str(config), "--out", "flag", "--threshold", "0.7"]
+    run(*args, env={"MGTOOL_THRESHOLD": "0.8"}, cwd=tmp_path)
+    threshold["flag"] = _threshold(tmp_path / "flag")
+    assert threshold == {"config": 0.9, "env": 0.8, "flag": 0.7}
+
+
+def _threshold(out: Path) -> float:
+    found = re.search(r'"threshold":\s*([\d.]+)', (out / "run.json").read_text())
+    assert found
+    return float(found[1])
+
+
+def test_an_unknown_name_in_a_config_is_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "mgtool.toml"
+    config.write_text("[detect]\ntreshold = 0.9\n")
+    done = run("detect", ".", "--config", str(config))
+    assert done.returncode == 2
+    assert "treshold" in done.stderr
+
+
+def test_json_summary_is_one_object_on_stdout(tmp_path: Path) -> None:
+    photo = ROOT / "examples/photos/images/coffee.jpg"
+    done = run("detect", str(photo), "--out", str(tmp_path / "out"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_allowed_failures() -> None:
+    assert exit_code(0, 10, "0") == 0
+    assert exit_code(1, 10, "0") == 3
+    assert exit_code(1, 10, "10%") == 0
+    assert exit_code(2, 10, "1") == 3
+    with pytest.raises(UsageError, match="--allow-failures"):
+        allowed_failures("many", 10)
