@@ -7,14 +7,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from mgtool.records import dumps
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
 
 PLAIN_LINE_EVERY_S = 30.0
 Advance = Callable[[int], None]
@@ -52,6 +54,8 @@ def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Ite
 
 
 def _bar(total: int | None) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
     columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     rate = TextColumn("[dim]{task.speed:.1f}/s" if total else "")
     return Progress(*columns, TimeRemainingColumn(), rate, console=err) if total else Progress(*columns, console=err)
@@ -83,6 +87,8 @@ def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: b
 
 
 def _table(summary: Mapping[str, Any], title: str) -> Table:
+    from rich.table import Table
+
     table = Table(title=title, show_header=False, title_justify="left", title_style="bold", box=None, padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")

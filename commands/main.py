@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import sys
 from typing import Annotated
 
 import typer
-from rich.traceback import Traceback
 
 from mgtool.commands import console
 from mgtool.commands.eval import EvalCommand, evaluate
@@ -27,6 +25,8 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         typer.echo(f"mgtool {importlib.metadata.version('mgtool')}")
         raise typer.Exit
 
@@ -59,6 +59,8 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last resort: a defect of mgtool is said to be one
         if os.environ.get("MGTOOL_DEBUG"):
+            from rich.traceback import Traceback
+
             console.err.print(Traceback.from_exception(type(error), error, error.__traceback__))
         where = _innermost(error)
         console.fail(f"a defect of mgtool: {type(error).__name__}: {error} ({where}); MGTOOL_DEBUG=1 shows all")
