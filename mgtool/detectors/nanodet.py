@@ -1,0 +1,115 @@
+"""NanoDet-g on COCO's 80 classes, the detector that ships (RangiLyu/nanodet, Apache-2.0), run by onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from PIL import Image
+
+from mgtool.boxes import nms
+from mgtool.detectors.base import Settings
+from mgtool.detectors.vocabulary import shipped
+from mgtool.errors import UsageError
+from mgtool.images import sha256
+from mgtool.records import Detections
+
+Floats = npt.NDArray[np.float32]
+
+WEIGHTS = "nanodet_g_coco_416.onnx"
+SIDE = 416
+STRIDES = (8, 16, 32)
+BINS = 11
+MEAN_BGR = np.array([103.53, 116.28, 123.675], dtype=np.float32)
+STD_BGR = np.array([57.375, 57.12, 58.395], dtype=np.float32)
+THRESHOLD = 0.35
+NMS_IOU = 0.6
+
+
+def load(target: str, settings: Settings) -> NanoDet:
+    """The shipped detector; `target` is empty.
+
+    Raises:
+        UsageError: a device that onnxruntime here cannot use.
+    """
+    weights = (resources.files(__package__) / "weights" / WEIGHTS).read_bytes()
+    threshold = THRESHOLD if settings.threshold is None else settings.threshold
+    return NanoDet(weights, threshold=threshold, device=settings.device)
+
+
+class NanoDet:
+    """A `Detector` of COCO's 80 classes; the graph takes one picture at a time.
+
+    Args:
+        weights: the ONNX file's bytes.
+        threshold: lowest class score of a box.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, weights: bytes, *, threshold: float = THRESHOLD, device: str = "auto") -> None:
+        self.identity = f"nanodet sha256:{sha256(weights)[:16]} threshold:{threshold:g} nms:{NMS_IOU:g}"
+        self._threshold = threshold
+        self._labels = shipped("coco")
+        self._session = _session(weights, device)
+        self._centres, self._strides = _places()
+
+    def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
+        """Objects of each RGB picture, best first, xyxy in its float pixels; `words` is ignored."""
+        return [self._detect_one(picture) for picture in pictures]
+
+    def _detect_one(self, picture: Image.Image) -> Detections:
+        scores, sides = self._session.run(["o0", "o1"], {"image": _pixels(picture)})
+        places, classes = np.nonzero(scores[0] >= self._threshold)
+        boxes = self._boxes(sides[0][places], places, picture.size)
+        found = scores[0][places, classes]
+        labels = [self._labels[index] for index in classes]
+        kept = nms(boxes, found, labels, NMS_IOU)
+        return Detections(
+            boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes[kept].tolist()),
+            scores=tuple(found[kept].tolist()),
+            labels=tuple(labels[index] for index in kept),
+        )
+
+    def _boxes(self, sides: Floats, places: npt.NDArray[np.intp], size: tuple[int, int]) -> Floats:
+        """(n, 4) xyxy in picture pixels, inside the picture, from (n, 4 x 11) logits of the distances' bins."""
+        logits = sides.reshape(-1, 4, BINS)
+        weights = np.exp(logits - logits.max(axis=2, keepdims=True))
+        weights /= weights.sum(axis=2, keepdims=True)
+        reach = (weights @ np.arange(BINS, dtype=np.float32)) * self._strides[places, None]
+        centres = self._centres[places]
+        square = np.concatenate([centres - reach[:, :2], centres + reach[:, 2:]], axis=1)
+        scale = np.array(size * 2, dtype=np.float32) / SIDE
+        return np.asarray(np.clip(square, 0, SIDE) * scale, dtype=np.float32)
+
+
+def _session(weights: bytes, device: str) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    options.log_severity_level = 3
+    here = onnxruntime.get_available_providers()
+    if device.startswith("cuda") and "CUDAExecutionProvider" not in here:
+        raise UsageError(f"--device {device}: this onnxruntime knows only the CPU; pip install onnxruntime-gpu")
+    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(weights, options, providers=[name for name in wanted if name in here])
+
+
+def _pixels(picture: Image.Image) -> Floats:
+    """(1, 3, 416, 416) float32 BGR, normalised; the picture's shape is not kept."""
+    rgb = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR), dtype=np.float32)
+    return np.ascontiguousarray(((rgb[:, :, ::-1] - MEAN_BGR) / STD_BGR).transpose(2, 0, 1)[None])
+
+
+def _places() -> tuple[Floats, Floats]:
+    """Centres (3549, 2) as x, y in pixels of the square, and strides (3549,), grid by grid, row by row."""
+    centres, strides = [], []
+    for stride in STRIDES:
+        steps = (np.arange(SIDE // stride, dtype=np.float32) + 0.5) * stride
+        x, y = np.meshgrid(steps, steps)
+        centres.append(np.stack([x.ravel(), y.ravel()], axis=1))
+        strides.append(np.full(x.size, stride, dtype=np.float32))
+    return np.concatenate(centres), np.concatenate(strides)

@@ -1,0 +1,47 @@
+"""Words for open-vocabulary detectors: lists that ship, text files, comma lists."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from mgtool.errors import UsageError
+
+SHIPPED = ("coco", "lvis", "objects365")
+
+
+def shipped(name: str) -> tuple[str, ...]:
+    """The names of a data set's classes, in its own order.
+
+    >>> shipped("coco")[:2], len(shipped("lvis")), len(shipped("objects365"))
+    (('person', 'bicycle'), 1203, 365)
+    """
+    return tuple((resources.files(__package__) / "vocabularies" / f"{name}.txt").read_text("utf-8").splitlines())
+
+
+def read(spec: str) -> tuple[str, ...]:
+    """Words by a shipped list's name, a text file (one a line), or a comma list; duplicates once.
+
+    >>> read("cat, dog,cat")
+    ('cat', 'dog')
+
+    Raises:
+        UsageError: a list without words, or a file that cannot be read.
+    """
+    if spec in SHIPPED:
+        words = list(shipped(spec))
+    elif "," not in spec and (Path(spec).is_file() or Path(spec).suffix == ".txt"):
+        words = _lines(Path(spec))
+    else:
+        words = spec.split(",")
+    unique = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
+    if not unique:
+        raise UsageError(f"--vocabulary {spec}: no words; give {', '.join(SHIPPED)}, a text file or a comma list")
+    return unique
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--vocabulary {path}: cannot be read: {error}") from error
