@@ -158,7 +158,7 @@ def picture_reader(job: Job) -> Callable[[str], bytes | None]:
 def _box_records(path: Path) -> Sequence[BoxRecord]:
     from mgtool import boxfiles
 
-    return list(boxfiles.read(path))
+    return list(boxfiles.read(str(path)))
 
 
 def _fingerprint(path: Path) -> str:
