@@ -1,0 +1,84 @@
+"""Weights on disk: their hash, and the precision they are run in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mgtool.errors import CheckpointError
+
+_MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """The first 16 hexadecimal digits of a SHA-256 over the files' names and bytes."""
+    whole = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            whole.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return whole.hexdigest()[:16]
+
+
+def model_folder(target: str) -> Path:
+    """The folder of a saved transformers model.
+
+    Raises:
+        CheckpointError: no such folder, or one without a configuration.
+    """
+    folder = Path(target)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{target}: no config.json there; give the folder that the model was downloaded into")
+    return folder
+
+
+def hash_folder(folder: Path) -> str:
+    """`hash_files` of a saved model: configuration, tokenizer and weights."""
+    return hash_files(path for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES and path.is_file())
+
+
+def torch_dtype(name: str, device: str) -> Any:
+    """The torch dtype of a `Settings.dtype`; ``"auto"`` stands for the checkpoint's own on an accelerator."""
+    import torch
+
+    if name == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    return getattr(torch, name)
+
+
+def load_pretrained(auto_class: Any, folder: Path, device: str, dtype: Any) -> Any:
+    """A saved model or processor, from disk alone.
+
+    Raises:
+        CheckpointError: files that are not there, do not fit, or leave weights without values.
+    """
+    try:
+        model, info = auto_class.from_pretrained(folder, local_files_only=True, dtype=dtype, output_loading_info=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: {_first_line(error)}") from error
+    if absent := sorted(info["missing_keys"]):
+        raise CheckpointError(f"{folder}: the weights lack {listed(absent)}")
+    return model.to(device).eval()
+
+
+def load_processor(auto_class: Any, folder: Path) -> Any:
+    """A saved processor, from disk alone; errors as `load_pretrained`."""
+    try:
+        return auto_class.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: no processor there: {_first_line(error)}") from error
+
+
+def listed(names: list[str], limit: int = 5) -> str:
+    """The first names, and how many more there are.
+
+    >>> listed(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
