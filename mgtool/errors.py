@@ -89,6 +89,9 @@ class ItemError(MgtoolError):
         self.reason: Reason = reason
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type[ItemError], tuple[Reason, str]]:
+        return ItemError, (self.reason, self.detail)
+
 
 def require(module: str, *, what: str, extra: str) -> ModuleType:
     """Import an optional module, or say which extra brings it.

@@ -204,6 +204,10 @@ class Run:
         """Whether the run on disk is complete."""
         return bool(self._on_disk().get("finished"))
 
+    def results(self) -> dict[str, Any]:
+        """The results of a finished run on disk."""
+        return dict(self._on_disk().get("results", {}))
+
     def begin(self, *, overwrite: bool = False) -> None:
         """Write the record, or check that the one on disk is of the same run.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import cast
 
+from mgtool.detectors import vocabulary as vocabulary
 from mgtool.detectors.base import Detector, Settings, Tagger
 from mgtool.errors import UsageError
 

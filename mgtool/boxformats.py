@@ -1,0 +1,87 @@
+"""Writing boxes in the forms that others read: COCO results, the published list by id, parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mgtool.errors import UsageError
+from mgtool.records import BoxRecord, SampleId, dumps
+from mgtool.shards import atomic_file
+
+FORMATS = ("jsonl", "coco", "mg-llava", "parquet")
+_ROWS = 1024
+Pairs: TypeAlias = Iterable[tuple[SampleId, BoxRecord]]
+
+
+def check(format: str) -> None:
+    """Refuse a form that nobody knows."""
+    if format not in FORMATS:
+        raise UsageError(f"--format {format}: give one of {', '.join(FORMATS)}")
+
+
+def write(format: str, folder: Path, records: Callable[[], Iterator[BoxRecord]], pairs: Pairs) -> None:
+    """Write one form other than shards of JSON lines, atomically.
+
+    Args:
+        format: ``coco`` (boxes.json beside images.json), ``mg-llava`` (boxes.json) or ``parquet`` (boxes.parquet).
+        folder: where to.
+        records: gives each distinct picture's record, as often as it is called.
+        pairs: each sample's id with its picture's record, for ``mg-llava``.
+    """
+    if format == "coco":
+        _write_coco(folder, records)
+    elif format == "mg-llava":
+        published = ({"id": name, "boxes": r.boxes, "scores": r.scores, "labels": r.labels} for name, r in pairs)
+        _write_list(folder / "boxes.json", published)
+    elif format == "parquet":
+        _write_parquet(folder / "boxes.parquet", records())
+
+
+def _write_list(path: Path, values: Iterable[Any]) -> None:
+    with atomic_file(path) as file:
+        file.write(b"[")
+        for number, value in enumerate(values):
+            file.write((b",\n" if number else b"\n") + dumps(value))
+        file.write(b"\n]\n")
+
+
+def _write_coco(folder: Path, records: Callable[[], Iterator[BoxRecord]]) -> None:
+    names = sorted({label for record in records() for label in record.labels or ()})
+    numbers = {name: number for number, name in enumerate(names, 1)}
+    pictures = [
+        {"id": number, "file_name": r.image, "width": r.width, "height": r.height, "sha256": r.sha256}
+        for number, r in enumerate(records(), 1)
+    ]
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    with atomic_file(folder / "images.json") as file:
+        file.write(dumps({"images": pictures, "categories": categories}) + b"\n")
+    _write_list(folder / "boxes.json", _results(records(), numbers))
+
+
+def _results(records: Iterable[BoxRecord], numbers: dict[str, int]) -> Iterator[dict[str, Any]]:
+    for number, record in enumerate(records, 1):
+        found = record.detections
+        for (x0, y0, x1, y1), score, label in zip(found.boxes, found.scores, found.labels, strict=True):
+            yield {
+                "image_id": number,
+                "category_id": numbers[label],
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "score": score,
+            }
+
+
+def _write_parquet(path: Path, records: Iterator[BoxRecord]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    text, number = pa.string(), pa.float64()
+    columns = {"image": text, "sha256": text, "width": pa.int32(), "height": pa.int32()}
+    columns |= {"boxes": pa.list_(pa.list_(number)), "scores": pa.list_(number)}
+    schema = pa.schema({**columns, "labels": pa.list_(text), "tags": pa.list_(text)})
+    with atomic_file(path) as file, parquet.ParquetWriter(file, schema) as writer:
+        while rows := list(islice(records, _ROWS)):
+            table = [{name: getattr(record, name) for name in schema.names} for record in rows]
+            writer.write_table(pa.Table.from_pylist(table, schema=schema))
