@@ -1,0 +1,131 @@
+"""Box files: every form gives the same records; the index finds by bytes, name and id."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from mgtool import boxfiles
+from mgtool.errors import InputError, RecordError
+from mgtool.records import BoxRecord, FrameDetections, dumps
+
+CAT = BoxRecord(
+    sha256="aa",
+    width=64,
+    height=48,
+    image="a/cat.jpg",
+    boxes=((1.0, 2.0, 11.5, 22.0), (0.0, 0.0, 4.0, 4.0)),
+    scores=(0.75, 0.5),
+    labels=("cat", "dog"),
+)
+EMPTY = BoxRecord(sha256="bb", width=8, height=8, image="b.png", boxes=(), scores=(), labels=())
+CLIP = BoxRecord(
+    sha256="cc",
+    width=8,
+    height=8,
+    video="c.mp4",
+    frames=(
+        FrameDetections(0, 0.0, ((0.0, 0.0, 1.0, 1.0),), (0.5,), ("cup",)),
+        FrameDetections(9, 0.75),
+    ),
+)
+
+
+def _jsonl(folder: Path) -> Path:
+    (folder / "boxes-000000.jsonl").write_bytes(dumps(CAT) + b"\n" + dumps(EMPTY) + b"\n")
+    (folder / "boxes-000001.jsonl").write_bytes(dumps(CLIP) + b"\n")
+    return folder
+
+
+def _parquet(folder: Path) -> Path:
+    rows = [json.loads(dumps(record)) for record in (CAT, EMPTY, CLIP)]
+    parquet.write_table(
+        pa.Table.from_pylist([{**rows[2], **rows[0], "video": None, "frames": None}, *rows[1:]]),
+        folder / "boxes.parquet",
+    )
+    return folder / "boxes.parquet"
+
+
+def _coco(folder: Path) -> Path:
+    images = [
+        {"id": 1, "file_name": "a/cat.jpg", "width": 64, "height": 48, "sha256": "aa"},
+        {"id": 2, "file_name": "b.png", "width": 8, "height": 8, "sha256": "bb"},
+    ]
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    results = [
+        {"image_id": 1, "category_id": 2, "bbox": [0, 0, 4, 4], "score": 0.5},
+        {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10.5, 20], "score": 0.75},
+    ]
+    (folder / "images.json").write_text(json.dumps({"images": images, "categories": categories}))
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder / "results.json"
+
+
+@pytest.mark.parametrize("form", [_jsonl, _parquet, _coco])
+def test_every_form_gives_the_same_records(form, tmp_path: Path) -> None:
+    records = list(boxfiles.read(str(form(tmp_path))))
+    assert records[:2] == [CAT, EMPTY]
+    assert records[2:] == ([] if form is _coco else [CLIP])
+
+
+def test_index_finds_by_bytes_name_and_not_at_all(tmp_path: Path) -> None:
+    with boxfiles.BoxIndex(str(_jsonl(tmp_path))) as index:
+        assert index.count == 3
+        assert index.find(sha256="aa") == CAT.detections
+        assert index.find(sha256="other", image="a/cat.jpg") == CAT.detections
+        assert index.find(image="b.png") == EMPTY.detections
+        assert index.find(sha256="zz", image="zz", id="zz") is None
+        frames = index.find_video(video="c.mp4")
+        assert frames is not None
+        assert [frame.labels for frame in frames] == [("cup",), ()]
+        assert index.find(sha256="cc") is None
+        again = pickle.loads(pickle.dumps(index))
+        assert again.find(sha256="aa") == CAT.detections
+        again.close()
+        assert index.find(sha256="aa") == CAT.detections
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_published_files_are_known_by_id(tmp_path: Path, as_dict: bool) -> None:
+    rows = [
+        {"id": 7, "boxes": [[0, 0, 1, 1], [0, 0, 2, 2]], "scores": [0.25, 0.5], "labels": ["a", "b"]},
+        {"id": "v", "frames": [{"boxes": []}, {"boxes": [[0, 0, 1, 1]], "scores": [1], "labels": ["c"]}]},
+    ]
+    value = {str(row.pop("id")): row for row in rows} if as_dict else rows
+    (tmp_path / "boxes.json").write_text(json.dumps(value))
+    with boxfiles.BoxIndex(str(tmp_path)) as index:
+        found = index.find(id=7, image="unknown.jpg")
+        assert found is not None
+        assert found.labels == ("b", "a")
+        video = index.find_video(id="v")
+        assert video is not None
+        assert [frame.labels for frame in video] == [(), ("c",)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("x.jsonl", '{"sha256": "a", "width": 1}\n', "x.jsonl:1"),
+        ("x.jsonl", '{"id": 1, "boxes": [[0,0,1,1]], "scores": [], "labels": []}\n', "1 boxes, 0 scores"),
+        ("x.json", "[{]", "not valid JSON"),
+        ("x.json", "", "empty"),
+        ("x.json", '[{"image_id": 1, "category_id": 1, "bbox": [0,0,1,1], "score": 1}]', "images"),
+        ("x.parquet", "no parquet", "not a readable parquet"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises((InputError, RecordError), match=says):
+        list(boxfiles.read(str(tmp_path / name)))
+
+
+def test_no_file_and_no_boxes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such box file"):
+        boxfiles.BoxIndex(str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="no boxes"):
+        list(boxfiles.read(str(tmp_path)))
