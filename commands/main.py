@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mgtool.commands import console
+from mgtool.commands.detect import detect
 from mgtool.commands.eval import EvalCommand, evaluate
 from mgtool.commands.import_ import import_
 from mgtool.commands.options import DEFECT, INTERRUPTED, Command
@@ -40,6 +41,7 @@ def root(
     """Find objects, pack data sets, ask and score multi-granularity vision-language models."""
 
 
+app.command("detect", cls=Command)(detect)
 app.command("eval", cls=EvalCommand)(evaluate)
 app.command("import", cls=Command)(import_)
 
