@@ -12,7 +12,9 @@ from mgtool.commands import console
 from mgtool.commands.detect import detect
 from mgtool.commands.eval import EvalCommand, evaluate
 from mgtool.commands.import_ import import_
+from mgtool.commands.infer import infer
 from mgtool.commands.options import DEFECT, INTERRUPTED, Command
+from mgtool.commands.pack import pack
 from mgtool.errors import MgtoolError
 
 app = typer.Typer(
@@ -44,6 +46,8 @@ def root(
 app.command("detect", cls=Command)(detect)
 app.command("eval", cls=EvalCommand)(evaluate)
 app.command("import", cls=Command)(import_)
+app.command("pack", cls=Command)(pack)
+app.command("infer", cls=Command)(infer)
 
 
 def main() -> None:

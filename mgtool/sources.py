@@ -49,19 +49,23 @@ class Place:
         return Media(name=posixpath.normpath(name), uri=posixpath.join(root, name) if root else name)
 
 
-def read_samples(inputs: Sequence[str], *, images: str | None = None) -> Iterator[Item]:
+def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[bytes] | None = None) -> Iterator[Item]:
     """Everything in `inputs`, in order, one sample at a time.
 
     Args:
         inputs: paths, fsspec URLs, brace patterns of tars, or ``-`` for stdin.
         images: folder or URL that relative picture names start from.
+        stdin: what ``-`` reads; the process's own where it is None.
 
     Raises:
         InputError: an input that is not there or is of no known kind.
     """
     place = Place(images)
     for given in inputs:
-        yield from _read_one(given, place)
+        if given == "-":
+            yield from _read_stream(stdin or sys.stdin.buffer, place)
+        else:
+            yield from _read_one(given, place)
 
 
 def read_bytes(media: Media) -> bytes:
@@ -86,8 +90,6 @@ def read_bytes(media: Media) -> bytes:
 
 
 def _read_one(given: str, place: Place) -> Iterator[Item]:
-    if given == "-":
-        return _read_stream(sys.stdin.buffer, place)
     expanded = tars.expand(given)
     if expanded is not None:
         return tars.read_samples(expanded)
@@ -110,7 +112,12 @@ def _read_file(path: Path, place: Place) -> Iterator[Item]:
         return read_tsv(lambda: path.open(encoding="utf-8-sig", newline=""), place, where=str(path), beside=beside)
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
-    return _read_buffer(path.open("rb"), place, where=str(path), beside=beside)
+    return _read_opened(path, place, beside=beside)
+
+
+def _read_opened(path: Path, place: Place, *, beside: str) -> Iterator[Item]:
+    with path.open("rb") as file:
+        yield from _read_buffer(file, place, where=str(path), beside=beside)
 
 
 def _read_url(url: str, place: Place) -> Iterator[Item]:

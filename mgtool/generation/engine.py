@@ -1,0 +1,292 @@
+"""Greedy answers to many prompts: one encoding for each picture, one prefill for what prompts share."""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from mgtool.errors import ItemError
+from mgtool.generation.decoding import Rows, best
+from mgtool.model.config import IMAGE_TOKEN_ID
+from mgtool.model.processor import PlacedPicture
+
+VISUALS_KEPT = 8
+"""Pictures whose tokens are kept for later groups."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Prompts that show the same pictures with the same boxes.
+
+    Attributes:
+        key: the identity of the pictures and their boxes.
+        pictures: in the order in which the prompts show them.
+        numbers: N names of the prompts, for the caller.
+        prompts: N lists of token ids with placeholders.
+    """
+
+    key: tuple[str, ...]
+    pictures: Sequence[PlacedPicture]
+    numbers: Sequence[int]
+    prompts: Sequence[Sequence[int]]
+
+    def part(self, begin: int, end: int | None = None) -> Group:
+        """Some of the prompts."""
+        return Group(self.key, self.pictures, self.numbers[begin:end], self.prompts[begin:end])
+
+
+class Completion(NamedTuple):
+    """An answer's token ids, the end token included, and why it ended."""
+
+    ids: list[int]
+    finish_reason: Literal["stop", "length"]
+
+
+Outcome = tuple[int, Completion | ItemError]
+
+
+@dataclass
+class _Row:
+    prompt: Group
+    limit: int
+    ids: list[int] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        return self.prompt.numbers[0]
+
+
+class Engine:
+    """Continuous batches over a stream of groups.
+
+    Args:
+        model: in evaluation mode, on its device.
+        processor: the model's.
+        max_new_tokens: limit of an answer.
+        batch_size: most prompts that are decoded together; halved for good where memory does not suffice.
+    """
+
+    def __init__(self, model: Any, processor: Any, *, max_new_tokens: int, batch_size: int) -> None:
+        self.model, self.processor = model, processor
+        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self._ends = set(processor.eos_token_ids)
+        self._visuals: OrderedDict[tuple[str, ...], list[Tensor]] = OrderedDict()
+        self._supply: Iterator[Group] = iter(())
+        self._waiting: deque[Group] = deque()
+        self._running: list[_Row] = []
+        self._rows: Rows | None = None
+        self._ready: list[Outcome] = []
+
+    def generate(self, groups: Iterable[Group]) -> Iterator[Outcome]:
+        """An outcome for every prompt, in the order in which they end; groups are drawn when there is room."""
+        self._supply = iter(groups)
+        while self._fill() or self._running:
+            yield from self.step()
+
+    @torch.inference_mode()
+    def step(self) -> list[Outcome]:
+        """Admit the groups that fit, choose a token for every row, give the answers that ended."""
+        self._schedule()
+        self._run()
+        return self._postprocess()
+
+    def _fill(self) -> bool:
+        """Whether a group waits, drawing one from the stream where none does."""
+        if not self._waiting:
+            self._waiting.extend(itertools.islice(self._supply, 1))
+        return bool(self._waiting)
+
+    def _schedule(self) -> None:
+        """Prefill groups while there is room, splitting one that is larger than a batch."""
+        while len(self._running) < self.batch_size and self._fill():
+            room = self.batch_size - len(self._running)
+            if len(self._waiting[0].prompts) > room and self._running:
+                return
+            group = self._waiting.popleft()
+            if len(group.prompts) > room:
+                self._waiting.appendleft(group.part(room))
+                group = group.part(0, room)
+            try:
+                self._admit(group)
+            except (RuntimeError, ValueError, IndexError) as error:
+                self._retreat(group, error)
+
+    def _admit(self, group: Group) -> None:
+        visuals = self._see(group)
+        singles = [group.part(at, at + 1) for at in range(len(group.prompts))]
+        begun = [self._begin(single, visuals) for single in singles]
+        rows = [row for row in begun if isinstance(row, _Row)]
+        if rows:
+            entering = self._prefill([row.prompt.prompts[0] for row in rows], visuals)
+            self._rows = entering if self._rows is None else self._rows.join(entering)
+            self._running += rows
+            _note(rows, entering.tokens)
+            self._retire()
+        failed = [(one.numbers[0], bad) for one, bad in zip(singles, begun, strict=True) if isinstance(bad, ItemError)]
+        self._ready += failed
+
+    def _begin(self, prompt: Group, visuals: Sequence[Tensor]) -> _Row | ItemError:
+        """A row with the number of tokens that there is room for; the reason where there is none."""
+        length = sum(token != IMAGE_TOKEN_ID for token in prompt.prompts[0]) + sum(map(len, visuals))
+        longest = getattr(self.model.config.text_config, "max_position_embeddings", None)
+        if longest is None:
+            return _Row(prompt, self.max_new_tokens)
+        if length >= longest:
+            detail = f"{length} tokens with those of pictures and boxes; the model takes {longest}"
+            return ItemError("prompt_too_long", detail)
+        return _Row(prompt, min(self.max_new_tokens, longest - length))
+
+    def _see(self, group: Group) -> list[Tensor]:
+        """The visual tokens of a group's pictures, (tokens, H) each; those of the last pictures are kept."""
+        if not group.pictures:
+            return []
+        if group.key not in self._visuals:
+            batch = self.processor.collate([[IMAGE_TOKEN_ID] * len(group.pictures)], group.pictures)
+            batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+            seen = self.model.see(batch["pixel_values"], batch["boxes"], batch["box_counts"])
+            self._visuals[group.key] = list(seen)
+        self._visuals.move_to_end(group.key)
+        while len(self._visuals) > VISUALS_KEPT:
+            self._visuals.popitem(last=False)
+        return self._visuals[group.key]
+
+    def _prefill(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Rows:
+        """What the prompts share is computed once, their ends as one batch over it."""
+        shared = shared_length(prompts)
+        cache = DynamicCache()
+        shown = list(prompts[0][:shared]).count(IMAGE_TOKEN_ID)
+        width = 0
+        if shared:
+            spliced = self._splice([prompts[0][:shared]], visuals[:shown])
+            width = spliced.inputs_embeds.shape[1]
+            self.model.language_model(
+                inputs_embeds=spliced.inputs_embeds, past_key_values=cache, use_cache=True, logits_to_keep=1
+            )
+            cache.batch_repeat_interleave(len(prompts))
+        ends = self._splice([ids[shared:] for ids in prompts], list(visuals[shown:]) * len(prompts))
+        mask = torch.cat([ends.attention_mask.new_ones(len(prompts), width), ends.attention_mask], dim=-1)
+        output = self.model.language_model(
+            inputs_embeds=ends.inputs_embeds,
+            attention_mask=mask,
+            position_ids=ends.position_ids + width,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return Rows(cache, mask, best(output.logits))
+
+    def _splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Any:
+        batch = self.processor.collate(prompts)
+        device = self.model.device
+        return self.model.splice(batch["input_ids"].to(device), batch["attention_mask"].to(device), visuals)
+
+    def _run(self) -> None:
+        """One token more for every row."""
+        if self._rows is None:
+            return
+        try:
+            self._rows.advance(self.model.language_model)
+        except RuntimeError as error:
+            self._back_off(error)
+        else:
+            _note(self._running, self._rows.tokens)
+
+    def _postprocess(self) -> list[Outcome]:
+        self._retire()
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _retire(self) -> None:
+        """Rows that ended leave the batch."""
+        reasons = [self._ended(row) for row in self._running]
+        going = [index for index, reason in enumerate(reasons) if reason is None]
+        if self._rows is None or len(going) == len(reasons):
+            return
+        self._ready += [
+            (row.number, Completion(row.ids, reason))
+            for row, reason in zip(self._running, reasons, strict=True)
+            if reason is not None
+        ]
+        self._keep(going)
+
+    def _keep(self, rows: list[int]) -> None:
+        self._rows = self._rows.keep(rows) if rows and self._rows is not None else None
+        self._running = [self._running[index] for index in rows]
+
+    def _ended(self, row: _Row) -> Literal["stop", "length"] | None:
+        if row.ids[-1] in self._ends or self._says_stop(row.ids):
+            return "stop"
+        return "length" if len(row.ids) >= row.limit else None
+
+    def _says_stop(self, ids: list[int]) -> bool:
+        stops: list[str] = self.processor.stop_strings
+        if not stops:
+            return False
+        text = self.processor.tokenizer.decode(ids[-2 * max(map(len, stops)) :], skip_special_tokens=True)
+        return any(stop in text for stop in stops)
+
+    def _retreat(self, group: Group, error: Exception) -> None:
+        """A group that failed is tried in halves; one that fails alone is a failure."""
+        scarce = is_out_of_memory(error)
+        count = len(group.prompts)
+        if count > 1:
+            self._waiting.extendleft([group.part(count // 2), group.part(0, count // 2)])
+            self.batch_size = max(1, count // 2) if scarce else self.batch_size
+        elif scarce and self._running:
+            self._waiting.appendleft(group)
+            self.batch_size = len(self._running)
+        else:
+            self._ready.append((group.numbers[0], _failure(error)))
+        self._free(scarce)
+
+    def _back_off(self, error: RuntimeError) -> None:
+        """Rows that cannot be decoded together begin again, half as many at a time."""
+        count = len(self._running)
+        if count == 1:
+            self._ready.append((self._running[0].number, _failure(error)))
+        else:
+            # The cache may have grown in some layers only, so that no row can go on.
+            self._waiting.extendleft(row.prompt for row in reversed(self._running))
+            self.batch_size = max(1, count // 2)
+        self._keep([])
+        self._free(is_out_of_memory(error))
+
+    def _free(self, scarce: bool) -> None:
+        if scarce:
+            self._visuals.clear()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with, leaving each at least one of its own; 0 for one prompt alone.
+
+    >>> shared_length([[1, -200, 5, 6], [1, -200, 5, 7, 8]]), shared_length([[1, 2], [1, 2]]), shared_length([[1, 2]])
+    (3, 1, 0)
+    """
+    if len(prompts) == 1:
+        return 0
+    common = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
+    return min(sum(1 for _ in common), min(map(len, prompts)) - 1)
+
+
+def _note(rows: Sequence[_Row], tokens: Tensor) -> None:
+    for row, token in zip(rows, tokens.tolist(), strict=True):
+        row.ids.append(token)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device or the machine had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _failure(error: Exception) -> ItemError:
+    text = (str(error) or type(error).__name__).splitlines()[0][:200]
+    return ItemError("out_of_memory" if is_out_of_memory(error) else "model_error", text)

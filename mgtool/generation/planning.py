@@ -1,0 +1,138 @@
+"""What is to be asked, in the order in which it is cheap: questions of one picture together, pictures loaded ahead."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mgtool import images, sources
+from mgtool.boxfiles import BoxIndex
+from mgtool.errors import ItemError, UsageError
+from mgtool.generation.engine import Group
+from mgtool.generation.prompts import Prompter
+from mgtool.model.processor import PlacedPicture
+from mgtool.records import Detections, Failure, Media, Sample, canonical
+
+STAGE = "infer"
+WINDOW = 256
+"""Samples among which those of one picture are brought together."""
+LOADED_AHEAD = 4
+"""Groups whose pictures are decoded while the model is busy."""
+
+Position = int
+
+
+class Shown(NamedTuple):
+    """A picture's file with the boxes that the model gets; `key` is the same where both are."""
+
+    key: str
+    data: bytes
+    detections: Detections | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A sample on its way: its question, the prompt's token ids with placeholders, its pictures."""
+
+    position: Position
+    sample: Sample
+    question: str
+    ids: list[int]
+    shown: tuple[Shown, ...]
+
+
+class BoxSource:
+    """Where boxes come from: a box file, else what the samples carry; none at all with `off`."""
+
+    def __init__(self, index: BoxIndex | None = None, *, off: bool = False) -> None:
+        self.index, self.off = index, off
+
+    def find(self, sample: Sample, media: Media, sha256: str) -> Detections | None:
+        """The boxes of a picture; None for the one that stands in.
+
+        Raises:
+            ItemError: ``no_boxes`` where a box file does not know the picture.
+        """
+        if self.off:
+            return None
+        if self.index is None:
+            return media.detections[0] if media.detections else None
+        found = self.index.find(id=sample.id) if len(sample.images) == 1 else None
+        found = found or self.index.find(sha256=sha256, image=media.name)
+        if found is None:
+            raise ItemError("no_boxes", f"the box file knows neither {media.name} nor question {sample.id}")
+        return found
+
+
+class Planner:
+    """Turns numbered items into groups for the engine.
+
+    Attributes:
+        asked: samples that the engine has or will get, by position.
+        failures: items that cannot be asked, by position; the caller takes them out.
+    """
+
+    def __init__(self, prompter: Prompter, processor: Any, boxes: BoxSource) -> None:
+        self.prompter, self.processor, self.boxes = prompter, processor, boxes
+        self.asked: dict[Position, Asked] = {}
+        self.failures: dict[Position, Failure] = {}
+
+    def groups(self, items: Iterable[tuple[Position, sources.Item]]) -> Iterator[Group]:
+        """Groups, window by window, their pictures decoded ahead in a thread."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            ahead: deque[tuple[list[Asked], list[Future[PlacedPicture]]]] = deque()
+            for gathered in self._gathered(items):
+                ahead.append((gathered, [pool.submit(self._load, shown) for shown in gathered[0].shown]))
+                if len(ahead) > LOADED_AHEAD:
+                    yield from self._loaded(*ahead.popleft())
+            while ahead:
+                yield from self._loaded(*ahead.popleft())
+
+    def _gathered(self, items: Iterable[tuple[Position, sources.Item]]) -> Iterator[list[Asked]]:
+        planned = (asked for position, item in items if (asked := self._plan(position, item)) is not None)
+        while window := list(itertools.islice(planned, WINDOW)):
+            groups: dict[tuple[str, ...], list[Asked]] = {}
+            for asked in window:
+                groups.setdefault(tuple(shown.key for shown in asked.shown), []).append(asked)
+            yield from groups.values()
+
+    def _plan(self, position: Position, item: sources.Item) -> Asked | None:
+        if isinstance(item, Failure):
+            self.failures[position] = item
+            return None
+        if position == 0 and not item.turns and self.prompter.needs_question and item.video is None:
+            raise UsageError(f"{item.id} comes without a question: add --task caption, or --prompt TEXT")
+        try:
+            conversation = self.prompter.converse(item)
+            shown = tuple(self._show(item, media) for media in item.images)
+            ids = self.processor.tokenize(conversation.turns)
+        except ItemError as error:
+            self.failures[position] = Failure.of(item.id, STAGE, error)
+            return None
+        asked = Asked(position, item, conversation.question, ids, shown)
+        self.asked[position] = asked
+        return asked
+
+    def _show(self, sample: Sample, media: Media) -> Shown:
+        data = sources.read_bytes(media)
+        sha256 = images.sha256(data)
+        detections = self.boxes.find(sample, media, sha256)
+        return Shown(sha256 + images.sha256(canonical(detections)), data, detections)
+
+    def _load(self, shown: Shown) -> PlacedPicture:
+        return self.processor.place(images.decode(shown.data), shown.detections)
+
+    def _loaded(self, gathered: Sequence[Asked], pictures: Sequence[Future[PlacedPicture]]) -> Iterator[Group]:
+        try:
+            placed = [picture.result() for picture in pictures]
+        except ItemError as error:
+            for asked in gathered:
+                del self.asked[asked.position]
+                self.failures[asked.position] = Failure.of(asked.sample.id, STAGE, error)
+            return
+        key = tuple(shown.key for shown in gathered[0].shown)
+        yield Group(key, placed, [asked.position for asked in gathered], [asked.ids for asked in gathered])

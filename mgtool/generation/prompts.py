@@ -1,0 +1,129 @@
+"""Samples -> conversations as the model was asked in training: what is asked, and where the pictures stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from mgtool import benchmarks
+from mgtool.benchmarks.base import SINGLE_WORD
+from mgtool.errors import ItemError, UsageError
+from mgtool.records import Sample, Turn
+
+CAPTION = "Describe this picture."
+"""What `--task caption` asks."""
+IMAGE, VIDEO = "<image>", "<video>"
+MAX_NEW_TOKENS = 100
+
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns with their placeholders, the last without an answer, and the question that is asked in it."""
+
+    turns: list[tuple[str, str | None]]
+    question: str
+
+
+@dataclass(frozen=True)
+class Prompter:
+    """What is asked about a sample.
+
+    Attributes:
+        task: ``caption``, ``vqa``, a benchmark, or empty for questions as they are.
+        template: in place of the task's prompt; ``{question}`` and fields of the sample's metadata are filled in.
+    """
+
+    task: str = ""
+    template: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in ("", "caption", "vqa") and benchmarks.get(self.task).takes != "answers":
+            raise UsageError(f"--task {self.task}: this benchmark scores boxes, there is nothing to ask")
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The task's published limit of an answer."""
+        return MAX_NEW_TOKENS if self.task in ("", "caption", "vqa") else benchmarks.get(self.task).max_new_tokens
+
+    @property
+    def needs_question(self) -> bool:
+        """Whether a bare picture leaves nothing to ask."""
+        return "{question}" in self.template if self.template is not None else self.task not in ("caption", *_CAPTIONS)
+
+    def converse(self, sample: Sample) -> Conversation:
+        """The conversation to continue.
+
+        Raises:
+            ItemError: ``empty_prompt``, ``bad_record`` or ``unsupported``.
+        """
+        if sample.video is not None:
+            raise ItemError("unsupported", f"{sample.video.name} is a video; pictures can be asked about")
+        earlier, last = _split(sample.turns)
+        question = self._question(sample, last)
+        if not question:
+            raise ItemError("empty_prompt", "the question has no text")
+        asked = IMAGE * last.count(IMAGE) + "\n" + question if IMAGE in last else question
+        asked = last if IMAGE in last and question == _bare(last) else asked
+        return Conversation(_shown([*earlier, (asked, None)], len(sample.images)), question)
+
+    def _question(self, sample: Sample, last: str) -> str:
+        question = _bare(last)
+        if self.template is not None:
+            return _filled(self.template, {**sample.metadata, "question": question}).strip()
+        if self.task == "caption":
+            return CAPTION
+        if not question and self.needs_question:
+            return ""
+        if self.task == "vqa":
+            return question if question.endswith(SINGLE_WORD) else f"{question}\n{SINGLE_WORD}"
+        if self.task:
+            turns = (Turn("human", question),)
+            return _bare(benchmarks.get(self.task).prompt(msgspec.structs.replace(sample, turns=turns)))
+        return question
+
+
+_CAPTIONS = ("coco-caption", "nocaps", "flickr30k")
+
+
+def _bare(text: str) -> str:
+    return text.replace(IMAGE, "").strip()
+
+
+def _filled(template: str, fields: dict[str, object]) -> str:
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in fields:
+            raise ItemError("bad_record", f"--prompt names {{{match[1]}}}, which the sample does not have")
+        return str(fields[match[1]])
+
+    return _FIELD.sub(value, template)
+
+
+def _split(turns: Sequence[Turn]) -> tuple[list[tuple[str, str | None]], str]:
+    """Questions with their answers, and the last question; what was answered last is asked again."""
+    kept = list(turns)
+    if kept and kept[-1].speaker == "gpt":
+        kept.pop()
+    if [turn.speaker for turn in kept] != ["human", "gpt"] * (len(kept) // 2) + ["human"] * (len(kept) % 2):
+        raise ItemError("unsupported", "turns are " + ", ".join(turn.speaker for turn in turns))
+    if not kept:
+        return [], ""
+    pairs = [(kept[at].value, kept[at + 1].value) for at in range(0, len(kept) - 1, 2)]
+    return list(pairs), kept[-1].value
+
+
+def _shown(turns: list[tuple[str, str | None]], pictures: int) -> list[tuple[str, str | None]]:
+    """The turns with one placeholder for each picture; where there is none, all stand before the first question."""
+    found = sum(question.count(IMAGE) for question, _ in turns)
+    if any(VIDEO in question for question, _ in turns):
+        raise ItemError("unsupported", "the text shows a video")
+    if pictures and not found:
+        (question, answer), *rest = turns
+        return [(f"{IMAGE}\n" * pictures + question, answer), *rest]
+    if found != pictures:
+        raise ItemError("bad_record", f"the text shows {found} pictures, the record has {pictures}")
+    return turns
