@@ -48,14 +48,18 @@ def torch_dtype(name: str, device: str) -> Any:
 
 
 def load_pretrained(auto_class: Any, folder: Path, device: str, dtype: Any) -> Any:
-    """A saved model or processor, from disk alone.
+    """A saved model, from disk alone, in evaluation mode on `device`.
 
     Raises:
         CheckpointError: files that are not there, do not fit, or leave weights without values.
     """
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     try:
         model, info = auto_class.from_pretrained(folder, local_files_only=True, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {_first_line(error)}") from error
     if absent := sorted(info["missing_keys"]):
         raise CheckpointError(f"{folder}: the weights lack {listed(absent)}")

@@ -19,7 +19,7 @@ def save(model: Any, processor: Any, folder: Path, spread: float = 0.3) -> Path:
     """Random weights, wide enough for scores that differ, and the processor beside them."""
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.ndim == 2:
+            if parameter.ndim in (2, 3):
                 parameter.normal_(std=spread)
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -132,7 +132,7 @@ def grounding_dino(folder: Path) -> Path:
         backbone_config=trunk,
         text_config=text,
         num_queries=8,
-        d_model=16,
+        d_model=32,
         encoder_layers=1,
         decoder_layers=2,
         encoder_attention_heads=2,

@@ -1,0 +1,221 @@
+"""Any object detector of transformers, by its own processor: a fixed set of classes, or words in free text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mgtool.detectors.base import Settings
+from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder, torch_dtype
+from mgtool.errors import CheckpointError, UsageError
+from mgtool.records import Box, Detections
+
+OWL = ("owlvit", "owlv2")
+GROUNDING = ("grounding-dino", "mm-grounding-dino")
+PROMPT = "a photo of {}"
+"""What OWL-ViT and OWLv2 are asked about a word."""
+
+Object = tuple[float, Box, str]
+
+
+def load(target: str, settings: Settings) -> TransformersDetector:
+    """The detector of ``hf:PATH``; errors as `TransformersDetector`."""
+    device = settings.torch_device()
+    return TransformersDetector(
+        target,
+        threshold=settings.threshold,
+        vocabulary=settings.vocabulary,
+        device=device,
+        dtype=torch_dtype(settings.dtype, device),
+    )
+
+
+class TransformersDetector:
+    """Runs DETR and its kin, YOLOS, OWL-ViT, OWLv2 or (MM-)Grounding DINO.
+
+    Pictures share a forward pass where they have one size after resizing and the same words: padding or other
+    words would change their boxes.
+
+    Args:
+        folder: a saved model with its processor.
+        threshold: a box is kept when its score is above this; None for what transformers takes for the kind.
+        vocabulary: words for pictures that bring none; unused by a detector of a fixed set of classes.
+        device, dtype: where and in what precision it runs; ``"auto"`` is the checkpoint's own precision.
+
+    Raises:
+        CheckpointError: files that are not there, do not fit, or hold no object detector.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        threshold: float | None = None,
+        vocabulary: Sequence[str] | None = None,
+        device: str = "cpu",
+        dtype: Any = torch.float32,
+    ) -> None:
+        path = model_folder(str(folder))
+        self.kind, auto_model, auto_processor = _classes(path)
+        self.model = load_pretrained(auto_model, path, device, dtype)
+        self.processor = load_processor(auto_processor, path)
+        self.open_vocabulary = self.kind in OWL + GROUNDING
+        defaults = dict.fromkeys(OWL, 0.1) | dict.fromkeys(GROUNDING, 0.25)
+        self._threshold = defaults.get(self.kind, 0.5) if threshold is None else threshold
+        self.vocabulary = None if vocabulary is None else tuple(vocabulary)
+        weights = f"{hash_folder(path)} dtype={self.model.dtype}"
+        self.identity = f"hf {self.kind} weights={weights} threshold={self._threshold}"
+
+    def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
+        """Objects of each picture, best first; boxes as the model gives them, not clipped.
+
+        Args:
+            pictures: RGB, of any sizes.
+            words: what to look for, picture by picture; None for the vocabulary. No words, no boxes. Ignored by a
+                detector of a fixed set of classes.
+
+        Raises:
+            UsageError: neither words nor a vocabulary, and the model needs them.
+        """
+        found: list[list[Object]] = [[] for _ in pictures]
+        for indices, asked, pixels in self._groups(pictures, words):
+            sizes = [(pictures[index].height, pictures[index].width) for index in indices]
+            for part in self._parts(asked):
+                for index, objects in zip(indices, self._run(part, pixels, sizes), strict=True):
+                    found[index] += objects
+        return [_detections(objects) for objects in found]
+
+    def _groups(
+        self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None
+    ) -> Iterator[tuple[list[int], tuple[str, ...], dict[str, Tensor]]]:
+        """Pictures that may share a forward pass: their indices, their words, their pixels."""
+        if self.open_vocabulary and words is None and self.vocabulary is None:
+            raise UsageError(f"--detector hf: {self.kind} looks for words: give --vocabulary or --tagger")
+        groups: dict[tuple[tuple[str, ...], torch.Size], list[tuple[int, dict[str, Tensor]]]] = {}
+        for index, picture in enumerate(pictures):
+            asked = (self.vocabulary or () if words is None else tuple(words[index])) if self.open_vocabulary else ()
+            if asked or not self.open_vocabulary:
+                pixels = self._image_processor(picture, return_tensors="pt")
+                groups.setdefault((asked, pixels["pixel_values"].shape), []).append((index, pixels))
+        for (asked, _), members in groups.items():
+            names = [name for name in ("pixel_values", "pixel_mask") if name in members[0][1]]
+            yield [i for i, _ in members], asked, {name: torch.cat([p[name] for _, p in members]) for name in names}
+
+    @property
+    def _image_processor(self) -> Any:
+        return self.processor.image_processor if self.open_vocabulary else self.processor
+
+    def _parts(self, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        """The words in as few parts as the text encoder takes; only Grounding DINO has a limit."""
+        if self.kind not in GROUNDING:
+            yield words
+            return
+        limit = self.model.config.max_text_len - 2
+        part: list[str] = []
+        used = 0
+        for word in words:
+            length = len(self.processor.tokenizer(_phrase(word), add_special_tokens=False).input_ids)
+            if part and used + length > limit:
+                yield tuple(part)
+                part, used = [], 0
+            part.append(word)
+            used += length
+        yield tuple(part)
+
+    @torch.inference_mode()
+    def _run(
+        self, words: tuple[str, ...], pixels: dict[str, Tensor], sizes: list[tuple[int, int]]
+    ) -> list[list[Object]]:
+        images = {name: value.to(self.model.device) for name, value in pixels.items()}
+        images["pixel_values"] = images["pixel_values"].to(self.model.dtype)
+        if self.kind in GROUNDING:
+            return self._run_grounding(words, images, sizes)
+        if self.kind in (*OWL, "yolos"):
+            images.pop("pixel_mask", None)
+        if self.kind in OWL:
+            text = self._tokens([PROMPT.format(word.lower()) for word in words] * len(sizes))
+            post, names = self.processor.post_process_grounded_object_detection, words
+        else:
+            text, post, names = {}, self.processor.post_process_object_detection, self.model.config.id2label
+        results = post(_float(self.model(**text, **images)), threshold=self._threshold, target_sizes=sizes)
+        return [_objects(r["scores"], r["boxes"], [names[i] for i in r["labels"].tolist()]) for r in results]
+
+    def _tokens(self, queries: list[str]) -> dict[str, Tensor]:
+        length = self.model.config.text_config.max_position_embeddings
+        options = {"padding": "max_length", "truncation": True, "max_length": length}
+        return self.processor.tokenizer(queries, return_tensors="pt", **options).to(self.model.device)
+
+    def _run_grounding(
+        self, words: tuple[str, ...], images: dict[str, Tensor], sizes: list[tuple[int, int]]
+    ) -> list[list[Object]]:
+        text = "".join(map(_phrase, words))
+        tokens = self.processor.tokenizer([text] * len(sizes), return_token_type_ids=True, return_tensors="pt")
+        outputs = _float(self.model(**tokens.to(self.model.device), **images))
+        results = self.processor.post_process_grounded_object_detection(
+            outputs, tokens["input_ids"], threshold=self._threshold, target_sizes=sizes
+        )
+        # the processor's labels are fragments of tokens; the word that holds the best token is what was asked for
+        owner = self._owners(words).to(self.model.device)
+        answers = []
+        for result, logits in zip(results, outputs.logits, strict=True):
+            kept = logits[logits.sigmoid().max(-1).values > self._threshold][:, : len(owner)]
+            best = owner[kept.masked_fill(owner < 0, float("-inf")).argmax(-1)].tolist()
+            answers.append(_objects(result["scores"], result["boxes"], [words[index] for index in best]))
+        return answers
+
+    def _owners(self, words: tuple[str, ...]) -> Tensor:
+        """(tokens,) the index of each token's word; -1 for what belongs to none."""
+        tokenizer = self.processor.tokenizer
+        owners = [-1]
+        for index, word in enumerate(words):
+            length = len(tokenizer(_phrase(word), add_special_tokens=False).input_ids)
+            owners += [index] * (length - 1) + [-1]
+        return torch.tensor([*owners, -1])
+
+
+def _phrase(word: str) -> str:
+    # a full stop ends a phrase, so none may stand inside a word
+    return f"{word.lower().replace('.', ' ').strip()}. "
+
+
+def _classes(path: Path) -> tuple[str, Any, Any]:
+    from transformers import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModelForObjectDetection,
+        AutoModelForZeroShotObjectDetection,
+        AutoProcessor,
+    )
+
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}/config.json: no configuration that transformers knows") from error
+    if config.model_type in OWL + GROUNDING:
+        return config.model_type, AutoModelForZeroShotObjectDetection, AutoProcessor
+    if type(config) in AutoModelForObjectDetection._model_mapping:
+        return config.model_type, AutoModelForObjectDetection, AutoImageProcessor
+    known = "DETR, RT-DETR, D-FINE, YOLOS, OWL-ViT, OWLv2, Grounding DINO and their kin"
+    raise CheckpointError(f"{path}: {config.model_type} is no object detector that mgtool runs ({known})")
+
+
+def _float(outputs: Any) -> Any:
+    """Scores and boxes in float32: half precision has too few digits for pixels."""
+    outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
+    return outputs
+
+
+def _objects(scores: Tensor, boxes: Tensor, labels: list[str]) -> list[Object]:
+    corners = [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.float().tolist()]
+    return list(zip(scores.float().tolist(), corners, labels, strict=True))
+
+
+def _detections(objects: list[Object]) -> Detections:
+    ordered = sorted(objects, key=lambda found: -found[0])
+    scores, boxes, labels = zip(*ordered, strict=True) if ordered else ((), (), ())
+    return Detections(boxes=boxes, scores=scores, labels=labels)
