@@ -1,0 +1,178 @@
+"""`mgtool detect` from the command line: what it writes, what it survives, what it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgtool import boxfiles
+
+TESTS = Path(__file__).parents[1]
+IMAGES = TESTS / "images"
+
+
+def _nasty() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("nasty", TESTS / "support" / "nasty.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "mgtool.commands.main", "detect", *map(str, args)]
+
+
+def _mgtool(*args: object, code: int = 0, input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    done = subprocess.run(_command(*args), capture_output=True, input=input, timeout=120, check=False)
+    assert done.returncode == code, done.stderr.decode()
+    return done
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file() and p.name != "run.json"}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts of a real photograph, some of them twice, and a file that is no picture."""
+    folder = tmp_path_factory.mktemp("many")
+    with Image.open(IMAGES / "coffee.jpg") as picture:
+        for number in range(60):
+            picture.crop((number, number, 500 + number, 330)).save(folder / f"{number:03d}.jpg")
+    for number in range(0, 60, 10):
+        shutil.copy(folder / f"{number:03d}.jpg", folder / f"{number:03d}-again.jpg")
+    (folder / "030-bad.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "boxes"
+    _mgtool(many, "--out", out, "--shard-size", 16, "-q", code=3)
+    return out
+
+
+def test_one_line_for_each_distinct_picture_in_input_order(many: Path, whole: Path) -> None:
+    names = [record.image for record in boxfiles.read(str(whole))]
+    assert names == sorted(names, key=lambda name: Path(name).stem)
+    assert len(names) == 60
+    assert [path.name for path in sorted(whole.glob("boxes-*"))] == [f"boxes-{n:06d}.jsonl" for n in range(4)]
+    results = json.loads((whole / "run.json").read_text())["results"]
+    assert (results["pictures"], results["duplicates"], results["failures"]) == (60, 6, {"not_an_image": 1})
+    assert sum(results["boxes_a_picture"].values()) == 60
+    assert [line["id"] for line in _lines(whole / "failures.jsonl")] == ["030-bad.jpg"]
+
+
+@pytest.mark.parametrize(("workers", "batch"), [(0, 1), (1, 5), (3, 32)])
+def test_workers_and_batch_size_change_nothing(
+    many: Path, whole: Path, tmp_path: Path, workers: int, batch: int
+) -> None:
+    out = tmp_path / "boxes"
+    _mgtool(many, "--out", out, "--shard-size", 16, "--workers", workers, "--batch-size", batch, "-q", code=3)
+    assert _bytes(out) == _bytes(whole)
+
+
+def test_killed_and_run_again_gives_the_same_bytes(many: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "boxes"
+    command = _command(many, "--out", out, "--shard-size", 16, "--batch-size", 2, "-q")
+    process = subprocess.Popen(command, start_new_session=True)
+    journal = out / ".detect.journal.jsonl"
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 20):
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / "failures.jsonl").exists()
+    done = journal.read_bytes().count(b"\n")
+    assert 20 <= done < 67
+    with journal.open("ab") as file:
+        file.write(b'{"id":"torn')
+    _mgtool(many, "--out", out, "--shard-size", 16, "--workers", 1, "--batch-size", 7, "-q", code=3)
+    assert _bytes(out) == _bytes(whole)
+    before = (out / "run.json").read_bytes()
+    _mgtool(many, "--out", out, "--shard-size", 16, "-q", code=3)
+    assert (out / "run.json").read_bytes() == before
+
+
+def test_another_threshold_is_refused_and_overwrite_starts_afresh(tmp_path: Path) -> None:
+    out = tmp_path / "boxes"
+    _mgtool(IMAGES, "--out", out, "-q")
+    done = _mgtool(IMAGES, "--out", out, "--threshold", 0.6, "-q", code=2)
+    assert b"threshold" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    _mgtool(IMAGES, "--out", out, "--threshold", 0.6, "--overwrite", "-q")
+    assert [line["labels"] for line in _lines(out / "boxes-000000.jsonl")] == [["person"], [], []]
+
+
+def test_every_kind_of_picture_gives_boxes_or_a_reason(tmp_path: Path) -> None:
+    expected: dict[str, str | None] = _nasty().make(tmp_path / "nasty")
+    out = tmp_path / "boxes"
+    _mgtool(tmp_path / "nasty", "--out", out, code=3)
+    failures = {line["id"]: line["reason"] for line in _lines(out / "failures.jsonl")}
+    assert failures == {name: reason for name, reason in expected.items() if reason is not None}
+    assert list(failures) == sorted(failures)
+    names = {line["image"] for line in _lines(out / "boxes-000000.jsonl")}
+    assert names == {name for name, reason in expected.items() if reason is None}
+    _mgtool(tmp_path / "nasty", "--out", out, "--allow-failures", "50%")
+
+
+def test_a_question_file_names_each_picture_once(tmp_path: Path) -> None:
+    asked = [("a", "coffee.jpg"), ("b", "coffee.jpg"), ("c", "gone.jpg"), ("d", "gone.jpg")]
+    lines = [json.dumps({"question_id": key, "image": name, "text": "What?"}) for key, name in asked]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "boxes"
+    _mgtool(tmp_path / "q.jsonl", "--images", IMAGES, "--out", out, "--format", "mg-llava", code=3)
+    assert [entry["id"] for entry in json.loads((out / "boxes.json").read_text())] == ["a", "b"]
+    assert [(line["id"], line["reason"]) for line in _lines(out / "failures.jsonl")] == [
+        ("c", "missing"),
+        ("d", "missing"),
+    ]
+
+
+def test_stdout_carries_box_lines_alone() -> None:
+    listed = "\n".join(str(path) for path in sorted(IMAGES.glob("*.jpg"))).encode()
+    lines = _mgtool("-", "--out", "-", input=listed).stdout.splitlines()
+    assert [json.loads(line)["labels"] for line in lines] == [["person", "chair"], [], ["cup"]]
+
+
+@pytest.mark.parametrize("format", ["coco", "mg-llava", "parquet"])
+def test_every_format_reads_back(tmp_path: Path, format: str) -> None:
+    _mgtool(IMAGES, "--out", tmp_path / "lines", "-q")
+    _mgtool(IMAGES, "--out", tmp_path / "other", "--format", format, "-q")
+    lines, other = (list(boxfiles.read(str(tmp_path / name))) for name in ("lines", "other"))
+    assert [(r.image, r.labels, r.scores) for r in other] == [(r.image, r.labels, r.scores) for r in lines]
+    boxes = [np.array(next(r.boxes for r in some if r.boxes)) for some in (lines, other)]
+    np.testing.assert_allclose(boxes[0], boxes[1], atol=1e-9)
+
+
+def test_visualize_draws_the_first_pictures(tmp_path: Path) -> None:
+    _mgtool(IMAGES, "--out", tmp_path / "boxes", "--visualize", 1, "-q")
+    (drawn,) = (tmp_path / "boxes" / "visualized").iterdir()
+    with Image.open(drawn) as file, Image.open(IMAGES / "astronaut_portrait.jpg") as plain:
+        assert file.size == plain.size
+        changed = np.abs(np.asarray(file, dtype=int) - np.asarray(plain, dtype=int)).max(axis=2) > 64
+    assert 0.005 < changed.mean() < 0.2
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    done = _mgtool(IMAGES, "--out", tmp_path / "boxes", "--dry-run", "--json")
+    assert json.loads(done.stdout)["pictures"] == 3
+    assert not (tmp_path / "boxes").exists()
