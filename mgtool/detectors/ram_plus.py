@@ -148,12 +148,14 @@ def _build(path: Path, config: RamPlusConfig, published: dict[str, Any], tags: i
     rows = published["label_embed"].shape[0]
     if rows != tags * DESCRIPTIONS:
         raise CheckpointError(f"{path}: made for {rows / DESCRIPTIONS:g} tags, but the tag list has {tags}")
-    model, state = RamPlus(config, tags).eval(), from_published(published)
-    wanted = model.state_dict()
+    state = from_published(published)
+    with torch.device("meta"):  # shapes alone: a wrong checkpoint is refused at once
+        wanted = RamPlus(config, tags).state_dict()
     absent, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     other = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
     kinds = (("missing", absent), ("unexpected", unknown), ("of other sizes", other))
     if wrong := [f"{kind}: {listed(keys)}" for kind, keys in kinds if keys]:
         raise CheckpointError(f"{path}: does not fit the widths of its config.json: {'; '.join(wrong)}")
+    model = RamPlus(config, tags).eval()
     model.load_state_dict({key: value.float() for key, value in state.items()})
     return model
