@@ -51,13 +51,13 @@ class FrameDetections(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
 
 
-class BoxRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class BoxRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a box shard: one distinct picture, or one video with its frames."""
 
+    image: str = ""
     sha256: str
     width: int
     height: int
-    image: str = ""
     boxes: tuple[Box, ...] | None = None
     scores: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
