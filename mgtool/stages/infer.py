@@ -14,7 +14,7 @@ import msgspec
 
 from mgtool import sources
 from mgtool.boxfiles import BoxIndex
-from mgtool.errors import InputError, ResumeError
+from mgtool.errors import InputError, MgtoolError, ResumeError
 from mgtool.generation.engine import Completion, Engine
 from mgtool.generation.planning import STAGE, Asked, BoxSource, Planner
 from mgtool.generation.prompts import Prompter
@@ -261,8 +261,13 @@ def infer(request: Request, out: Path, *, about: dict[str, Any], overwrite: bool
     run.begin(overwrite=overwrite)
     if run.finished and out.exists():
         return dict(parse(file.run_path.read_bytes(), dict[str, Any], where=str(file.run_path))["counts"])
-    first, items = file.skip_done(sources.read_samples(request.inputs, images=request.images))
-    tokens = answer(request, items, first, file, advance)
+    try:
+        first, items = file.skip_done(sources.read_samples(request.inputs, images=request.images))
+        tokens = answer(request, items, first, file, advance)
+    except MgtoolError:
+        if not any(file.counts.values()):  # a mistake that wrote nothing must not bind the next run to its options
+            file.run_path.unlink(missing_ok=True)
+        raise
     file.publish()
     run.finish(counts=file.counts, new_tokens=tokens)
     return file.counts

@@ -12,6 +12,8 @@ import pytest
 from mgtool.commands import main as command_line
 from mgtool.model.checkpoint import Parts, import_model
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
+
 TESTS = Path(__file__).parent.parent
 KIT = TESTS / "conformance" / "mg_llava"
 PHOTOS = TESTS / "images"

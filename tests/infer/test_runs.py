@@ -1,0 +1,62 @@
+"""Whole runs: killed, piped, over folders with every kind of bad picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nasty
+
+PHOTOS = Path(__file__).parent.parent / "images"
+MGTOOL = [sys.executable, "-m", "mgtool.commands.main"]
+
+
+def test_killed_and_run_again_gives_the_bytes_of_one_run(infer, write, models, tmp_path):
+    questions = [{"question_id": n, "image": "coffee.jpg", "text": f"What is number {n}?"} for n in range(64)]
+    questions[7]["text"] = ""
+    questions[50]["image"] = "gone.jpg"
+    file = write("q.jsonl", questions)
+    options = ["--images", PHOTOS, "--max-new-tokens", 12, "--batch-size", 4]
+    assert infer(file, *options, out="whole/answers.jsonl")[0] == 3
+    killed = tmp_path / "killed" / "answers.jsonl"
+    partial = killed.with_name("answers.jsonl.partial")
+    command = [*MGTOOL, "infer", file, *options, "--model", models["vicuna"], "--out", killed, "--device", "cpu", "-q"]
+    process = subprocess.Popen(list(map(str, command)))
+    while process.poll() is None and not (partial.exists() and partial.stat().st_size > 2000):
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not killed.exists()
+    with partial.open("ab") as torn:
+        torn.write(b'{"question_id": 1')
+    assert infer(file, *options, "--batch-size", 7, out="killed/answers.jsonl")[0] == 3
+    for name in ("answers.jsonl", "failures.jsonl"):
+        assert (killed.parent / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    left = sorted(path.name for path in killed.parent.iterdir())
+    assert left == ["answers.jsonl", "failures.jsonl", "run.json"]
+
+
+def test_a_folder_with_every_kind_of_bad_picture(infer, tmp_path):
+    reasons = nasty.make(tmp_path / "nasty")
+    code, answers, stderr = infer(tmp_path / "nasty", "--task", "caption", "--max-new-tokens", 2)
+    assert (code, stderr) == (3, "")
+    assert [answer["image"] for answer in answers] == sorted(name for name, why in reasons.items() if why is None)
+    failures = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_bytes().splitlines()]
+    assert {failure["id"]: failure["reason"] for failure in failures} == {k: v for k, v in reasons.items() if v}
+
+
+def test_detect_pipes_into_infer(models):
+    detect = [*MGTOOL, "detect", PHOTOS, "--out", "-", "-q"]
+    infer = [*MGTOOL, "infer", "-", "--images", PHOTOS, "--task", "caption", "--max-new-tokens", 4, "-q"]
+    infer += ["--model", models["vicuna"], "--out", "-", "--device", "cpu"]
+    first = subprocess.Popen(list(map(str, detect)), stdout=subprocess.PIPE)
+    second = subprocess.run(list(map(str, infer)), stdin=first.stdout, capture_output=True, timeout=200, check=False)
+    first.stdout.close()
+    assert (first.wait(), second.returncode, second.stderr) == (0, 0, b"")
+    answers = [json.loads(line) for line in second.stdout.splitlines()]
+    assert [answer["image"] for answer in answers] == sorted(path.name for path in PHOTOS.iterdir())
