@@ -99,7 +99,7 @@ def _table(summary: Mapping[str, Any], title: str) -> Table:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(entry)}" for key, entry in value.items()) or "none"
+        return ", ".join(f"{key}: {_shown(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, float):
         return f"{value:,.4g}"
     if isinstance(value, bool):

@@ -197,7 +197,9 @@ def percent(part: Floats) -> float | None:
 def _metric(value: float | None, error: float | None, n: int) -> Metric:
     if value is None:
         return Metric(value=None, n=n)
-    return Metric(value=value, stderr=error, interval=normal_interval(value, error), n=n)
+    interval = normal_interval(value, error)
+    bounded = interval and (max(interval[0], 0.0), min(interval[1], 100.0))
+    return Metric(value=value, stderr=error, interval=bounded, n=n)
 
 
 def _item(
