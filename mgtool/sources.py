@@ -13,6 +13,7 @@ import io
 import itertools
 import mmap
 import posixpath
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from mgtool.records import BoxRecord, Failure, Media, Sample, SampleId, Turn, co
 STAGE = "read"
 VIDEO_EXTENSIONS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"})
 Item: TypeAlias = Sample | Failure
+
+# COCO files are one line as a rule, and so look like JSON lines but for their first key.
+_COCO_START = re.compile(rb'[\xef\xbb\xbf\s]*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:\s*[\[{]')
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> I
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if tars.looks_like_tar(head):
         return tars.read_stream(file, where=where)
-    if start == b"[" or (start == b"{" and not _is_json_line(head)):
+    if start == b"[" or (start == b"{" and (_COCO_START.match(head) or not _is_json_line(head))):
         return _read_json(file, place, where=where, beside=beside)
     if start == b"{":
         return _read_json_lines(file, place, where=where, beside=beside)

@@ -1,0 +1,45 @@
+"""Files are whole or absent; a run goes on only when it is the same run."""
+
+from pathlib import Path
+
+import pytest
+
+from mgtool import shards
+from mgtool.errors import ResumeError
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    shards.write_bytes(tmp_path / "x", b"old")
+
+    def fail() -> None:
+        with shards.atomic_file(tmp_path / "x") as file:
+            file.write(b"new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"old")]
+
+
+def test_a_torn_journal_is_cut(tmp_path: Path) -> None:
+    journal = shards.Journal(tmp_path / "j")
+    journal.append({"a": 1})
+    journal.close()
+    with (tmp_path / "j").open("ab") as file:
+        file.write(b'{"a": 2')
+    assert list(journal.read(dict[str, int])) == [{"a": 1}]
+    journal.append({"a": 3})
+    journal.publish(tmp_path / "done")
+    assert (tmp_path / "done").read_bytes() == b'{"a":1}\n{"a":3}\n'
+
+
+def test_another_run_is_refused_with_the_difference(tmp_path: Path) -> None:
+    def run(size: int) -> shards.Run:
+        return shards.Run(tmp_path / "run.json", command="pack", identity={"size": size}, about={})
+
+    run(1).begin()
+    run(1).begin()
+    with pytest.raises(ResumeError, match="size 1, now it is 2"):
+        run(2).begin()
+    run(2).begin(overwrite=True)
+    assert not run(2).finished
