@@ -28,9 +28,9 @@ from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
     from mgtool.boxfiles import BoxIndex
+    from mgtool.packing import Packer
     from mgtool.records import Failure
     from mgtool.sources import Item
-    from mgtool.stages.pack import Packer
 
 _MISSING = ("fail", "empty", "skip")
 
@@ -65,10 +65,10 @@ def pack(
     if "-" in inputs and boxes == "-":
         raise UsageError("INPUT and --boxes cannot both be stdin")
     with _opened(inputs, images) as items, _index(boxes) as index:
-        from mgtool.stages import pack as stage
+        from mgtool import packing
 
-        layout = stage.survey(items, boxes=index is not None)
-        packer = stage.Packer(layout, index, missing_boxes)  # type: ignore[arg-type]
+        layout = packing.survey(items, boxes=index is not None)
+        packer = packing.Packer(layout, index, missing_boxes)  # type: ignore[arg-type]
         if dry_run:
             console.summarize(_plan(packer, out, shard_size), title="pack would write", as_json=as_json, quiet=False)
             return

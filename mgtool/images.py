@@ -22,6 +22,9 @@ EXTENSIONS = frozenset(
 )
 """File name endings, lower case, that count as pictures in a folder."""
 
+_JPEG_FAMILY = {"MPO": "JPEG"}
+"""Names of formats that every JPEG reader opens: cameras' files of several pictures."""
+
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
@@ -45,8 +48,10 @@ def probe(data: bytes, *, with_format: bool = False) -> tuple[int, int] | tuple[
         ItemError: ``empty``, ``not_an_image`` or ``corrupt``.
     """
     with _opened(data) as picture:
-        size = picture.size
-        return (*size, picture.format or "") if with_format else size
+        if not with_format:
+            return picture.size
+        stored = picture.format or ""
+        return (*picture.size, _JPEG_FAMILY.get(stored, stored))
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -6,16 +6,14 @@ cannot be read as a whole raises `InputError`.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import csv
+import functools
 import io
 import itertools
 import mmap
 import posixpath
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -23,7 +21,7 @@ from typing import IO, Any, TypeAlias
 import fsspec
 import msgspec
 
-from mgtool import images, tars
+from mgtool import images, tars, tsv
 from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.records import BoxRecord, Failure, Media, Sample, SampleId, Turn, convert, parse
 
@@ -113,7 +111,8 @@ def _read_file(path: Path, place: Place) -> Iterator[Item]:
         return iter([_bare(_named(path, path.parent, place))])
     beside = path.parent.as_posix()
     if suffix == ".tsv":
-        return read_tsv(lambda: path.open(encoding="utf-8-sig", newline=""), place, where=str(path), beside=beside)
+        find = functools.partial(place.media, beside=beside)
+        return tsv.read_tsv(lambda: path.open(encoding="utf-8-sig", newline=""), find, where=str(path))
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     return _read_opened(path, place, beside=beside)
@@ -138,7 +137,8 @@ def _read_url(url: str, place: Place) -> Iterator[Item]:
     beside = posixpath.dirname(url)
     if suffix == ".tsv":
         text = data.decode("utf-8-sig")
-        return read_tsv(lambda: io.StringIO(text, newline=""), place, where=url, beside=beside)
+        find = functools.partial(place.media, beside=beside)
+        return tsv.read_tsv(lambda: io.StringIO(text, newline=""), find, where=url)
     return _read_buffer(io.BytesIO(data), place, where=url, beside=beside)
 
 
@@ -201,7 +201,7 @@ def _read_stream(stream: IO[bytes], place: Place) -> Iterator[Item]:
     first_line = head.partition(b"\n")[0]
     if b"\t" in first_line and b"index" in first_line.split(b"\t")[0]:
         text = io.TextIOWrapper(buffered, encoding="utf-8-sig", newline="").read()
-        return read_tsv(lambda: io.StringIO(text, newline=""), place, where="-", beside="")
+        return tsv.read_tsv(lambda: io.StringIO(text, newline=""), place.media, where="-")
     return _read_buffer(buffered, place, where="-", beside="")
 
 
@@ -338,77 +338,6 @@ def _read_coco(whole: Mapping[str, msgspec.Raw], place: Place, *, where: str, be
             continue
         media = place.media(image.file_name, beside=beside)
         yield Sample(id=image.id, images=(media,))
-
-
-def read_tsv(open_text: Callable[[], IO[str]], place: Place, *, where: str, beside: str) -> Iterator[Item]:
-    """A VLMEvalKit benchmark: `index`, `image` (base64, or the index of the row that has it), `question`, ...
-
-    Args:
-        open_text: opens the file anew; it is read twice, so that only pictures that other rows name are kept.
-        place: where `image_path` entries are looked up.
-        where: the file's name for messages.
-        beside: the file's folder.
-    """
-    csv.field_size_limit(sys.maxsize)
-    with open_text() as file:
-        wanted = {row["image"] for row in _rows(file, where) if _is_reference(row.get("image", ""))}
-    kept: dict[str, Media] = {}
-    with open_text() as file:
-        for number, row in enumerate(_rows(file, where), 2):
-            try:
-                yield _tsv_sample(row, wanted, kept, place, beside)
-            except ItemError as error:
-                yield Failure.of(_number(row.get("index") or f"line {number}"), STAGE, error)
-
-
-def _rows(file: IO[str], where: str) -> Iterator[dict[str, str]]:
-    reader = csv.DictReader(file, delimiter="\t", restval="")
-    if not reader.fieldnames or "index" not in reader.fieldnames or "question" not in reader.fieldnames:
-        raise InputError(f"{where}: a TSV needs the columns index and question, found {reader.fieldnames}")
-    try:
-        for row in reader:
-            yield {key: value for key, value in row.items() if isinstance(key, str)}
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: not a readable TSV: {error}") from error
-
-
-def _is_reference(cell: str) -> bool:
-    return 0 < len(cell) <= 64
-
-
-def _number(text: str) -> SampleId:
-    return int(text) if text.isdecimal() else text
-
-
-def _tsv_sample(row: dict[str, str], wanted: set[str], kept: dict[str, Media], place: Place, beside: str) -> Sample:
-    index, cell = row["index"], row.get("image", "")
-    pictures: tuple[Media, ...] = ()
-    if _is_reference(cell):
-        if cell not in kept:
-            raise ItemError("unknown_id", f"image refers to index {cell}, which no earlier row has")
-        pictures = (kept[cell],)
-    elif cell:
-        pictures = tuple(_embedded(part, f"{index}_{n}" if n else index) for n, part in enumerate(_cells(cell)))
-    elif row.get("image_path"):
-        pictures = (place.media(row["image_path"], beside=beside),)
-    if index in wanted and pictures:
-        kept[index] = pictures[0]
-    rest = {key: value for key, value in row.items() if key not in ("index", "image", "image_path") and value != ""}
-    return Sample(id=_number(index), images=pictures, turns=(Turn("human", row["question"]),), metadata=rest)
-
-
-def _cells(cell: str) -> list[str]:
-    """Several pictures stand in one cell as a Python or JSON list of base64 texts."""
-    if not cell.startswith("["):
-        return [cell]
-    return [part.strip().strip("'\"") for part in cell.strip("[] ").split(",")]
-
-
-def _embedded(text: str, name: str) -> Media:
-    try:
-        return Media(name=f"{name}.jpg", data=base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise ItemError("bad_record", f"the image is not base64: {error}") from error
 
 
 def count(items: Iterable[Item]) -> tuple[int, int]:
