@@ -66,7 +66,7 @@ def open_pictures(items: Iterable[Named], *, known: set[str], workers: int) -> G
         while waiting:
             yield _wait(*waiting.popleft())
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _is_new(item: Named, known: set[str]) -> bool:

@@ -120,7 +120,11 @@ class Planner:
     def _show(self, sample: Sample, media: Media) -> Shown:
         data = sources.read_bytes(media)
         sha256 = images.sha256(data)
-        detections = self.boxes.find(sample, media, sha256)
+        try:
+            detections = self.boxes.find(sample, media, sha256)
+        except ItemError:
+            images.decode(data)  # a broken picture has no boxes because it is broken: its own reason says more
+            raise
         return Shown(sha256 + images.sha256(canonical(detections)), data, detections)
 
     def _load(self, shown: Shown) -> PlacedPicture:
