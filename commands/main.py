@@ -13,7 +13,7 @@ from mgtool.commands.detect import detect
 from mgtool.commands.eval import EvalCommand, evaluate
 from mgtool.commands.import_ import import_
 from mgtool.commands.infer import infer
-from mgtool.commands.options import DEFECT, INTERRUPTED, Command
+from mgtool.commands.options import DEFECT, Command
 from mgtool.commands.pack import pack
 from mgtool.errors import MgtoolError
 
@@ -57,12 +57,6 @@ def main() -> None:
     except MgtoolError as error:
         console.fail(" ".join(str(error).split()))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        console.fail("interrupted; the same command goes on from here")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        console.close_stdout()
-        sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last resort: a defect of mgtool is said to be one
         if os.environ.get("MGTOOL_DEBUG"):
             from rich.traceback import Traceback

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from mgtool.commands import console
 from mgtool.errors import UsageError
 
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -25,6 +26,17 @@ class Command(TyperCommand):
             if param.param_type_name == "option" and param.name and not param.envvar:
                 param.envvar = f"MGTOOL_{param.name.upper()}"
                 param.show_envvar = False  # type: ignore[attr-defined]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run; a reader of stdout that went away ends it quietly, Ctrl-C with 130."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            console.close_stdout()
+            raise typer.Exit(DONE) from error
+        except KeyboardInterrupt as error:
+            console.fail("interrupted; the same command goes on from here")
+            raise typer.Exit(INTERRUPTED) from error
 
 
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:

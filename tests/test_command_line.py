@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mgtool.commands.main import app
 from mgtool.commands.options import allowed_failures, exit_code
@@ -147,3 +149,40 @@ def test_allowed_failures() -> None:
     assert exit_code(2, 10, "1") == 3
     with pytest.raises(UsageError, match="--allow-failures"):
         allowed_failures("many", 10)
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    photos = ROOT / "examples/photos/images"
+    line = f"{sys.executable} -m mgtool.commands.main detect {photos} --out - -q | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_ctrl_c_is_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(60):
+        size = (400 + index, 300)
+        Image.new("RGB", size, (index, 0, 0)).save(pictures / f"{index:03d}.png")
+    command = [
+        sys.executable,
+        "-m",
+        "mgtool.commands.main",
+        "detect",
+        str(pictures),
+        "--out",
+        str(tmp_path / "out"),
+        "-q",
+    ]
+    process = subprocess.Popen([*command, "--batch-size", "1"], stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out").glob(".*")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert said.strip().splitlines()[-1] == "error: interrupted; the same command goes on from here"
+    subprocess.run(command, check=True)
+    [shard] = (tmp_path / "out").glob("boxes-*.jsonl")
+    assert len(shard.read_bytes().splitlines()) == 60
