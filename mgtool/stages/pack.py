@@ -64,6 +64,7 @@ def pack(
     for report in _reports(items, folder, packer, shard_size, workers):
         reports.append(report)
         advance(report.items)
+    shards.sweep(folder)  # again: workers of a killed run may have outlived the first time
     return _publish(folder, reports)
 
 
