@@ -104,12 +104,22 @@ def _aside(path: Path) -> Path:
 def sweep(folder: Path) -> None:
     """Remove what killed writers of this machine left aside; files of writers that still run stay."""
     for leftover in folder.glob(f".*{_ASIDE}-{socket.gethostname()}-*"):
-        if psutil.pid_exists(int(leftover.name.rpartition("-")[2])):
+        if _runs(int(leftover.name.rpartition("-")[2])):
             continue
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and not merely waiting to be reaped."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 def shard_name(prefix: str, index: int, suffix: str) -> str:
