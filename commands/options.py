@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tomllib
@@ -12,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from mgtool.commands import console
-from mgtool.errors import UsageError
+from mgtool.errors import OutputError, UsageError
 
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -28,12 +29,17 @@ class Command(TyperCommand):
                 param.show_envvar = False  # type: ignore[attr-defined]
 
     def invoke(self, ctx: Any) -> Any:
-        """Run; a reader of stdout that went away ends it quietly, Ctrl-C with 130."""
+        """Run; a reader of stdout that went away ends it quietly, a full disk with one line, Ctrl-C with 130."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
             console.close_stdout()
             raise typer.Exit(DONE) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            console.close_stdout()
+            raise OutputError(f"the output cannot be written: {error.strerror}") from error
         except KeyboardInterrupt as error:
             console.fail("interrupted; the same command goes on from here")
             raise typer.Exit(INTERRUPTED) from error

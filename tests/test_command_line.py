@@ -159,6 +159,19 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("out", ["-", "/dev/full/out"])
+def test_a_full_or_wrong_output_is_one_line_and_2(out: str) -> None:
+    photo = ROOT / "examples/photos/images/coffee.jpg"
+    command = [sys.executable, "-m", "mgtool.commands.main", "detect", str(photo), "--out", out, "-q"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "cannot be written" in line
+
+
 def test_ctrl_c_is_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
