@@ -7,8 +7,8 @@ Every record is one JSON object a line; keys that hold their default are left ou
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -166,13 +166,6 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class Line(NamedTuple):
-    """One line of a file, with its number from 1."""
-
-    number: int
-    data: bytes
-
-
 def dumps(record: Any) -> bytes:
     """A record as one JSON line without its newline, UTF-8; floats in their shortest exact form."""
     return msgspec.json.encode(record)
@@ -196,17 +189,6 @@ def convert(value: Any, type: type[T], *, where: str) -> T:
         return msgspec.convert(value, type=type, strict=False)
     except (msgspec.ValidationError, ValueError) as error:
         raise RecordError(f"{where}: {_explain(error)}") from error
-
-
-def parse_lines(lines: Iterable[bytes], type: type[T], *, where: str) -> Iterator[T]:
-    """Decode JSON lines, skipping blank ones; stops at the first that does not fit.
-
-    Raises:
-        RecordError: naming file, line and field.
-    """
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield parse(line, type, where=f"{where}:{number}")
 
 
 def _explain(error: Exception) -> str:

@@ -26,7 +26,7 @@ from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.records import BoxRecord, Failure, Media, Sample, SampleId, Turn, convert, parse
 
 STAGE = "read"
-VIDEO_EXTENSIONS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"})
+VIDEO_EXTENSIONS = frozenset(f".{extension}" for extension in tars.VIDEO_EXTENSIONS)
 Item: TypeAlias = Sample | Failure
 
 # COCO files are one line as a rule, and so look like JSON lines but for their first key.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,6 +16,7 @@ from mgtool import images
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.records import Failure, Media, Sample
 from mgtool.sources import VIDEO_EXTENSIONS, read_bytes
+from mgtool.workers import begin as begin_worker
 
 AHEAD_PER_WORKER = 4
 """Pictures that are decoded or waiting, for each worker; bounds memory."""
@@ -55,7 +54,7 @@ def open_pictures(items: Iterable[Named], *, known: set[str], workers: int) -> G
             yield _open_here(item) if _is_new(item, known) else Opened(item)
         return
     context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
     waiting: deque[tuple[Named, Future[tuple[str, Image.Image | None, ItemError | None]] | None]] = deque()
     try:
         for item in items:
@@ -106,16 +105,3 @@ def _open(media: Media) -> tuple[str, Image.Image | None, ItemError | None]:
         return digest, images.decode(data), None
     except ItemError as error:
         return digest, None, error
-
-
-def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -204,10 +204,6 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         stages = self.encode_high(pixel_values)
         return ImageFeatures(self.project(self.fuse(self.encode_low(pixel_values), stages)), stages)
 
-    def box_tokens(self, stages: Sequence[Tensor], boxes: Tensor, box_counts: Tensor | Sequence[int]) -> Tensor | None:
-        """`pool_regions` under the name of its result: (M, H)."""
-        return self.pool_regions(stages, boxes, box_counts)
-
     def see(
         self,
         pixel_values: Tensor,

@@ -9,14 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import multiprocessing
-import os
 import tarfile
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
-from multiprocessing import connection
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +23,7 @@ from mgtool import shards, sources
 from mgtool.errors import ItemError
 from mgtool.packing import Items, Packer, Skipped
 from mgtool.records import Failure, dumps, parse
+from mgtool.workers import begin as begin_worker
 
 STAGE = "pack"
 PREFIX = "shard"
@@ -133,15 +131,7 @@ _packer: Packer | None = None
 def _begin_worker(packer: Packer) -> None:
     global _packer  # noqa: PLW0603 - what a pool's initializer leaves for its tasks
     _packer = packer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+    begin_worker()
 
 
 def _work(folder: Path, index: int, shard_size: int, items: list[sources.Item]) -> ShardReport:
