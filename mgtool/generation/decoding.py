@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from transformers import DynamicCache
 
 
 class Rows:
-    """R prompts in the middle of greedy decoding.
+    """R prompts in the middle of decoding.
 
     Attributes:
         cache: keys and values of each layer, (R, heads, W, d), padded anywhere `mask` is 0.
@@ -25,8 +25,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def advance(self, language_model: Any) -> None:
-        """Choose the next token of every row."""
+    def advance(self, language_model: Any, choose: Callable[[Tensor], Tensor]) -> None:
+        """Choose the next token of every row; `choose` takes (R, vocabulary) float32 and gives (R,) int64."""
         positions = self.mask.sum(-1, keepdim=True)
         mask = torch.cat([self.mask, self.mask.new_ones(len(self), 1)], dim=-1)
         output = language_model(
@@ -36,7 +36,7 @@ class Rows:
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.mask, self.tokens = mask, best(output.logits)
+        self.mask, self.tokens = mask, choose(output.logits[:, -1].float())
 
     def keep(self, rows: Sequence[int]) -> Rows:
         """Those rows alone, without columns that are padding in all of them."""
@@ -55,11 +55,6 @@ class Rows:
         ]
         mask = _stack(self.mask, other.mask, width, 1)
         return Rows(DynamicCache(layers), mask, torch.cat([self.tokens, other.tokens]))
-
-
-def best(logits: Tensor) -> Tensor:
-    """(R, L, vocabulary) -> (R,) int64, the likeliest token after the last."""
-    return logits[:, -1].float().argmax(-1)
 
 
 def _stack(first: Tensor, second: Tensor, width: int, dim: int) -> Tensor:

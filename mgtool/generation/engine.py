@@ -1,4 +1,4 @@
-"""Greedy answers to many prompts: one encoding for each picture, one prefill for what prompts share."""
+"""Answers to many prompts: one encoding for each picture, one prefill for what prompts share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from mgtool.errors import ItemError
-from mgtool.generation.decoding import Rows, best
+from mgtool.generation.choosing import Chooser, Draw, Greedy
+from mgtool.generation.decoding import Rows
 from mgtool.model.config import IMAGE_TOKEN_ID
 from mgtool.model.processor import PlacedPicture
 
@@ -43,10 +44,11 @@ class Group:
 
 
 class Completion(NamedTuple):
-    """An answer's token ids, the end token included, and why it ended."""
+    """An answer's token ids, the end token included, why it ended, and what the chooser noted."""
 
     ids: list[int]
     finish_reason: Literal["stop", "length"]
+    draw: Draw
 
 
 Outcome = tuple[int, Completion | ItemError]
@@ -56,6 +58,7 @@ Outcome = tuple[int, Completion | ItemError]
 class _Row:
     prompt: Group
     limit: int
+    draw: Draw
     ids: list[int] = field(default_factory=list)
 
     @property
@@ -71,11 +74,15 @@ class Engine:
         processor: the model's.
         max_new_tokens: limit of an answer.
         batch_size: most prompts that are decoded together; halved for good where memory does not suffice.
+        chooser: of tokens; greedy where there is none.
     """
 
-    def __init__(self, model: Any, processor: Any, *, max_new_tokens: int, batch_size: int) -> None:
+    def __init__(
+        self, model: Any, processor: Any, *, max_new_tokens: int, batch_size: int, chooser: Chooser | None = None
+    ) -> None:
         self.model, self.processor = model, processor
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.chooser: Chooser = chooser or Greedy()
         self._ends = set(processor.eos_token_ids)
         self._visuals: OrderedDict[tuple[str, ...], list[Tensor]] = OrderedDict()
         self._supply: Iterator[Group] = iter(())
@@ -124,7 +131,7 @@ class Engine:
         begun = [self._begin(single, visuals) for single in singles]
         rows = [row for row in begun if isinstance(row, _Row)]
         if rows:
-            entering = self._prefill([row.prompt.prompts[0] for row in rows], visuals)
+            entering = self._prefill(rows, visuals)
             self._rows = entering if self._rows is None else self._rows.join(entering)
             self._running += rows
             _note(rows, entering.tokens)
@@ -136,12 +143,13 @@ class Engine:
         """A row with the number of tokens that there is room for; the reason where there is none."""
         length = sum(token != IMAGE_TOKEN_ID for token in prompt.prompts[0]) + sum(map(len, visuals))
         longest = getattr(self.model.config.text_config, "max_position_embeddings", None)
+        draw = self.chooser.begin(prompt.numbers[0])
         if longest is None:
-            return _Row(prompt, self.max_new_tokens)
+            return _Row(prompt, self.max_new_tokens, draw)
         if length >= longest:
             detail = f"{length} tokens with those of pictures and boxes; the model takes {longest}"
             return ItemError("prompt_too_long", detail)
-        return _Row(prompt, min(self.max_new_tokens, longest - length))
+        return _Row(prompt, min(self.max_new_tokens, longest - length), draw)
 
     def _see(self, group: Group) -> list[Tensor]:
         """The visual tokens of a group's pictures, (tokens, H) each; those of the last pictures are kept."""
@@ -157,8 +165,9 @@ class Engine:
             self._visuals.popitem(last=False)
         return self._visuals[group.key]
 
-    def _prefill(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Rows:
+    def _prefill(self, rows: Sequence[_Row], visuals: Sequence[Tensor]) -> Rows:
         """What the prompts share is computed once, their ends as one batch over it."""
+        prompts = [row.prompt.prompts[0] for row in rows]
         shared = shared_length(prompts)
         cache = DynamicCache()
         shown = list(prompts[0][:shared]).count(IMAGE_TOKEN_ID)
@@ -180,19 +189,22 @@ class Engine:
             use_cache=True,
             logits_to_keep=1,
         )
-        return Rows(cache, mask, best(output.logits))
+        return Rows(cache, mask, self._choose(output.logits[:, -1].float(), rows))
 
     def _splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Any:
         batch = self.processor.collate(prompts)
         device = self.model.device
         return self.model.splice(batch["input_ids"].to(device), batch["attention_mask"].to(device), visuals)
 
+    def _choose(self, logits: Tensor, rows: Sequence[_Row]) -> Tensor:
+        return self.chooser.choose(logits, [row.draw for row in rows])
+
     def _run(self) -> None:
         """One token more for every row."""
         if self._rows is None:
             return
         try:
-            self._rows.advance(self.model.language_model)
+            self._rows.advance(self.model.language_model, lambda logits: self._choose(logits, self._running))
         except RuntimeError as error:
             self._back_off(error)
         else:
@@ -210,7 +222,7 @@ class Engine:
         if self._rows is None or len(going) == len(reasons):
             return
         self._ready += [
-            (row.number, Completion(row.ids, reason))
+            (row.number, Completion(row.ids, reason, row.draw))
             for row, reason in zip(self._running, reasons, strict=True)
             if reason is not None
         ]
@@ -221,7 +233,7 @@ class Engine:
         self._running = [self._running[index] for index in rows]
 
     def _ended(self, row: _Row) -> Literal["stop", "length"] | None:
-        if row.ids[-1] in self._ends or self._says_stop(row.ids):
+        if row.draw.done or row.ids[-1] in self._ends or self._says_stop(row.ids):
             return "stop"
         return "length" if len(row.ids) >= row.limit else None
 
