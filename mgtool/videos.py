@@ -1,0 +1,151 @@
+"""Frames of a video: which ones the model is shown, and their decoding; no bytes are trusted."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from PIL import Image
+
+from mgtool.errors import ItemError
+from mgtool.images import MAX_PIXELS
+
+FRAMES = 8
+"""Frames of a video that the published model is shown."""
+
+# playlists and the like would open other files and addresses
+_CONTAINERS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg"
+
+
+class Frame(NamedTuple):
+    """One frame of a video.
+
+    Attributes:
+        index: its place in the video, from 0.
+        time: seconds from the first frame.
+        picture: RGB, as stored (rotation ignored), every frame of the size of the first.
+    """
+
+    index: int
+    time: float
+    picture: Image.Image
+
+
+def frame_indices(total: int, n: int) -> list[int]:
+    """The places of `n` frames of `total`, evenly from the first to the last, rounded down.
+
+    A video of fewer than `n` frames shows some of them again, as the published model's input does.
+
+    >>> frame_indices(100, 8), frame_indices(3, 4), frame_indices(9, 1)
+    ([0, 14, 28, 42, 56, 70, 84, 99], [0, 0, 1, 2], [0])
+    """
+    return [int(index) for index in np.linspace(0, total - 1, n, dtype=int)]
+
+
+def decode_frames(data: bytes, n: int = FRAMES) -> list[Frame]:
+    """Decode the frames at `frame_indices` of a video's first video stream, in order.
+
+    What a cut file of a streaming container (Matroska, MPEG-TS, ASF) still holds counts as the whole video.
+
+    Args:
+        data: the video file's bytes.
+        n: number of frames.
+
+    Raises:
+        ItemError: ``empty``, ``corrupt``, ``truncated`` or ``too_many_pixels``.
+    """
+    if not data:
+        raise ItemError("empty", "0 bytes")
+    try:
+        stamps, keys = _timeline(data)
+        found = _by_seeking(data, stamps, keys, n) if stamps else None
+        return _in_sequence(data, n) if found is None else found
+    except (av.FFmpegError, ValueError, EOFError) as error:
+        text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+        raise ItemError("corrupt", f"not a video that can be decoded: {text[:200]}") from error
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
+    """The container and its first video stream."""
+    with av.open(io.BytesIO(data), options={"format_whitelist": _CONTAINERS}) as container:
+        if not container.streams.video:
+            raise ItemError("corrupt", "no video stream")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ItemError("corrupt", "no decoder knows the video stream")
+        width, height = stream.width, stream.height
+        if width * height > MAX_PIXELS:
+            raise ItemError("too_many_pixels", f"{width} x {height} is over the limit of {MAX_PIXELS:,} pixels")
+        yield container, stream
+
+
+def _timeline(data: bytes) -> tuple[list[int], list[tuple[int, int]]]:
+    """Time stamps of all frames in order, and (time stamp, where to seek) of those that begin anew.
+
+    Both are empty where the container has no clear time stamps.
+    """
+    with _opened(data) as (container, stream):
+        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        if stream.frames and "mov" in container.format.name and len(packets) < stream.frames:
+            raise ItemError("truncated", f"{len(packets)} of {stream.frames} frames are there")
+    stamps = sorted({packet.pts for packet in packets if packet.pts is not None})
+    if len(stamps) < len(packets):
+        return [], []
+    keys = [(packet.pts, packet.pts if packet.dts is None else packet.dts) for packet in packets if packet.is_keyframe]
+    return stamps, sorted(keys)
+
+
+def _by_seeking(data: bytes, stamps: list[int], keys: list[tuple[int, int]], n: int) -> list[Frame] | None:
+    """Decode little more than what is wanted; None where the video does not keep to its time stamps."""
+    indices = frame_indices(len(stamps), n)
+    pictures: dict[int, Image.Image] = {}
+    with _opened(data) as (container, stream):
+        position: int | None = None
+        frames: Iterator[Any] = iter(())
+        for index in dict.fromkeys(indices):
+            key = bisect_right(keys, stamps[index], key=lambda pair: pair[0]) - 1
+            if key < 0:
+                return None
+            if position is None or keys[key][0] > position:
+                container.seek(keys[key][1], stream=stream)
+                frames = container.decode(stream)
+            frame = next((one for one in frames if one.pts is None or one.pts >= stamps[index]), None)
+            if frame is None or frame.pts != stamps[index] or frame.is_corrupt:
+                return None
+            position = frame.pts
+            pictures[index] = _picture(frame, pictures)
+        base = float(stream.time_base)
+    return [Frame(index, (stamps[index] - stamps[0]) * base, pictures[index]) for index in indices]
+
+
+def _in_sequence(data: bytes, n: int) -> list[Frame]:
+    """Decode all frames twice: to count them, and to keep some."""
+    with _opened(data) as (container, stream):
+        times = [frame.time for frame in container.decode(stream)]
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+    if not times:
+        raise ItemError("corrupt", "no frame can be decoded")
+    indices = frame_indices(len(times), n)
+    wanted = set(indices)
+    pictures: dict[int, Image.Image] = {}
+    with _opened(data) as (container, stream):
+        for index, frame in enumerate(container.decode(stream)):
+            if index in wanted:
+                if frame.is_corrupt:
+                    raise ItemError("corrupt", f"frame {index} cannot be decoded whole")
+                pictures[index] = _picture(frame, pictures)
+    if times[0] is None or None in times:
+        times = [index / rate for index in range(len(times))]
+    return [Frame(index, times[index] - times[0], pictures[index]) for index in indices]
+
+
+def _picture(frame: Any, before: dict[int, Image.Image]) -> Image.Image:
+    width, height = next(iter(before.values())).size if before else (frame.width, frame.height)
+    picture: Image.Image = frame.reformat(width=width, height=height, format="rgb24").to_image()
+    return picture
