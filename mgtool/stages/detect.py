@@ -16,6 +16,8 @@ from PIL import Image
 from mgtool import boxformats
 from mgtool.detectors.base import Detector, Tagger
 from mgtool.detectors.drawing import draw
+from mgtool.detectors.filters import Filters
+from mgtool.detectors.known_boxes import KnownBoxes
 from mgtool.detectors.loading import Named, Opened, open_pictures
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.records import BoxRecord, Detections, Failure, SampleId
@@ -49,16 +51,30 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Finder:
-    """A detector, a tagger that gives it its words, or either alone."""
+    """A detector, a tagger that gives it its words, or either alone; boxes that are known go before both.
+
+    Attributes:
+        filters: which boxes are kept, wherever they come from.
+    """
 
     detector: Detector | None
     tagger: Tagger | None = None
+    filters: Filters = Filters()
+    known: KnownBoxes | None = None
 
     @property
     def identity(self) -> str:
         """What decides the boxes."""
-        parts = (self.tagger, self.detector)
-        return " | ".join(part.identity for part in parts if part is not None)
+        parts = (self.known, self.tagger, self.detector, self.filters)
+        return " | ".join(part.identity for part in parts if part is not None and part.identity)
+
+    def recall(self, one: Opened) -> Detections | ItemError | None:
+        """Objects of a picture whose boxes are known; None for one that must be looked at."""
+        if self.known is None or isinstance(one.item, Failure):
+            return None
+        sample, media = one.item
+        found = self.known.find(one.sha256, media.name, sample.id)
+        return self.filters(found) if isinstance(found, Detections) else found
 
     def find(self, pictures: Sequence[Image.Image]) -> list[Detections | ItemError]:
         """Objects of each picture; when the batch fails, each picture alone, so that a bad one costs only itself."""
@@ -77,6 +93,7 @@ class Finder:
     def _find(self, pictures: Sequence[Image.Image]) -> list[Detections]:
         tags = None if self.tagger is None else self.tagger.tag(pictures)
         found = [Detections()] * len(pictures) if self.detector is None else self.detector.detect(pictures, tags)
+        found = [self.filters(one) for one in found]
         if tags is None:
             return found
         return [msgspec.structs.replace(one, tags=tuple(words)) for one, words in zip(found, tags, strict=True)]
@@ -151,11 +168,18 @@ def detect(
     """
     with closing(open_pictures(items, known=set(known), workers=workers)) as opened:
         for window in _windows(opened, batch_size, set(seen)):
-            pictures = [one for one, new in window if new]
-            results = finder.find([one.picture for one in pictures if one.picture is not None]) if pictures else []
-            found = dict(zip(map(id, pictures), results, strict=True))
+            found = _found(finder, [one for one, new in window if new])
             for one, _ in window:
                 yield _entry(one, found.get(id(one)), seen, known), one.picture
+
+
+def _found(finder: Finder, new: list[Opened]) -> dict[int, Detections | ItemError]:
+    """What is in each new picture, by the `id` of its `Opened`."""
+    recalled = {id(one): finder.recall(one) for one in new}
+    found = {key: value for key, value in recalled.items() if value is not None}
+    rest = [one for one in new if id(one) not in found]
+    results = finder.find([one.picture for one in rest if one.picture is not None]) if rest else []
+    return found | dict(zip(map(id, rest), results, strict=True))
 
 
 def _windows(opened: Iterable[Opened], batch_size: int, seen: set[str]) -> Iterator[list[tuple[Opened, bool]]]:

@@ -1,0 +1,82 @@
+"""Which of a detector's boxes are kept: the same rules for every detector, applied in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import msgspec
+import numpy as np
+
+from mgtool.boxes import nms
+from mgtool.errors import UsageError
+from mgtool.records import Box, Detections
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Rules, in the order in which they are applied; what is not given keeps everything.
+
+    Attributes:
+        keep: labels to keep; compared without regard to case, as `drop`.
+        drop: labels to drop.
+        min_size: pixels of the picture that a box's shorter side must have.
+        nms: a box that overlaps a better one of its label by more than this IoU is dropped.
+        max_boxes: the best so many are kept.
+        round: coordinates become whole numbers, towards zero, as in the published box files.
+    """
+
+    keep: tuple[str, ...] | None = None
+    drop: tuple[str, ...] = ()
+    min_size: float = 0
+    nms: float | None = None
+    max_boxes: int | None = None
+    round: bool = False
+
+    def __post_init__(self) -> None:
+        if self.min_size < 0:
+            raise UsageError(f"--min-size {self.min_size:g}: give a number of pixels from 0 on")
+        if self.nms is not None and not 0 <= self.nms <= 1:
+            raise UsageError(f"--nms {self.nms:g}: give an overlap (IoU) from 0 to 1")
+        if self.max_boxes is not None and self.max_boxes < 0:
+            raise UsageError(f"--max-boxes {self.max_boxes}: give a number from 0 on")
+
+    @property
+    def identity(self) -> str:
+        """The rules that are set, in words; empty where none is."""
+        changed = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        defaults = {field.name: field.default for field in fields(self)}
+        return " ".join(f"{name}={value!r}" for name, value in changed if value != defaults[name])
+
+    def __call__(self, found: Detections) -> Detections:
+        """Those of a picture's objects that are kept, best first."""
+        rows = [row for row in range(len(found.boxes)) if self._wants(found.labels[row], found.boxes[row])]
+        rows.sort(key=lambda row: -found.scores[row])
+        if self.nms is not None and rows:
+            boxes = np.array([found.boxes[row] for row in rows], dtype=np.float32)
+            scores = np.array([found.scores[row] for row in rows], dtype=np.float32)
+            rows = [rows[place] for place in nms(boxes, scores, [found.labels[row] for row in rows], self.nms)]
+        rows = rows[: self.max_boxes]
+        return msgspec.structs.replace(
+            found,
+            boxes=tuple(_whole(found.boxes[row]) if self.round else found.boxes[row] for row in rows),
+            scores=tuple(found.scores[row] for row in rows),
+            labels=tuple(found.labels[row] for row in rows),
+        )
+
+    @cached_property
+    def _kept(self) -> frozenset[str] | None:
+        return None if self.keep is None else frozenset(map(str.casefold, self.keep))
+
+    @cached_property
+    def _dropped(self) -> frozenset[str]:
+        return frozenset(map(str.casefold, self.drop))
+
+    def _wants(self, label: str, box: Box) -> bool:
+        name, shorter = label.casefold(), min(box[2] - box[0], box[3] - box[1])
+        return (self._kept is None or name in self._kept) and name not in self._dropped and shorter >= self.min_size
+
+
+def _whole(box: Box) -> Box:
+    x0, y0, x1, y1 = (float(int(side)) for side in box)
+    return x0, y0, x1, y1

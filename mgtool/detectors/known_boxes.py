@@ -1,0 +1,33 @@
+"""Boxes that exist already: a box file in a detector's place, and an earlier run's boxes that are used again."""
+
+from __future__ import annotations
+
+from mgtool.boxfiles import BoxIndex
+from mgtool.errors import ItemError
+from mgtool.records import Detections, SampleId
+
+
+class KnownBoxes:
+    """The boxes of one file or folder, of any form that boxes are read in.
+
+    Args:
+        path: as `mgtool.boxfiles.read`.
+        alone: it stands in for the detector: pictures are also known by their name and by their sample's id, and one
+            that it does not know is an error.
+
+    Raises:
+        InputError: no such file, or one of no known form.
+    """
+
+    def __init__(self, path: str, *, alone: bool = False) -> None:
+        self._path, self._alone = path, alone
+        self._index = BoxIndex(path)
+        self.identity = f"boxes{'' if alone else ' reused'} {self._index.count} records:{self._index.sha256[:16]}"
+
+    def find(self, sha256: str, name: str, id: SampleId) -> Detections | ItemError | None:
+        """A picture's objects; where the file does not know it an ``ItemError`` or, when not `alone`, None."""
+        names = {"image": name, "id": id} if self._alone else {}
+        found = self._index.find(sha256=sha256, **names)
+        if found is None and self._alone:
+            return ItemError("no_boxes", f"{self._path} does not know this picture")
+        return found
