@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+
+from mgtool.generation.options import Decoding
 
 
 @dataclass
@@ -17,15 +21,25 @@ class Draw:
         number: the prompt's.
         done: whether the answer is whole without an end token.
         logprobs: of the tokens so far, where they are asked for.
+        options: log-probability of each option, where one token decides.
+        generator: of a row's own random numbers.
     """
 
     number: int
     done: bool = False
     logprobs: list[float] = field(default_factory=list)
+    options: list[float] = field(default_factory=list)
+    generator: random.Random | None = field(default=None, compare=False)
 
 
 class Chooser(Protocol):
-    """Chooses tokens for rows that are decoded together."""
+    """Chooses tokens for rows that are decoded together.
+
+    Attributes:
+        rows: prompts that each question becomes, numbered ``position * rows + row``.
+    """
+
+    rows: int
 
     def begin(self, number: int) -> Draw:
         """The state of a row whose prompt has this number."""
@@ -37,12 +51,145 @@ class Chooser(Protocol):
 
 
 class Greedy:
-    """The likeliest token."""
+    """The likeliest token.
+
+    Args:
+        logprobs: keep the tokens' log-probabilities.
+    """
+
+    rows = 1
+
+    def __init__(self, *, logprobs: bool = False) -> None:
+        self.logprobs = logprobs
 
     def begin(self, number: int) -> Draw:
-        """No state."""
+        """No tokens yet."""
         return Draw(number)
 
     def choose(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
         """The first of the largest logits of each row."""
-        return logits.argmax(-1)
+        tokens = logits.argmax(-1)
+        if self.logprobs:
+            _note(logits, tokens, draws)
+        return tokens
+
+
+class Sampler:
+    """Tokens at random, each row from a generator of its own, whatever rows it is decoded with.
+
+    Args:
+        decoding: temperature, top-p, seed, and the number of answers.
+        name: a question's id, by its position.
+    """
+
+    def __init__(self, decoding: Decoding, name: Callable[[int], Any]) -> None:
+        self.decoding, self.name = decoding, name
+        self.rows = decoding.samples
+
+    def begin(self, number: int) -> Draw:
+        """A generator that seed, id and the number of the answer determine."""
+        position, row = divmod(number, self.rows)
+        seed = f"{self.decoding.seed}/{self.name(position)}/{row}"
+        return Draw(number, generator=random.Random(seed))
+
+    def choose(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+        """Invert the distribution function, in the vocabulary's order, at one random number a row."""
+        probabilities = (logits.double() / self.decoding.temperature).softmax(-1)
+        if self.decoding.top_p < 1:
+            probabilities = nucleus(probabilities, self.decoding.top_p)
+        below = probabilities.cumsum(-1)
+        points = [draw.generator.random() for draw in draws if draw.generator is not None]
+        wanted = torch.tensor(points, dtype=torch.float64, device=logits.device)[:, None] * below[:, -1:]
+        # The first token whose sum passes the point; at the very end rounding must not step past the last one.
+        last = probabilities.shape[-1] - 1 - probabilities.flip(-1).gt(0).int().argmax(-1)
+        tokens = torch.searchsorted(below, wanted, right=True)[:, 0].minimum(last)
+        if self.decoding.logprobs:
+            _note(logits, tokens, draws)
+        return tokens
+
+
+class Choices:
+    """An answer among options, by the probability of all of an option's tokens.
+
+    Where every option is one token, a question is one row and that row's first logits decide. Else each option is
+    a row of its own, whose tokens are given and whose probabilities are read.
+
+    Args:
+        options: K options' token ids, none of which begins another.
+    """
+
+    def __init__(self, options: Sequence[Sequence[int]]) -> None:
+        self.options = options
+        self.is_single = all(len(option) == 1 for option in options)
+        self.rows = 1 if self.is_single else len(options)
+
+    def begin(self, number: int) -> Draw:
+        """No tokens yet."""
+        return Draw(number)
+
+    def choose(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+        """The likeliest option, or the next token of the row's own option."""
+        if self.is_single:
+            return self._decide(logits, draws)
+        given = [self.options[draw.number % self.rows] for draw in draws]
+        places = [len(draw.logprobs) for draw in draws]
+        tokens = [option[place] for option, place in zip(given, places, strict=True)]
+        _note(logits, torch.tensor(tokens, device=logits.device), draws)
+        for draw, option in zip(draws, given, strict=True):
+            draw.done = len(draw.logprobs) == len(option)
+        return torch.tensor(tokens, device=logits.device)
+
+    def _decide(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+        tokens = torch.tensor([option[0] for option in self.options], device=logits.device)
+        scores = logits.log_softmax(-1)[:, tokens]
+        for draw, row in zip(draws, scores.tolist(), strict=True):
+            draw.options, draw.logprobs, draw.done = row, [max(row)], True
+        return tokens[scores.argmax(-1)]
+
+
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Leave the likeliest tokens that reach `top_p` together, and set the rest to 0; (R, vocabulary) both.
+
+    >>> nucleus(torch.tensor([[0.1, 0.5, 0.1, 0.3]]), 0.6).tolist() == torch.tensor([[0, 0.5, 0, 0.3]]).tolist()
+    True
+    """
+    ordered, places = probabilities.sort(stable=True, dim=-1, descending=True)
+    is_out = ordered.cumsum(-1) - ordered >= top_p
+    return probabilities.masked_fill(torch.zeros_like(is_out).scatter(-1, places, is_out), 0)
+
+
+def option_ids(choices: Sequence[str], processor: Any) -> list[list[int]]:
+    """Token ids of options as training had them; with the end of the answer where one option begins another.
+
+    >>> begins([[1], [1, 2]]), begins([[1, 2], [1, 3]])
+    (True, False)
+    """
+    tokenized = [processor.tokenizer.encode(choice, add_special_tokens=False) for choice in choices]
+    end = [processor.eos_token_ids[-1]] if begins(tokenized) else []
+    return [ids + end for ids in tokenized]
+
+
+def begins(options: Sequence[Sequence[int]]) -> bool:
+    """Whether one list begins another."""
+    pairs = [(first, second) for first in options for second in options if first is not second]
+    return any(list(first) == list(second)[: len(first)] for first, second in pairs)
+
+
+def make_chooser(decoding: Decoding, processor: Any, name: Callable[[int], Any]) -> Chooser:
+    """The chooser for some options.
+
+    Args:
+        decoding: the options.
+        processor: the model's.
+        name: a question's id, by its position.
+    """
+    if decoding.choices:
+        return Choices(option_ids(decoding.choices, processor))
+    return Sampler(decoding, name) if decoding.temperature > 0 else Greedy(logprobs=decoding.logprobs)
+
+
+def _note(logits: Tensor, tokens: Tensor, draws: Sequence[Draw]) -> None:
+    """Add the tokens' log-probabilities, of the model itself and not of the temperature."""
+    values = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0].tolist()
+    for draw, value in zip(draws, values, strict=True):
+        draw.logprobs.append(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -31,16 +31,18 @@ class Group:
         pictures: in the order in which the prompts show them.
         numbers: N names of the prompts, for the caller.
         prompts: N lists of token ids with placeholders.
+        is_video: the pictures are the frames of one video, at one placeholder.
     """
 
     key: tuple[str, ...]
     pictures: Sequence[PlacedPicture]
     numbers: Sequence[int]
     prompts: Sequence[Sequence[int]]
+    is_video: bool = False
 
     def part(self, begin: int, end: int | None = None) -> Group:
         """Some of the prompts."""
-        return Group(self.key, self.pictures, self.numbers[begin:end], self.prompts[begin:end])
+        return replace(self, numbers=self.numbers[begin:end], prompts=self.prompts[begin:end])
 
 
 class Completion(NamedTuple):
@@ -75,15 +77,24 @@ class Engine:
         max_new_tokens: limit of an answer.
         batch_size: most prompts that are decoded together; halved for good where memory does not suffice.
         chooser: of tokens; greedy where there is none.
+        stops: texts that end an answer, beside the template's.
     """
 
     def __init__(
-        self, model: Any, processor: Any, *, max_new_tokens: int, batch_size: int, chooser: Chooser | None = None
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        max_new_tokens: int,
+        batch_size: int,
+        chooser: Chooser | None = None,
+        stops: Sequence[str] = (),
     ) -> None:
         self.model, self.processor = model, processor
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
         self.chooser: Chooser = chooser or Greedy()
         self._ends = set(processor.eos_token_ids)
+        self._stops = [*processor.stop_strings, *stops]
         self._visuals: OrderedDict[tuple[str, ...], list[Tensor]] = OrderedDict()
         self._supply: Iterator[Group] = iter(())
         self._waiting: deque[Group] = deque()
@@ -141,7 +152,7 @@ class Engine:
 
     def _begin(self, prompt: Group, visuals: Sequence[Tensor]) -> _Row | ItemError:
         """A row with the number of tokens that there is room for; the reason where there is none."""
-        length = sum(token != IMAGE_TOKEN_ID for token in prompt.prompts[0]) + sum(map(len, visuals))
+        length = sum(token >= 0 for token in prompt.prompts[0]) + sum(map(len, visuals))
         longest = getattr(self.model.config.text_config, "max_position_embeddings", None)
         draw = self.chooser.begin(prompt.numbers[0])
         if longest is None:
@@ -156,9 +167,10 @@ class Engine:
         if not group.pictures:
             return []
         if group.key not in self._visuals:
-            batch = self.processor.collate([[IMAGE_TOKEN_ID] * len(group.pictures)], group.pictures)
+            counts = [len(group.pictures)] if group.is_video else None
+            batch = self.processor.collate([[IMAGE_TOKEN_ID]], group.pictures, counts)
             batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
-            seen = self.model.see(batch["pixel_values"], batch["boxes"], batch["box_counts"])
+            seen = self.model.see(batch["pixel_values"], batch["boxes"], batch["box_counts"], batch["frame_counts"])
             self._visuals[group.key] = list(seen)
         self._visuals.move_to_end(group.key)
         while len(self._visuals) > VISUALS_KEPT:
@@ -170,7 +182,7 @@ class Engine:
         prompts = [row.prompt.prompts[0] for row in rows]
         shared = shared_length(prompts)
         cache = DynamicCache()
-        shown = list(prompts[0][:shared]).count(IMAGE_TOKEN_ID)
+        shown = sum(token < 0 for token in prompts[0][:shared])
         width = 0
         if shared:
             spliced = self._splice([prompts[0][:shared]], visuals[:shown])
@@ -238,11 +250,10 @@ class Engine:
         return "length" if len(row.ids) >= row.limit else None
 
     def _says_stop(self, ids: list[int]) -> bool:
-        stops: list[str] = self.processor.stop_strings
-        if not stops:
+        if not self._stops:
             return False
-        text = self.processor.tokenizer.decode(ids[-2 * max(map(len, stops)) :], skip_special_tokens=True)
-        return any(stop in text for stop in stops)
+        text = self.processor.tokenizer.decode(ids[-2 * max(map(len, self._stops)) :], skip_special_tokens=True)
+        return any(stop in text for stop in self._stops)
 
     def _retreat(self, group: Group, error: Exception) -> None:
         """A group that failed is tried in halves; one that fails alone is a failure."""
