@@ -5,3 +5,24 @@ pack     pictures + boxes + conversations -> WebDataset tars
 infer    tars or questions                -> answers
 eval     answers + ground truth           -> scores and a report
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mgtool.indexes import TarIndex
+    from mgtool.loaders import TarDataset
+    from mgtool.tars import open_tars
+
+__all__ = ["TarDataset", "TarIndex", "open_tars"]
+
+_HOME = {"TarDataset": "mgtool.loaders", "TarIndex": "mgtool.indexes", "open_tars": "mgtool.tars"}
+"""Public names with their modules, which are imported on first use: `mgtool --help` needs none of them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -21,7 +21,7 @@ from typing import IO, Any, TypeAlias
 import fsspec
 import msgspec
 
-from mgtool import images, tars, tsv
+from mgtool import images, tars, tarstream, tsv
 from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.records import BoxRecord, Failure, Media, Sample, SampleId, Turn, convert, parse
 
@@ -92,7 +92,7 @@ def read_bytes(media: Media) -> bytes:
 
 
 def _read_one(given: str, place: Place) -> Iterator[Item]:
-    expanded = tars.expand(given)
+    expanded = tarstream.expand(given)
     if expanded is not None:
         return tars.read_samples(expanded)
     if "://" in given:
@@ -196,7 +196,7 @@ def _read_stream(stream: IO[bytes], place: Place) -> Iterator[Item]:
     head = buffered.peek(512)
     if not head:
         raise InputError("-: stdin is empty")
-    if tars.looks_like_tar(head):
+    if tarstream.looks_like_tar(head):
         return tars.read_stream(buffered, where="-")
     first_line = head.partition(b"\n")[0]
     if b"\t" in first_line and b"index" in first_line.split(b"\t")[0]:
@@ -209,7 +209,7 @@ def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> I
     """A file of JSON, JSON lines or paths, told apart by what it holds."""
     head = _peek(file)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-    if tars.looks_like_tar(head):
+    if tarstream.looks_like_tar(head):
         return tars.read_stream(file, where=where)
     if start == b"[" or (start == b"{" and (_COCO_START.match(head) or not _is_json_line(head))):
         return _read_json(file, place, where=where, beside=beside)

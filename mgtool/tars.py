@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import posixpath
-import tarfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any, TypeAlias, cast
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TypeAlias
 
-import fsspec
 import msgspec
 import numpy as np
-from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
+import numpy.typing as npt
 
 from mgtool import images
-from mgtool.errors import ItemError, RecordError
-from mgtool.records import Detections, Failure, FrameDetections, Media, Sample, SampleId, Turn, convert, parse
+from mgtool.errors import InputError, ItemError, RecordError
+from mgtool.records import Box, Detections, Failure, FrameDetections, Media, Sample, SampleId, Turn, convert, parse
+from mgtool.tarstream import Member, find, open_url, read_members
 
 STAGE = "read"
 FORMAT = "mgtool-1"
@@ -25,11 +24,27 @@ FORMAT = "mgtool-1"
 
 PICTURE_EXTENSIONS = frozenset(extension[1:] for extension in images.EXTENSIONS)
 VIDEO_EXTENSIONS = frozenset({"mp4", "avi", "mkv", "mov", "webm", "m4v", "mpg", "mpeg", "wmv", "flv"})
-_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_BLOCK = 512
-_MAGIC_AT = 257
-_ERRORS = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
+_OWN_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d+), 4\), \} *\n", re.DOTALL
+)
+"""Of a ``boxes.npy`` as NumPy writes it; its own parser takes longer than all the rest of a sample."""
+_OWN_START = b'{"format":"' + FORMAT.encode() + b'"'
 Item: TypeAlias = Sample | Failure
+
+
+class Parts(NamedTuple):
+    """The members of one sample.
+
+    Attributes:
+        key: their common name.
+        parts: bytes by what follows the first dot of the name.
+        offset, end: where they begin and end in the tar.
+    """
+
+    key: str
+    parts: dict[str, bytes]
+    offset: int
+    end: int
 
 
 class PackedPicture(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,32 +97,39 @@ class PackedBoxes(msgspec.Struct, frozen=True, kw_only=True):
     tags: str = ""
 
 
-def expand(given: str) -> list[str] | None:
-    """The tars that a path, URL or brace pattern means; None where it names none.
+def open_tars(
+    source: str | Path | Sequence[str | Path],
+    *,
+    on_failure: Callable[[Failure], None] | None = None,
+    stdin: IO[bytes] | None = None,
+) -> Iterator[Sample]:
+    """The samples of WebDataset tars in order, mgtool's own and those of others, one at a time.
 
-    >>> expand("x-{000..001}.tar")
-    ['x-000.tar', 'x-001.tar']
-    >>> expand("train.json") is None
-    True
+    Args:
+        source: a folder of tars, a tar, a brace pattern (``x-{000..003}.tar``), an fsspec URL, a list of these,
+            or ``-`` for stdin.
+        on_failure: told of a sample or tar that cannot be read, which is then left out; without it, that raises.
+        stdin: what ``-`` reads; the process's own where it is None.
+
+    Raises:
+        InputError: no tar there, or the first sample that cannot be read.
     """
-    if not given.partition("?")[0].lower().endswith(_ENDINGS):
-        return None
-    try:
-        return list(braceexpand(given)) if "{" in given else [given]
-    except UnbalancedBracesError:
-        return [given]
-
-
-def looks_like_tar(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a tar (not compressed)."""
-    return head[_MAGIC_AT : _MAGIC_AT + 5] == b"ustar"
+    for url in find(source):
+        items = read_stream(stdin or sys.stdin.buffer, "-") if url == "-" else read_samples([url])
+        for item in items:
+            if isinstance(item, Sample):
+                yield item
+            elif on_failure is None:
+                raise InputError(f"{url}: {item.id}: {item.reason}: {item.detail}")
+            else:
+                on_failure(item)
 
 
 def read_samples(urls: Sequence[str]) -> Iterator[Item]:
     """The samples of tars in order; a tar that is broken gives a `Failure`, and the next one goes on."""
     for url in urls:
         try:
-            with _open(url) as file:
+            with open_url(url) as file:
                 yield from read_stream(file, where=url)
         except FileNotFoundError:
             yield Failure(id=url, stage=STAGE, reason="missing", detail=f"no file {url}")
@@ -122,24 +144,56 @@ def read_stream(fileobj: IO[bytes], where: str) -> Iterator[Item]:
         fileobj: the tar's bytes; compressed ones are understood.
         where: the tar's name for messages.
     """
-    tail = _Tail(fileobj)
-    key, parts = "", dict[str, bytes]()
     try:
-        with tarfile.open(fileobj=cast(IO[bytes], tail), mode="r|*") as tar:
-            for name, data in _members(tar):
-                found, part = _split(name)
-                if found != key and parts:
-                    yield _sample(key, parts)
-                    parts = {}
-                key = found
-                parts[part] = data
-        if not tail.complete:
-            raise tarfile.ReadError("unexpected end of data")
-    except _ERRORS as error:
-        yield _broken(where, key, error)
-        return
+        for raw in read_parts(fileobj):
+            yield sample(raw)
+    except ItemError as error:
+        yield Failure(id=where, stage=STAGE, reason=error.reason, detail=f"{where}: {error.detail}")
+
+
+def read_parts(file: IO[bytes], *, offset: int = 0) -> Iterator[Parts]:
+    """The samples of one tar as bytes, undecoded.
+
+    Args:
+        file: the tar's bytes; compressed ones are understood.
+        offset: where `file` stands in the tar.
+
+    Raises:
+        ItemError: a tar that is empty, cut or no tar, after the samples before that place.
+    """
+    return group(read_members(file, offset=offset))
+
+
+def group(members: Iterable[Member]) -> Iterator[Parts]:
+    """Members that stand together and have one key, as samples; names that readers skip are left out."""
+    key, parts, begin, end = "", dict[str, bytes](), 0, 0
+    try:
+        for member in members:
+            name = member.name
+            slash = name.rfind("/") + 1
+            if member.kind != "file" or name.startswith((".", "__"), slash):
+                continue
+            found, part = split_name(name)
+            if found != key and parts:
+                yield Parts(key, parts, begin, end)
+                parts = {}
+            if not parts:
+                begin = member.offset
+            key, end, parts[part] = found, member.end, member.data
+    except ItemError as error:
+        raise ItemError(error.reason, f"{error.detail} after {key}" if key else error.detail) from error
     if parts:
-        yield _sample(key, parts)
+        yield Parts(key, parts, begin, end)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Key and part of a member: the key ends at the first dot of the base name.
+
+    >>> split_name("a.b/000007.boxes.npy")
+    ('a.b/000007', 'boxes.npy')
+    """
+    dot = name.find(".", name.rfind("/") + 1)
+    return (name[:dot], name[dot + 1 :].lower()) if dot >= 0 else (name, "")
 
 
 def frame_detections(frame: FrameDetections) -> Detections:
@@ -147,68 +201,14 @@ def frame_detections(frame: FrameDetections) -> Detections:
     return Detections(frame.boxes, frame.scores, frame.labels)
 
 
-class _Tail:
-    """A reader that remembers how the file ended: a whole tar ends with an empty block."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._first = self._last = b""
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        if data:
-            self._first = self._first or data[:_BLOCK]
-            self._last = (self._last + data[-_BLOCK:])[-_BLOCK:]
-        return data
-
-    @property
-    def complete(self) -> bool:
-        """Decompressors find for themselves that a file was cut."""
-        return not any(self._last) or not looks_like_tar(self._first)
-
-
-def _open(url: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-    if "://" in url:
-        opened: contextlib.AbstractContextManager[IO[bytes]] = fsspec.open(url, "rb")
-        return opened
-    return open(url, "rb")  # noqa: PTH123 - a name with a trailing slash must stay an error
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    for member in tar:
-        base = posixpath.basename(member.name)
-        if not member.isfile() or base.startswith((".", "__")):
-            continue
-        file = tar.extractfile(member)
-        data = file.read() if file is not None else b""
-        if len(data) != member.size:
-            raise tarfile.ReadError("unexpected end of data")
-        yield member.name, data
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Key and part of a member: the key ends at the first dot of the base name.
-
-    >>> _split("a.b/000007.boxes.npy")
-    ('a.b/000007', 'boxes.npy')
-    """
-    folder, base = posixpath.split(name)
-    key, _, part = base.partition(".")
-    return posixpath.join(folder, key), part.lower()
-
-
-def _broken(where: str, key: str, error: Exception) -> Failure:
-    text = str(error)
-    if text == "empty file":
-        return Failure(id=where, stage=STAGE, reason="empty", detail=f"{where}: 0 bytes")
-    cut = isinstance(error, EOFError) or any(word in text for word in ("unexpected end", "end-of-stream", "truncated"))
-    after = f" after {key}" if key else ""
-    return Failure(id=where, stage=STAGE, reason="truncated" if cut else "unreadable", detail=f"{where}: {text}{after}")
-
-
-def _sample(key: str, parts: Mapping[str, bytes]) -> Item:
+def sample(raw: Parts) -> Item:
+    """A sample's bytes as a record; a `Failure` where they are none."""
+    key, parts = raw.key, raw.parts
+    about = parts.get("json", b"")
     try:
-        fields = parse(parts["json"], dict[str, Any], where=f"{key}.json") if parts.get("json") else {}
+        if about.startswith(_OWN_START):
+            return _packed(key, parse(about, PackedSample, where=f"{key}.json"), parts)
+        fields = parse(about, dict[str, Any], where=f"{key}.json") if about else {}
         if fields.get("format") == FORMAT:
             return _packed(key, convert(fields, PackedSample, where=f"{key}.json"), parts)
         return _foreign(key, fields, parts)
@@ -297,32 +297,60 @@ def _detections(key: str, parts: Mapping[str, bytes], count: int) -> tuple[Detec
     """The objects of each of `count` pictures or frames; None where the sample has no boxes."""
     if "boxes.npy" not in parts:
         return None
-    try:
-        rows = np.load(io.BytesIO(parts["boxes.npy"]), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ItemError("bad_boxes", f"{key}.boxes.npy: {error}") from error
-    if rows.ndim != 2 or rows.shape[1] != 4 or rows.dtype.kind not in "fiu" or not np.isfinite(rows).all():
-        raise ItemError("bad_boxes", f"{key}.boxes.npy: {rows.dtype} {rows.shape}, expected numbers of shape (n, 4)")
+    rows = read_boxes(parts["boxes.npy"], f"{key}.boxes.npy")
     about = parse(parts.get("boxes.json") or b'{"scores":[],"labels":[]}', PackedBoxes, where=f"{key}.boxes.json")
     scores, labels = about.scores or (1.0,) * len(rows), about.labels or ("",) * len(rows)
     owners = about.pictures or (0,) * len(rows)
     if min(len(scores), len(labels), len(owners)) < len(rows):
         raise ItemError("bad_boxes", f"{key}: {len(rows)} boxes, {len(scores)} scores, {len(labels)} labels")
     tags = parse(about.tags, list[tuple[str, ...] | None], where=f"{key}.boxes.json: tags") if about.tags else []
-    return tuple(_of_one(rows, scores, labels, owners, one, tags) for one in range(count))
+    boxes = [(left, top, right, bottom) for left, top, right, bottom in rows.tolist()]
+    if count == 1 and not any(owners):
+        n = len(boxes)
+        return (Detections(tuple(boxes), scores[:n], labels[:n], tags[0] if tags else None),)
+    return tuple(_of_one(boxes, scores, labels, owners, one, tags) for one in range(count))
+
+
+def read_boxes(data: bytes, where: str) -> npt.NDArray[Any]:
+    """The rows of a ``boxes.npy``, (n, 4), whole and finite; nothing is unpickled or reserved by a false header.
+
+    Raises:
+        ItemError: ``bad_boxes``.
+    """
+    try:
+        own = _OWN_HEADER.match(data)
+        shape, dtype, start = ((int(own[1]), 4), np.dtype("<f4"), own.end()) if own else _npy_header(data)
+        if len(shape) != 2 or shape[1] != 4 or dtype.kind not in "fiu":
+            raise ValueError(f"{dtype} {shape}, expected numbers of shape (n, 4)")
+        rows = np.frombuffer(data, dtype, offset=start).reshape(shape)
+    except (ValueError, SyntaxError, EOFError, OverflowError) as error:
+        raise ItemError("bad_boxes", f"{where}: {error}") from error
+    if not np.isfinite(rows).all():
+        raise ItemError("bad_boxes", f"{where}: a box that is not finite")
+    return rows
+
+
+def _npy_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if fortran and min(shape, default=0) > 1:
+        raise ValueError("columns before rows")
+    return shape, dtype, file.tell()
 
 
 def _of_one(
-    rows: Any,
+    boxes: Sequence[Box],
     scores: Sequence[float],
     labels: Sequence[str],
     owners: Sequence[int],
     one: int,
     tags: Sequence[tuple[str, ...] | None],
 ) -> Detections:
-    mine = [row for row in range(len(rows)) if owners[row] == one]
+    mine = [row for row in range(len(boxes)) if owners[row] == one]
     return Detections(
-        boxes=tuple(tuple(map(float, rows[row])) for row in mine),  # type: ignore[misc]
+        boxes=tuple(boxes[row] for row in mine),
         scores=tuple(scores[row] for row in mine),
         labels=tuple(labels[row] for row in mine),
         tags=tags[one] if one < len(tags) else None,

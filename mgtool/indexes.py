@@ -1,0 +1,234 @@
+"""An index of all samples of some tars, in a Parquet file, and samples at random by it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import posixpath
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from mgtool import tars
+from mgtool.errors import InputError, ItemError
+from mgtool.records import Failure, Sample, SampleId, dumps, parse
+from mgtool.shards import atomic_file
+from mgtool.tarstream import find, looks_like_tar, open_url, read_members
+
+if TYPE_CHECKING:
+    import pyarrow
+
+INDEX_FILE = "samples.parquet"
+
+_BATCH_ROWS = 1 << 16
+_SHARDS = b"shards"
+_END = bytes(1024)
+_JSON_PART, _BOXES_PART = ".json", ".boxes.npy"
+
+
+class Entry(NamedTuple):
+    """Where a sample lies, and what one chooses samples by.
+
+    Attributes:
+        id: its own id as text; the key where it has none.
+        key: the common name of its members.
+        shard: the tar's name.
+        offset, size: its members in the tar, in bytes.
+        width, height: of its first picture in pixels; 0 where the JSON does not say.
+        boxes: their number.
+    """
+
+    id: str
+    key: str
+    shard: str
+    offset: int
+    size: int
+    width: int
+    height: int
+    boxes: int
+
+
+class _About(msgspec.Struct):
+    """What the index takes of a sample's JSON, mgtool's or img2dataset's."""
+
+    id: SampleId | None = None
+    question_id: SampleId | None = None
+    images: tuple[tars.PackedPicture, ...] = ()
+    width: int = 0
+    height: int = 0
+
+
+class TarIndex(Sequence[Sample]):
+    """The samples of some tars by position and by id, each read when it is asked for."""
+
+    def __init__(self, table: pyarrow.Table, urls: Sequence[str]) -> None:
+        self._table = table.combine_chunks()
+        self._urls = {posixpath.basename(url): url for url in urls}
+
+    @classmethod
+    def of(cls, source: str | Path | Sequence[str | Path]) -> TarIndex:
+        """The index of tars as `mgtool.open_tars` takes them: the one beside them, else made by reading over them.
+
+        Raises:
+            InputError: no tar there, or one that is compressed or broken.
+        """
+        import pyarrow
+        from pyarrow import parquet
+
+        urls = find(source)
+        beside = Path(urls[0]).with_name(INDEX_FILE)
+        if _is_fresh(beside, urls):
+            return cls(parquet.read_table(beside), urls)
+        rows = [entry for url in urls for entry in scan(url)]
+        return cls(pyarrow.Table.from_pylist([row._asdict() for row in rows], schema=_schema(urls)), urls)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return int(self._table.num_rows)
+
+    def __getitem__(self, position: Any) -> Any:
+        """The sample at a position.
+
+        Raises:
+            ItemError: a sample that cannot be used.
+        """
+        if isinstance(position, slice):
+            return [self[one] for one in range(*position.indices(len(self)))]
+        entry = self.entry(position)
+        url = self._urls[entry.shard]
+        with open_url(url) as file:
+            file.seek(entry.offset)
+            data = file.read(entry.size)
+        for parts in tars.read_parts(io.BytesIO(data + _END), offset=entry.offset):
+            found = tars.sample(parts)
+            if isinstance(found, Failure):
+                raise ItemError(found.reason, found.detail)
+            return found
+        raise ItemError("missing", f"{url}: nothing at byte {entry.offset}")
+
+    def entry(self, position: int) -> Entry:
+        """Where the sample at a position lies."""
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"position {position} of {len(self)} samples")
+        row = position % len(self)
+        return Entry(*(column[row].as_py() for column in self._table.columns))
+
+    def sample(self, id: SampleId) -> Sample:
+        """The first sample with an id.
+
+        Raises:
+            ItemError: ``unknown_id``, or a sample that cannot be used.
+        """
+        import pyarrow.compute
+
+        row = pyarrow.compute.index(self._table["id"], str(id)).as_py()
+        if row < 0:
+            raise ItemError("unknown_id", f"no sample has the id {id}")
+        found: Sample = self[row]
+        return found
+
+    def totals(self) -> dict[str, int]:
+        """Numbers of samples, of samples with a picture, and of boxes."""
+        pictures = np.count_nonzero(self._table["width"].to_numpy())
+        return {
+            "samples": len(self),
+            "with_pictures": int(pictures),
+            "boxes": int(self._table["boxes"].to_numpy().sum()),
+        }
+
+
+def write_index(folder: Path, urls: Sequence[str]) -> Path:
+    """Write the index of a folder's tars, batch by batch; one that is there and fits is left alone.
+
+    Args:
+        folder: where it goes.
+        urls: its tars in order.
+    """
+    from pyarrow import RecordBatch, parquet
+
+    path = folder / INDEX_FILE
+    if _is_fresh(path, urls):
+        return path
+    schema = _schema(urls)
+    entries = (entry._asdict() for url in urls for entry in scan(url))
+    with atomic_file(path) as file, parquet.ParquetWriter(file, schema) as writer:
+        while batch := list(itertools.islice(entries, _BATCH_ROWS)):
+            writer.write_batch(RecordBatch.from_pylist(batch, schema=schema))
+    return path
+
+
+def scan(url: str) -> Iterator[Entry]:
+    """The entries of one tar, in order; pictures are not read.
+
+    Raises:
+        InputError: a tar that is compressed or broken.
+    """
+    name = posixpath.basename(url)
+    try:
+        with open_url(url) as file:
+            if not looks_like_tar(file.read(512)):
+                raise ItemError("unsupported", "not a tar, or a compressed one, where nothing can be read at random")
+            file.seek(0)
+            members = read_members(file, skip=_is_bulk)
+            for parts in tars.group(members):
+                yield _entry(name, parts)
+    except ItemError as error:
+        raise InputError(f"{url}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{url}: cannot be read: {error.strerror or error}") from error
+
+
+def _is_bulk(name: str) -> bool:
+    return not name.endswith((_JSON_PART, _BOXES_PART))
+
+
+def _entry(shard: str, found: tars.Parts) -> Entry:
+    try:
+        about = parse(found.parts.get("json") or b"{}", _About, where=found.key)
+    except InputError:
+        about = _About()  # a record of another writer, or a broken one: `--verify` says what is wrong with it
+    first = about.images[0] if about.images else tars.PackedPicture(width=about.width, height=about.height)
+    own = about.question_id if about.question_id is not None else about.id
+    return Entry(
+        id=found.key if own is None else str(own),
+        key=found.key,
+        shard=shard,
+        offset=found.offset,
+        size=found.end - found.offset,
+        width=first.width,
+        height=first.height,
+        boxes=_box_count(found.parts.get("boxes.npy")),
+    )
+
+
+def _box_count(data: bytes | None) -> int:
+    try:
+        return 0 if data is None else len(tars.read_boxes(data, ""))
+    except ItemError:
+        return 0  # as in `_entry`
+
+
+def _schema(urls: Sequence[str]) -> pyarrow.Schema:
+    import pyarrow as pa
+
+    types = {"id": pa.string(), "key": pa.string(), "shard": pa.string(), "offset": pa.int64(), "size": pa.int64()}
+    numbers = dict.fromkeys(("width", "height", "boxes"), pa.int32())
+    return pa.schema(list((types | numbers).items()), metadata={_SHARDS: dumps(_sizes(urls))})
+
+
+def _sizes(urls: Sequence[str]) -> dict[str, int]:
+    """What an index belongs to: names and sizes of local tars."""
+    return {posixpath.basename(url): os.path.getsize(url) for url in urls if "://" not in url}  # noqa: PTH202
+
+
+def _is_fresh(path: Path, urls: Sequence[str]) -> bool:
+    from pyarrow import parquet
+
+    if not path.is_file():
+        return False
+    noted = (parquet.read_schema(path).metadata or {}).get(_SHARDS, b"{}")
+    return parse(noted, dict[str, int], where=str(path)) == _sizes(urls)

@@ -1,0 +1,271 @@
+"""Where tars are, and a tar's members, read once from front to back; nothing is extracted, linked or followed."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import lzma
+import posixpath
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import fsspec
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
+
+from mgtool.errors import InputError, ItemError
+
+MAX_MEMBER_BYTES = 1 << 32
+"""Largest member that is read; a small compressed file can unpack to any size."""
+
+_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_BLOCK = 512
+_MAGIC = slice(257, 262)
+_BUFFER = 1 << 18
+_CHUNK = 1 << 24
+_REGULAR = (b"0", b"\0")
+_DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
+_DECOMPRESSION_ERRORS = (OSError, zlib.error, lzma.LZMAError, ValueError)
+_KINDS = {
+    **dict.fromkeys((b"0", b"\0", b"7"), "file"),
+    b"1": "hard link",
+    b"2": "symbolic link",
+    **dict.fromkeys((b"3", b"4"), "device"),
+    b"5": "folder",
+    b"6": "pipe",
+}
+_PAX_RECORD = re.compile(rb"(\d+) ([^=\n]+)=")
+
+
+class Member(NamedTuple):
+    """One member.
+
+    Attributes:
+        name: as it stands in the tar; never to be used as a path.
+        kind: ``file``, or what it is instead: ``folder``, ``symbolic link``, ``hard link``, ``device``, ``pipe``.
+        offset: of its first header block in the (unpacked) tar.
+        end: offset behind its padded data.
+        data: of a file.
+    """
+
+    name: str
+    kind: str
+    offset: int
+    end: int
+    data: bytes
+
+
+class _Header(NamedTuple):
+    name: str
+    type: bytes
+    size: int
+
+
+def expand(given: str) -> list[str] | None:
+    """The tars that a path, URL or brace pattern means; None where it names none.
+
+    >>> expand("x-{000..001}.tar")
+    ['x-000.tar', 'x-001.tar']
+    >>> expand("train.json") is None
+    True
+    """
+    if not given.partition("?")[0].lower().endswith(_ENDINGS):
+        return None
+    try:
+        return list(braceexpand(given)) if "{" in given else [given]
+    except UnbalancedBracesError:
+        return [given]
+
+
+def find(source: str | Path | Sequence[str | Path]) -> list[str]:
+    """The tars of a folder (local or remote), a brace pattern, a path or URL, or a list of these, in order.
+
+    Raises:
+        InputError: no tar there.
+    """
+    if not isinstance(source, str | Path):
+        return [url for one in source for url in find(one)]
+    given = str(source)
+    found = expand(given) or ([given] if given == "-" else _in_folder(given))
+    if not found:
+        raise InputError(f"{given}: no tar, and no folder of tars")
+    return found
+
+
+def _in_folder(given: str) -> list[str]:
+    filesystem, root = fsspec.url_to_fs(given)
+    try:
+        names = sorted(filesystem.find(root)) if filesystem.isdir(root) else []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{given}: cannot be read: {error}") from error
+    tars = [name for name in names if name.endswith(_ENDINGS) and not posixpath.basename(name).startswith(".")]
+    return [filesystem.unstrip_protocol(name) if "://" in given else name for name in tars]
+
+
+def looks_like_tar(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is a tar (not compressed)."""
+    return head[_MAGIC] == b"ustar"
+
+
+def open_url(url: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """A path or fsspec URL for reading."""
+    if "://" in url:
+        opened: contextlib.AbstractContextManager[IO[bytes]] = fsspec.open(url, "rb")
+        return opened
+    return open(url, "rb", buffering=_BUFFER)  # noqa: PTH123 - a name with a trailing slash must stay an error
+
+
+def read_members(file: IO[bytes], *, offset: int = 0, skip: Callable[[str], bool] | None = None) -> Iterator[Member]:
+    """The members in order; gzip, bzip2 and xz are understood.
+
+    Args:
+        file: the tar's bytes; only `read` is called.
+        offset: where `file` stands in the tar, for the members' offsets.
+        skip: names whose bytes are not wanted; their data is empty. Needs a file that seeks.
+
+    Raises:
+        ItemError: ``empty``, ``truncated`` (the tar's end is missing), or ``unreadable``.
+    """
+    reader = _Reader(file, offset)
+    if not reader.peek():
+        raise ItemError("empty", "0 bytes")
+    begin, longer = offset, dict[str, Any]()
+    while (header := reader.header()) is not None:
+        if header.type in (b"x", b"g", b"L", b"K"):
+            extra = reader.data(header.size)
+            if header.type != b"g":
+                longer |= _extended(header.type, extra)
+            continue
+        if header.type not in _KINDS:
+            raise ItemError("unreadable", f"{header.name}: a member of type {header.type!r}")
+        kind = _KINDS[header.type]
+        name, size = longer.get("path", header.name), int(longer.get("size", header.size)) if kind == "file" else 0
+        data = b"" if skip is not None and reader.skipped(name, size, skip) else reader.data(size)
+        yield Member(name, kind, begin, reader.offset, data)
+        begin, longer = reader.offset, {}
+    reader.drain()
+
+
+class _Reader:
+    """Exact reads of a stream, unpacked where it is compressed."""
+
+    def __init__(self, file: IO[bytes], offset: int) -> None:
+        self._ahead = _read_fully(file, _BLOCK)
+        self._file = file
+        self.offset = offset
+        for magic, unpack in _DECOMPRESSORS.items():
+            if self._ahead.startswith(magic):
+                self._file = unpack(_Rejoined(self._ahead, file))
+                self._ahead = b""
+
+    def peek(self) -> bytes:
+        """The first block."""
+        self._ahead = self._ahead or self._read(_BLOCK)
+        return self._ahead
+
+    def header(self) -> _Header | None:
+        """The next header; None at the end of the tar."""
+        block = self._ahead or self._read(_BLOCK)
+        self._ahead = b""
+        if len(block) < _BLOCK:
+            raise ItemError("truncated" if not block or self.offset else "unreadable", "unexpected end of data")
+        self.offset += _BLOCK
+        return _parse(block) if any(block[:_BLOCK]) else None
+
+    def data(self, size: int) -> bytes:
+        """A member's bytes; its padding is read over."""
+        if not 0 <= size <= MAX_MEMBER_BYTES:
+            raise ItemError("unreadable", f"a member of {size:,} bytes")
+        data = self._read(size)
+        padding = -size % _BLOCK
+        if len(data) < size or len(self._read(padding)) < padding:
+            raise ItemError("truncated", "unexpected end of data")
+        self.offset += size + padding
+        return data
+
+    def skipped(self, name: str, size: int, skip: Callable[[str], bool]) -> bool:
+        """Whether a member's bytes were passed over; the last byte is read, so that a cut tar is noticed."""
+        padded = size + -size % _BLOCK
+        if not size or not skip(name):
+            return False
+        self._file.seek(padded - 1, 1)
+        if len(self._read(1)) < 1:
+            raise ItemError("truncated", "unexpected end of data")
+        self.offset += padded
+        return True
+
+    def drain(self) -> None:
+        """Read on to the end: whoever writes into a pipe wants it, and checksums stand there."""
+        while self._read(_CHUNK):
+            pass
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return _read_fully(self._file, size)
+        except EOFError as error:
+            raise ItemError("truncated", str(error)) from error
+        except _DECOMPRESSION_ERRORS as error:
+            raise ItemError("unreadable", str(error)) from error
+
+
+class _Rejoined:
+    """A stream with the bytes in front that were read from it before."""
+
+    def __init__(self, head: bytes, file: IO[bytes]) -> None:
+        self._head, self._file = head, file
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._head:
+            return self._file.read(size)
+        data, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
+        return data + self._file.read() if size < 0 else data
+
+
+def _read_fully(file: IO[bytes], size: int) -> bytes:
+    """As many bytes as there are up to `size`, in steps, so that a false size reserves no memory."""
+    data = file.read(min(size, _CHUNK))
+    if len(data) == size or not data:
+        return data
+    parts, missing = [data], size - len(data)
+    while missing and (part := file.read(min(missing, _CHUNK))):
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)
+
+
+def _parse(block: bytes) -> _Header:
+    try:
+        if int(block[148:156].rstrip(b" \0"), 8) != sum(block) - sum(block[148:156]) + 8 * 32:
+            raise ItemError("unreadable", "a header with a wrong checksum")
+        kind = block[156:157]
+        if kind in _REGULAR and looks_like_tar(block) and not block[345] and block[124] < 0x80:
+            name = block[:100].split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+            return _Header(name, kind, int(block[124:136].rstrip(b" \0"), 8))
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError) as error:
+        raise ItemError("unreadable", f"not a tar, or a broken one: {error}") from error
+    return _Header(info.name, info.type, info.size)
+
+
+def _extended(kind: bytes, data: bytes) -> Mapping[str, Any]:
+    """What an extended header says about the next member: its `path` and `size`."""
+    if kind in (b"L", b"K"):
+        return {"path": data.rstrip(b"\0").decode("utf-8", "surrogateescape")} if kind == b"L" else {}
+    found: dict[str, Any] = {}
+    at = 0
+    while match := _PAX_RECORD.match(data, at):
+        key, value = match[2], data[match.end() : at + int(match[1]) - 1]
+        if key == b"path":
+            found["path"] = value.decode("utf-8", "surrogateescape")
+        elif key == b"size" and value.isdigit():
+            found["size"] = int(value)
+        at += max(int(match[1]), 1)
+    return found
