@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,12 +25,24 @@ from mgtool.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mgtool.detectors.filters import Filters
     from mgtool.detectors.loading import Named
     from mgtool.stages.detect import Finder, Statistics
 
 AUTO_BATCH = 8
 INPUT = "Pictures, folders, lists, LLaVA files, TSVs, COCO JSON, tars; `-` is stdin."
-DETECTOR = "nanodet, mmdet:CONFIG[:CHECKPOINT], owlv2:PATH, hf:PATH, or none for tags only."
+DETECTOR = "nanodet, mmdet:CONFIG[:CHECKPOINT], owlv2:PATH, hf:PATH, boxes:PATH, or none for tags only."
+PRESETS: dict[str, dict[str, Any]] = {
+    "mg-llava": {
+        "tagger": "ram++:ram_plus_swin_large_14m.pth",
+        "detector": "owlv2:owlv2-large-patch14-ensemble",
+        "threshold": 0.2,
+        "round": True,
+        "format": "mg-llava",
+    }
+}
+"""Name -> values of options that are not given; `mg-llava` is the paper's way to the published box files."""
+_FILTERS = "Which boxes are kept"
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,13 @@ class Job:
     tag_thresholds: str | None
     vocabulary: str
     threshold: float | None
+    boxes: str | None
+    keep: str
+    drop: str
+    min_size: float
+    nms: float | None
+    max_boxes: int | None
+    round: bool
     dtype: str
     device: str
     trust_checkpoint: bool
@@ -67,6 +86,7 @@ class Job:
         return {
             "detector": finder.identity,
             "vocabulary": self.vocabulary,
+            "words": self._words_hash(),
             "threshold": self.threshold,
             "dtype": self.dtype,
             "format": self.format,
@@ -75,12 +95,42 @@ class Job:
             "inputs": [fingerprint(given) for given in self.inputs],
         }
 
+    def _words(self) -> tuple[str, ...] | None:
+        from mgtool.detectors import vocabulary
+
+        return vocabulary.read(self.vocabulary) if self.vocabulary else None
+
+    def _words_hash(self) -> str | None:
+        from mgtool.images import sha256
+
+        words = self._words()
+        return None if words is None else sha256("\n".join(words).encode())[:16]
+
+    def filters(self) -> Filters:
+        """Which boxes are kept."""
+        from mgtool.detectors import vocabulary
+        from mgtool.detectors.filters import Filters
+
+        return Filters(
+            threshold=self.threshold,
+            keep=vocabulary.read(self.keep, option="--keep") if self.keep else None,
+            drop=vocabulary.read(self.drop, option="--drop") if self.drop else (),
+            min_size=self.min_size,
+            nms=self.nms,
+            max_boxes=self.max_boxes,
+            round=self.round,
+        )
+
     def finder(self) -> Finder:
-        """The detector and the tagger, with their weights."""
+        """The detector and the tagger, with their weights, and the boxes that are known."""
         from mgtool import detectors
+        from mgtool.detectors.known_boxes import KnownBoxes
         from mgtool.stages.detect import Finder
 
-        words = detectors.vocabulary.read(self.vocabulary) if self.vocabulary else None
+        kind, _, target = self.detector.partition(":")
+        if kind == detectors.BOXES:
+            return Finder(None, None, self.filters(), KnownBoxes(target, alone=True))
+        known = KnownBoxes(self.boxes) if self.boxes else None
         tagger = None
         if self.tagger:
             tagger = detectors.load_tagger(
@@ -91,16 +141,16 @@ class Job:
                 tag_thresholds=self.tag_thresholds,
             )
         if self.detector == "none":
-            return Finder(None, tagger)
+            return Finder(None, tagger, self.filters(), known)
         detector = detectors.load(
             self.detector,
             threshold=self.threshold,
             device=self.device,
             dtype=self.dtype,
-            vocabulary=words,
+            vocabulary=self._words(),
             trust_checkpoint=self.trust_checkpoint,
         )
-        return Finder(detector, tagger)
+        return Finder(detector, tagger, self.filters(), known)
 
     def check(self) -> None:
         """Refuse what does not go together, before anything is read or loaded."""
@@ -108,8 +158,12 @@ class Job:
 
         boxformats.check(self.format)
         detectors.Settings(self.threshold, self.device, self.dtype)
+        self.filters()
+        self._words()
         if self.tagger:
             detectors.check_tagger(self.tagger)
+        if self.detector.startswith(f"{detectors.BOXES}:") and (self.tagger or self.boxes):
+            raise UsageError(f"--detector {self.detector}: looks at no picture; leave --tagger and --boxes out")
         if self.detector != "none":
             detectors.check(self.detector)
         elif not self.tagger:
@@ -117,6 +171,7 @@ class Job:
 
 
 def detect(
+    context: typer.Context,
     inputs: Annotated[list[str], typer.Argument(help=INPUT, metavar="INPUT...")],
     out: Annotated[str, typer.Option(help="Folder to write; `-` streams box lines on stdout.", metavar="DIR|-")],
     images: Annotated[str | None, typer.Option(help="Folder that names start from.", metavar="DIR")] = None,
@@ -127,11 +182,38 @@ def detect(
         str | None, typer.Option(help="The tags' thresholds, one a line.", metavar="FILE")
     ] = None,
     vocabulary: Annotated[
-        str, typer.Option(help="coco, lvis, objects365, a text file or a comma list.", metavar="V")
+        str, typer.Option(help="coco, lvis, objects365, openimages, a text file or a comma list.", metavar="V")
     ] = "",
+    preset: Annotated[
+        str, typer.Option(help="mg-llava: RAM++ and OWLv2 as the published boxes were made.", metavar="NAME")
+    ] = "",
+    boxes: Annotated[
+        str | None, typer.Option(help="Box file whose pictures, by hash, are not looked at again.", metavar="PATH")
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Lowest score; the detector's own by default.", metavar="T")
     ] = None,
+    keep: Annotated[
+        str, typer.Option(help="Labels to keep; given as --vocabulary.", metavar="V", rich_help_panel=_FILTERS)
+    ] = "",
+    drop: Annotated[
+        str, typer.Option(help="Labels to drop; given as --vocabulary.", metavar="V", rich_help_panel=_FILTERS)
+    ] = "",
+    min_size: Annotated[
+        float, typer.Option(help="Pixels of a box's shorter side, at least.", metavar="N", rich_help_panel=_FILTERS)
+    ] = 0,
+    nms: Annotated[
+        float | None,
+        typer.Option(
+            help="Drop what overlaps a better box of its label by more.", metavar="IOU", rich_help_panel=_FILTERS
+        ),
+    ] = None,
+    max_boxes: Annotated[
+        int | None, typer.Option(help="The best N of a picture.", metavar="N", rich_help_panel=_FILTERS)
+    ] = None,
+    round: Annotated[
+        bool, typer.Option("--round", help="Whole pixels, towards zero.", rich_help_panel=_FILTERS)
+    ] = False,
     batch_size: Annotated[str, typer.Option(help="Pictures at once.", metavar="N|auto")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", metavar="D")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.", metavar="T")] = "auto",
@@ -153,12 +235,13 @@ def detect(
 ) -> None:
     """Find the objects of every distinct picture and write them as box records."""
     job = Job(
-        tuple(inputs), images, detector, tagger, tag_list, tag_thresholds, vocabulary, threshold, dtype, device,
-        trust_checkpoint, format, shard_size, visualize, _batch(batch_size),
-        default_workers() if workers is None else workers,
+        tuple(inputs), images, detector, tagger, tag_list, tag_thresholds, vocabulary, threshold, boxes, keep, drop,
+        min_size, nms, max_boxes, round, dtype, device, trust_checkpoint, format, shard_size, visualize,
+        _batch(batch_size), default_workers() if workers is None else workers,
     )  # fmt: skip
+    job = replace(job, **_preset(preset, context, out))
     job.check()
-    if out == "-" and (as_json or format != "jsonl" or visualize):
+    if out == "-" and (as_json or job.format != "jsonl" or visualize):
         raise UsageError("--out - is for box lines alone: leave --json, --format and --visualize out")
     if dry_run:
         _say_what_would_be_done(job, out, as_json)
@@ -169,6 +252,15 @@ def detect(
         statistics, summary = _write(job, Path(out), overwrite=overwrite, quiet=quiet)
     console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
     raise typer.Exit(exit_code(*statistics, allow_failures))
+
+
+def _preset(name: str, context: typer.Context, out: str) -> dict[str, Any]:
+    """A preset's values of the options that are given nowhere."""
+    if name and name not in PRESETS:
+        raise UsageError(f"--preset {name}: give {', '.join(PRESETS)}")
+    values = {key: value for key, value in PRESETS.get(name, {}).items() if out != "-" or key != "format"}
+    sources = {key: context.get_parameter_source(key) for key in values}
+    return {key: value for key, value in values.items() if (source := sources[key]) and source.name == "DEFAULT"}
 
 
 def _batch(text: str) -> int:

@@ -34,10 +34,15 @@ def write(format: str, folder: Path, records: Callable[[], Iterator[BoxRecord]],
     if format == "coco":
         _write_coco(folder, records)
     elif format == "mg-llava":
-        published = ({"id": name, "boxes": r.boxes, "scores": r.scores, "labels": r.labels} for name, r in pairs)
-        _write_list(folder / "boxes.json", published)
+        _write_list(folder / "boxes.json", (_published(name, record) for name, record in pairs))
     elif format == "parquet":
         _write_parquet(folder / "boxes.parquet", records())
+
+
+def _published(name: SampleId, record: BoxRecord) -> dict[str, Any]:
+    """An entry of the published list: whole pixels are written as integers there."""
+    boxes = [[int(side) if side.is_integer() else side for side in map(float, box)] for box in record.boxes or ()]
+    return {"id": name, "boxes": boxes, "scores": record.scores or (), "labels": record.labels or ()}
 
 
 def _write_list(path: Path, values: Iterable[Any]) -> None:

@@ -9,7 +9,7 @@ from mgtool.detectors import vocabulary as vocabulary
 from mgtool.detectors.base import Detector, Settings, Tagger
 from mgtool.errors import UsageError
 
-__all__ = ["DETECTORS", "TAGGERS", "Detector", "Settings", "Tagger", "load", "load_tagger"]
+__all__ = ["BOXES", "DETECTORS", "TAGGERS", "Detector", "Settings", "Tagger", "load", "load_tagger"]
 
 DETECTORS = {
     "nanodet": "mgtool.detectors.nanodet",
@@ -22,7 +22,10 @@ DETECTORS = {
 TAGGERS = {"ram++": "mgtool.detectors.ram_plus"}
 """Kind -> module with ``load(target, settings, tag_list, tag_thresholds)``."""
 
-FORMS = "nanodet, mmdet:CONFIG[:CHECKPOINT], owlv2:PATH, hf:PATH"
+BOXES = "boxes"
+"""Kind of ``boxes:PATH``, a file of boxes in a detector's place: `mgtool.detectors.known_boxes.KnownBoxes`."""
+
+FORMS = "nanodet, mmdet:CONFIG[:CHECKPOINT], owlv2:PATH, hf:PATH, boxes:PATH"
 
 
 def load(
@@ -71,7 +74,7 @@ def check(spec: str) -> tuple[str, str]:
     ('mmdet', 'rtmdet_tiny_8xb32-300e_coco:weights.pth')
     """
     kind, _, target = spec.partition(":")
-    if kind not in DETECTORS or bool(target) == (kind == "nanodet"):
+    if kind not in (*DETECTORS, BOXES) or bool(target) == (kind == "nanodet"):
         raise UsageError(f"--detector {spec}: give one of {FORMS}")
     return kind, target
 

@@ -18,6 +18,7 @@ class Filters:
     """Rules, in the order in which they are applied; what is not given keeps everything.
 
     Attributes:
+        threshold: lowest score; a detector has applied it already, boxes that are known may not have.
         keep: labels to keep; compared without regard to case, as `drop`.
         drop: labels to drop.
         min_size: pixels of the picture that a box's shorter side must have.
@@ -26,6 +27,7 @@ class Filters:
         round: coordinates become whole numbers, towards zero, as in the published box files.
     """
 
+    threshold: float | None = None
     keep: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     min_size: float = 0
@@ -50,7 +52,8 @@ class Filters:
 
     def __call__(self, found: Detections) -> Detections:
         """Those of a picture's objects that are kept, best first."""
-        rows = [row for row in range(len(found.boxes)) if self._wants(found.labels[row], found.boxes[row])]
+        rows = [row for row in range(len(found.boxes)) if found.scores[row] >= (self.threshold or 0)]
+        rows = [row for row in rows if self._wants(found.labels[row], found.boxes[row])]
         rows.sort(key=lambda row: -found.scores[row])
         if self.nms is not None and rows:
             boxes = np.array([found.boxes[row] for row in rows], dtype=np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 from mgtool.boxfiles import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.records import Detections, SampleId
@@ -22,12 +24,12 @@ class KnownBoxes:
     def __init__(self, path: str, *, alone: bool = False) -> None:
         self._path, self._alone = path, alone
         self._index = BoxIndex(path)
+        weakref.finalize(self, self._index.close)
         self.identity = f"boxes{'' if alone else ' reused'} {self._index.count} records:{self._index.sha256[:16]}"
 
     def find(self, sha256: str, name: str, id: SampleId) -> Detections | ItemError | None:
         """A picture's objects; where the file does not know it an ``ItemError`` or, when not `alone`, None."""
-        names = {"image": name, "id": id} if self._alone else {}
-        found = self._index.find(sha256=sha256, **names)
-        if found is None and self._alone:
-            return ItemError("no_boxes", f"{self._path} does not know this picture")
-        return found
+        if not self._alone:
+            return self._index.find(sha256=sha256)
+        found = self._index.find(sha256=sha256, image=name, id=id)
+        return ItemError("no_boxes", f"{self._path} does not know this picture") if found is None else found

@@ -39,7 +39,6 @@ class Owlv2Detector:
         folder: a saved ``Owlv2ForObjectDetection`` with its processor.
         threshold: a box is kept when its score is above this.
         vocabulary: words for pictures that bring none.
-        integers: box coordinates towards zero, as in the published box files.
         cache: file of text embeddings; None for `default_path`.
         device, dtype: where and in what precision it runs; ``"auto"`` is the checkpoint's own precision.
 
@@ -53,7 +52,6 @@ class Owlv2Detector:
         *,
         threshold: float = THRESHOLD,
         vocabulary: Sequence[str] | None = None,
-        integers: bool = False,
         cache: Path | None = None,
         device: str = "cpu",
         dtype: Any = torch.float32,
@@ -66,10 +64,10 @@ class Owlv2Detector:
         if self.model.config.model_type != "owlv2":
             raise CheckpointError(f"{folder}: holds {self.model.config.model_type}, not owlv2; try hf:{folder}")
         self.vocabulary = None if vocabulary is None else tuple(vocabulary)
-        self._threshold, self._integers = threshold, integers
+        self._threshold = threshold
         weights = f"{hash_folder(path)} dtype={self.model.dtype}"
         self.embeddings = TextEmbeddings(cache or default_path(), weights, PROMPT, self._encode)
-        self.identity = f"owlv2 weights={weights} threshold={threshold} prompt={PROMPT!r} integers={integers}"
+        self.identity = f"owlv2 weights={weights} threshold={threshold} prompt={PROMPT!r}"
 
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
         """Objects of each picture, best first; boxes are not clipped to the picture.
@@ -131,7 +129,6 @@ class Owlv2Detector:
         order = order[scores[order] > self._threshold]
         centre, half = boxes[order, :2], boxes[order, 2:] / 2
         corners = torch.cat([centre - half, centre + half], dim=-1) * max(size)
-        corners = corners.trunc() if self._integers else corners
         return Detections(
             boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in corners.tolist()),
             scores=tuple(scores[order].tolist()),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mgtool.errors import UsageError
 
-SHIPPED = ("coco", "lvis", "objects365")
+SHIPPED = ("coco", "lvis", "objects365", "openimages")
 
 
 def shipped(name: str) -> tuple[str, ...]:
@@ -19,7 +19,7 @@ def shipped(name: str) -> tuple[str, ...]:
     return tuple((resources.files(__package__) / "vocabularies" / f"{name}.txt").read_text("utf-8").splitlines())
 
 
-def read(spec: str) -> tuple[str, ...]:
+def read(spec: str, *, option: str = "--vocabulary") -> tuple[str, ...]:
     """Words by a shipped list's name, a text file (one a line), or a comma list; duplicates once.
 
     >>> read("cat, dog,cat")
@@ -31,17 +31,17 @@ def read(spec: str) -> tuple[str, ...]:
     if spec in SHIPPED:
         words = list(shipped(spec))
     elif "," not in spec and (Path(spec).is_file() or Path(spec).suffix == ".txt"):
-        words = _lines(Path(spec))
+        words = _lines(Path(spec), option)
     else:
         words = spec.split(",")
     unique = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
     if not unique:
-        raise UsageError(f"--vocabulary {spec}: no words; give {', '.join(SHIPPED)}, a text file or a comma list")
+        raise UsageError(f"{option} {spec}: no words; give {', '.join(SHIPPED)}, a text file or a comma list")
     return unique
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, option: str) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--vocabulary {path}: cannot be read: {error}") from error
+        raise UsageError(f"{option} {path}: cannot be read: {error}") from error

@@ -59,7 +59,7 @@ class Finder:
 
     detector: Detector | None
     tagger: Tagger | None = None
-    filters: Filters = Filters()
+    filters: Filters = field(default_factory=Filters)
     known: KnownBoxes | None = None
 
     @property

@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import Owlv2ForObjectDetection, Owlv2Processor
 
 from mgtool import detectors
+from mgtool.detectors.filters import Filters
 from mgtool.detectors.owlv2 import Owlv2Detector
 from mgtool.errors import CheckpointError, UsageError
 
@@ -87,11 +88,11 @@ def test_a_batch_with_other_words_for_each_picture_equals_singles(folder: Path, 
         torch.testing.assert_close(torch.tensor(together.boxes), torch.tensor(alone.boxes), atol=1e-3, rtol=1e-5)
 
 
-def test_integers_are_towards_zero_and_not_clipped(folder: Path, pictures) -> None:
-    (plain,) = Owlv2Detector(folder, threshold=0.0).detect(pictures[:1], [WORDS])
-    (whole,) = Owlv2Detector(folder, threshold=0.0, integers=True).detect(pictures[:1], [WORDS])
-    assert whole.boxes == tuple(tuple(float(int(value)) for value in box) for box in plain.boxes)
-    assert any(value < 0 for box in plain.boxes for value in box)
+def test_whole_pixels_are_the_published_ones(folder: Path, pictures) -> None:
+    (found,) = Owlv2Detector(folder, threshold=0.0).detect(pictures[:1], [WORDS])
+    expected = [[int(side) for side in box] for _, box, _ in published(folder, pictures[0], WORDS, 0.0)]
+    assert [list(box) for box in Filters(round=True)(found).boxes] == expected
+    assert any(side < 0 for box in found.boxes for side in box)
 
 
 def test_each_query_is_embedded_once_and_kept_on_disk(folder: Path, pictures, tmp_path: Path, monkeypatch) -> None:
