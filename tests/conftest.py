@@ -1,12 +1,18 @@
-"""What tests of several folders make their inputs with."""
+"""What tests of several folders share: the command line in this process, helpers, and what they make inputs with."""
 
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+from mgtool.commands import main as command_line
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 
 def _write_video(
@@ -33,3 +39,19 @@ def _write_video(
 def write_video() -> Callable[..., bytes]:
     """Writes a small real video; see `_write_video`."""
     return _write_video
+
+
+@pytest.fixture
+def mgtool(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run the command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mgtool", *map(str, arguments)])
+        try:
+            command_line.main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return code, *capfd.readouterr()
+
+    return run

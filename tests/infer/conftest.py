@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mgtool.commands import main as command_line
 from mgtool.model.checkpoint import Parts, import_model
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 TESTS = Path(__file__).parent.parent
 KIT = TESTS / "conformance" / "mg_llava"
@@ -33,22 +29,6 @@ def models(tmp_path_factory: pytest.TempPathFactory, cases) -> dict[str, Path]:
         parts = Parts(KIT / "mg_llava.pth", KIT / "llm", KIT / "clip", KIT / "convnext", template)
         import_model(parts, folder / template)
     return {template: folder / template for template in templates}
-
-
-@pytest.fixture
-def mgtool(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """Run the command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mgtool", *map(str, arguments)])
-        try:
-            command_line.main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
-from mgtool.commands.main import main
 from mgtool.model import MGLlavaProcessor
-
-
-@pytest.fixture
-def mgtool(monkeypatch, capfd):
-    """Run the command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mgtool", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def command(parts, out, *more):

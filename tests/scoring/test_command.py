@@ -9,24 +9,6 @@ from typing import Any
 
 import pytest
 
-from mgtool.commands import main as command_line
-
-
-@pytest.fixture
-def mgtool(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """Run the command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mgtool", *map(str, arguments)])
-        try:
-            command_line.main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
-
 
 @pytest.fixture
 def pope(bench) -> dict[str, Path]:
