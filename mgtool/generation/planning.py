@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mgtool import images, sources
+from mgtool import images, sources, videos
 from mgtool.boxfiles import BoxIndex
 from mgtool.errors import ItemError, UsageError
 from mgtool.generation.engine import Group
@@ -27,11 +27,18 @@ Position = int
 
 
 class Shown(NamedTuple):
-    """A picture's file with the boxes that the model gets; `key` is the same where both are."""
+    """A picture's or video's file with the boxes that the model gets; `key` is the same where both are.
+
+    Attributes:
+        key: of both together.
+        data: the file.
+        detections: one entry for a picture, one a frame for a video; None where there are no boxes.
+    """
 
     key: str
     data: bytes
-    detections: Detections | None
+    detections: tuple[Detections, ...] | None
+    is_video: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,21 +58,28 @@ class BoxSource:
     def __init__(self, index: BoxIndex | None = None, *, off: bool = False) -> None:
         self.index, self.off = index, off
 
-    def find(self, sample: Sample, media: Media, sha256: str) -> Detections | None:
-        """The boxes of a picture; None for the one that stands in.
+    def find(self, sample: Sample, media: Media, sha256: str) -> tuple[Detections, ...] | None:
+        """The boxes of a picture or of a video's frames; None for those that stand in.
 
         Raises:
-            ItemError: ``no_boxes`` where a box file does not know the picture.
+            ItemError: ``no_boxes`` where a box file does not know the picture or video.
         """
         if self.off:
             return None
         if self.index is None:
-            return media.detections[0] if media.detections else None
-        found = self.index.find(id=sample.id) if len(sample.images) == 1 else None
-        found = found or self.index.find(sha256=sha256, image=media.name)
+            return media.detections or None
+        found = self._look_up(self.index, sample, media, sha256)
         if found is None:
             raise ItemError("no_boxes", f"the box file knows neither {media.name} nor question {sample.id}")
         return found
+
+    def _look_up(self, index: BoxIndex, sample: Sample, media: Media, sha256: str) -> tuple[Detections, ...] | None:
+        if media is sample.video:
+            by_id = index.find_video(id=sample.id)
+            return by_id or index.find_video(sha256=sha256, video=media.name)
+        found = index.find(id=sample.id) if len(sample.images) == 1 else None
+        found = found or index.find(sha256=sha256, image=media.name)
+        return None if found is None else (found,)
 
 
 class Planner:
@@ -84,7 +98,7 @@ class Planner:
     def groups(self, items: Iterable[tuple[Position, sources.Item]]) -> Iterator[Group]:
         """Groups, window by window, their pictures decoded ahead in a thread."""
         with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead: deque[tuple[list[Asked], list[Future[PlacedPicture]]]] = deque()
+            ahead: deque[tuple[list[Asked], list[Future[list[PlacedPicture]]]]] = deque()
             for gathered in self._gathered(items):
                 ahead.append((gathered, [pool.submit(self._load, shown) for shown in gathered[0].shown]))
                 if len(ahead) > LOADED_AHEAD:
@@ -104,12 +118,13 @@ class Planner:
         if isinstance(item, Failure):
             self.failures[position] = item
             return None
-        if position == 0 and not item.turns and self.prompter.needs_question and item.video is None:
+        if position == 0 and not item.turns and self.prompter.needs_question:
             raise UsageError(f"{item.id} comes without a question: add --task caption, or --prompt TEXT")
         try:
             conversation = self.prompter.converse(item)
-            shown = tuple(self._show(item, media) for media in item.images)
-            ids = self.processor.tokenize(conversation.turns)
+            media = item.images if item.video is None else (item.video,)
+            shown = tuple(self._show(item, one) for one in media)
+            ids = self.processor.tokenize(conversation.turns, conversation.system)
         except ItemError as error:
             self.failures[position] = Failure.of(item.id, STAGE, error)
             return None
@@ -120,23 +135,32 @@ class Planner:
     def _show(self, sample: Sample, media: Media) -> Shown:
         data = sources.read_bytes(media)
         sha256 = images.sha256(data)
+        is_video = media is sample.video
         try:
             detections = self.boxes.find(sample, media, sha256)
         except ItemError:
-            images.decode(data)  # a broken picture has no boxes because it is broken: its own reason says more
+            # What is broken has no boxes because it is broken: its own reason says more.
+            (videos.decode_frames if is_video else images.decode)(data)
             raise
-        return Shown(sha256 + images.sha256(canonical(detections)), data, detections)
+        return Shown(sha256 + images.sha256(canonical(detections)), data, detections, is_video)
 
-    def _load(self, shown: Shown) -> PlacedPicture:
-        return self.processor.place(images.decode(shown.data), shown.detections)
+    def _load(self, shown: Shown) -> list[PlacedPicture]:
+        if not shown.is_video:
+            return [self.processor.place(images.decode(shown.data), shown.detections and shown.detections[0])]
+        frames = videos.decode_frames(shown.data)
+        found = shown.detections or (None,) * len(frames)
+        if len(found) != len(frames):
+            raise ItemError("bad_boxes", f"boxes of {len(found)} frames; the model is shown {len(frames)}")
+        return [self.processor.place(frame.picture, boxes) for frame, boxes in zip(frames, found, strict=True)]
 
-    def _loaded(self, gathered: Sequence[Asked], pictures: Sequence[Future[PlacedPicture]]) -> Iterator[Group]:
+    def _loaded(self, gathered: Sequence[Asked], pictures: Sequence[Future[list[PlacedPicture]]]) -> Iterator[Group]:
         try:
-            placed = [picture.result() for picture in pictures]
+            placed = [picture for shown in pictures for picture in shown.result()]
         except ItemError as error:
             for asked in gathered:
                 del self.asked[asked.position]
                 self.failures[asked.position] = Failure.of(asked.sample.id, STAGE, error)
             return
         key = tuple(shown.key for shown in gathered[0].shown)
-        yield Group(key, placed, [asked.position for asked in gathered], [asked.ids for asked in gathered])
+        is_video = any(shown.is_video for shown in gathered[0].shown)
+        yield Group(key, placed, [asked.position for asked in gathered], [asked.ids for asked in gathered], is_video)

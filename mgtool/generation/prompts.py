@@ -1,4 +1,4 @@
-"""Samples -> conversations as the model was asked in training: what is asked, and where the pictures stand."""
+"""Samples -> conversations as the model was asked in training: what is asked, and where pictures and videos stand."""
 
 from __future__ import annotations
 
@@ -19,14 +19,24 @@ IMAGE, VIDEO = "<image>", "<video>"
 MAX_NEW_TOKENS = 100
 
 _FIELD = re.compile(r"\{(\w+)\}")
+_PLACEHOLDER = re.compile(f"{IMAGE}|{VIDEO}")
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns with their placeholders, the last without an answer, and the question that is asked in it."""
+    """Turns with their placeholders, the last without an answer, the question that is asked in it, the system text."""
 
     turns: list[tuple[str, str | None]]
     question: str
+    system: str = ""
+
+    def asking(self, question: str) -> Conversation:
+        """The same with another last question."""
+        *earlier, (asked, answer) = self.turns
+        before, found, after = asked.rpartition(self.question)
+        if not found:
+            before, after = "".join(_PLACEHOLDER.findall(asked)) + "\n", ""
+        return Conversation([*earlier, (before + question + after, answer)], question, self.system)
 
 
 @dataclass(frozen=True)
@@ -36,13 +46,17 @@ class Prompter:
     Attributes:
         task: ``caption``, ``vqa``, a benchmark, or empty for questions as they are.
         template: in place of the task's prompt; ``{question}`` and fields of the sample's metadata are filled in.
+        system: in place of a conversation's own system text; None leaves it.
     """
 
     task: str = ""
     template: str | None = None
+    system: str | None = None
 
     def __post_init__(self) -> None:
-        if self.task not in ("", "caption", "vqa") and benchmarks.get(self.task).takes != "answers":
+        if any(placeholder in (self.system or "") for placeholder in (IMAGE, VIDEO)):
+            raise UsageError("--system is text alone: pictures stand in the questions")
+        if self.task not in ("", "caption", "vqa") and benchmarks.get(self.task).takes == "boxes":
             raise UsageError(f"--task {self.task}: this benchmark scores boxes, there is nothing to ask")
 
     @property
@@ -61,15 +75,17 @@ class Prompter:
         Raises:
             ItemError: ``empty_prompt``, ``bad_record`` or ``unsupported``.
         """
-        if sample.video is not None:
-            raise ItemError("unsupported", f"{sample.video.name} is a video; pictures can be asked about")
-        earlier, last = _split(sample.turns)
+        turns = list(sample.turns)
+        own = turns.pop(0).value if turns and turns[0].speaker == "system" else ""
+        earlier, last = _split(turns)
         question = self._question(sample, last)
         if not question:
             raise ItemError("empty_prompt", "the question has no text")
-        asked = IMAGE * last.count(IMAGE) + "\n" + question if IMAGE in last else question
-        asked = last if IMAGE in last and question == _bare(last) else asked
-        return Conversation(_shown([*earlier, (asked, None)], len(sample.images)), question)
+        places = _PLACEHOLDER.findall(last)
+        asked = "".join(places) + "\n" + question if places else question
+        asked = last if places and question == _bare(last) else asked
+        shown = _shown([*earlier, (asked, None)], len(sample.images), is_video=sample.video is not None)
+        return Conversation(shown, question, own if self.system is None else self.system)
 
     def _question(self, sample: Sample, last: str) -> str:
         question = _bare(last)
@@ -91,7 +107,7 @@ _CAPTIONS = ("coco-caption", "nocaps", "flickr30k")
 
 
 def _bare(text: str) -> str:
-    return text.replace(IMAGE, "").strip()
+    return _PLACEHOLDER.sub("", text).strip()
 
 
 def _filled(template: str, fields: dict[str, object]) -> str:
@@ -116,14 +132,18 @@ def _split(turns: Sequence[Turn]) -> tuple[list[tuple[str, str | None]], str]:
     return list(pairs), kept[-1].value
 
 
-def _shown(turns: list[tuple[str, str | None]], pictures: int) -> list[tuple[str, str | None]]:
-    """The turns with one placeholder for each picture; where there is none, all stand before the first question."""
-    found = sum(question.count(IMAGE) for question, _ in turns)
-    if any(VIDEO in question for question, _ in turns):
-        raise ItemError("unsupported", "the text shows a video")
-    if pictures and not found:
+def _shown(
+    turns: list[tuple[str, str | None]], pictures: int, *, is_video: bool = False
+) -> list[tuple[str, str | None]]:
+    """The turns with one placeholder for each picture or the video; where there is none, all stand at the start."""
+    found = [place for question, _ in turns for place in _PLACEHOLDER.findall(question)]
+    wanted = [IMAGE] * pictures + [VIDEO] * is_video
+    if is_video and found == [IMAGE]:  # conversations about videos often call them images
+        return [(question.replace(IMAGE, VIDEO), answer) for question, answer in turns]
+    if wanted and not found:
         (question, answer), *rest = turns
-        return [(f"{IMAGE}\n" * pictures + question, answer), *rest]
-    if found != pictures:
-        raise ItemError("bad_record", f"the text shows {found} pictures, the record has {pictures}")
+        return [("".join(f"{place}\n" for place in wanted) + question, answer), *rest]
+    if sorted(found) != wanted:
+        shown = f"{found.count(IMAGE)} pictures and {found.count(VIDEO)} videos"
+        raise ItemError("bad_record", f"the text shows {shown}, the record has {pictures} and {int(is_video)}")
     return turns

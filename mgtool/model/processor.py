@@ -79,19 +79,19 @@ class MGLlavaProcessor(ProcessorMixin):
         self.rules = BoxRules(**self.box_rules)
         super().__init__(tokenizer, chat_template=chat_template or self.prompt.to_jinja())
 
-    def encode(self, turns: Sequence[Turn]) -> EncodedText:
+    def encode(self, turns: Sequence[Turn], system: str = "") -> EncodedText:
         """Token ids of a conversation: text beside placeholders is tokenised by itself, without special tokens."""
         ids: list[int] = []
         labels: list[int] = []
-        for piece in self.prompt.pieces(turns):
+        for piece in self.prompt.pieces(turns, system):
             tokens = self._special(piece.special) if piece.special else self._tokens(piece.text)
             ids += tokens
             labels += tokens if piece.learned else [IGNORED] * len(tokens)
         return EncodedText(ids, labels)
 
-    def tokenize(self, turns: Sequence[Turn]) -> list[int]:
+    def tokenize(self, turns: Sequence[Turn], system: str = "") -> list[int]:
         """Token ids of a conversation with -200 and -201 in the place of ``<image>`` and ``<video>``."""
-        return self.encode(turns).ids
+        return self.encode(turns, system).ids
 
     def tokenize_text(self, text: str) -> list[int]:
         """Token ids of a prompt that is rendered already; BOS is put in front where it is not there."""

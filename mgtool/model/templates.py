@@ -36,28 +36,39 @@ class Template:
         instruction: a user's turn up to where the answer begins; ``{input}`` is the turn.
         answer_end: text that closes an answer; empty where the EOS token does.
         separator: between turns.
+        system: what stands before the first turn of a conversation with a system text, which is ``{system}``.
     """
 
     instruction: str
     answer_end: str = ""
     separator: str = ""
+    system: str = "{system} "
 
     def __post_init__(self) -> None:
         if self.instruction.count("{input}") != 1:
             raise UsageError(f"the template {self.instruction!r} must hold {{input}} once")
+        if self.system.count("{system}") != 1:
+            raise UsageError(f"the template's system part {self.system!r} must hold {{system}} once")
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """Texts that end an answer beside EOS."""
         return (self.answer_end,) if self.answer_end else ()
 
-    def pieces(self, turns: Sequence[Turn]) -> Iterator[Piece]:
-        """The conversation as training and evaluation saw it: a BOS at the start and after every EOS."""
+    def pieces(self, turns: Sequence[Turn], system: str = "") -> Iterator[Piece]:
+        """The conversation as training and evaluation saw it: a BOS at the start and after every EOS.
+
+        Args:
+            turns: the last may be without an answer.
+            system: stands before the first turn; nothing where it is empty.
+        """
         begins = True
+        before = self.system.replace("{system}", system) if system else ""
         for question, answer in turns:
             if begins:
                 yield Piece(special="bos")
-            yield Piece(self.instruction.replace("{input}", question))
+            yield Piece(before + self.instruction.replace("{input}", question))
+            before = ""
             if answer is None:
                 return
             yield Piece(answer + self.answer_end, learned=True)
@@ -109,8 +120,14 @@ TEMPLATES = {
     "llama3_chat": Template(
         "<|start_header_id|>user<|end_header_id|>\n\n{input}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
         answer_end="<|eot_id|>",
+        system="<|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>",
     ),
-    "phi3_chat": Template("<|user|>{input}<|end|>\n<|assistant|>\n", answer_end="<|end|>", separator="\n"),
+    "phi3_chat": Template(
+        "<|user|>{input}<|end|>\n<|assistant|>\n",
+        answer_end="<|end|>",
+        separator="\n",
+        system="<|system|>\n{system}<|end|>\n",
+    ),
 }
 
 
@@ -129,4 +146,4 @@ def find_template(spec: str | dict[str, str]) -> Template:
         fields = json.loads(Path(spec).read_text(encoding="utf-8")) if isinstance(spec, str) else spec
         return Template(**fields)
     except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{where} holds no template (instruction, answer_end, separator): {error}") from error
+        raise UsageError(f"{where} holds no template (instruction, answer_end, separator, system): {error}") from error
