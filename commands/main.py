@@ -15,6 +15,7 @@ from mgtool.commands.import_ import import_
 from mgtool.commands.infer import infer
 from mgtool.commands.options import DEFECT, Command
 from mgtool.commands.pack import pack
+from mgtool.commands.train import train
 from mgtool.errors import MgtoolError
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ app.command("eval", cls=EvalCommand)(evaluate)
 app.command("import", cls=Command)(import_)
 app.command("pack", cls=Command)(pack)
 app.command("infer", cls=Command)(infer)
+app.command("train", cls=Command)(train)
 
 
 def main() -> None:

@@ -1,0 +1,140 @@
+"""Samples with answers -> what the model learns from."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from torch.utils.data import Dataset
+
+from mgtool import images, sources, videos
+from mgtool.errors import InputError, ItemError
+from mgtool.model.processor import MGLlavaProcessor, PlacedPicture
+from mgtool.model.splice import IGNORED
+from mgtool.model.templates import Turn
+from mgtool.records import Detections, Failure, Media, Sample
+
+STAGE = "train"
+NEAR_LIMIT = 50
+"""Texts this close to the limit of tokens keep one box of each label (the published training)."""
+
+_PLACEHOLDER = re.compile(r"<image>|<video>")
+
+
+class Example(NamedTuple):
+    """One sample in the model's terms.
+
+    Attributes:
+        ids: token ids with placeholders.
+        labels: as many, -100 where there is no loss.
+        pictures: pictures and frames in the order of the placeholders.
+        frame_counts: pictures of each placeholder.
+    """
+
+    ids: list[int]
+    labels: list[int]
+    pictures: list[PlacedPicture]
+    frame_counts: list[int]
+
+
+def to_example(sample: Sample, processor: MGLlavaProcessor, *, max_length: int) -> Example:
+    """A conversation as it is learned: loss on the answers alone, cut at `max_length` text tokens.
+
+    Args:
+        sample: whose turns alternate between ``human`` and ``gpt``; an opening ``system`` turn is refused.
+        processor: of the model that learns.
+        max_length: most text tokens, placeholders included.
+
+    Raises:
+        ItemError: a picture, box or turn that cannot be used, or no answer within `max_length`.
+    """
+    text = processor.encode(_turns(sample))
+    ids, labels = text.ids[:max_length], text.labels[:max_length]
+    if all(label == IGNORED for label in labels):
+        raise ItemError("prompt_too_long", f"no answer begins within {max_length} tokens")
+    if any(token < 0 for token in text.ids[max_length:]):
+        raise ItemError("prompt_too_long", f"a picture is shown after {max_length} tokens")
+    place = functools.partial(processor.place, per_label=1 if len(text.ids) > max_length - NEAR_LIMIT else None)
+    if sample.video is not None:
+        frames = list(_frames(sample.video))
+        return Example(ids, labels, [place(*frame) for frame in frames], [len(frames)])
+    pictures = [place(images.decode(sources.read_bytes(media)), _seen(media, 0)) for media in sample.images]
+    return Example(ids, labels, pictures, [1] * len(pictures))
+
+
+def _turns(sample: Sample) -> list[Turn]:
+    """Questions with their answers; a question that shows something begins with it."""
+    speakers = [turn.speaker for turn in sample.turns]
+    if not speakers or speakers != ["human", "gpt"] * (len(speakers) // 2):
+        raise ItemError("bad_record", f"turns are {', '.join(speakers) or 'none'}; a question and an answer in turn")
+    shown = "<video>" if sample.video is not None else "<image>"
+    count = 1 if sample.video is not None else len(sample.images)
+    found = [_PLACEHOLDER.findall(turn.value) for turn in sample.turns]
+    if not any(found):
+        found[0] = [shown] * count
+    if sum(map(len, found)) != count or any(name != shown for names in found for name in names):
+        raise ItemError("bad_record", f"the text shows {sum(map(len, found))} pictures or videos, there are {count}")
+    texts = [_PLACEHOLDER.sub("", turn.value).strip() for turn in sample.turns]
+    said = ["".join(names) + "\n" * bool(names) + text for names, text in zip(found, texts, strict=True)]
+    return list(zip(said[::2], said[1::2], strict=True))
+
+
+def _seen(media: Media, number: int) -> Detections | None:
+    found = media.detections or ()
+    return found[number] if number < len(found) else None
+
+
+def _frames(media: Media) -> Iterator[tuple[Any, Detections | None]]:
+    frames = videos.decode_frames(sources.read_bytes(media))
+    return ((frame.picture, _seen(media, number)) for number, frame in enumerate(frames))
+
+
+def collate(examples: Sequence[Example], processor: MGLlavaProcessor) -> Any:
+    """Examples as one batch for the model's forward pass, padded on the left; see `MGLlavaProcessor.collate`."""
+    pictures = [picture for example in examples for picture in example.pictures]
+    frames = [count for example in examples for count in example.frame_counts]
+    ids, labels = [example.ids for example in examples], [example.labels for example in examples]
+    return processor.collate(ids, pictures, frames, labels)
+
+
+class Examples(Dataset[Example]):
+    """Samples at random, as `Trainer` and `DataLoader` take them.
+
+    A sample that cannot be used gives way to the one after it, so that every batch is full.
+
+    Args:
+        samples: for instance `mgtool.TarIndex`.
+        processor, max_length: as in `to_example`.
+        on_failure: told of samples that cannot be used, in whatever process reads them.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        processor: MGLlavaProcessor,
+        *,
+        max_length: int,
+        on_failure: Callable[[Failure], None],
+    ) -> None:
+        self.samples, self.processor, self.max_length, self.on_failure = samples, processor, max_length, on_failure
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, position: int) -> Example:
+        """The example at a position, or the next one that can be used.
+
+        Raises:
+            InputError: none can.
+        """
+        for number in (*range(position, len(self)), *range(position)):
+            name: int | str = number
+            try:
+                sample = self.samples[number]
+                name = sample.id
+                return to_example(sample, self.processor, max_length=self.max_length)
+            except ItemError as error:
+                self.on_failure(Failure.of(name, STAGE, error))
+        raise InputError(f"none of the {len(self)} samples can be learned from")

@@ -1,0 +1,146 @@
+"""`mgtool train`: what it changes, how it goes on, what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
+from mgtool.model.examples import collate, to_example
+from mgtool.records import Media, Sample, Turn
+
+QUICK = ("--device", "cpu", "--dtype", "float32", "--batch-size", "2", "-q")
+ALIGNED = ("projector.", "box_projector.", "fusion.")
+
+
+@pytest.fixture
+def train(mgtool, model_dir: Path, tmp_path: Path):
+    """Run `mgtool train` quietly; gives the exit code, the output folder and stderr."""
+
+    def run(tars: Path, *options: object, out: str = "run"):
+        code, _, stderr = mgtool("train", tars, "--model", model_dir, "--out", tmp_path / out, *QUICK, *options)
+        return code, tmp_path / out, stderr
+
+    return run
+
+
+def changed(before: Path, after: Path) -> set[str]:
+    old, new = load_file(before / "model.safetensors"), load_file(after / "model.safetensors")
+    assert old.keys() == new.keys()
+    return {name for name, weight in new.items() if not torch.equal(weight, old[name])}
+
+
+def test_a_stage_changes_its_parameters_alone(train, pack, model_dir: Path) -> None:
+    tars = pack()
+    code, aligned, stderr = train(tars, "--stage", "align", "--epochs", "2", out="align")
+    assert code == 0, stderr
+    assert {name.split(".")[0] + "." for name in changed(model_dir, aligned)} == set(ALIGNED)
+    code, tuned, stderr = train(tars, "--stage", "tune", "--epochs", "2", "--learning-rate", "1e-3", out="tune")
+    assert code == 0, stderr
+    assert {name.split(".")[0] + "." for name in changed(model_dir, tuned)} == {*ALIGNED, "language_model."}
+
+
+def test_it_learns_and_the_folder_is_a_model(train, pack, mgtool, tmp_path: Path) -> None:
+    tars = pack()
+    code, out, stderr = train(tars, "--stage", "tune", "--epochs", "30", "--learning-rate", "3e-3")
+    assert code == 0, stderr
+    losses = [
+        entry["loss"] for line in (out / "log.jsonl").read_bytes().splitlines() if "loss" in (entry := json.loads(line))
+    ]
+    assert losses[-1] < losses[0] / 4
+    code, _, stderr = mgtool(
+        "infer", tars, "--model", out, "--out", tmp_path / "answers.jsonl", "--device", "cpu", "-q"
+    )
+    assert code == 0, stderr
+    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_bytes().splitlines()]
+    assert [answer["text"] for answer in answers] == [answer["question_id"] for answer in answers]
+
+
+def test_the_loss_is_the_models(train, pack, model_dir: Path) -> None:
+    _, out, _ = train(pack(), "--max-steps", "1", "--batch-size", "4")
+    model, processor = (
+        MGLlavaForConditionalGeneration.from_pretrained(model_dir),
+        MGLlavaProcessor.from_pretrained(model_dir),
+    )
+    pictures = Path(out.parent / "pictures")
+    samples = [
+        Sample(
+            id=path.stem,
+            images=(Media(name=path.name, uri=str(path)),),
+            turns=(Turn("human", "<image>\nWhich colour?"), Turn("gpt", path.stem)),
+        )
+        for path in sorted(pictures.iterdir())
+    ]
+    batch = collate([to_example(sample, processor, max_length=100) for sample in samples], processor)
+    expected = model.train()(**batch).loss.item()
+    first = json.loads((out / "log.jsonl").read_bytes().splitlines()[0])
+    assert first["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(train, pack) -> None:
+    tars = pack()
+    _, whole, _ = train(tars, "--epochs", "3", "--save-steps", "2", out="whole")
+    _, part, _ = train(tars, "--epochs", "3", "--save-steps", "2", out="part")
+    for path in [*part.iterdir(), part / "checkpoints" / "checkpoint-6"]:  # as if it had been killed after step 4
+        if path.name in ("model.safetensors", "config.json", "log.jsonl"):
+            path.unlink()
+    newest = part / "checkpoints" / "checkpoint-6" / "trainer_state.json"
+    newest.write_bytes(newest.read_bytes()[:100])
+    record = json.loads((part / "run.json").read_bytes())
+    (part / "run.json").write_text(json.dumps({"command": "train", "identity": record["identity"]}))
+    code, _, stderr = train(tars, "--epochs", "3", "--save-steps", "2", out="part")
+    assert code == 0, stderr
+    assert not changed(whole, part)
+
+
+def test_a_finished_run_is_not_repeated_and_another_one_is_refused(train, pack) -> None:
+    tars = pack()
+    _, out, _ = train(tars, "--max-steps", "1")
+    written = (out / "model.safetensors").stat().st_mtime_ns
+    code, _, _ = train(tars, "--max-steps", "1")
+    assert code == 0
+    assert (out / "model.safetensors").stat().st_mtime_ns == written
+    code, _, stderr = train(tars, "--max-steps", "2")
+    assert code == 2
+    assert "max_steps 1, now it is 2" in stderr
+
+
+def test_a_sample_that_cannot_be_learned_is_a_failure_record(train, pack) -> None:
+    tars = pack(unanswered=("green",))
+    code, out, _ = train(tars, "--epochs", "2")
+    assert code == 3
+    (failure,) = [json.loads(line) for line in (out / "failures.jsonl").read_bytes().splitlines()]
+    assert (failure["id"], failure["stage"], failure["reason"]) == ("green", "train", "bad_record")
+    code, _, _ = train(tars, "--epochs", "2", "--allow-failures", "1")
+    assert code == 0
+
+
+def test_mistakes_are_one_line_and_leave_nothing(train, pack, tmp_path: Path, mgtool, model_dir: Path) -> None:
+    code, out, stderr = train(tmp_path / "nowhere")
+    assert (code, out.exists()) == (2, False)
+    assert stderr.count("\n") == 1
+    tars = pack()
+    code, _, stderr = mgtool("train", tars, "--model", tmp_path, "--out", out)
+    assert (code, out.exists()) == (2, False)
+    assert "holds no model" in stderr
+    (tmp_path / "trainer.toml").write_text("learnin_rate = 1\n")
+    code, _, stderr = train(tars, "--trainer", tmp_path / "trainer.toml")
+    assert (code, out.exists()) == (2, False)
+    assert "learnin_rate" in stderr
+
+
+def test_a_dry_run_counts_parameters_and_steps(pack, mgtool, model_dir: Path, tmp_path: Path) -> None:
+    model = MGLlavaForConditionalGeneration.from_pretrained(model_dir)
+    options = ("--stage", "align", "--batch-size", "1", "--epochs", "3", "--devices", "2", "--dry-run", "--json")
+    code, stdout, _ = mgtool("train", pack(), "--model", model_dir, "--out", tmp_path / "run", *options)
+    plan = json.loads(stdout)
+    assert code == 0
+    assert plan["parameters"]["all"] == sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for group in model.parameter_groups("align") for parameter in group["params"])
+    assert plan["trained"]["align"] == trained
+    assert plan["steps"] == 6  # 4 samples on 2 devices, 3 times
+    assert not (tmp_path / "run").exists()
