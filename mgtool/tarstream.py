@@ -107,6 +107,7 @@ def _in_folder(given: str) -> list[str]:
     except (OSError, ValueError) as error:
         raise InputError(f"{given}: cannot be read: {error}") from error
     tars = [name for name in names if name.endswith(_ENDINGS) and not posixpath.basename(name).startswith(".")]
+    tars = [name for name in tars if posixpath.dirname(name) == root.rstrip("/")] or tars
     return [filesystem.unstrip_protocol(name) if "://" in given else name for name in tars]
 
 

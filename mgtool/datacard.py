@@ -1,0 +1,99 @@
+"""What lies beside the tars of a folder for people and for other programs: the index of samples and the README."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mgtool.errors import ItemError
+from mgtool.indexes import INDEX_FILE, TarIndex, write_index
+from mgtool.readers import READERS
+from mgtool.records import Sample
+from mgtool.shards import write_bytes
+
+CARD_FILE = "README.md"
+FILES = (INDEX_FILE, CARD_FILE)
+"""What `describe` writes."""
+
+_LONGEST_TEXT = 300
+_NAMES = {"webdataset": "webdataset", "datasets": "Hugging Face datasets", "wids": "wids", "ray": "Ray Data"}
+_OWN = """\
+import mgtool
+rows = mgtool.open_tars(".")    # in order
+index = mgtool.TarIndex.of(".") # at random: index[0], index.sample(id), len(index)"""
+
+
+def describe(folder: Path, urls: Sequence[str]) -> None:
+    """Write the index and the data card of a folder's tars, where they do not fit already.
+
+    Args:
+        folder: where they go.
+        urls: its tars in order.
+
+    Raises:
+        InputError: a tar that cannot be read.
+        OutputError: what cannot be written.
+    """
+    if not urls:
+        return
+    write_index(folder, urls)
+    card = _card(TarIndex.of(list(urls)), urls).encode()
+    path = folder / CARD_FILE
+    if not path.is_file() or path.read_bytes() != card:
+        write_bytes(path, card)
+
+
+def _card(index: TarIndex, urls: Sequence[str]) -> str:
+    size = sum(Path(url).stat().st_size for url in urls)
+    names = {**_NAMES, "energon": "energon"}
+    blocks = [("mgtool", _OWN), *((names[name], reader.lines) for name, reader in READERS.items())]
+    totals = {"tars": len(urls), "bytes": size, **index.totals()}
+    return "\n".join(
+        [
+            "---",
+            'configs: [{config_name: default, data_files: "*.tar"}]',
+            "---",
+            "# Packed samples",
+            "",
+            "| what | how many |",
+            "|---|---:|",
+            *(f"| {name.replace('_', ' ')} | {count:,} |" for name, count in totals.items()),
+            "",
+            "Each sample is `KEY.jpg` (or the one other ending of this data set; `KEY.1.jpg`, ... for more pictures),",
+            "`KEY.json` (id, names, sizes and SHA-256 of the pictures, conversation, metadata), and, with boxes,",
+            "`KEY.boxes.npy` (float32, n x 4, xyxy in pixels of the picture) beside `KEY.boxes.json` (scores, labels).",
+            "Lists in the JSON are never empty, so that readers can tell their types: `pictures`, `turns` and `frames`",
+            f"say how many entries are real. `{INDEX_FILE}` says where each sample lies, `index.json` is for wids.",
+            "",
+            "## A sample",
+            "",
+            "```json",
+            json.dumps(_shown(index), indent=1, ensure_ascii=False),
+            "```",
+            "",
+            "## Loading, in this folder",
+            "",
+            *(f"### {name}\n\n```python\n{lines}\n```\n" for name, lines in blocks),
+        ]
+    )
+
+
+def _shown(index: TarIndex) -> dict[str, Any]:
+    """The first sample without its pictures' bytes."""
+    try:
+        sample: Sample = index[0]
+    except ItemError as error:
+        return {"unreadable": error.detail}
+    media = [*sample.images, *([sample.video] if sample.video is not None else [])]
+    return {
+        "key": index.entry(0).key,
+        "id": sample.id,
+        "media": [
+            {"name": one.name, "bytes": len(one.data or b""), "boxes": sum(len(d.boxes) for d in one.detections or ())}
+            for one in media
+        ],
+        "conversation": [{"from": turn.speaker, "value": turn.value[:_LONGEST_TEXT]} for turn in sample.turns],
+        "metadata": json.dumps(sample.metadata, ensure_ascii=False, default=str)[:_LONGEST_TEXT],
+    }

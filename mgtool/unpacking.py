@@ -1,0 +1,169 @@
+"""Packed samples back to pictures, a conversation file and box shards: what `mgtool pack` takes."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from mgtool import images, shards
+from mgtool.errors import ItemError, OutputError
+from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, Sample, dumps
+
+CONVERSATIONS_FILE = "conversations.json"
+IMAGES_FOLDER = "images"
+BOXES_FOLDER = "boxes"
+BOXES_PER_FILE = 10_000
+STAGE = "unpack"
+
+_SCHEME = re.compile(r"^\w+://")
+_UNSAFE = re.compile(r'[\x00-\x1f\\:*?"<>|]')
+_LONGEST = 200
+
+
+def unpack(items: Iterable[Sample | Failure], folder: Path, advance: Callable[[int], None]) -> dict[str, Any]:
+    """Fill a folder that does not exist; it appears when it is complete. Gives the counts.
+
+    Args:
+        items: samples of tars, in order.
+        folder: gets ``images/``, ``conversations.json``, ``boxes/`` where there are boxes, and ``failures.jsonl``.
+        advance: told of every item.
+
+    Raises:
+        OutputError: the folder is there already, or cannot be written.
+    """
+    if folder.exists():
+        raise OutputError(f"{folder} is there already: choose another folder or add --overwrite")
+    with shards.atomic_folder(folder) as aside:
+        (aside / IMAGES_FOLDER).mkdir()
+        unpacker = _Unpacker(aside)
+        with (aside / CONVERSATIONS_FILE).open("wb") as file:
+            failures = list(_write(items, file, unpacker, advance))
+        unpacker.close()
+        if failures:
+            (aside / shards.FAILURES_FILE).write_bytes(b"".join(dumps(failure) + b"\n" for failure in failures))
+    return {"failures": len(failures), **unpacker.counts}
+
+
+def _write(
+    items: Iterable[Sample | Failure], file: IO[bytes], unpacker: _Unpacker, advance: Callable[[int], None]
+) -> Iterator[Failure]:
+    """Write the list of conversations; gives what could not be written."""
+    between = b"[\n"
+    for item in items:
+        advance(1)
+        try:
+            if isinstance(item, Failure):
+                yield item
+                continue
+            file.write(between + dumps(unpacker.conversation(item)))
+            between = b",\n"
+        except ItemError as error:
+            yield Failure.of(item.id, STAGE, error)
+    file.write(b"[]\n" if between == b"[\n" else b"\n]\n")
+
+
+class _Unpacker:
+    """Writes media and boxes, and remembers only what stands on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.counts = Counter(samples=0, pictures=0, renamed=0, boxes_differ=0)
+        self._boxes: IO[bytes] | None = None
+        self._written: dict[bytes, int] = {}
+
+    def conversation(self, sample: Sample) -> dict[str, Any]:
+        """Write a sample's pictures and boxes; gives its record in LLaVA's layout."""
+        names = [self._media(media) for media in sample.images]
+        video = {"video": self._media(sample.video)} if sample.video is not None else {}
+        image = {"image": names[0] if len(names) == 1 else names} if names else {}
+        self.counts["samples"] += 1
+        return {"id": sample.id, **image, **video, "conversations": sample.turns, **sample.metadata}
+
+    def _media(self, media: Media) -> str:
+        data = media.data or b""
+        name = self._place(safe_name(media.name), data)
+        self.counts["renamed"] += name != media.name
+        if media.detections is not None:
+            self._add_boxes(media, name, data)
+        return name
+
+    def _place(self, name: str, data: bytes) -> str:
+        """Write a file under its name, or under another where that is another file's; gives the name."""
+        stem, suffix = posixpath.splitext(name)
+        for number in range(2, 1_000_000):
+            path = self.folder / IMAGES_FOLDER / name
+            try:
+                if path.is_file() and path.read_bytes() == data:
+                    return name
+                if not path.exists():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(data)
+                    self.counts["pictures"] += 1
+                    return name
+            except (FileExistsError, NotADirectoryError):
+                stem = name.replace("/", "_")  # a part of the name is a file: no folder can have that name
+                stem, suffix = posixpath.splitext(stem)
+            name = f"{stem}~{number}{suffix}"
+        raise ItemError("duplicate_id", f"a million pictures are called {name}")
+
+    def _add_boxes(self, media: Media, name: str, data: bytes) -> None:
+        line = dumps(_record(media, name, data)) + b"\n"
+        key = bytes.fromhex(images.sha256(data))[:16]
+        seen = self._written.get(key)
+        if seen is not None:
+            self.counts["boxes_differ"] += seen != hash(media.detections)
+            return
+        if len(self._written) % BOXES_PER_FILE == 0:
+            self.close()
+            number = len(self._written) // BOXES_PER_FILE
+            path = self.folder / BOXES_FOLDER / shards.shard_name("boxes", number, ".jsonl")
+            path.parent.mkdir(exist_ok=True)
+            self._boxes = path.open("wb")
+        self._written[key] = hash(media.detections)
+        assert self._boxes is not None
+        self._boxes.write(line)
+
+    def close(self) -> None:
+        """Close the box shard that is being written."""
+        if self._boxes is not None:
+            self._boxes.close()
+            self._boxes = None
+
+
+def safe_name(name: str) -> str:
+    """A name that stays within its folder, whatever the name was; ordinary relative names stay as they are.
+
+    >>> safe_name("a/b.jpg"), safe_name("../../etc/passwd"), safe_name("s3://bucket/x.png"), safe_name("C:\\\\x.jpg")
+    ('a/b.jpg', 'etc/passwd', 'bucket/x.png', 'C__x.jpg')
+    """
+    parts = _UNSAFE.sub("_", _SCHEME.sub("", name)).split("/")
+    kept = [part[-_LONGEST:] for part in parts if part.strip(". ")]
+    return "/".join(kept) or "unnamed"
+
+
+def _record(media: Media, name: str, data: bytes) -> BoxRecord:
+    found = media.detections or ()
+    sha256 = images.sha256(data)
+    if len(found) == 1 and media.frame_times is None:
+        width, height = images.probe(data)
+        only: Detections = found[0]
+        return BoxRecord(
+            image=name,
+            sha256=sha256,
+            width=width,
+            height=height,
+            boxes=only.boxes,
+            scores=only.scores,
+            labels=only.labels,
+            tags=only.tags,
+        )
+    times = media.frame_times or (0.0,) * len(found)
+    frames = tuple(
+        FrameDetections(index, time, one.boxes, one.scores, one.labels)
+        for index, (time, one) in enumerate(zip(times, found, strict=True))
+    )
+    return BoxRecord(video=name, sha256=sha256, width=0, height=0, frames=frames)

@@ -1,0 +1,377 @@
+"""A linter of WebDataset tars, whoever wrote them: what is wrong with which sample."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import posixpath
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import msgspec
+
+from mgtool import images, tars
+from mgtool.errors import InputError, ItemError
+from mgtool.readers import READERS, quietly
+from mgtool.records import Detections, Failure, Media, parse
+from mgtool.tarstream import Member, find, open_url, read_members
+from mgtool.workers import begin as begin_worker
+
+Check = Literal[
+    "tar",  # missing, empty, cut, no tar
+    "sidecar",  # the shard is not the one that its JSON describes
+    "index",  # the wids index describes another shard
+    "name",  # a member's name that leaves its folder
+    "member",  # a link, device or pipe
+    "key",  # a key that occurs twice, or a part twice in one sample
+    "parts",  # other parts than the first sample has
+    "json",  # no JSON, nulls, or other fields or types than in the first sample
+    "record",  # a sample that cannot be read
+    "hash",  # a picture that is not the one that its record describes
+    "picture",  # a picture or video that cannot be decoded
+    "boxes",  # boxes outside their picture
+    "reader",  # a program that cannot read the tars, or reads something else
+]
+MARGIN = 1.0
+"""Pixels that a box may stand out of its picture: detectors round."""
+
+MOST_FINDINGS = 1000
+"""Findings of one kind that are kept of one tar."""
+
+_WIDS_INDEX = "index.json"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that is wrong; `key` is empty where it is not with one sample."""
+
+    check: Check
+    tar: str = ""
+    key: str = ""
+    detail: str
+
+
+class TarReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one tar holds.
+
+    Attributes:
+        samples: their number.
+        keys: of the samples in order.
+        parts: of the first sample.
+        types: of the fields of its first JSON, by path.
+        findings: within this tar.
+    """
+
+    tar: str
+    samples: int
+    keys: tuple[str, ...]
+    parts: tuple[str, ...]
+    types: dict[str, str]
+    findings: tuple[Finding, ...]
+
+
+def verify(
+    source: str | Sequence[str], *, workers: int = 1, advance: Callable[[int], None] = lambda n: None
+) -> tuple[int, list[Finding], dict[str, str]]:
+    """Read every member of some tars, and let every installed reader read them.
+
+    Args:
+        source: as `mgtool.open_tars` takes it, but for ``-``.
+        workers: processes.
+        advance: told of every tar that was read.
+
+    Returns:
+        The number of samples, what is wrong, and for each reader ``agrees``, ``differs``, ``not installed`` or
+        ``not run``.
+
+    Raises:
+        InputError: no tar there.
+    """
+    urls = find(source)
+    reports = []
+    for report in _reports(urls, workers):
+        reports.append(report)
+        advance(1)
+    findings = [finding for report in reports for finding in report.findings]
+    findings += _across(reports)
+    is_safe = not any(finding.check in ("tar", "name", "member") for finding in findings)
+    read = _read_elsewhere(urls) if is_safe and not any("://" in url for url in urls) else []
+    outcome = {name: "not run" if reader.installed else "not installed" for name, reader in READERS.items()}
+    for name, finding in read:
+        outcome[name] = "agrees" if finding is None else "differs"
+    findings += [finding for _, finding in read if finding is not None]
+    return sum(report.samples for report in reports), findings, outcome
+
+
+def _reports(urls: Sequence[str], workers: int) -> Iterator[TarReport]:
+    if workers == 1 or len(urls) == 1:
+        yield from map(check_tar, urls)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(urls)), mp_context=context, initializer=begin_worker) as pool:
+        yield from pool.map(check_tar, urls)
+
+
+def check_tar(url: str) -> TarReport:
+    """Everything that can be said of one tar alone."""
+    checker = _Checker(posixpath.basename(url))
+    try:
+        with open_url(url) as file:
+            hashed = _Hashed(file)
+            for parts in tars.group(checker.watch(read_members(hashed))):  # type: ignore[arg-type]
+                checker.sample(parts)
+            hashed.drain()
+        checker.described(url, hashed)
+    except ItemError as error:
+        checker.add("tar", "", str(error))
+    except FileNotFoundError:
+        checker.add("tar", "", "no such file")
+    except (OSError, InputError) as error:
+        checker.add("tar", "", str(error))
+    return checker.report()
+
+
+class _Checker:
+    """Collects what is wrong in one tar."""
+
+    def __init__(self, tar: str) -> None:
+        self.tar = tar
+        self.findings: list[Finding] = []
+        self.keys: list[str] = []
+        self.parts: tuple[str, ...] = ()
+        self.types: dict[str, str] = {}
+        self._counts = Counter[str]()
+
+    def add(self, check: Check, key: str, detail: str) -> None:
+        self._counts[check] += 1
+        if self._counts[check] <= MOST_FINDINGS:
+            self.findings.append(Finding(check=check, tar=self.tar, key=key, detail=detail))
+
+    def report(self) -> TarReport:
+        for check, count in self._counts.items():
+            if count > MOST_FINDINGS:
+                self.findings.append(
+                    Finding(check=check, tar=self.tar, detail=f"and {count - MOST_FINDINGS:,} more")  # type: ignore[arg-type]
+                )
+        return TarReport(
+            tar=self.tar,
+            samples=len(self.keys),
+            keys=tuple(self.keys),
+            parts=self.parts,
+            types=self.types,
+            findings=tuple(self.findings),
+        )
+
+    def watch(self, members: Iterable[Member]) -> Iterator[Member]:
+        """Look at names and kinds on the way."""
+        before = ("", "")
+        for member in members:
+            key, part = tars.split_name(member.name)
+            if posixpath.isabs(member.name) or ".." in member.name.split("/") or "\\" in member.name:
+                self.add("name", key, f"{member.name!r} leaves its folder")
+            if member.kind not in ("file", "folder"):
+                self.add("member", key, f"{member.name!r} is a {member.kind}")
+            elif (key, part) == before and member.kind == "file":
+                self.add("key", key, f"the part {part} twice")
+            before = (key, part)
+            yield member
+
+    def sample(self, found: tars.Parts) -> None:
+        """Everything about one sample."""
+        self.keys.append(found.key)
+        parts = tuple(sorted(found.parts))
+        self.parts = self.parts or parts
+        if parts != self.parts:
+            self.add("parts", found.key, f"{', '.join(parts)}; the first sample has {', '.join(self.parts)}")
+        for part in parts:
+            if part.rpartition(".")[2] == "json" and found.parts[part]:
+                self._json(found.key, part, found.parts[part])
+        record = tars.sample(found)
+        if isinstance(record, Failure):
+            self.add("record", found.key, f"{record.reason}: {record.detail}")
+            return
+        about = self._about(found)
+        for number, media in enumerate(record.images):
+            known = about.images[number] if about is not None and number < len(about.images) else None
+            self._picture(found.key, media, known)
+        if record.video is not None:
+            self._video(found.key, record.video)
+
+    def _about(self, found: tars.Parts) -> tars.PackedSample | None:
+        try:
+            return parse(found.parts.get("json", b""), tars.PackedSample, where=found.key)
+        except InputError:
+            return None  # of another writer
+
+    def _json(self, key: str, part: str, data: bytes) -> None:
+        try:
+            value = parse(data, Any, where=f"{key}.{part}")
+        except InputError as error:
+            self.add("json", key, str(error))
+            return
+        types = {f"{part}{path}": kind for path, kind in _types(value)}
+        first = {path: kind for path, kind in self.types.items() if path.startswith(part)}
+        if not first:
+            self.types |= types
+        nulls = [path for path, kind in types.items() if kind == "null"]
+        if nulls:
+            self.add("json", key, f"{nulls[0]} is null, which readers that infer types cannot place")
+        elif first and types != first:
+            self.add("json", key, _difference(types, first))
+
+    def _picture(self, key: str, media: Media, known: tars.PackedPicture | None) -> None:
+        data = media.data or b""
+        try:
+            width, height = images.decode(data).size
+        except ItemError as error:
+            self.add("picture", key, f"{media.name}: {error}")
+            return
+        if known is not None and not known.converted_from and images.sha256(data) != known.sha256:
+            self.add("hash", key, f"{media.name}: the picture's SHA-256 is not the one in its JSON")
+        if known is not None and (known.width, known.height) != (width, height):
+            size = f"{known.width} x {known.height} in the JSON, the picture has {width} x {height}"
+            self.add("hash", key, f"{media.name}: {size}")
+        for detections in media.detections or ():
+            self._boxes(key, media.name, detections, width, height)
+
+    def _boxes(self, key: str, name: str, detections: Detections, width: int, height: int) -> None:
+        for number, (left, top, right, bottom) in enumerate(detections.boxes):
+            is_inside = left >= -MARGIN and top >= -MARGIN and right <= width + MARGIN and bottom <= height + MARGIN
+            if not is_inside or right < left or bottom < top:
+                box = f"({left:g}, {top:g}, {right:g}, {bottom:g})"
+                self.add("boxes", key, f"{name}: box {number} {box} is not within {width} x {height}")
+                return
+
+    def _video(self, key: str, media: Media) -> None:
+        from mgtool import videos
+
+        try:
+            videos.decode_frames(media.data or b"", 1)
+        except ItemError as error:
+            self.add("picture", key, f"{media.name}: {error}")
+
+    def described(self, url: str, file: _Hashed) -> None:
+        """Compare with the shard's own JSON and with the wids index, where they lie beside it."""
+        if "://" in url:
+            return
+        for check, name, entry in _descriptions(Path(url)):
+            wrong = [
+                f"{field} {entry[field]}, the tar has {value}"
+                for field, value in file.facts(len(self.keys)).items()
+                if isinstance(entry.get(field), type(value)) and entry[field] != value
+            ]
+            if wrong:
+                self.add(check, "", f"{name}: {wrong[0]}")
+
+
+def _descriptions(path: Path) -> Iterator[tuple[Check, str, Mapping[str, Any]]]:
+    sidecar, index = path.with_suffix(".json"), path.with_name(_WIDS_INDEX)
+    if sidecar.is_file():
+        yield "sidecar", sidecar.name, parse(sidecar.read_bytes(), dict[str, Any], where=str(sidecar))
+    if index.is_file():
+        whole = parse(index.read_bytes(), dict[str, Any], where=str(index))
+        listed = {posixpath.basename(entry["url"]): entry for entry in whole.get("shardlist", [])}
+        if path.name in listed:
+            yield "index", index.name, listed[path.name]
+
+
+class _Hashed:
+    """A file that is hashed while it is read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._size = file, 0
+        self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._size += len(data)
+        self._sha256.update(data)
+        self._md5.update(data)
+        return data
+
+    def drain(self) -> None:
+        """Read on to the end."""
+        while self.read(1 << 20):
+            pass
+
+    def facts(self, samples: int) -> dict[str, Any]:
+        """What sidecars and indexes call what was read."""
+        hashes = {"sha256": self._sha256.hexdigest(), "md5": self._md5.hexdigest(), "md5sum": self._md5.hexdigest()}
+        return {"samples": samples, "nsamples": samples, "bytes": self._size, "filesize": self._size, **hashes}
+
+
+def _types(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Each field's path with its type, as readers that infer types see it."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _types(entry, f"{path}.{key}")
+    elif isinstance(value, list):
+        yield from ((kind, name) for entry in value[:1] for kind, name in _types(entry, f"{path}[]"))
+        yield path, "list" if value else "empty list"
+    else:
+        yield path, {str: "text", bool: "truth value", int: "integer", float: "number"}.get(type(value), "null")
+
+
+def _difference(types: Mapping[str, str], first: Mapping[str, str]) -> str:
+    for path in [*types, *first]:
+        if types.get(path) != first.get(path):
+            return f"{path} is {types.get(path, 'missing')}; in the first sample {first.get(path, 'missing')}"
+    return "other fields than the first sample"
+
+
+def _across(reports: Sequence[TarReport]) -> Iterator[Finding]:
+    """What only shows between tars: keys that occur twice, shards that differ from the first."""
+    seen: dict[str, str] = {}
+    filled = [report for report in reports if report.samples]
+    for report in filled:
+        for key in report.keys:
+            if key in seen:
+                yield Finding(check="key", tar=report.tar, key=key, detail=f"the key is in {seen[key]} already")
+            seen.setdefault(key, report.tar)
+        if report.parts != filled[0].parts:
+            parts = f"{', '.join(report.parts)}; the first tar has {', '.join(filled[0].parts)}"
+            yield Finding(check="parts", tar=report.tar, key=report.keys[0], detail=parts)
+        elif report.types != filled[0].types:
+            detail = _difference(report.types, filled[0].types).replace("first sample", "first tar")
+            yield Finding(check="json", tar=report.tar, key=report.keys[0], detail=detail)
+
+
+def _read_elsewhere(urls: Sequence[str]) -> list[tuple[str, Finding | None]]:
+    """What each installed reader makes of the tars."""
+    found = []
+    for name, reader in READERS.items():
+        if not reader.installed:
+            continue
+        detail = ""
+        try:
+            with quietly():
+                detail = _compare(urls, reader.read(urls))
+        except Exception as error:  # noqa: BLE001 - foreign programs raise whatever they like: it is what is reported
+            detail = (str(error) or type(error).__name__).splitlines()[0][:300]
+        found.append((name, Finding(check="reader", detail=f"{name}: {detail}") if detail else None))
+    return found
+
+
+def _compare(urls: Sequence[str], rows: Iterator[tuple[str, dict[str, Any]]]) -> str:
+    """The first difference between a reader's samples and the tars' own; empty for none."""
+    for url in urls:
+        with open_url(url) as file:
+            for own in tars.read_parts(file):
+                key, parts = next(rows, ("", {}))
+                if posixpath.basename(key) != posixpath.basename(own.key):
+                    return f"reads {key or 'nothing'} where {own.key} stands"
+                missing = sorted(set(own.parts) - set(parts))
+                if missing:
+                    return f"{own.key}: no part {missing[0]}"
+                changed = [name for name, data in own.parts.items() if _bytes_of(parts[name]) not in (None, data)]
+                if changed:
+                    return f"{own.key}: other bytes in {changed[0]}"
+    return f"reads {more[0]} behind the last sample" if (more := next(rows, None)) else ""
+
+
+def _bytes_of(value: Any) -> bytes | None:
+    """The bytes that a reader gives; None where it has decoded them."""
+    value = value.get("bytes") if isinstance(value, dict) else value
+    return value if isinstance(value, bytes) else None
