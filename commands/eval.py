@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mgtool.commands import console
+from mgtool.commands import eval_options as options
 from mgtool.commands.eval_inputs import Job, picture_reader
 from mgtool.commands.options import AllowFailures, Command, Config, DryRun, Json, Overwrite, Quiet, exit_code
 from mgtool.errors import UsageError
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from mgtool.benchmarks.paired import Comparison
     from mgtool.benchmarks.predictions import Answers
     from mgtool.stages.evaluate import Evaluation
-
-Strings = list[str]
-Paths = list[Path]
-ANSWERS = "Answers file (`-` is stdin), or the box folder for detection benchmarks."
 
 
 class EvalCommand(Command):
@@ -62,41 +59,25 @@ def _lacks_answers(command: Command, context: typer.Context, args: list[str]) ->
 
 
 def evaluate(
-    answers: Annotated[str | None, typer.Argument(help=ANSWERS)] = None,
-    benchmark: Annotated[str, typer.Option(help="Name of the benchmark; see --list.", metavar="NAME")] = "",
-    ground_truth: Annotated[
-        Paths | None, typer.Option(help="Official files, or the folder that holds them.", metavar="PATH...")
-    ] = None,
-    questions: Annotated[Path | None, typer.Option(help="Question file, where it is apart.", metavar="PATH")] = None,
-    split: Annotated[str, typer.Option(help="The one split that the answers belong to.", metavar="NAME")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder for scores and report.", metavar="DIR")] = None,
-    variant: Annotated[str, typer.Option(help="Way to score: official, mg-llava, ...", metavar="NAME")] = "official",
-    explain_variants: Annotated[
-        bool, typer.Option("--explain-variants", help="List the items whose score depends on the variant.")
-    ] = False,
-    only_answered: Annotated[
-        bool, typer.Option("--only-answered", help="Leave items without an answer out; the result's name says so.")
-    ] = False,
-    compare: Annotated[
-        str, typer.Option(help="A second run: paired differences, and the items that flipped.", metavar="ANSWERS")
-    ] = "",
-    slices: Annotated[
-        Strings | None, typer.Option("--slice", help="Slice by this field of the items, too.", metavar="FIELD")
-    ] = None,
-    images: Annotated[str | None, typer.Option(help="Folder of pictures for the report.", metavar="DIR")] = None,
-    boxes: Annotated[Path | None, typer.Option(help="Boxes to draw and to slice by.", metavar="PATH")] = None,
-    judge: Annotated[
-        str, typer.Option(help="openai:MODEL or hf:PATH, for the benchmarks that need a judge.", metavar="SPEC")
-    ] = "",
-    judge_url: Annotated[
-        str, typer.Option(help="The judge's endpoint; its key is in OPENAI_API_KEY.", metavar="URL")
-    ] = "https://api.openai.com/v1",
-    judge_workers: Annotated[int, typer.Option(help="Questions to the judge at a time.", min=1)] = 8,
-    submission: Annotated[
-        bool, typer.Option("--submission", help="Write the file for the test server to --out.")
-    ] = False,
-    format: Annotated[str, typer.Option(help="Table: table, markdown or latex.", metavar="FORM")] = "table",
-    show_list: Annotated[bool, typer.Option("--list", help="List the benchmarks and the files they need.")] = False,
+    answers: options.Answers = None,
+    benchmark: options.BenchmarkName = "",
+    ground_truth: options.GroundTruth = None,
+    questions: options.Questions = None,
+    split: options.Split = "",
+    out: options.Out = None,
+    variant: options.Variant = "official",
+    explain_variants: options.ExplainVariants = False,
+    only_answered: options.OnlyAnswered = False,
+    compare: options.Compare = "",
+    slices: options.Slices = None,
+    images: options.Images = None,
+    boxes: options.Boxes = None,
+    judge: options.JudgeModel = "",
+    judge_url: options.JudgeUrl = "https://api.openai.com/v1",
+    judge_workers: options.JudgeWorkers = 8,
+    submission: options.Submission = False,
+    format: options.Format = "table",
+    show_list: options.ShowList = False,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -316,14 +297,14 @@ def _print_list(as_json: bool) -> None:
 def _about_benchmark(bench: Benchmark) -> dict[str, str]:
     from mgtool.records import Sample, Turn
 
-    asked = bench.prompt(Sample(id=0, turns=(Turn("human", "{question}"),))) if bench.takes == "answers" else "none"
+    asked = bench.prompt(Sample(id=0, turns=(Turn("human", "{question}"),))) if bench.takes != "boxes" else "none"
     return {
         "name": bench.name,
         "title": bench.title,
         "metric": bench.metric,
         "files": bench.files,
         "prompt": asked.replace("\n", "\\n"),
-        "judge": "needed" if bench.judge else "no",
+        "judge": bench.judge,
         "variants": ", ".join(bench.variants),
     }
 

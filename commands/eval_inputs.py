@@ -70,7 +70,7 @@ class Job:
     @cached_property
     def box_records(self) -> dict[str, BoxRecord]:
         """Boxes by picture name, for the report and the slices."""
-        source = self.boxes or (Path(self.answers) if self.bench.takes == "boxes" else None)
+        source = self.boxes or (Path(self.answers) if self._is_boxes(self.answers) else None)
         if source is None:
             return {}
         records = _box_records(source)
@@ -93,11 +93,23 @@ class Job:
         """All of the standard input."""
         return sys.stdin.buffer.read()
 
+    def _is_boxes(self, source: str) -> bool:
+        """Whether a source is scored as boxes; where both will do, a JSON Lines file of answers has none."""
+        import msgspec
+
+        if self.bench.takes != "either" or source == "-" or not source.endswith(".jsonl"):
+            return self.bench.takes == "boxes" or (self.bench.takes == "either" and source != "-")
+        try:
+            with Path(source).open("rb") as file:
+                return "boxes" in msgspec.json.decode(file.readline() or b"{}", type=dict[str, msgspec.Raw])
+        except (OSError, msgspec.DecodeError) as error:
+            raise InputError(f"{source}: no answers file or box folder that can be read: {error}") from error
+
     def read_answers(self, source: str) -> Answers:
         """The answers (or boxes) of one run, with the failures that it recorded."""
         from mgtool.benchmarks import predictions
 
-        if self.bench.takes == "boxes":
+        if self._is_boxes(source):
             boxes = predictions.from_boxes(_box_records(Path(source)))
             return boxes._replace(failures=predictions.read_failures(Path(source) / "boxes"))
         if source == "-":

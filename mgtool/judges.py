@@ -176,12 +176,13 @@ class OpenAiBackend:
         import httpx
 
         system = [{"role": "system", "content": request.system}] if request.system else []
-        body = {
+        body: dict[str, Any] = {
             "model": self.model,
             "messages": [*system, {"role": "user", "content": request.user}],
-            "temperature": request.temperature,
             "max_tokens": request.max_tokens,
         }
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
         try:
             response = client.post(self.url, json=body)
         except httpx.TransportError as error:

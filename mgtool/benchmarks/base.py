@@ -82,8 +82,8 @@ class Benchmark:
         headline: the metric that is named first.
         variants: ways to score, the official one first.
         breakdowns: fields of the items by which the score is broken down.
-        takes: what is scored: an answers file or a box folder.
-        judge: the name of the rubric when a judge is needed.
+        takes: what is scored: an answers file, a box folder, or either.
+        judge: whether a judge is needed, can be used where rules do not suffice, or is not.
         max_new_tokens: the published limit of an answer.
     """
 
@@ -94,8 +94,8 @@ class Benchmark:
     headline: ClassVar[str] = "accuracy"
     variants: ClassVar[tuple[str, ...]] = (OFFICIAL,)
     breakdowns: ClassVar[tuple[str, ...]] = ()
-    takes: ClassVar[Literal["answers", "boxes"]] = "answers"
-    judge: ClassVar[bool] = False
+    takes: ClassVar[Literal["answers", "boxes", "either"]] = "answers"
+    judge: ClassVar[Literal["no", "optional", "needed"]] = "no"
     max_new_tokens: ClassVar[int] = 100
 
     def load(self, truth: Truth) -> list[Item]:

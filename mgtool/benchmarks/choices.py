@@ -36,6 +36,7 @@ class ChoiceBenchmark(Benchmark):
 
     metric = "accuracy of the chosen letter, by category"
     variants = ("official", "mg-llava")
+    judge = "optional"
     breakdowns: ClassVar[tuple[str, ...]] = ("l2-category", "category")
     image_fields: ClassVar[tuple[str, ...]] = ("image_path", "image")
 
@@ -83,7 +84,7 @@ class ChoiceBenchmark(Benchmark):
         for (place, (item, _)), reply in zip(unread, replies, strict=True):
             read = inferred(reply, item.fields["options"]) if reply is not None else None
             verdicts[place] = Verdict(read, float(read is not None and read == item.target), {"reply": reply})
-        return verdicts
+        return verdicts  # The original draws a letter at random where even the reply cannot be read: not here.
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The letter that was read; one that cannot be read is wrong."""
@@ -97,9 +98,11 @@ class ChoiceBenchmark(Benchmark):
 
 
 def _matching_request(item: Item, answer: Prediction | None) -> JudgeRequest:
-    options = "\n".join(f"{letter}. {text}" for letter, text in item.fields["options"].items())
-    text = answer.text if answer is not None else ""
-    return JudgeRequest(user=rubric("choices").format(item.question, options, text))
+    lines = (f"{letter}. {text}\n" for letter, text in item.fields["options"].items())
+    options = "There are several options: \n" + "".join(lines)
+    text = answer.text.strip() if answer is not None else ""
+    prompt = rubric("choices-cn" if _CHINESE.search(item.question) else "choices")
+    return JudgeRequest(user=prompt.format(item.question, options, text))
 
 
 def options_of(row: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""HallusionBench (Guan et al., 2024; the official `utils.py`, yes and no read as VLMEvalKit does)."""
+"""HallusionBench (Guan et al., 2024; the official `utils.py`).
+
+The official script asks a judge about every answer; without one, yes and no are read as VLMEvalKit does.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,20 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from mgtool.benchmarks.answers import yes_or_no
-from mgtool.benchmarks.base import YES_OR_NO, Benchmark, Item, Verdict, by_field, mean_score, question_of, with_suffix
+from mgtool.benchmarks.base import (
+    OFFICIAL,
+    YES_OR_NO,
+    Benchmark,
+    Item,
+    Pair,
+    Verdict,
+    by_field,
+    mean_score,
+    question_of,
+    with_suffix,
+)
 from mgtool.benchmarks.files import Row, Truth, whole
+from mgtool.benchmarks.judging import UNREAD, Judge, JudgedBenchmark, JudgeRequest, rubric, unread_notes
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.records import Sample, Score
@@ -22,6 +37,7 @@ class HallusionBench(Benchmark):
     files = "HallusionBench.json (github.com/tianyi-lab/HallusionBench), or HallusionBench.tsv"
     metric = "aAcc over answers, fAcc over figures, qAcc over questions"
     headline = "aAcc"
+    judge = "optional"
     variants = ("official", "vlmevalkit")
     breakdowns: ClassVar[tuple[str, ...]] = ("category", "l2-category")
 
@@ -42,10 +58,27 @@ class HallusionBench(Benchmark):
         """The id."""
         yield str(prediction.id)
 
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """The judge's, as the official script has it; else by the word that is there."""
+        if judge is None or variant != OFFICIAL:
+            return super().grade(pairs, variant)
+        answered = [(place, item, said) for place, (item, said) in enumerate(pairs) if said is not None]
+        replies = judge.ask([_request(item, said) for _, item, said in answered])
+        verdicts = [self.missing(item) for item, _ in pairs]
+        for (place, item, _), reply in zip(answered, replies, strict=True):
+            verdicts[place] = UNREAD if reply is None else _judged(item, reply)
+        return verdicts
+
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Exactly one of yes and no has to be there."""
         said = yes_or_no(text)
         return Verdict(said, float(said == item.target))
+
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """Who read the answers."""
+        if variant != OFFICIAL or any("reply" in score.fields or "unread" in score.fields for score in scores):
+            return unread_notes(scores, JudgedBenchmark.unread_policy)
+        return ["yes and no are read by rule; the official script asks a judge about every answer (--judge)"]
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """The three accuracies; the official figure accuracy leaves questions without a figure out."""
@@ -61,6 +94,21 @@ class HallusionBench(Benchmark):
             }
             for field in self.breakdowns
         }
+
+
+def _request(item: Item, said: Prediction) -> JudgeRequest:
+    """The original's question; it names no temperature."""
+    details = item.fields.get("details") or item.target
+    asked = rubric("hallusionbench").format(question=item.question, reference=details, prediction=said.text)
+    return JudgeRequest(user=asked, temperature=None)
+
+
+def _judged(item: Item, reply: str) -> Verdict:
+    """Correct, incorrect, or unclear; without a figure to look at, unclear is right too."""
+    said = reply.lower()
+    found = "incorrect" if "incorrect" in said else "correct" if "correct" in said else "unclear"
+    blind = item.fields["category"] == "VS" and item.fields["figure"].endswith("_0")
+    return Verdict(found, float(found == "correct" or (blind and found == "unclear")), {"reply": reply})
 
 
 def _accuracies(scores: Sequence[Score], *, official: bool) -> dict[str, Statistic | Metric]:
@@ -111,5 +159,6 @@ def _item(number: int | str, category: str, subcategory: str, row: Row, target: 
             "set": prefix,
             "figure": f"{prefix}_{figure}",
             "set_question": f"{prefix}_{question}",
+            **({"details": str(row["gt_answer_details"])} if row.get("gt_answer_details") else {}),
         },
     )

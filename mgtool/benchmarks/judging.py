@@ -20,13 +20,13 @@ class JudgeRequest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         user: the prompt.
         system: the system prompt, where the original has one.
-        temperature: of sampling; the original's.
+        temperature: of sampling; the original's, None where the original names none and takes the server's.
         max_tokens: limit of the reply; the original's.
     """
 
     user: str
     system: str = ""
-    temperature: float = 0.0
+    temperature: float | None = 0.0
     max_tokens: int = 1024
 
 
@@ -47,7 +47,7 @@ def rubric(name: str) -> str:
 class JudgedBenchmark(Benchmark):
     """One request for each answer; a reply that cannot be read is asked for again, then counted, never guessed."""
 
-    judge = True
+    judge = "needed"
     attempts: ClassVar[int] = 1
 
     def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
@@ -76,10 +76,15 @@ class JudgedBenchmark(Benchmark):
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """How many replies could not be read."""
-        count = sum(bool(score.fields.get("unread")) for score in scores)
-        return [f"{count:,} replies of the judge could not be read: {self.unread_policy}"] if count else []
+        return unread_notes(scores, self.unread_policy)
 
     unread_policy: ClassVar[str] = "they count as 0"
+
+
+def unread_notes(scores: Sequence[Score], policy: str) -> list[str]:
+    """How many replies could not be read, where any could not."""
+    count = sum(bool(score.fields.get("unread")) for score in scores)
+    return [f"{count:,} replies of the judge could not be read: {policy}"] if count else []
 
 
 UNREAD = Verdict(None, 0.0, {"unread": True})

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from mgtool.benchmarks.base import Item, Pair, Verdict
+from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict
 from mgtool.benchmarks.choices import lettered
 from mgtool.benchmarks.files import Document, Row, Truth, first, listed
-from mgtool.benchmarks.judging import Judge, JudgedBenchmark, JudgeRequest, rubric
+from mgtool.benchmarks.judging import UNREAD, Judge, JudgedBenchmark, JudgeRequest, rubric
 from mgtool.records import Sample
 
 _SENTENCE = re.compile(r'The answer is "(.*)"\.')
@@ -35,6 +35,7 @@ class MathVista(JudgedBenchmark):
     name = "mathvista"
     title = "MathVista"
     files = "testmini.json (github.com/lupantech/MathVista), or MathVista_MINI.tsv"
+    judge = "optional"
     metric = "accuracy, by task, context, skill, kind of question"
     breakdowns: ClassVar[tuple[str, ...]] = (
         "task",
@@ -60,25 +61,36 @@ class MathVista(JudgedBenchmark):
         return items
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
-        """By rule where the rules suffice; the rest by the judge, if there is one."""
-        verdicts = [self.score(item, answer.text, variant) if answer else self.missing(item) for item, answer in pairs]
-        open_places = [place for place, verdict in enumerate(verdicts) if verdict.fields.get("unread")]
-        if judge is not None:
-            asked = super().grade([pairs[place] for place in open_places], variant, judge)
-            for place, verdict in zip(open_places, asked, strict=True):
-                verdicts[place] = verdict
+        """By rule where the rules suffice; the rest by the judge, if there is one.
+
+        The original's quick rule (`The answer is "..."`) is off unless asked for; here it stands in for a judge.
+        """
+        if judge is None:
+            return Benchmark.grade(self, pairs, variant)
+        found = [_by_rule(item, answer.text) if answer else "" for item, answer in pairs]
+        verdicts = [
+            _compared(item, text or "") if answer else self.missing(item)
+            for (item, answer), text in zip(pairs, found, strict=True)
+        ]
+        open_places = [place for place, text in enumerate(found) if text is None]
+        asked = super().grade([pairs[place] for place in open_places], variant, judge)
+        for place, verdict in zip(open_places, asked, strict=True):
+            verdicts[place] = verdict
         return verdicts
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """What the rules find in a response."""
-        extracted = "" if not text else _by_rule(item, text)
+        extracted = _by_rule(item, text)
         if extracted is None:
-            return Verdict(None, 0.0, {"unread": True})
-        return _compared(item, extracted)
+            sentence = _SENTENCE.search(text)
+            extracted = sentence[1] if sentence else None
+        return UNREAD if extracted is None else _compared(item, extracted)
 
     def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
         """The original's examples, and this response."""
-        return JudgeRequest(user=f"{rubric('mathvista')}\n\n{item.question}\n\n{text}\n\nExtracted answer: ")
+        return JudgeRequest(
+            max_tokens=256, user=f"{rubric('mathvista')}\n\n{item.question}\n\n{text}\n\nExtracted answer: "
+        )
 
     def read(self, item: Item, text: str, reply: str) -> Verdict | None:
         """The extracted answer."""
@@ -89,7 +101,7 @@ class MathVista(JudgedBenchmark):
 
 def _by_rule(item: Item, text: str) -> str | None:
     choices, kind = item.fields.get("choices") or [], item.fields["answer_type"]
-    if item.fields["question_type"] == "multi_choice" and text in choices:
+    if not text or (item.fields["question_type"] == "multi_choice" and text in choices):
         return text
     try:
         if kind == "integer":
@@ -98,8 +110,7 @@ def _by_rule(item: Item, text: str) -> str | None:
             return str(float(text))
     except ValueError:
         pass
-    found = _SENTENCE.search(text)
-    return found[1] if found else None
+    return None
 
 
 def _compared(item: Item, extracted: str, more: dict[str, Any] | None = None) -> Verdict:

@@ -69,12 +69,7 @@ class MmVet(JudgedBenchmark):
 
 def _items(document: Document) -> list[Item]:
     if document.suffix == ".tsv":
-        rows = document.rows()
-        known = ((row, listed(row.get("capability", row.get("category", "")))) for row in rows)
-        return [
-            _item(whole(r["index"]), _Question(r["question"], r["answer"], c, r.get("image_path", "")))
-            for r, c in known
-        ]
+        return [_item(whole(row["index"]), _of_row(row)) for row in document.rows()]
     questions = document.json(dict[str, _Question]) if document.keys else {}
     return [_item(number, question) for number, question in questions.items()]
 

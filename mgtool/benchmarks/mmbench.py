@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import string
 from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
 
-from mgtool.benchmarks.base import Item, Pair, Submission
+from mgtool.benchmarks.base import Item, Pair, Submission, Verdict
 from mgtool.benchmarks.choices import ChoiceBenchmark
 from mgtool.benchmarks.files import Row
+from mgtool.benchmarks.judging import Judge
+from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.errors import InputError
-from mgtool.records import Score
+from mgtool.records import SampleId, Score
 
 ROTATION = 1_000_000
 """The index of a rotated question is that of the question plus a multiple of this."""
@@ -34,6 +37,25 @@ class Mmbench(ChoiceBenchmark):
             raise InputError(f"index {item.id}: MMBench's indices are integers")
         fields = {**item.fields, "question": item.id % ROTATION, "rotated": item.id >= ROTATION}
         return msgspec.structs.replace(item, fields=fields)
+
+    def addressed(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
+        """LLaVA's `--all-rounds` files: the rounds of a question become one prediction, that of round 0."""
+        rounds: dict[SampleId, dict[int, Prediction]] = defaultdict(dict)
+        for prediction in predictions:
+            rounds[prediction.id][prediction.fields.get("round_id", 0)] = prediction
+        if all(len(found) == 1 for found in rounds.values()):
+            return predictions
+        return [_merged([found[number] for number in sorted(found)]) for found in rounds.values()]
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """The answers of round 0; `all_rounds` is added where the file has further rounds."""
+        verdicts = super().grade(pairs, variant, judge)
+        return [
+            verdict._replace(fields={**verdict.fields, "all_rounds": _all_right(self, pair, variant)})
+            if pair[1] is not None and "rounds" in pair[1].fields
+            else verdict
+            for verdict, pair in zip(verdicts, pairs, strict=True)
+        ]
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Circular and vanilla accuracy."""
@@ -76,9 +98,37 @@ def _circular(scores: Sequence[Score]) -> tuple[list[Score], list[float]]:
     """The unrotated questions, and whether all rotations of each are right."""
     right: dict[int, bool] = defaultdict(lambda: True)
     for score in scores:
-        right[score.fields["question"]] &= score.score == 1.0
+        right[score.fields["question"]] &= score.score == 1.0 and score.fields.get("all_rounds", True)
     main = [score for score in scores if not score.fields["rotated"]]
     return main, [float(right[score.fields["question"]]) for score in main]
+
+
+def _merged(rounds: Sequence[Prediction]) -> Prediction:
+    """The first round, with all of them in its fields."""
+    first = rounds[0]
+    return msgspec.structs.replace(first, fields={**first.fields, "rounds": list(rounds)})
+
+
+def _all_right(benchmark: ChoiceBenchmark, pair: Pair, variant: str) -> bool:
+    """Whether every round names the option that is the answer.
+
+    LLaVA moves the first option to the end before each further round, and letters them anew: what stands at A then is
+    the option whose own letter is the first of the line's `option_char`.
+    """
+    item, answer = pair
+    assert answer is not None
+    return all(
+        benchmark.score(_as_asked(item, said), said.text, variant).score == 1.0 for said in answer.fields["rounds"]
+    )
+
+
+def _as_asked(item: Item, said: Prediction) -> Item:
+    """The question with the options in the round's order, and the letter that is right there."""
+    own = said.fields.get("option_char") or list(item.fields["options"])
+    shown = dict(zip(string.ascii_uppercase, own, strict=False))
+    options = {letter: item.fields["options"][other] for letter, other in shown.items()}
+    target = next((letter for letter, other in shown.items() if other == item.target), None)
+    return msgspec.structs.replace(item, target=target, fields={**item.fields, "options": options})
 
 
 def _plain(cell: object) -> object:

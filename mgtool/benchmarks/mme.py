@@ -33,7 +33,7 @@ class Mme(Benchmark):
     files = "the folder MME_Benchmark_release_version or eval_tool/Your_Results (github.com/BradyFU), or MME.tsv"
     metric = "perception: the sum of 10 tasks; cognition: the sum of 4; a task is 100 acc + 100 acc+"
     headline = "perception"
-    variants = ("official", "vlmevalkit")
+    variants = ("official", "vlmevalkit", "lmms-eval")
 
     def prompt(self, sample: Sample) -> str:
         """The question, whose own instruction is replaced by the published one."""
@@ -54,7 +54,8 @@ class Mme(Benchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Yes or no, else `other`, which is wrong."""
-        said = (yes_or_no(text) or "other") if variant == "vlmevalkit" else _official(text)
+        plain = text.strip().replace(".", "") if variant == "lmms-eval" else text
+        said = (yes_or_no(text) or "other") if variant == "vlmevalkit" else _official(plain)
         return Verdict(said, float(said == item.target))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:

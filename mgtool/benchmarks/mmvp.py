@@ -62,9 +62,9 @@ class Mmvp(JudgedBenchmark):
         return JudgeRequest(user=asked, system=_SYSTEM, temperature=0.2)
 
     def read(self, item: Item, text: str, reply: str) -> Verdict | None:
-        """Yes or no, alone."""
-        match = re.fullmatch(r"(yes|no)\n?", reply, re.IGNORECASE)
-        return Verdict(text, float(match[1].lower() == "yes"), {"reply": reply}) if match else None
+        """Yes or no, alone; the original takes nothing else for an answer."""
+        said = reply.lower()
+        return Verdict(text, float(said == "yes"), {"reply": reply}) if said in ("yes", "no") else None
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """By the letter that was named."""

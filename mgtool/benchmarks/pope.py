@@ -67,11 +67,11 @@ class Pope(Benchmark):
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Mean F1 (the frameworks pool the splits instead), then five numbers for each split."""
         parts = _in_order(by_field(scores, "split"))
-        pooled = Statistic(_confusion(scores), codes(score.group for score in scores), _f1)
+        pooled = Statistic(_confusion(scores, variant), codes(score.group for score in scores), _f1)
         headline = _mean_f1(scores, list(parts)) if variant == OFFICIAL else pooled
         numbers: dict[str, Statistic | Metric] = {"f1": headline}
         for split, part in parts.items():
-            counts, groups = _confusion(part), codes(score.group for score in part)
+            counts, groups = _confusion(part, variant), codes(score.group for score in part)
             for metric, function in _FUNCTIONS.items():
                 numbers[f"{split}.{metric}"] = Statistic(counts, groups, function)
         return numbers
@@ -157,17 +157,19 @@ def _in_order(parts: dict[str, list[Score]]) -> dict[str, list[Score]]:
     return {split: parts[split] for split in [*known, *(split for split in parts if split not in known)]}
 
 
-def _confusion(scores: Sequence[Score]) -> Floats:
-    """(n, 7): true positive, false positive, false negative, true negative, right, said yes, said anything.
+def _confusion(scores: Sequence[Score], variant: str = OFFICIAL) -> Floats:
+    """(n, 8): true positive, false positive, false negative, true negative, right, said yes, said anything, 1.
 
-    An item without an answer is wrong: a miss where yes was right, a false alarm where no was.
+    An item without an answer is wrong: a miss where yes was right, a false alarm where no was. lmms-eval counts an
+    answer that is neither yes nor no as no miss, so that its recall is higher.
     """
-    rows = np.zeros((len(scores), 7))
+    rows = np.zeros((len(scores), 8))
     for row, score in zip(rows, scores, strict=True):
         positive, answered = score.target == "yes", score.status == "answered"
         said_yes = score.extracted == "yes" if answered else not positive
         row[(0 if said_yes else 2) if positive else (1 if said_yes else 3)] = 1
-        row[4:] = score.score, answered and said_yes, answered
+        row[2] *= not (variant == "lmms-eval" and answered and score.extracted != "no")
+        row[4:] = score.score, answered and said_yes, answered, 1
     return rows
 
 
@@ -185,7 +187,7 @@ def _f1(sums: Floats) -> Floats:
 
 
 _FUNCTIONS = {
-    "accuracy": lambda sums: ratio(sums[..., 4], sums[..., :4].sum(-1)),
+    "accuracy": lambda sums: ratio(sums[..., 4], sums[..., 7]),
     "precision": _precision,
     "recall": _recall,
     "f1": _f1,

@@ -26,7 +26,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         prompt: what was asked, where the file says it.
         image: the picture's name, where the file says it.
         truncated: whether the answer was cut off at the token limit.
-        fields: category, split and whatever else the line said about the question.
+        fields: category, split, LLaVA's rounds, and whatever else the line said about the question.
         detections: the boxes, where boxes are scored instead of text.
     """
 
@@ -70,9 +70,13 @@ class _Line(msgspec.Struct):
     finish_reason: str | None = None
     category: Any = None
     split: Any = None
+    round_id: int | None = None
+    options: list[str] | None = None
+    option_char: list[str] | None = None
     metadata: dict[str, Any] | None = None
 
 
+_KEPT = ("category", "split", "round_id", "options", "option_char")
 _LIST_KEYS = ("predictions", "results", "annotations", "answers", "data")
 
 
@@ -111,7 +115,7 @@ def from_boxes(records: Iterable[BoxRecord]) -> Answers:
         [
             Prediction(
                 id=record.image,
-                text=f"{len(record.boxes or ())} boxes",
+                text="1 box" if len(record.boxes or ()) == 1 else f"{len(record.boxes or ())} boxes",
                 image=record.image,
                 detections=record.detections,
             )
@@ -159,10 +163,10 @@ def _prediction(line: _Line) -> Prediction:
         error.id = own  # type: ignore[attr-defined]
         raise error
     fields = dict(line.metadata or {})
-    if line.category is not None:
-        fields["category"] = line.category
-    if line.split is not None:
-        fields["split"] = line.split
+    for name in _KEPT:
+        value = getattr(line, name)
+        if value is not None:
+            fields[name] = value
     return Prediction(
         id=own,
         text=text if isinstance(text, str) else str(text),

@@ -11,15 +11,18 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict, mean_score
+from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict, mean_score, question_of
 from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
 from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic
+from mgtool.benchmarks.written_boxes import SCALES, corners, in_pixels
 from mgtool.errors import InputError
-from mgtool.records import Box, Detections, Score
+from mgtool.records import Box, Detections, Sample, Score
 
 THRESHOLD = 0.5
+ASKED = "Please provide the bounding box coordinate of the region this sentence describes"
+Size = tuple[float, float] | None
 
 
 class RefCoco(Benchmark):
@@ -29,11 +32,17 @@ class RefCoco(Benchmark):
     title = "RefCOCO / RefCOCO+ / RefCOCOg"
     files = (
         "refs(unc).p with instances.json (github.com/lichengunc/refer), MDETR's finetune_refcoco_val.json, or JSON "
-        "lines of image, sent, bbox (x0, y0, x1, y1); a box folder in place of the answers"
+        "lines of image, sent, bbox (x0, y0, x1, y1), width, height; a box folder, or answers with coordinates in text"
     )
     metric = "accuracy at IoU 0.5"
-    takes = "boxes"
+    takes = "either"
+    variants = SCALES
     breakdowns: ClassVar[tuple[str, ...]] = ("split",)
+
+    def prompt(self, sample: Sample) -> str:
+        """The request for coordinates, unless the question file has it."""
+        question = question_of(sample)
+        return question if ASKED in question else f"{ASKED}: {question}"
 
     def load(self, truth: Truth) -> list[Item]:
         """Expressions with the box of their object."""
@@ -44,7 +53,12 @@ class RefCoco(Benchmark):
         return chosen
 
     def addressed(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> list[Prediction]:
-        """One prediction for each expression, with the boxes of its picture, found by file name."""
+        """One prediction for each expression, with the boxes of its picture, found by file name.
+
+        Answers in text name their expression by its id.
+        """
+        if not any(prediction.detections for prediction in predictions):
+            return list(predictions)
         by_name = {_base(prediction.image): prediction for prediction in predictions}
         wanted = {_base(item.image) for item in items}
         strangers = [prediction for name, prediction in by_name.items() if name not in wanted]
@@ -54,7 +68,30 @@ class RefCoco(Benchmark):
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """The overlap of the chosen box."""
         asked = {_spelled(item.question) for item, _ in pairs}
-        return [_verdict(item, answer, asked) if answer is not None else self.missing(item) for item, answer in pairs]
+        return [
+            self.missing(item)
+            if answer is None
+            else _verdict(item, answer, asked)
+            if answer.detections
+            else self.score(item, answer.text, variant)
+            for item, answer in pairs
+        ]
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """The overlap of a box that was written as text.
+
+        Raises:
+            InputError: for fractions, where the ground truth does not say how large the picture is.
+        """
+        written = corners(text)
+        if written is None:
+            return Verdict(None, 0.0)
+        box = in_pixels(written, variant, item.target["size"])
+        if box is None:
+            raise InputError(f"expression {item.id}: fractions need `width` and `height` of {item.image} in the truth")
+        overlap = _iou(box, item.target["xyxy"])
+        found = {"boxes": [box], "scores": [1.0], "labels": [item.question]}
+        return Verdict(found, float(overlap >= THRESHOLD), {"iou": round(overlap, 4)})
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Accuracy."""
@@ -107,7 +144,8 @@ def _items(truth: Truth) -> list[Item]:
         raise truth.mismatch("instances.json beside refs(*).p")
     if pickles and instances is not None:
         boxes = {row["id"]: row["bbox"] for row in instances.part("annotations", list[Row])}
-        return [item for document in pickles for ref in _refs(document) for item in _of_ref(ref, boxes)]
+        sizes = {row["id"]: _size(row) for row in instances.part("images", list[Row])}
+        return [item for document in pickles for ref in _refs(document) for item in _of_ref(ref, boxes, sizes)]
     return [item for document in truth.files for item in _of_document(document)]
 
 
@@ -131,10 +169,11 @@ def _refs(document: Document) -> list[Row]:
     return refs
 
 
-def _of_ref(ref: Row, boxes: Mapping[int, Sequence[float]]) -> list[Item]:
+def _of_ref(ref: Row, boxes: Mapping[int, Sequence[float]], sizes: Mapping[int, Size]) -> list[Item]:
     image = re.sub(r"_\d+(?=\.\w+$)", "", str(ref["file_name"]))
+    size, split = sizes.get(ref.get("image_id", 0)), str(ref.get("split", ""))
     return [
-        _item(sentence["sent_id"], image, sentence["sent"], boxes[ref["ann_id"]], str(ref.get("split", "")))
+        _item(sentence["sent_id"], image, sentence["sent"], boxes[ref["ann_id"]], split, size)
         for sentence in ref["sentences"]
     ]
 
@@ -143,7 +182,7 @@ def _of_document(document: Document) -> list[Item]:
     if {"images", "annotations"} <= document.keys.keys():
         boxes = {row["image_id"]: row["bbox"] for row in document.part("annotations", list[Row])}
         pictures = [row for row in document.part("images", list[Row]) if row.get("caption")]
-        return [_item(row["id"], row["file_name"], row["caption"], boxes[row["id"]], "") for row in pictures]
+        return [_item(r["id"], r["file_name"], r["caption"], boxes[r["id"]], "", _size(r)) for r in pictures]
     if document.suffix not in (".json", ".jsonl", ".tsv") or (document.keys and document.suffix == ".json"):
         return []
     return [_of_row(row, place) for place, row in enumerate(document.rows()) if "bbox" in row]
@@ -154,15 +193,20 @@ def _of_row(row: Row, place: int) -> Item:
     sentence = str(first(row, ("sent", "expression", "question", "caption"), ""))
     image = str(first(row, ("image", "file_name", "image_path"), ""))
     number = whole(first(row, ("question_id", "index", "id"), place))
-    return _item(number, image, sentence, (x0, y0, x1 - x0, y1 - y0), str(row.get("split", "")))
+    return _item(number, image, sentence, (x0, y0, x1 - x0, y1 - y0), str(row.get("split", "")), _size(row))
 
 
-def _item(number: int | str, image: str, sentence: str, bbox: Sequence[float], split: str) -> Item:
+def _size(row: Row) -> Size:
+    return (float(row["width"]), float(row["height"])) if row.get("width") and row.get("height") else None
+
+
+def _item(number: int | str, image: str, sentence: str, bbox: Sequence[float], split: str, size: Size) -> Item:
     x, y, width, height = (float(edge) for edge in bbox)
+    box = (x, y, x + width, y + height)
     return Item(
         id=number,
         question=sentence,
-        target={"bbox": [(x, y, width, height)], "labels": [sentence], "xyxy": (x, y, x + width, y + height)},
+        target={"bbox": [(x, y, width, height)], "labels": [sentence], "xyxy": box, "size": size},
         image=image,
         group=image,
         fields={"split": split} if split else {},

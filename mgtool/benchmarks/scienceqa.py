@@ -38,7 +38,7 @@ class ScienceQa(Benchmark):
     title = "ScienceQA"
     files = "problems.json and pid_splits.json (github.com/lupantech/ScienceQA), or ScienceQA_TEST.tsv"
     metric = "accuracy, and of the questions with a picture; by subject, context, grade"
-    variants = ("official", "vlmevalkit", "mg-llava")
+    variants = ("official", "vlmevalkit", "mg-llava", "lmms-eval")
     breakdowns = ("subject", "context", "grade")
 
     def prompt(self, sample: Sample) -> str:
@@ -76,11 +76,9 @@ class ScienceQa(Benchmark):
         options = item.fields["options"]
         if variant == "vlmevalkit":
             read = inferred(text, options)
-        elif variant == "mg-llava":
-            read = first_letters(text)
         else:
-            read = _official(text)
-            read = read if read in options else None
+            read = _READERS[variant](text)
+            read = read if read in options or variant == "mg-llava" else None
         return Verdict(read, float(read == item.target))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
@@ -96,6 +94,17 @@ def _official(text: str) -> str | None:
         return text[0]
     found = _SENTENCE.findall(text)
     return found[0] if len(found) == 1 else None
+
+
+def _lmms_eval(text: str) -> str | None:
+    """A letter of either case alone, or a capital before a full stop."""
+    said = text.strip()
+    if len(said) == 1:
+        return said.upper()
+    return said[0] if len(said) > 1 and said[0].isupper() and said[1] == "." else None
+
+
+_READERS = {"official": _official, "mg-llava": first_letters, "lmms-eval": _lmms_eval}
 
 
 def _problems(documents: dict[str, Document]) -> dict[str, _Problem]:

@@ -36,19 +36,19 @@ class VideoQa(JudgedBenchmark):
     def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
         """The original's prompt."""
         asked = rubric("video-qa").format(question=item.question, answer=item.target, prediction=text)
-        return JudgeRequest(user=asked, system=rubric("video-qa-system"))
+        return JudgeRequest(user=asked, system=rubric("video-qa-system"), temperature=None)
 
     def read(self, item: Item, text: str, reply: str) -> Verdict | None:
-        """A Python dictionary with `pred` and `score`."""
+        """A Python dictionary with `pred` and `score`; the original cuts the score to a whole number."""
         found = re.search(r"\{.*\}", reply, re.DOTALL)
         try:
             value: Any = ast.literal_eval(found[0]) if found else None
-            said, rating = str(value["pred"]).lower(), float(value["score"])
-        except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError):
+            said, rating = str(value["pred"]).lower(), int(float(value["score"]))
+        except (ValueError, SyntaxError, KeyError, TypeError, OverflowError, MemoryError, RecursionError):
             return None
-        if said not in ("yes", "no") or not 0 <= rating <= 5:
+        if not ("yes" in said or "no" in said) or not 0 <= rating <= 5:
             return None
-        return Verdict(text, float(said == "yes"), {"reply": reply, "rating": rating})
+        return Verdict(text, float("yes" in said), {"reply": reply, "rating": rating})
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Accuracy in percent, rating in its own scale."""

@@ -77,13 +77,10 @@ class Vqav2(Benchmark):
         return items
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
-        """The mean over the annotators; answers are compared raw where all annotators agree.
-
-        lmms-eval puts the prediction through the M4C processor first, also where the annotators agree.
-        """
-        said = normal.m4c(text) if variant == "lmms-eval" else normal.flat(text)
+        """The mean over the annotators; answers are compared raw where all annotators agree, but in lmms-eval."""
+        said = normal.flat(text)
         given = [normal.flat(answer) for answer in item.target]
-        if len(set(given)) > 1:
+        if len(set(given)) > 1 or variant == "lmms-eval":
             said, given = normal.vqa(said), [normal.vqa(answer) for answer in given]
         return Verdict(said, normal.soft_accuracy(said, given))
 

@@ -219,7 +219,8 @@ def shown_value(value: Any) -> str | None:
         labels = value.get("labels")
         if labels is None:
             return msgspec.json.encode(value).decode()
-        return f"{len(labels)} objects: {shown_value(list(labels))}" if labels else "no objects"
+        objects = "1 object" if len(labels) == 1 else f"{len(labels)} objects"
+        return f"{objects}: {shown_value(list(labels))}" if labels else "no objects"
     if isinstance(value, list | tuple | set | frozenset):
         counts = Counter(str(entry) for entry in value)
         return ", ".join(f"{entry} ×{n}" if n > 1 else entry for entry, n in counts.items())

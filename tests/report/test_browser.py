@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mgtool.report.page import render
 
@@ -55,6 +57,20 @@ def test_filters(opened) -> None:
     assert opened.is_visible("#none")
     opened.click("#reset")
     assert shown(opened) == "40 of 40"
+
+
+def test_what_is_in_view_is_painted_with_its_pictures(browser, page, tmp_path) -> None:
+    (tmp_path / "report.html").write_bytes(render(page()))
+    for _ in range(6):  # pictures decoded aside were missing from some of the first frames
+        tab = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+        tab.goto((tmp_path / "report.html").as_uri())
+        tab.evaluate("document.getElementById('gallery').scrollIntoView()")
+        shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+        frames = [tab.locator(f".item[data-place='{place}'] .frame").bounding_box() for place in range(4)]
+        middles = [shot.getpixel((int(f["x"] + f["width"] / 2), int(f["y"] + f["height"] / 2))) for f in frames]
+        tab.close()
+        for place, (red, green, blue) in enumerate(middles):
+            assert (green > red) if place % 2 else (red > green + blue), f"item {place} shows {middles[place]}"
 
 
 def test_flipped(opened) -> None:

@@ -90,4 +90,5 @@ def test_plots_stay_inside_their_track() -> None:
 def test_values_for_people() -> None:
     assert shown_value(["yes"] * 7 + ["no"]) == "yes ×7, no"
     assert shown_value({"labels": []}) == "no objects"
+    assert shown_value({"labels": ["cat"]}) == "1 object: cat"
     assert shown_value(0.5) == "0.5"

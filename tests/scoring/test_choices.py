@@ -63,6 +63,29 @@ def test_a_missing_rotation_is_wrong(bench, value) -> None:
     assert (value(run, "accuracy"), value(run, "vanilla")) == (0, 100)
 
 
+def llava_round(index: int, number: int, text: str, letters: str = "AB") -> dict[str, object]:
+    """A line of LLaVA's `--all-rounds` file: `letters` are the options' own, in the order in which they were shown."""
+    line = {"question_id": index, "round_id": number, "text": text, "prompt": "?", "option_char": list(letters)}
+    return {**line, "options": [{"A": "cat", "B": "dog"}[letter] for letter in letters]}
+
+
+def test_all_rounds_of_llava(bench, value) -> None:
+    # 1: dog is shown at B, then at A: right in both; 2: cat at A, then at B, but A again: right in round 0 only;
+    # 3: the text of the option; 4: no further round
+    truth = bench.write("mmbench_dev.tsv", [row(1, "B"), row(2, "A"), row(3, "B"), row(4, "A")])
+    answers = [
+        *(llava_round(1, 0, "B"), llava_round(1, 1, "A", "BA")),
+        *(llava_round(2, 0, "A"), llava_round(2, 1, "A", "BA")),
+        *(llava_round(3, 1, "a dog", "BA"), llava_round(3, 0, "dog")),
+        llava_round(4, 0, "B"),
+    ]
+    run = bench.score("mmbench", [truth], answers)
+    assert (value(run, "accuracy"), value(run, "vanilla")) == (50, 75)
+    assert run.result.counts.duplicated == 0
+    assert [score.fields.get("all_rounds") for score in run.scores] == [True, False, True, False]
+    assert value(bench.score("mmbench", [truth], answers, variant="mg-llava"), "accuracy") == 25  # no letter in 3
+
+
 def test_unread_answers_are_said(bench) -> None:
     truth = bench.write("MMBench_DEV_EN.tsv", [row(1, "A"), row(2, "B")])
     run = bench.score("mmbench", [truth], {1: "A", 2: "cat dog"})
@@ -172,6 +195,12 @@ def test_scienceqa(bench, value) -> None:
 )
 def test_scienceqa_reading(bench, text: str, read: str | None) -> None:
     run = bench.score("scienceqa", science(bench), {"1": text, "2": "A", "3": "A"})
+    assert run.scores[0].extracted == read
+
+
+@pytest.mark.parametrize(("text", "read"), [(" a ", "A"), ("A.", "A"), ("A.yes", "A"), ("The answer is A.", None)])
+def test_scienceqa_of_lmms_eval(bench, text: str, read: str | None) -> None:
+    run = bench.score("scienceqa", science(bench), {"1": text, "2": "A", "3": "A"}, variant="lmms-eval")
     assert run.scores[0].extracted == read
 
 

@@ -211,3 +211,63 @@ def test_dry_run_counts(mgtool, pope, bench) -> None:
     )
     assert json.loads(out)["requests"] == 1
     assert json.loads(out)["prompt_tokens_about"] > 300
+
+
+PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
+
+
+def pycocotools_ap(truth: Path, records: list[dict[str, Any]]) -> float:
+    """AP of box records by pycocotools itself."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    coco = COCO(str(truth))
+    images = {image["file_name"]: image["id"] for image in coco.dataset["images"]}
+    names = {category["name"]: category["id"] for category in coco.dataset["categories"]}
+    results = [
+        {
+            "image_id": images[Path(record["image"]).name],
+            "category_id": names[label],
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "score": score,
+        }
+        for record in records
+        for (x0, y0, x1, y1), score, label in zip(record["boxes"], record["scores"], record["labels"], strict=True)
+        if label in names
+    ]
+    scorer = COCOeval(coco, coco.loadRes(results), "bbox")
+    scorer.evaluate()
+    scorer.accumulate()
+    scorer.summarize()
+    return float(100 * scorer.stats[0])
+
+
+def test_a_box_folder_as_detect_writes_it(mgtool, tmp_path) -> None:
+    pytest.importorskip("pycocotools")
+    boxes, out = tmp_path / "boxes", tmp_path / "scores"
+    assert mgtool("detect", PHOTOS / "images", "--out", boxes, "--device", "cpu", "-q")[0] == 0
+    truth = PHOTOS / "instances.json"
+    command = ("eval", boxes, "--benchmark", "coco-detection", "--ground-truth", truth, "--out", out, "--json")
+    code, stdout, _ = mgtool(*command)
+    assert code == 0
+    result = json.loads(stdout)
+    records = [json.loads(line) for path in boxes.glob("boxes-*.jsonl") for line in path.read_text().splitlines()]
+    assert result["metrics"]["AP"]["value"] == pytest.approx(pycocotools_ap(truth, records))
+    assert result["counts"]["answered"] == len(records) == len(list((PHOTOS / "images").iterdir()))
+    assert "<!doctype html>" in (out / "report.html").read_text()
+
+
+def test_coordinates_in_text_from_the_command_line(mgtool, bench, tmp_path) -> None:
+    truth = bench.write("val.jsonl", [{"image": "a.jpg", "question_id": 7, "sent": "dog", "bbox": [0, 0, 10, 10]}])
+    answers = bench.write("answers.jsonl", [{"question_id": 7, "text": "[0, 0, 10, 9]", "metadata": {"boxes": 3}}])
+    code, stdout, _ = mgtool("eval", answers, "--benchmark", "refcoco", "--ground-truth", truth, "--json")
+    assert code == 0
+    assert json.loads(stdout)["metrics"]["accuracy"]["value"] == 100
+    box = {"image": "a.jpg", "sha256": "", "width": 99, "height": 99, "boxes": [[0, 0, 10, 9]], "scores": [1]}
+    boxes = bench.write("boxes-000000.jsonl", [{**box, "labels": ["dog"]}])
+    code, stdout, _ = mgtool("eval", boxes, "--benchmark", "refcoco", "--ground-truth", truth, "--json")
+    assert code == 0
+    assert json.loads(stdout)["metrics"]["accuracy"]["value"] == 100
+    code, _, stderr = mgtool("eval", tmp_path / "none.jsonl", "--benchmark", "refcoco", "--ground-truth", truth)
+    assert code == 2
+    assert "none.jsonl" in stderr

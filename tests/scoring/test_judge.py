@@ -252,11 +252,12 @@ def test_video_qa(bench, serve, value) -> None:
         bench.write("test_q.json", [{"question_id": n, "question": f"q{n}?", "video_name": "v"} for n in range(3)]),
         bench.write("test_a.json", [{"question_id": n, "answer": "a cat"} for n in range(3)]),
     ]
-    replies = {"q0": "{'pred': 'yes', 'score': 4}", "q1": "Sure: {'pred': 'No', 'score': 1}", "q2": "{'pred': yes}"}
+    replies = {"q0": "{'pred': 'Yes!', 'score': 4.8}", "q1": "Sure: {'pred': 'No', 'score': 1}", "q2": "{'pred': yes}"}
     server = serve(lambda prompt: next(text for key, text in replies.items() if key in prompt))
     run = score(bench, "msvd-qa", truth, dict.fromkeys(range(3), "cat"), judge_at(server, bench.folder))
     assert value(run, "accuracy") == pytest.approx(100 / 3)
-    assert value(run, "score") == pytest.approx(5 / 3)
+    assert value(run, "score") == pytest.approx(5 / 3)  # the original cuts 4.8 to 4
+    assert "temperature" not in server.bodies[0]  # nor does it name a temperature
 
 
 def mathvista(bench):
@@ -285,6 +286,16 @@ def test_mathvista_with_a_judge(bench, serve, value) -> None:
     server = serve(lambda prompt: "14.0")
     run = score(bench, "mathvista", [mathvista(bench)], {"3": "It is fourteen"}, judge_at(server, bench.folder))
     assert run.scores[2].score == 1  # int(float("14.0"))
+    assert server.bodies[0]["max_tokens"] == 256
+
+
+def test_mathvista_asks_about_every_sentence_when_there_is_a_judge(bench, serve) -> None:
+    # the quick rule for `The answer is "..."` is off in the original, unless asked for
+    server = serve(lambda prompt: "A")
+    answers = {"1": 'The answer is "(B) eight elevenths".', "2": "", "4": "8/11"}
+    run = score(bench, "mathvista", [mathvista(bench)], answers, judge_at(server, bench.folder))
+    assert [item.extracted for item in run.scores] == ["3/11", None, None, "8/11"]
+    assert len(server.bodies) == 1
 
 
 def test_mathvista_takes_the_nearest_choice(bench) -> None:
@@ -299,7 +310,49 @@ def test_choices_that_the_rules_cannot_read(bench, serve, value) -> None:
     server = serve(lambda prompt: "B")
     run = score(bench, "mmbench", [truth], {1: "man's best friend"}, judge_at(server, bench.folder))
     assert value(run, "accuracy") == 100
-    assert "Question: What?\nOptions: A. cat\nB. dog" in server.bodies[0]["messages"][0]["content"]
+    asked = server.bodies[0]["messages"][0]["content"]
+    assert "Question: What?\nOptions: There are several options: \nA. cat\nB. dog\n\nAnswer: man's" in asked
+
+
+def test_choices_in_chinese_are_asked_about_in_chinese(bench, serve, value) -> None:
+    row = {"index": 1, "question": "这是什么", "A": "猫", "B": "狗", "answer": "B", "category": "x", "image": "1"}
+    truth = bench.write("MMBench_DEV_CN.tsv", [row])
+    server = serve(lambda prompt: "B" if prompt.startswith("你是一个") else "A")
+    run = score(bench, "mmbench-cn", [truth], {1: "人类的朋友"}, judge_at(server, bench.folder))
+    assert value(run, "accuracy") == 100
+
+
+@pytest.mark.parametrize(
+    ("reply", "figure", "right"),
+    [
+        ("Correct.", 1, 1),
+        ("incorrect", 1, 0),  # holds the word correct too
+        ("unclear", 1, 0),
+        ("unclear", 0, 1),  # no figure to look at: not to know is right
+    ],
+)
+def test_hallusionbench_as_the_official_script_asks(bench, serve, reply: str, figure: int, right: int) -> None:
+    ids = {"set_id": "0", "figure_id": str(figure), "question_id": "0", "gt_answer": "1"}
+    row = {"category": "VS", "subcategory": "map", "question": "Is it?", "gt_answer_details": "It is north.", **ids}
+    truth = bench.write("HallusionBench.json", [row])
+    server = serve(lambda prompt: reply)
+    answers = {f"VS_map_0_{figure}_0": "north"}
+    run = score(bench, "hallusionbench", [truth], answers, judge_at(server, bench.folder))
+    assert run.scores[0].score == right
+    body = server.bodies[0]
+    assert "\nReference answer: It is north.\nPrediction answer:north\nOutput:" in body["messages"][0]["content"]
+    assert "temperature" not in body  # the original names none
+    by_rule = score(bench, "hallusionbench", [truth], answers, None)
+    assert by_rule.scores[0].score == 0
+    assert by_rule.result.notes[0].startswith("yes and no are read by rule")
+
+
+@pytest.mark.parametrize(("reply", "right"), [("Yes", 1), ("no", 0), ("Yes.", 0), ("yes\n", 0)])
+def test_mmvp_takes_yes_or_no_alone(bench, serve, reply: str, right: int) -> None:
+    header = "Index,Question,Options,Correct Answer\n"
+    truth = bench.write("Questions.csv", header + "1,Open?,(a) Yes (b) No,(a)\n2,Open?,(a) Yes (b) No,(b)\n")
+    run = score(bench, "mmvp", [truth], {1: "a"}, judge_at(serve(lambda prompt: reply), bench.folder))
+    assert run.scores[0].score == right
 
 
 def test_a_local_judge(tmp_path) -> None:

@@ -142,6 +142,15 @@ def test_variants_differ_where_no_word_is_there(bench, value) -> None:
     assert value(bench.score("pope", [truth], answers, variant="vlmevalkit"), "random.accuracy") == 0
 
 
+def test_lmms_eval_does_not_miss_what_is_neither(bench, value) -> None:
+    # 1 is found; 2 is neither yes nor no: wrong, but no false negative; 3 is a false alarm
+    truth = bench.write("coco_pope_random.json", "\n".join(map(json.dumps, lines(["yes", "yes", "no"]))))
+    run = bench.score("pope", [truth], {1: "Yes", 2: "Yes, it is", 3: "yes"}, variant="lmms-eval")
+    assert value(run, "random.accuracy") == pytest.approx(100 / 3)
+    assert value(run, "random.recall") == 100
+    assert value(run, "random.precision") == 50
+
+
 def test_prompt() -> None:
     sample = Sample(id=1, turns=(Turn("human", "Is there a dog?"),))
     assert benchmarks.get("pope").prompt(sample) == "Is there a dog?\nPlease answer the question with yes or no."

@@ -25,7 +25,8 @@ PROMPTS = {
         ("mme", "mm-vet", "llava-bench", "mathvista", "coco-caption", "nocaps", "flickr30k"), "What is it?"
     ),
     **dict.fromkeys(("msvd-qa", "msrvtt-qa", "tgif-qa", "activitynet-qa"), "What is it?"),
-    **dict.fromkeys(("coco-detection", "lvis", "refcoco"), "What is it?"),
+    **dict.fromkeys(("coco-detection", "lvis"), "What is it?"),
+    "refcoco": "Please provide the bounding box coordinate of the region this sentence describes: What is it?",
 }
 
 

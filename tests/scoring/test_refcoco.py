@@ -37,6 +37,35 @@ def test_the_box_that_is_labelled_with_the_expression(bench, value) -> None:
     assert run.result.notes == ["1 pictures have no box labelled with an expression: the best box was taken"]
 
 
+SIZED = [{**row, "question_id": n, "width": 100, "height": 50} for n, row in enumerate(EXPRESSIONS)]
+
+
+@pytest.mark.parametrize(
+    ("variant", "text", "box"),
+    [
+        ("official", "It is at [0, 0, 10, 10].", (0, 0, 10, 10)),
+        ("official", "[0.00, 0.0, 0.1, 0.2]", (0, 0, 10, 10)),  # no number over 1: fractions of 100 x 50
+        ("per-mille", "<box>(0,0),(100,200)</box>", (0, 0, 10, 10)),
+        ("padded", "[0.0, 0.25, 0.1, 0.35]", (0, 0, 10, 10)),  # 25 pixels of padding above the picture
+        ("official", "to the left", None),
+        ("official", "[0, 0, 10]", None),
+    ],
+)
+def test_coordinates_in_text(bench, variant: str, text: str, box: tuple[int, ...] | None) -> None:
+    run = bench.score("refcoco", [bench.write("val.jsonl", SIZED)], {0: text, 1: "[55, 55, 60, 60]"}, variant=variant)
+    assert run.scores[0].score == (box is not None)
+    if box is not None:
+        assert run.scores[0].extracted["boxes"][0] == pytest.approx(box)
+    assert run.scores[1].score == 0  # a quarter of the object
+    assert run.result.counts.missing == 1
+
+
+def test_fractions_need_the_size(bench) -> None:
+    rows = [{**row, "question_id": n} for n, row in enumerate(EXPRESSIONS)]
+    with pytest.raises(InputError, match=r"expression 0: fractions need `width` and `height` of a\.jpg"):
+        bench.score("refcoco", [bench.write("val.jsonl", rows)], {0: "[0.1, 0.1, 0.2, 0.2]"})
+
+
 def test_a_picture_without_boxes_is_missing(bench) -> None:
     truth = bench.write("val.jsonl", EXPRESSIONS)
     run = bench.score("refcoco", [truth], predictions.from_boxes([shard("b.jpg", [((0, 0, 9, 9), 1, "a man")])]))

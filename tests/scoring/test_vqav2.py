@@ -60,7 +60,7 @@ def test_raw_where_all_agree(bench, answers: list[str], text: str, score: float)
     assert run.scores[0].score == score
 
 
-def test_lmms_eval_processes_the_prediction_first(bench) -> None:
+def test_lmms_eval_always_normalises(bench) -> None:
     truth = files(bench, [annotation(1, ["yes"] * 10)])
     assert bench.score("vqav2", truth, {1: "Yes"}, variant="lmms-eval").scores[0].score == 1
     assert bench.score("vqav2", truth, {1: "Yes"}).scores[0].score == 0

@@ -23,6 +23,15 @@ def test_mme_reading(text: str, said: str) -> None:
     assert benchmarks.get("mme").score(benchmarks.Item(id=1, target="yes"), text, "official").extracted == said
 
 
+def test_mme_of_lmms_eval_strips_first() -> None:
+    item = benchmarks.Item(id=1, target="yes")
+    said = {
+        variant: benchmarks.get("mme").score(item, "\n ..yes", variant).extracted
+        for variant in ("official", "lmms-eval")
+    }
+    assert said == {"official": "other", "lmms-eval": "yes"}
+
+
 def mme(bench):
     lines = "Is it a cat? Please answer yes or no.\tYes\nIs it a dog? Please answer yes or no.\tNo\n"
     for name in ("existence/0001.txt", "existence/0002.txt", "code_reasoning/questions_answers_YN/0003.txt"):

@@ -65,7 +65,7 @@
     if (pic.uri) {
       const image = make("img");
       image.alt = "";
-      image.decoding = "async";
+      image.decoding = "sync";
       image.src = pic.uri;
       frame.append(image);
     }
