@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import shutil
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mgtool.commands import console
+from mgtool.commands import console, pack_tars
 from mgtool.commands.options import (
     AllowFailures,
     Config,
@@ -27,27 +27,125 @@ from mgtool.commands.options import (
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from mgtool.boxfiles import BoxIndex
-    from mgtool.packing import Packer
+    from mgtool.packplan import Size
     from mgtool.records import Failure
-    from mgtool.sources import Item
+    from mgtool.stages.pack import Output, Prepared, Source
 
-_MISSING = ("fail", "empty", "skip")
+_CHOICES = {"--missing-boxes": ("fail", "empty", "skip"), "--check": ("structure", "decode")}
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_SPLIT = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(\d*\.?\d+)")
+_SHARDS, _PICTURES, _CHOOSING, _PACKED = "Shards", "Pictures", "Choosing samples", "Tars that are there"
 
 
 def pack(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="What to pack; `-` is stdin.")],
-    out: Annotated[str, typer.Option("--out", metavar="DIR|-", help="Folder of tars, or one tar on stdout.")],
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR|-", help="Folder of tars, or one tar on stdout.", show_default=False)
+    ] = "",
     images: Annotated[
         str | None, typer.Option("--images", metavar="DIR", help="Where relative picture names start.")
     ] = None,
     boxes: Annotated[
         str | None, typer.Option("--boxes", metavar="PATH", help="Boxes in any form that detect writes.")
     ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add",
+            metavar="INPUT[,images=DIR][,boxes=PATH]",
+            help="One more input with its own pictures and boxes; may be given again.",
+        ),
+    ] = None,
     missing_boxes: Annotated[
         str, typer.Option("--missing-boxes", help="A picture that --boxes does not know: fail, empty or skip.")
     ] = "fail",
-    shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Samples of one tar.")] = 1000,
+    shard_size: Annotated[
+        str,
+        typer.Option("--shard-size", metavar="N|BYTES", help="Samples of one tar, or about its bytes: 500MB, 1GB."),
+    ] = "1000",
+    shuffle: Annotated[
+        int | None, typer.Option("--shuffle", metavar="SEED", help="Mix the samples.", rich_help_panel=_SHARDS)
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="NAME=SHARE,...",
+            help="train=0.98,val=0.02: by the pictures' hashes, no picture in two splits.",
+            rich_help_panel=_SHARDS,
+        ),
+    ] = None,
+    append: Annotated[
+        bool,
+        typer.Option("--append", help="Add what is new to a finished run, in new tars.", rich_help_panel=_SHARDS),
+    ] = False,
+    check: Annotated[
+        str,
+        typer.Option(
+            "--check",
+            help="How broken pictures are found: structure (nothing is decoded) or decode.",
+            rich_help_panel=_PICTURES,
+        ),
+    ] = "structure",
+    max_pixels: Annotated[
+        int | None,
+        typer.Option("--max-pixels", min=1, help="Larger pictures are failures.", rich_help_panel=_PICTURES),
+    ] = None,
+    resize: Annotated[
+        int,
+        typer.Option(
+            "--resize",
+            metavar="SIDE",
+            min=0,
+            help="Make larger pictures smaller, to this longest side, and their boxes with them.",
+            rich_help_panel=_PICTURES,
+        ),
+    ] = 0,
+    reencode: Annotated[
+        str,
+        typer.Option(
+            "--reencode",
+            metavar="jpeg:95|webp:90|png",
+            help="Encode all pictures anew; else their bytes stay.",
+            rich_help_panel=_PICTURES,
+        ),
+    ] = "",
+    dedupe: Annotated[
+        bool,
+        typer.Option(
+            "--dedupe",
+            help="Leave out samples whose pictures and conversation came before.",
+            rich_help_panel=_CHOOSING,
+        ),
+    ] = False,
+    min_boxes: Annotated[
+        int, typer.Option("--min-boxes", min=0, help="Leave out samples with fewer.", rich_help_panel=_CHOOSING)
+    ] = 0,
+    where: Annotated[
+        str,
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            help="Leave out samples that do not meet it: `width >= 336 and boxes > 0`.",
+            rich_help_panel=_CHOOSING,
+        ),
+    ] = "",
+    energon: Annotated[
+        bool, typer.Option("--energon", help="Let energon's own tool index the tars, too.", rich_help_panel=_SHARDS)
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Check the tars INPUT, whoever wrote them.", rich_help_panel=_PACKED),
+    ] = False,
+    unpack: Annotated[
+        Path | None,
+        typer.Option(
+            "--unpack",
+            metavar="DIR",
+            help="Write what can be packed again out of the tars INPUT.",
+            rich_help_panel=_PACKED,
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -57,39 +155,64 @@ def pack(
     allow_failures: AllowFailures = "0",
 ) -> None:
     """Pack samples into WebDataset tars that every reader opens; a second run goes on where the first stopped."""
-    if missing_boxes not in _MISSING:
-        raise UsageError(f"--missing-boxes {missing_boxes}: choose one of {', '.join(_MISSING)}")
-    if as_json and out == "-":
-        raise UsageError("--json and --out - both want stdout: give --out a folder")
+    _choose("--missing-boxes", missing_boxes)
+    _choose("--check", check)
+    if _is_about_tars(verify, unpack, out):
+        common = {"quiet": quiet, "as_json": as_json, "allow_failures": allow_failures}
+        if verify:
+            pack_tars.verify(inputs, workers=workers, **common)  # type: ignore[arg-type]
+        elif unpack is not None:
+            pack_tars.unpack(inputs, unpack, overwrite=overwrite, **common)  # type: ignore[arg-type]
+        return
+    given = [(inputs, images, boxes), *(_added(text) for text in add or [])]
+    _refuse_streams(given, out, as_json=as_json, folder_only=[("--split", split), ("--append", append)])
     exit_code(0, 0, allow_failures)
-    if "-" in inputs and boxes == "-":
-        raise UsageError("INPUT and --boxes cannot both be stdin")
-    with _opened(inputs, images) as items, _index(boxes) as index:
-        from mgtool import packing
-
-        layout = packing.survey(items, boxes=index is not None)
-        packer = packing.Packer(layout, index, missing_boxes)  # type: ignore[arg-type]
-        if dry_run:
-            console.summarize(_plan(packer, out, shard_size), title="pack would write", as_json=as_json, quiet=False)
-            return
-        about = {"mgtool": importlib.metadata.version("mgtool"), "inputs": inputs, "images": images, "boxes": boxes}
-        with console.progress("samples", total=layout.samples + layout.failures, quiet=quiet) as advance:
-            if out == "-":
-                counts = _to_stdout(items, packer)
-            else:
-                counts = _to_folder(
-                    items, packer, Path(out), shard_size, workers or default_workers(), about, overwrite, advance
-                )
-    console.summarize({"out": out, **counts}, title="mgtool pack", as_json=as_json, quiet=quiet)
-    raise typer.Exit(exit_code(counts["failures"], layout.samples + layout.failures, allow_failures))
-
-
-def _to_stdout(items: Callable[[], Iterator[Item]], packer: Packer) -> dict[str, Any]:
+    from mgtool.packing import Recipe
+    from mgtool.packplan import Plan
     from mgtool.stages import pack as stage
 
-    counts, failures = stage.pack_stream(items, sys.stdout.buffer, packer)
-    sys.stdout.buffer.flush()
-    _say(failures)
+    recipe = Recipe(
+        missing_boxes=missing_boxes,  # type: ignore[arg-type]
+        check=check,  # type: ignore[arg-type]
+        resize=resize,
+        reencode=reencode,
+        min_boxes=min_boxes,
+        where=where,
+        **({"max_pixels": max_pixels} if max_pixels is not None else {}),
+    )
+    recipe.validate()
+    order = stage.Order(shard_size=_size(shard_size), shuffle=shuffle, split=_shares(split), dedupe=dedupe)
+    about = {"mgtool": importlib.metadata.version("mgtool"), "inputs": inputs, "images": images, "boxes": boxes}
+    about |= {"add": add} if add else {}
+    output = None if out == "-" else stage.Output(Path(out), about, append=append, overwrite=overwrite, dry=dry_run)
+    many = workers or default_workers()
+    with (
+        _scratch(output) as place,
+        _sources(given) as opened,
+        Plan(place, sizes=bool(order.shard_size.bytes)) as plan,
+    ):
+        ready = stage.prepare(plan, opened, recipe, order, output=output, workers=many)
+        if dry_run:
+            console.summarize(_plan(ready, out), title="pack would write", as_json=as_json, quiet=False)
+            return
+        counts = _carry_out(ready, output, many, quiet=quiet)
+        total = plan.samples + plan.failures
+    console.summarize({"out": out, **counts}, title="mgtool pack", as_json=as_json, quiet=quiet)
+    raise typer.Exit(exit_code(counts["failures"], total, allow_failures))
+
+
+def _carry_out(ready: Prepared, output: Output | None, workers: int, *, quiet: bool) -> dict[str, Any]:
+    from mgtool.stages import pack as stage
+
+    with console.progress("samples", total=len(ready.plan), quiet=quiet) as advance:
+        if output is not None:
+            counts = stage.pack(ready, output.folder, workers=workers, advance=advance)
+        else:
+            counts, failures = stage.pack_stream(ready, sys.stdout.buffer, advance=advance)
+            sys.stdout.buffer.flush()
+            _say(failures)
+    if ready.run is not None:
+        ready.run.finish(counts=counts)
     return counts
 
 
@@ -98,72 +221,101 @@ def _say(failures: list[Failure]) -> None:
         console.say(f"{failure.id}: {failure.reason}: {failure.detail}")
 
 
-def _to_folder(
-    items: Callable[[], Iterator[Item]],
-    packer: Packer,
-    folder: Path,
-    shard_size: int,
-    workers: int,
-    about: dict[str, Any],
-    overwrite: bool,
-    advance: Callable[[int], None],
-) -> dict[str, Any]:
-    from mgtool import shards
-    from mgtool.stages import pack as stage
-
-    identity = {
-        "shard_size": shard_size,
-        "missing_boxes": packer.missing_boxes,
-        "boxes": packer.boxes.sha256 if packer.boxes is not None else None,
-        "input": packer.layout.input_sha256,
-    }
-    run = shards.Run(folder / shards.RUN_FILE, command="pack", identity=identity, about=about)
-    if overwrite:
-        stage.clear(folder)
-    run.begin(overwrite=overwrite)
-    counts = stage.pack(items, folder, packer, shard_size=shard_size, workers=workers, advance=advance)
-    run.finish(counts=counts)
-    return counts
-
-
-def _plan(packer: Packer, out: str, shard_size: int) -> dict[str, Any]:
-    layout = packer.layout
+def _plan(ready: Prepared, out: str) -> dict[str, Any]:
+    layout = ready.packer.layout
     return {
         "out": out,
-        "samples": layout.samples,
-        "unreadable": layout.failures,
-        "shards": layout.shard_count(shard_size) if out != "-" else 1,
+        "samples": ready.plan.samples,
+        "unreadable": ready.plan.failures,
+        "left_out": ready.plan.skipped,
+        "shards": sum(1 for _ in ready.jobs) if out != "-" else 1,
         "pictures_a_sample": layout.pictures,
         "format": layout.format,
         "boxes": layout.boxes,
     }
 
 
+def _choose(option: str, value: str) -> None:
+    if value not in _CHOICES[option]:
+        raise UsageError(f"{option} {value}: choose one of {', '.join(_CHOICES[option])}")
+
+
+def _is_about_tars(verify: bool, unpack: Path | None, out: str) -> bool:
+    """Whether tars are to be checked or unpacked instead of written."""
+    modes = [option for option, given in (("--verify", verify), ("--unpack", unpack), ("--out", out)) if given]
+    if len(modes) != 1:
+        wanted = " and ".join(modes) + " do not go together" if modes else "Missing option '--out'"
+        raise UsageError(f"{wanted}: give --out to pack, --verify to check tars, or --unpack DIR")
+    return modes != ["--out"]
+
+
+Given = tuple[list[str], str | None, str | None]
+
+
+def _added(text: str) -> Given:
+    """`--add` taken apart: an input, its pictures, its boxes."""
+    name, *rest = text.split(",")
+    fields = dict(one.partition("=")[::2] for one in rest)
+    if not name or not set(fields) <= {"images", "boxes"} or not all(fields.values()):
+        raise UsageError(f"--add {text}: give INPUT, then ,images=DIR and ,boxes=PATH where it has its own")
+    return [name], fields.get("images"), fields.get("boxes")
+
+
+def _refuse_streams(given: list[Given], out: str, *, as_json: bool, folder_only: list[tuple[str, Any]]) -> None:
+    if as_json and out == "-":
+        raise UsageError("--json and --out - both want stdout: give --out a folder")
+    wrong = [option for option, value in folder_only if value]
+    if out == "-" and wrong:
+        raise UsageError(f"{wrong[0]} needs a folder: --out - is one tar")
+    streams = [name for inputs, _, boxes in given for name in (*inputs, boxes) if name == "-"]
+    if len(streams) > 1:
+        raise UsageError("only one of INPUT, --boxes and --add can be stdin")
+
+
+def _size(text: str) -> Size:
+    from mgtool.packplan import Size
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?(B)?", text.strip().upper())
+    number = float(match[1]) * _UNITS[match[2] or ""] if match else 0
+    if match is None or number < 1:
+        raise UsageError(f"--shard-size {text}: give a number of samples (1000) or of bytes (500MB, 1GB)")
+    return Size(bytes=int(number)) if match[2] or match[3] else Size(samples=int(number))
+
+
+def _shares(text: str | None) -> dict[str, float]:
+    if text is None:
+        return {}
+    matches = [_SPLIT.fullmatch(one.strip()) for one in text.split(",")]
+    shares = {match[1]: float(match[2]) for match in matches if match is not None}
+    if len(shares) != len(matches) or not 0.999 <= sum(shares.values()) <= 1.001:
+        raise UsageError(f"--split {text}: give names and shares that add up to 1, for instance train=0.98,val=0.02")
+    return shares
+
+
 @contextlib.contextmanager
-def _opened(inputs: list[str], images: str | None) -> Iterator[Callable[[], Iterator[Item]]]:
-    """The input, to be read as often as needed: stdin is kept in a file meanwhile."""
+def _scratch(output: Output | None) -> Iterator[Path]:
+    """A folder for the plan, on the disk that has room for the tars."""
+    from mgtool import shards
+
+    if output is not None and not output.dry:
+        with shards.scratch_folder(output.folder) as folder:
+            yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="mgtool-pack-") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _sources(given: list[Given]) -> Iterator[list[Source]]:
     from mgtool import sources
-
-    if "-" not in inputs:
-        yield lambda: sources.read_samples(inputs, images=images)
-        return
-    with tempfile.NamedTemporaryFile(prefix="mgtool-stdin-") as kept:
-        shutil.copyfileobj(sys.stdin.buffer, kept)
-        kept.flush()
-
-        def read() -> Iterator[Item]:
-            with Path(kept.name).open("rb") as stream:
-                yield from sources.read_samples(inputs, images=images, stdin=stream)
-
-        yield read
-
-
-@contextlib.contextmanager
-def _index(boxes: str | None) -> Iterator[BoxIndex | None]:
     from mgtool.boxfiles import BoxIndex
+    from mgtool.stages.pack import Source
 
-    if boxes is None:
-        yield None
-        return
-    with BoxIndex(boxes) as index:
-        yield index
+    with contextlib.ExitStack() as stack:
+        yield [
+            Source(
+                sources.read_samples(inputs, images=images),
+                stack.enter_context(BoxIndex(boxes)) if boxes is not None else None,
+            )
+            for inputs, images, boxes in given
+        ]

@@ -7,7 +7,8 @@ import io
 import struct
 import warnings
 import zlib
-from typing import Literal, overload
+from collections.abc import Callable
+from typing import Literal, TypeAlias, overload
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -54,6 +55,29 @@ def probe(data: bytes, *, with_format: bool = False) -> tuple[int, int] | tuple[
         return (*picture.size, _JPEG_FAMILY.get(stored, stored))
 
 
+def check(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
+    """Width, height and format of a picture file that is whole, mostly without decoding a pixel.
+
+    JPEG segments up to the end-of-image marker, PNG chunks with their checksums up to the last one, and WebP's
+    lengths are walked. A file in which anything is unusual, or of another format, is decoded instead.
+
+    Args:
+        data: the picture file's bytes.
+        max_pixels: width times height above which the picture is refused.
+
+    Raises:
+        ItemError: as `decode`.
+    """
+    for magic, walk in _WALKS.items():
+        if data.startswith(magic):
+            found = _walked(walk, data)
+            if found is not None:
+                _refuse_over(max_pixels, *found[:2])
+                return found
+    decode(data, max_pixels=max_pixels)
+    return probe(data, with_format=True)
+
+
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode the whole picture to 8-bit RGB, as stored (EXIF orientation ignored, first frame of several).
 
@@ -68,9 +92,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         ItemError: ``empty``, ``not_an_image``, ``too_many_pixels``, ``truncated`` or ``corrupt``.
     """
     with _opened(data) as picture:
-        width, height = picture.size
-        if width * height > max_pixels:
-            raise ItemError("too_many_pixels", f"{width} x {height} is over the limit of {max_pixels:,} pixels")
+        _refuse_over(max_pixels, *picture.size)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -79,6 +101,70 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         except _DECODER_ERRORS as error:
             reason = _why(error)
             raise ItemError(reason, _short(error)) from error
+
+
+def _refuse_over(max_pixels: int, width: int, height: int) -> None:
+    if width * height > max_pixels:
+        raise ItemError("too_many_pixels", f"{width} x {height} is over the limit of {max_pixels:,} pixels")
+
+
+def _walked(walk: Walk, data: bytes) -> tuple[int, int, str] | None:
+    try:
+        found = walk(data)
+    except (struct.error, IndexError):
+        return None
+    return found if found is not None and found[0] and found[1] else None
+
+
+def _walk_jpeg(data: bytes) -> tuple[int, int, str] | None:
+    """Segments up to the first scan, then the end-of-image marker, which no compressed data can hold."""
+    at, width, height = 2, 0, 0
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == _JPEG_SCAN:
+            return (width, height, "JPEG") if data.rfind(b"\xff\xd9", at) > 0 else None
+        if marker in _JPEG_FRAMES:
+            precision, height, width = struct.unpack_from(">BHH", data, at + 4)
+            if precision != 8:
+                return None
+        elif not (0xDB <= marker <= 0xFE or marker == _JPEG_HUFFMAN):
+            return None
+        at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
+    return None
+
+
+def _walk_png(data: bytes) -> tuple[int, int, str] | None:
+    at, view = 8, memoryview(data)
+    while True:
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if struct.unpack_from(">I", data, end)[0] != zlib.crc32(view[at + 4 : end]):
+            return None
+        if kind == b"IEND":
+            width, height = struct.unpack_from(">II", data, 16)
+            return width, height, "PNG"
+        at = end + 4
+
+
+def _walk_webp(data: bytes) -> tuple[int, int, str] | None:
+    length, kind, chunk = struct.unpack_from("<I4s4s", data, 4)
+    if kind != b"WEBP" or len(data) < length + 8 or length + 8 < 20 + int(struct.unpack_from("<I", data, 16)[0]):
+        return None
+    if chunk == b"VP8 " and data[23:26] == b"\x9d\x01\x2a":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF, "WEBP"
+    if chunk == b"VP8L" and data[20] == 0x2F:
+        bits = int(struct.unpack_from("<I", data, 21)[0])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, "WEBP"
+    return None
+
+
+Walk: TypeAlias = Callable[[bytes], "tuple[int, int, str] | None"]
+_JPEG_SCAN, _JPEG_HUFFMAN = 0xDA, 0xC4
+_JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+"""Baseline, extended and progressive: what every reader decodes."""
+
+_WALKS: dict[bytes, Walk] = {b"\xff\xd8\xff": _walk_jpeg, b"\x89PNG\r\n\x1a\n": _walk_png, b"RIFF": _walk_webp}
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -168,7 +168,10 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
 def dumps(record: Any) -> bytes:
     """A record as one JSON line without its newline, UTF-8; floats in their shortest exact form."""
-    return msgspec.json.encode(record)
+    try:
+        return msgspec.json.encode(record)
+    except OverflowError:  # integers over 64 bits, which only the slow encoder knows
+        return json.dumps(msgspec.to_builtins(record), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def parse(data: bytes | str, type: type[T], *, where: str) -> T:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -67,6 +68,27 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A folder in `folder` for files that are needed for a while; `sweep` removes it where its maker was killed.
+
+    Raises:
+        OutputError: when it cannot be made.
+    """
+    scratch, made = _aside(folder / "scratch"), not folder.exists()
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # where nothing came of it, nothing is left
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -177,6 +199,13 @@ class Journal:
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
+    def keep(self, count: int) -> None:
+        """Cut off what comes after the first `count` records."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                whole = sum(len(line) for line in itertools.islice(file, count))
+            os.truncate(self.path, whole)
+
     def close(self) -> None:
         """Put everything on disk and close."""
         if self._file is not None:
@@ -219,15 +248,25 @@ class Run:
         """The results of a finished run on disk."""
         return dict(self._on_disk().get("results", {}))
 
-    def begin(self, *, overwrite: bool = False) -> None:
+    def before(self) -> dict[str, Any]:
+        """The record on disk; empty without one."""
+        return self._on_disk()
+
+    def begin(self, *, overwrite: bool = False, renewed: Collection[str] = ()) -> None:
         """Write the record, or check that the one on disk is of the same run.
+
+        Args:
+            overwrite: whatever is on disk does not count.
+            renewed: what of the identity may be new once the run on disk is finished: this run adds to it.
 
         Raises:
             ResumeError: naming the first difference.
         """
         before = {} if overwrite else self._on_disk()
         if before:
-            self._refuse_difference(before)
+            self._refuse_difference(before, renewed if before.get("finished") else ())
+            if any(before["identity"].get(key) != self.record["identity"].get(key) for key in renewed):
+                before = {}
         self.record["started"] = before.get("started") or _timestamp(self._began)
         if not before.get("finished"):
             write_bytes(self.path, dumps(self.record) + b"\n")
@@ -243,14 +282,14 @@ class Run:
             return {}
         return parse(self.path.read_bytes(), dict[str, Any], where=str(self.path))
 
-    def _refuse_difference(self, before: Mapping[str, Any]) -> None:
+    def _refuse_difference(self, before: Mapping[str, Any], renewed: Collection[str]) -> None:
         place = self.path.parent
         if before.get("command") != self.record["command"]:
             raise ResumeError(
                 f"{place} holds the output of `mgtool {before.get('command')}`: choose another --out or add --overwrite"
             )
         old, new = before.get("identity", {}), self.record["identity"]
-        for key in sorted({*old, *new}):
+        for key in sorted({*old, *new} - {*renewed}):
             if canonical(old.get(key)) != canonical(new.get(key)):
                 raise ResumeError(
                     f"{place} holds a run with {key} {_shown(old.get(key))}, now it is {_shown(new.get(key))}: "

@@ -91,6 +91,19 @@ def read_bytes(media: Media) -> bytes:
         raise ItemError("unreadable", f"{media.uri}: {error}") from error
 
 
+def size(media: Media) -> int:
+    """Number of bytes of a picture or video; 0 where it cannot be found out."""
+    if media.data is not None:
+        return len(media.data)
+    try:
+        if "://" not in media.uri:
+            return Path(media.uri).stat().st_size
+        filesystem, path = fsspec.url_to_fs(media.uri)
+        return int(filesystem.size(path) or 0)
+    except (OSError, ValueError):
+        return 0
+
+
 def _read_one(given: str, place: Place) -> Iterator[Item]:
     expanded = tarstream.expand(given)
     if expanded is not None:

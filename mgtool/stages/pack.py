@@ -1,214 +1,338 @@
 """Pictures, boxes and conversations -> WebDataset tars with the same bytes whatever the number of workers.
 
-Item `i` of the input has the key `i` and belongs to shard `i // shard_size`, so shards can be made in any order
-and a second run makes only those that are not complete.
+A plan says which sample goes into which shard, so shards can be made in any order, and a second run makes only
+those that are not complete. Keys count up over all shards of all splits.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import multiprocessing
-import tarfile
+import os
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from mgtool import shards, sources
-from mgtool.errors import ItemError
-from mgtool.packing import Items, Packer, Skipped
-from mgtool.records import Failure, dumps, parse
+from mgtool import datacard, packshards, shards, sources
+from mgtool.boxfiles import BoxIndex
+from mgtool.errors import ItemError, ResumeError
+from mgtool.packing import Layout, Packer, Recipe, Skipped
+from mgtool.packplan import Base, Job, Plan, Size
+from mgtool.packsurvey import Look, Spool, look, pack_hashes
+from mgtool.records import Failure, convert, dumps
+from mgtool.tarwriting import TarWriter
 from mgtool.workers import begin as begin_worker
 
 STAGE = "pack"
-PREFIX = "shard"
-INDEX_FILE = "index.json"
 
 _KEY_DIGITS = 9
+_LOOKS = 256
+"""Samples that a worker looks into at a time."""
+
+_RENEWED = ("input", "boxes")
+"""What of a run's identity is new where it adds to a finished one."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-class ShardReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The JSON beside a shard; it marks the shard complete."""
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """How samples are dealt to shards; a part of a run's identity.
 
-    items: int
-    samples: int
-    skipped: int
-    bytes: int
-    sha256: str
-    md5: str
-    failures: tuple[Failure, ...]
+    Attributes:
+        shard_size: samples of a shard, or bytes.
+        shuffle: seed of the order; None for the input's.
+        split: share of each split by name; empty for one set.
+        dedupe: whether samples with the same pictures and conversation as one before are left out.
+    """
+
+    shard_size: Size = Size(1000)
+    shuffle: int | None = None
+    split: dict[str, float] = {}
+    dedupe: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the splits; one empty name without."""
+        return list(self.split) or [""]
 
 
-def pack(
-    items: Items, folder: Path, packer: Packer, *, shard_size: int, workers: int, advance: Callable[[int], None]
-) -> dict[str, Any]:
-    """Write the shards that are not there yet, then the indexes and ``failures.jsonl``; gives the counts.
+class Source(NamedTuple):
+    """One input: its items, and where its boxes are looked up."""
+
+    items: Iterator[sources.Item]
+    boxes: BoxIndex | None = None
+
+
+class Prepared(NamedTuple):
+    """A plan that is ready to be carried out.
+
+    Attributes:
+        run: the record in the output folder; None where nothing is kept.
+        base: where this run begins.
+    """
+
+    plan: Plan
+    packer: Packer
+    order: Order
+    run: shards.Run | None
+    base: Base
+
+    @property
+    def jobs(self) -> Iterator[Job]:
+        """The shards that are to be made."""
+        return self.plan.jobs(self.order.shard_size, self.base, self.order.names)
+
+
+class Output(NamedTuple):
+    """Where a run writes.
+
+    Attributes:
+        folder: the tars'.
+        about: what the record of the run says beside its identity.
+        append: whether a finished run may be added to.
+        overwrite: whether an earlier run does not count.
+        dry: whether nothing is to be written.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+    append: bool = False
+    overwrite: bool = False
+    dry: bool = False
+
+
+def prepare(
+    plan: Plan, inputs: Sequence[Source], recipe: Recipe, order: Order, *, output: Output | None, workers: int
+) -> Prepared:
+    """Read the inputs and decide what goes where; writes nothing but the record of the run.
 
     Args:
-        items: opens the input anew.
+        plan: an empty plan.
+        inputs: what to pack.
+        recipe: what becomes of a sample.
+        order: how samples are dealt to shards.
+        output: None for a stream.
+        workers: processes that look into samples, where that is needed.
+
+    Raises:
+        ResumeError: an output that another run began.
+    """
+    if output is not None and not output.overwrite:
+        plan.remember(packshards.done(report, path) for report, path in packshards.completed(output.folder))
+    boxes = tuple(source.boxes for source in inputs)
+    plan.gather([source.items for source in inputs], boxes=any(index is not None for index in boxes))
+    layout, run, base = plan.layout, None, Base()
+    if recipe.encoding is not None:
+        layout = msgspec.structs.replace(layout, format=recipe.encoding[0])
+    if output is not None:
+        identity = _identity(plan, boxes, recipe, order)
+        run, layout, base = _begin(output, identity, layout)
+    plan.add_to(base)
+    packer = Packer(layout, recipe, boxes)
+    if recipe.selects or order.split or order.dedupe:
+        plan.note(_looks(plan, packer, workers))
+    plan.arrange(dedupe=order.dedupe, split=order.split, shuffle=order.shuffle)
+    return Prepared(plan, packer, order, run, base)
+
+
+def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int], None]) -> dict[str, Any]:
+    """Write the shards that are not there yet, then what describes them and ``failures.jsonl``; gives the counts.
+
+    Args:
+        ready: what `prepare` gave.
         folder: the output.
-        packer: makes the parts.
-        shard_size: input items of one shard.
         workers: processes; they change nothing but the time.
         advance: told the number of items done.
     """
     shards.sweep(folder)
-    reports = []
-    for report in _reports(items, folder, packer, shard_size, workers):
-        reports.append(report)
+    jobs = ((folder, job) for job in ready.jobs)
+    for report in _in_order(_write, jobs, ready.packer, ready.plan.spool, workers, done=_whole):
         advance(report.items)
     shards.sweep(folder)  # again: workers of a killed run may have outlived the first time
-    return _publish(folder, reports)
+    counts = packshards.publish(folder, ready.order.names, ready.plan.skipped)
+    datacard.describe(folder, packshards.tars(folder))
+    return counts
 
 
-def pack_stream(items: Items, out: IO[bytes], packer: Packer) -> tuple[dict[str, Any], list[Failure]]:
+def pack_stream(
+    ready: Prepared, out: IO[bytes], *, advance: Callable[[int], None]
+) -> tuple[dict[str, Any], list[Failure]]:
     """Write one tar to a stream; gives the counts and the failures."""
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
-        samples, skipped, failures = _fill(tar, items(), 0, packer)
-    return {"samples": samples, "skipped": skipped, "failures": len(failures)}, failures
+    writer, filled = TarWriter(out), _Filled()
+    for job in ready.jobs:
+        _fill(writer, job, ready.packer, ready.plan.spool, filled)
+        advance(len(job.numbers))
+    writer.finish()
+    counts = {
+        "samples": filled.samples,
+        "skipped": filled.skipped + ready.plan.skipped,
+        "failures": len(filled.failures),
+    }
+    return counts, filled.failures
 
 
-def clear(folder: Path) -> None:
-    """Remove the files of an earlier run, and nothing else."""
-    for suffix in (".json", ".tar"):
-        for path in shards.list_shards(folder, PREFIX, suffix):
-            path.unlink()
-    for name in (INDEX_FILE, shards.FAILURES_FILE, shards.RUN_FILE):
-        (folder / name).unlink(missing_ok=True)
+def _identity(plan: Plan, boxes: Sequence[BoxIndex | None], recipe: Recipe, order: Order) -> dict[str, Any]:
+    return {
+        **msgspec.to_builtins(recipe),
+        **msgspec.to_builtins(order),
+        "boxes": [index.sha256 if index is not None else None for index in boxes],
+        "input": plan.input_sha256,
+    }
 
 
-def _reports(items: Items, folder: Path, packer: Packer, shard_size: int, workers: int) -> Iterator[ShardReport]:
-    """One report a shard, in order; complete shards are only read over."""
-    jobs = _jobs(items(), folder, shard_size)
+def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple[shards.Run, Layout, Base]:
+    """The record of the run, with the layout and the beginning that earlier runs in the folder leave to this one."""
+    run = shards.Run(output.folder / shards.RUN_FILE, command="pack", identity=identity, about=output.about)
+    before = {} if output.overwrite else run.before()
+    base, new = convert(before.get("base", {}), Base, where=str(run.path)), layout
+    if before:
+        layout = convert(before.get("layout", new), Layout, where=str(run.path))
+        renewed = any(before.get("identity", {}).get(key) != identity[key] for key in _RENEWED)
+        if output.append and before.get("finished") and renewed:
+            base = packshards.after(output.folder)
+            if new.boxes and not layout.boxes:
+                raise ResumeError(f"{output.folder} holds samples without boxes: pack those with boxes elsewhere")
+    run.record |= {"base": msgspec.to_builtins(base), "layout": msgspec.to_builtins(layout)}
+    if not output.dry:
+        if output.overwrite:
+            packshards.clear(output.folder)
+        run.begin(overwrite=output.overwrite, renewed=_RENEWED if output.append else ())
+    return run, layout, base
+
+
+_packer: Packer | None = None
+_spool: Spool | None = None
+
+
+def _begin_worker(packer: Packer, spool: Spool) -> None:
+    _equip(packer, spool)
+    begin_worker()
+
+
+def _equip(packer: Packer, spool: Spool) -> None:
+    global _packer, _spool
+    _packer, _spool = packer, spool
+
+
+def _in_order(
+    task: Callable[[T], R],
+    jobs: Iterable[T],
+    packer: Packer,
+    spool: Spool,
+    workers: int,
+    *,
+    done: Callable[[T], R | None] = lambda job: None,
+) -> Iterator[R]:
+    """Results of all jobs, in order; what `done` has a result for is not worked on again."""
     if workers == 1:
-        for index, job in jobs:
-            yield job if isinstance(job, ShardReport) else _write(folder, index, shard_size, job, packer)
+        _equip(packer, spool)
+        for job in jobs:
+            yield done(job) or task(job)
         return
     context = multiprocessing.get_context("spawn")
-    waiting: deque[Future[ShardReport] | ShardReport] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(packer,)) as pool:
-        for index, job in jobs:
-            done = isinstance(job, ShardReport)
-            waiting.append(job if done else pool.submit(_work, folder, index, shard_size, job))  # type: ignore[arg-type]
-            if len(waiting) > workers + 1:
+    waiting: deque[Future[R] | R] = deque()
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(packer, spool)) as pool:
+        for job in jobs:
+            waiting.append(done(job) or pool.submit(task, job))
+            if len(waiting) > 2 * workers:
                 yield _result(waiting.popleft())
         while waiting:
             yield _result(waiting.popleft())
 
 
-def _result(waiting: Future[ShardReport] | ShardReport) -> ShardReport:
-    return waiting if isinstance(waiting, ShardReport) else waiting.result()
+def _result(waiting: Future[R] | R) -> R:
+    return waiting.result() if isinstance(waiting, Future) else waiting
 
 
-def _jobs(
-    items: Iterator[sources.Item], folder: Path, shard_size: int
-) -> Iterator[tuple[int, list[sources.Item] | ShardReport]]:
-    index = 0
-    while batch := list(islice(items, shard_size)):
-        yield index, _complete(folder, index) or batch
-        index += 1
+def _looks(plan: Plan, packer: Packer, workers: int) -> Iterator[Look]:
+    numbers = plan.numbers()
+    batches = iter(lambda: list(islice(numbers, _LOOKS)), [])
+    for looks in _in_order(_look, batches, packer, plan.spool, workers):
+        yield from looks
 
 
-def _complete(folder: Path, index: int) -> ShardReport | None:
-    """The report of a shard that is whole."""
-    sidecar = folder / shards.shard_name(PREFIX, index, ".json")
-    tar = sidecar.with_suffix(".tar")
-    if not sidecar.exists():
-        return None
-    report = parse(sidecar.read_bytes(), ShardReport, where=str(sidecar))
-    size = tar.stat().st_size if tar.exists() else 0
-    return report if size == report.bytes else None
-
-
-_packer: Packer | None = None
-
-
-def _begin_worker(packer: Packer) -> None:
-    global _packer  # noqa: PLW0603 - what a pool's initializer leaves for its tasks
-    _packer = packer
-    begin_worker()
-
-
-def _work(folder: Path, index: int, shard_size: int, items: list[sources.Item]) -> ShardReport:
+def _look(numbers: list[int]) -> list[Look]:
     assert _packer is not None
-    return _write(folder, index, shard_size, items, _packer)
+    assert _spool is not None
+    return [look(number, item, _packer, source) for number, source, item in _spool.read(numbers)]
 
 
-def _write(folder: Path, index: int, shard_size: int, items: list[sources.Item], packer: Packer) -> ShardReport:
+def _path(folder: Path, job: Job) -> Path:
+    return folder / shards.shard_name(job.split or packshards.PREFIX, job.shard, ".tar")
+
+
+def _whole(folder_job: tuple[Path, Job]) -> packshards.ShardReport | None:
+    """The report of a shard that is complete and was made of the same items."""
+    folder, job = folder_job
+    report = packshards.whole(_path(folder, job).with_suffix(".json"))
+    same = report is not None and (report.key, report.inputs.digests) == (job.key, job.digests)
+    return report if same else None
+
+
+class _Filled(msgspec.Struct):
+    """What became of a shard's items so far."""
+
+    samples: int = 0
+    skipped: int = 0
+    failures: list[Failure] = []
+    pictures: list[bytes] = []
+
+
+def _write(folder_job: tuple[Path, Job]) -> packshards.ShardReport:
     """Write a shard, then the JSON that marks it complete; no tar where nothing is left of its items."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        samples, skipped, failures = _fill(tar, iter(items), index * shard_size, packer)
-    data = buffer.getvalue() if samples else b""
-    path = folder / shards.shard_name(PREFIX, index, ".tar")
-    if samples:
-        shards.write_bytes(path, data)
-    report = ShardReport(
-        items=len(items),
-        samples=samples,
-        skipped=skipped,
-        bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        md5=hashlib.md5(data, usedforsecurity=False).hexdigest(),
-        failures=tuple(failures),
+    assert _packer is not None
+    assert _spool is not None
+    folder, job = folder_job
+    began, path, filled = time.time_ns(), _path(folder, job), _Filled()
+    with shards.atomic_file(path) as file:
+        writer = TarWriter(file)
+        _fill(writer, job, _packer, _spool, filled)
+        writer.finish()
+    if not filled.samples:
+        path.unlink()
+    report = packshards.ShardReport(
+        split=job.split,
+        shard=job.shard,
+        key=job.key,
+        items=len(job.numbers),
+        samples=filled.samples,
+        skipped=filled.skipped,
+        bytes=writer.bytes if filled.samples else 0,
+        sha256=writer.sha256 if filled.samples else "",
+        md5=writer.md5 if filled.samples else "",
+        failures=tuple(filled.failures),
+        inputs=packshards.Inputs(job.digests, job.contents, tuple(filled.pictures)),
     )
-    shards.write_bytes(path.with_suffix(".json"), dumps(report) + b"\n")
+    with shards.atomic_file(path.with_suffix(".json")) as file:
+        file.write(dumps(report) + b"\n")
+        file.flush()
+        os.utime(file.fileno(), ns=(began, began))  # what is touched from here on may have changed
     return report
 
 
-def _fill(
-    tar: tarfile.TarFile, items: Iterator[sources.Item], first: int, packer: Packer
-) -> tuple[int, int, list[Failure]]:
-    """Add the items that can be used; gives the numbers of samples and skipped ones, and the failures."""
-    samples = skipped = 0
-    failures = []
-    for number, item in enumerate(items, first):
-        if isinstance(item, Failure):
-            failures.append(item)
-            continue
+def _fill(writer: TarWriter, job: Job, packer: Packer, spool: Spool, filled: _Filled) -> None:
+    """Add the items that can be used."""
+    for key, (number, source, item) in enumerate(spool.read(job.numbers), job.key):
+        hashes = b""
         try:
-            parts = packer.parts(item)
+            if isinstance(item, Failure):
+                filled.failures.append(item)
+                continue
+            if number in job.refused:
+                raise job.refused[number]
+            packed = packer.pack(item, source)
+            writer.add(f"{key:0{_KEY_DIGITS}d}", packed.parts)
+            hashes = pack_hashes(packed.hashes)
+            filled.samples += 1
         except ItemError as error:
-            failures.append(Failure.of(item.id, STAGE, error))
+            filled.failures.append(Failure.of(item.id, STAGE, error))
         except Skipped:
-            skipped += 1
-        else:
-            _add(tar, f"{number:0{_KEY_DIGITS}d}", parts)
-            samples += 1
-    return samples, skipped, failures
-
-
-def _add(tar: tarfile.TarFile, key: str, parts: Mapping[str, bytes]) -> None:
-    for part in sorted(parts):
-        member = tarfile.TarInfo(f"{key}.{part}")
-        member.size, member.mode = len(parts[part]), 0o644
-        tar.addfile(member, io.BytesIO(parts[part]))
-
-
-def _publish(folder: Path, reports: list[ShardReport]) -> dict[str, Any]:
-    failures = [failure for report in reports for failure in report.failures]
-    shards.write_lines(folder / shards.FAILURES_FILE, failures)
-    written = [(index, report) for index, report in enumerate(reports) if report.samples]
-    entries = [
-        {
-            "url": shards.shard_name(PREFIX, index, ".tar"),
-            "md5sum": report.md5,
-            "nsamples": report.samples,
-            "filesize": report.bytes,
-        }
-        for index, report in written
-    ]
-    whole = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": entries}
-    shards.write_bytes(folder / INDEX_FILE, dumps(whole) + b"\n")
-    return {
-        "samples": sum(report.samples for report in reports),
-        "skipped": sum(report.skipped for report in reports),
-        "failures": len(failures),
-        "shards": len(written),
-        "bytes": sum(report.bytes for report in reports),
-    }
+            filled.skipped += 1
+        finally:
+            filled.pictures.append(hashes)

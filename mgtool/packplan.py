@@ -1,0 +1,330 @@
+"""Which sample becomes which member of which shard: decided on disk, before anything is written.
+
+A `Plan` keeps the input's samples in one SQLite file (`Spool`, which workers read) and what is known about them in
+another, so that memory stays flat and shards can be made in any order, by any number of workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mgtool import images, sources
+from mgtool.errors import InputError, ItemError, ResumeError
+from mgtool.packing import Layout
+from mgtool.packsurvey import HASH_BYTES, UNSAFE, Look, Spool, Survey, bytes_of, media_of, pack_hashes, pieces
+from mgtool.records import Failure, Media
+
+
+class Size(NamedTuple):
+    """How much a shard holds: `samples`, or `bytes` of pictures, videos and texts as they come in; the other is 0."""
+
+    samples: int = 0
+    bytes: int = 0
+
+
+class Base(msgspec.Struct, frozen=True):
+    """Where a run that adds to earlier ones begins: the first key, and the first shard of each split."""
+
+    key: int = 0
+    shards: dict[str, int] = {}
+
+
+class Done(NamedTuple):
+    """A complete shard of this or an earlier run.
+
+    Attributes:
+        split, shard: name it.
+        since: nanoseconds of the system's clock at which it was begun.
+        digests: `HASH_BYTES` for each of its items.
+        contents: `HASH_BYTES` for each of its items where repeated ones are dropped, else nothing.
+        pictures: `HASH_BYTES` for each of their pictures and videos, zeros where one could not be read.
+    """
+
+    split: str
+    shard: int
+    since: int
+    digests: bytes
+    contents: bytes
+    pictures: tuple[bytes, ...]
+
+
+class Job(NamedTuple):
+    """One shard that is to be made.
+
+    Attributes:
+        split, shard: name it.
+        key: of its first item.
+        numbers: of its items in the spool.
+        digests, contents: as in `Done`.
+        refused: items that turned out to be of no use while the plan was made.
+    """
+
+    split: str
+    shard: int
+    key: int
+    numbers: list[int]
+    digests: bytes
+    contents: bytes
+    refused: dict[int, ItemError]
+
+
+_TABLES = """
+CREATE TABLE items (number INTEGER PRIMARY KEY, digest BLOB, bytes INTEGER, content BLOB, pictures BLOB,
+                    split INTEGER DEFAULT 0, rank INTEGER DEFAULT 0);
+CREATE TABLE refused (number INTEGER PRIMARY KEY, reason TEXT, detail TEXT);
+CREATE TABLE known (digest BLOB PRIMARY KEY, content BLOB, split TEXT, shard INTEGER, since INTEGER, pictures BLOB)
+                   WITHOUT ROWID;
+CREATE TABLE links (picture BLOB PRIMARY KEY, parent BLOB) WITHOUT ROWID;
+CREATE TABLE homes (picture BLOB, split TEXT, PRIMARY KEY (picture, split)) WITHOUT ROWID;
+"""
+
+
+class Plan:
+    """The order in which samples are packed, made in steps: `remember`, `gather`, `add_to`, `note`, `arrange`, `jobs`.
+
+    Args:
+        folder: an empty folder for its files.
+        sizes: whether shards are cut by bytes.
+
+    Attributes:
+        spool: the items.
+        samples, failures: numbers of input items.
+        skipped: samples that were left out.
+        layout: what the samples have in common.
+        input_sha256: of ids, names, conversations and carried bytes.
+    """
+
+    def __init__(self, folder: Path, *, sizes: bool = False) -> None:
+        self.spool = Spool(folder / "items.sqlite")
+        self._sizes = sizes
+        self._database = sqlite3.connect(folder / "plan.sqlite", isolation_level=None)
+        for pragma in UNSAFE:
+            self._database.execute(pragma)
+        self._database.executescript(_TABLES)
+        self.samples = self.failures = self.skipped = 0
+        self.input_sha256, self.layout = "", Layout()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._database.close()
+        self.spool.close()
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def remember(self, shards: Iterable[Done]) -> None:
+        """What is in the shards that are complete."""
+        with self._transaction():
+            for shard in shards:
+                contents: Sequence[bytes | None] = pieces(shard.contents) or [None] * len(shard.pictures)
+                items = zip(pieces(shard.digests), contents, shard.pictures, strict=True)
+                rows = (
+                    (digest, content, shard.split, shard.shard, shard.since, pictures)
+                    for digest, content, pictures in items
+                )
+                self._database.executemany("INSERT OR IGNORE INTO known VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def gather(self, inputs: Sequence[Iterator[sources.Item]], *, boxes: bool) -> None:
+        """Read the inputs once, and find out what their samples have in common; no picture is decoded.
+
+        Raises:
+            InputError: no item at all.
+            ResumeError: a picture that changed after it was packed.
+        """
+        survey = Survey(boxes=boxes)
+        with self._transaction():
+            self.spool.fill(self._surveyed(inputs, survey))
+        self.samples, self.failures = survey.samples, survey.failures
+        if not self.samples and not self.failures:
+            raise InputError("the input holds no sample")
+        self.input_sha256, self.layout = survey.content.hexdigest(), survey.layout()
+
+    def _surveyed(
+        self, inputs: Sequence[Iterator[sources.Item]], survey: Survey
+    ) -> Iterator[tuple[int, int, sources.Item]]:
+        numbers = itertools.count()
+        for source, items in enumerate(inputs):
+            for number, item in zip(numbers, items, strict=False):
+                digest = survey.add(item)
+                size = bytes_of(item) if self._sizes else 0
+                row = (number, digest, size)
+                self._database.execute("INSERT INTO items (number, digest, bytes) VALUES (?, ?, ?)", row)
+                self._refuse_changed(item, digest)
+                yield number, source, item
+
+    def _refuse_changed(self, item: sources.Item, digest: bytes) -> None:
+        row = self._one("SELECT since, pictures FROM known WHERE digest = ?", digest)
+        if row is None or isinstance(item, Failure):
+            return
+        for media, before in zip(media_of(item), pieces(row[1]), strict=False):
+            if any(before) and _changed(media, before, row[0]):
+                raise ResumeError(f"{media.uri} changed after it was packed: choose another --out or add --overwrite")
+
+    def add_to(self, base: Base) -> None:
+        """Leave out what the shards before `base` hold, and forget what later ones do."""
+        with self._transaction():
+            for split in [row[0] for row in self._database.execute("SELECT DISTINCT split FROM known")]:
+                where = "split = ? AND shard >= ?"
+                self._database.execute(f"DELETE FROM known WHERE {where}", (split, base.shards.get(split, 0)))  # noqa: S608
+            self._database.execute("DELETE FROM items WHERE digest IN (SELECT digest FROM known)")
+
+    def numbers(self) -> Iterator[int]:
+        """The items that are still in the plan, in the order of the input."""
+        yield from (row[0] for row in self._database.execute("SELECT number FROM items ORDER BY number"))
+
+    def __len__(self) -> int:
+        """How many items are still in the plan."""
+        return int(self._one("SELECT count(*) FROM items")[0])
+
+    def note(self, looks: Iterable[Look]) -> None:
+        """What workers saw in the samples; those that are not wanted leave the plan."""
+        with self._transaction():
+            for look in looks:
+                if look.failure is not None:
+                    row = (look.number, look.failure.reason, look.failure.detail)
+                    self._database.execute("INSERT INTO refused VALUES (?, ?, ?)", row)
+                elif not look.wanted:
+                    self._database.execute("DELETE FROM items WHERE number = ?", (look.number,))
+                    self.skipped += 1
+                else:
+                    command = "UPDATE items SET pictures = ?, content = ? WHERE number = ?"
+                    self._database.execute(command, (look.pictures, look.content, look.number))
+
+    def arrange(self, *, dedupe: bool, split: Mapping[str, float], shuffle: int | None) -> None:
+        """Drop what comes twice, deal samples to splits, and mix them."""
+        with self._transaction():
+            if dedupe:
+                self._drop_repeated()
+            if split:
+                self._deal(split)
+            if shuffle is not None:
+                seed = str(shuffle).encode()
+                self._database.create_function("mixed", 2, functools.partial(_mixed, seed), deterministic=True)
+                self._database.execute("UPDATE items SET rank = mixed(digest, number)")
+
+    def _drop_repeated(self) -> None:
+        first = "SELECT min(number) FROM items WHERE content IS NOT NULL GROUP BY content"
+        known = "SELECT content FROM known WHERE content IS NOT NULL"
+        repeated = f"content IS NOT NULL AND (number NOT IN ({first}) OR content IN ({known}))"
+        self.skipped += self._database.execute(f"DELETE FROM items WHERE {repeated}").rowcount  # noqa: S608
+
+    def _deal(self, split: Mapping[str, float]) -> None:
+        """Samples that hang together by their pictures go to one split: that of earlier tars, or by hash."""
+        for (pictures,) in self._rows("SELECT pictures FROM items WHERE length(pictures) > ?", HASH_BYTES):
+            self._link(pieces(pictures))
+        for pictures, name in self._rows("SELECT pictures, split FROM known"):
+            self._link(pieces(pictures))
+            taken = ((self._root(picture), name) for picture in pieces(pictures) if any(picture))
+            self._database.executemany("INSERT OR IGNORE INTO homes VALUES (?, ?)", taken)
+        names = list(split)
+        for number, digest, pictures in self._rows("SELECT number, digest, pictures FROM items"):
+            root = self._root(pictures[:HASH_BYTES]) if pictures else digest
+            homes = [row[0] for row in self._database.execute("SELECT split FROM homes WHERE picture = ?", (root,))]
+            chosen = homes[0] if homes else _drawn(root, split)
+            self._database.execute("UPDATE items SET split = ? WHERE number = ?", (names.index(chosen), number))
+            if len(homes) > 1:
+                detail = f"its pictures lie in the splits {' and '.join(homes)} of earlier tars"
+                self._database.execute("INSERT OR IGNORE INTO refused VALUES (?, 'unsupported', ?)", (number, detail))
+
+    def _link(self, pictures: Sequence[bytes]) -> None:
+        roots = sorted({self._root(picture) for picture in pictures if any(picture)})
+        links = ((root, roots[0]) for root in roots[1:])
+        self._database.executemany("INSERT INTO links VALUES (?, ?)", links)
+
+    def _root(self, picture: bytes) -> bytes:
+        """The least picture of those it hangs together with; what was walked over is shortened."""
+        path = [picture]
+        while (row := self._one("SELECT parent FROM links WHERE picture = ?", path[-1])) is not None:
+            path.append(row[0])
+        shortened = ((path[-1], step) for step in path[:-2])
+        self._database.executemany("UPDATE links SET parent = ? WHERE picture = ?", shortened)
+        return path[-1]
+
+    def jobs(self, size: Size, base: Base, names: Sequence[str]) -> Iterator[Job]:
+        """The shards that are to be made, in order.
+
+        Args:
+            size: how much a shard holds.
+            base: where this run begins.
+            names: of the splits, as in `arrange`; one empty name without.
+        """
+        key, index, split = base.key, 0, -1
+        numbers: list[int] = []
+        room = Size()
+        for number, one, size_of in self._rows("SELECT number, split, bytes FROM items ORDER BY split, rank, number"):
+            grown = Size(room.samples + 1, room.bytes + size_of)
+            if numbers and (one != split or _over(grown, size)):
+                yield self._job(names[split], index, key, numbers)
+                key, index, numbers, grown = key + len(numbers), index + 1, [], Size(1, size_of)
+            if one != split:
+                split, index = one, base.shards.get(names[one], 0)
+            room = grown
+            numbers.append(number)
+        if numbers:
+            yield self._job(names[split], index, key, numbers)
+
+    def _job(self, split: str, index: int, key: int, numbers: list[int]) -> Job:
+        columns = [self._one("SELECT digest, content FROM items WHERE number = ?", number) for number in numbers]
+        refused = {}
+        for number in numbers:
+            row = self._one("SELECT reason, detail FROM refused WHERE number = ?", number)
+            if row is not None:
+                refused[number] = ItemError(*row)
+        digests, contents = zip(*columns, strict=True)
+        whole = b"".join(content or bytes(HASH_BYTES) for content in contents) if any(contents) else b""
+        return Job(split, index, key, numbers, b"".join(digests), whole, refused)
+
+    def _rows(self, query: str, *values: Any) -> Iterator[Any]:
+        yield from self._database.execute(query, values)
+
+    def _one(self, query: str, *values: Any) -> Any:
+        return self._database.execute(query, values).fetchone()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN")
+        yield
+        self._database.execute("COMMIT")
+
+
+def _over(grown: Size, limit: Size) -> bool:
+    return bool((limit.samples and grown.samples > limit.samples) or (limit.bytes and grown.bytes > limit.bytes))
+
+
+def _mixed(seed: bytes, digest: bytes, number: int) -> int:
+    mixed = hashlib.blake2b(digest + number.to_bytes(8, "big"), key=seed, digest_size=8)
+    return int.from_bytes(mixed.digest(), "big", signed=True)
+
+
+def _drawn(hashed: bytes, split: Mapping[str, float]) -> str:
+    """The split of a hash, each as often as its share says."""
+    drawn = int.from_bytes(hashed[:8], "big") / 2**64 * sum(split.values())
+    for name, share in split.items():
+        drawn -= share
+        if drawn < 0:
+            return name
+    return name
+
+
+def _changed(media: Media, before: bytes, since: int) -> bool:
+    """Whether a local file has other bytes than it had; it is read only where it was touched after `since`."""
+    if media.data is not None or "://" in media.uri:
+        return False
+    try:
+        if Path(media.uri).stat().st_ctime_ns <= since:
+            return False
+        return pack_hashes([images.sha256(sources.read_bytes(media))]) != before
+    except (OSError, ItemError):
+        return False

@@ -1,0 +1,147 @@
+"""What `mgtool pack` leaves in its folder: tars, a JSON beside each, an index for wids, a list of failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mgtool import shards
+from mgtool.packplan import Base, Done
+from mgtool.records import Failure, dumps, parse
+
+PREFIX = "shard"
+INDEX_FILE = "index.json"
+
+_CLOCK_NS = 20_000_000
+"""How far the clock of files may lag behind the system's."""
+
+
+class Inputs(msgspec.Struct, frozen=True):
+    """What a shard was made of, as in `mgtool.packplan.Done`: a later run knows by it what is packed and unchanged."""
+
+    digests: bytes
+    contents: bytes
+    pictures: tuple[bytes, ...]
+
+
+class ShardReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON beside a shard; it marks the shard complete.
+
+    Attributes:
+        split, shard: name the shard; the split is empty without splits.
+        key: of the first item; items that were not packed leave gaps.
+        items, samples, skipped: numbers of the input's items, of those packed, and of those left out.
+        bytes, sha256, md5: of the tar; there is none without samples.
+        failures: items that could not be packed.
+        inputs: what it was made of.
+    """
+
+    split: str
+    shard: int
+    key: int
+    items: int
+    samples: int
+    skipped: int
+    bytes: int
+    sha256: str
+    md5: str
+    failures: tuple[Failure, ...]
+    inputs: Inputs
+
+
+def completed(folder: Path) -> Iterator[tuple[ShardReport, Path]]:
+    """The shards of a folder that are whole, in order: their reports, and where these lie."""
+    for name in _names(folder):
+        for path in shards.list_shards(folder, name or PREFIX, ".json"):
+            report = whole(path)
+            if report is not None:
+                yield report, path
+
+
+def clear(folder: Path) -> None:
+    """Remove the files of an earlier run, and nothing else."""
+    for name in _names(folder):
+        for suffix in (".json", ".tar"):
+            for path in shards.list_shards(folder, name or PREFIX, suffix):
+                path.unlink()
+    for file in (INDEX_FILE, shards.FAILURES_FILE, shards.RUN_FILE):
+        (folder / file).unlink(missing_ok=True)
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of the splits of the run that is in a folder."""
+    run = folder / shards.RUN_FILE
+    if not run.exists():
+        return []
+    identity = parse(run.read_bytes(), dict[str, Any], where=str(run)).get("identity", {})
+    return list(identity.get("split") or {"": 1})
+
+
+def done(report: ShardReport, path: Path) -> Done:
+    """A complete shard, as a plan remembers it."""
+    since = path.stat().st_mtime_ns - _CLOCK_NS
+    return Done(report.split, report.shard, since, *msgspec.structs.astuple(report.inputs))
+
+
+def after(folder: Path) -> Base:
+    """Where a run begins that adds to what is in a folder."""
+    key, first = 0, dict[str, int]()
+    for report, _ in completed(folder):
+        key = max(key, report.key + report.items)
+        first[report.split] = max(first.get(report.split, 0), report.shard + 1)
+    return Base(key, first)
+
+
+def tars(folder: Path) -> list[str]:
+    """The complete tars of a folder by their names."""
+    return sorted(path.with_suffix(".tar").as_posix() for report, path in completed(folder) if report.samples)
+
+
+def whole(sidecar: Path) -> ShardReport | None:
+    """The report of a shard that is complete."""
+    if not sidecar.exists():
+        return None
+    report = parse(sidecar.read_bytes(), ShardReport, where=str(sidecar))
+    tar = sidecar.with_suffix(".tar")
+    size = tar.stat().st_size if tar.exists() else 0
+    return report if size == report.bytes else None
+
+
+def publish(folder: Path, names: Sequence[str], skipped: int) -> dict[str, Any]:
+    """The index and the list of failures of all shards; gives the counts."""
+    failures = (failure for report, _ in completed(folder) for failure in report.failures)
+    failed = shards.write_lines(folder / shards.FAILURES_FILE, failures)
+    entries: list[dict[str, Any]] = []
+    counts = dict.fromkeys(names, 0)
+    for report, path in completed(folder):
+        skipped += report.skipped
+        counts[report.split] += report.samples
+        if report.samples:
+            entries.append(_entry(report, path))
+    shards.write_bytes(folder / INDEX_FILE, _index(entries))
+    splits = {"splits": counts} if any(names) else {}
+    return {
+        "samples": sum(counts.values()),
+        "skipped": skipped,
+        "failures": failed,
+        "shards": len(entries),
+        "bytes": sum(entry["filesize"] for entry in entries),
+        **splits,
+    }
+
+
+def _entry(report: ShardReport, path: Path) -> dict[str, Any]:
+    return {
+        "url": path.with_suffix(".tar").name,
+        "md5sum": report.md5,
+        "nsamples": report.samples,
+        "filesize": report.bytes,
+    }
+
+
+def _index(entries: Sequence[Mapping[str, Any]]) -> bytes:
+    """The wids index of shards."""
+    return dumps({"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": entries}) + b"\n"

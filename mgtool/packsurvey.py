@@ -1,0 +1,166 @@
+"""The first pass over an input: what its samples have in common, what identifies each, and a file that keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import posixpath
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from mgtool import images, sources
+from mgtool.errors import ItemError
+from mgtool.packing import EXTENSIONS, OTHERWISE, Layout, Packer, Skipped
+from mgtool.records import Failure, Media, Sample, dumps
+from mgtool.tars import VIDEO_EXTENSIONS
+
+HASH_BYTES = 16
+"""Bytes of a SHA-256 that are kept where hashes are compared."""
+
+_OVERHEAD = 4096
+"""Bytes of headers, JSON and boxes that a sample has beside its pictures and texts, roughly."""
+
+UNSAFE = ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF")
+"""A file that is thrown away at the end needs no care."""
+
+
+class Spool:
+    """The items of the input, by number, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._database = sqlite3.connect(path)
+
+    def __getstate__(self) -> Path:
+        return self.path
+
+    def __setstate__(self, path: Path) -> None:
+        self.path = path
+        self._database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+
+    def fill(self, rows: Iterable[tuple[int, int, sources.Item]]) -> None:
+        """Keep items with their numbers and the numbers of their inputs."""
+        for pragma in UNSAFE:
+            self._database.execute(pragma)
+        self._database.execute("CREATE TABLE items (number INTEGER PRIMARY KEY, source INTEGER, item BLOB)")
+        packed = ((number, source, pickle.dumps(item)) for number, source, item in rows)
+        self._database.executemany("INSERT INTO items VALUES (?, ?, ?)", packed)
+        self._database.commit()
+
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, sources.Item]]:
+        """Number, number of the input, and item, in the order asked for."""
+        for number in numbers:
+            query = "SELECT source, item FROM items WHERE number = ?"
+            source, item = self._database.execute(query, (number,)).fetchone()
+            yield number, source, pickle.loads(item)  # noqa: S301 - of this run's own temporary file
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+class Look(NamedTuple):
+    """What a worker saw in a sample.
+
+    Attributes:
+        number: of the item.
+        wanted: whether it is one of those asked for.
+        pictures: `HASH_BYTES` of each picture and video.
+        content: `HASH_BYTES` of these and the conversation.
+        failure: why it cannot be used.
+    """
+
+    number: int
+    wanted: bool
+    pictures: bytes = b""
+    content: bytes | None = None
+    failure: ItemError | None = None
+
+
+class Survey:
+    """What a first look at the items finds in common."""
+
+    def __init__(self, *, boxes: bool) -> None:
+        self.samples = self.failures = self._most = 0
+        self._format = self._video = ""
+        self._boxes = boxes
+        self.content = hashlib.sha256()
+
+    def add(self, item: sources.Item) -> bytes:
+        """Look at one item; gives what identifies it."""
+        own = hashlib.sha256()
+        if isinstance(item, Failure):
+            self.failures += 1
+            own.update(dumps(item))
+        else:
+            self.samples += 1
+            self._look(item)
+            for one in media_of(item):
+                bare = msgspec.structs.replace(one, data=None, uri="")
+                own.update(dumps(bare) + (images.sha256(one.data).encode() if one.data is not None else b""))
+            own.update(dumps((item.id, len(item.images), item.turns, item.metadata)))
+        self.content.update(own.digest())
+        return own.digest()[:HASH_BYTES]
+
+    def _look(self, item: Sample) -> None:
+        self._most = max(self._most, len(item.images))
+        self._format = self._format or _format_of(item.images)
+        if item.video is not None:
+            ending = posixpath.splitext(item.video.name)[1][1:].lower()
+            self._video = self._video or (ending if ending in VIDEO_EXTENSIONS else "mp4")
+        self._boxes = self._boxes or any(media.detections is not None for media in media_of(item))
+
+    def layout(self) -> Layout:
+        """What all samples have in common."""
+        return Layout(pictures=self._most, format=self._format or OTHERWISE, video=self._video, boxes=self._boxes)
+
+
+def media_of(sample: Sample) -> tuple[Media, ...]:
+    """A sample's pictures, then its video."""
+    return sample.images if sample.video is None else (*sample.images, sample.video)
+
+
+def look(number: int, item: sources.Item, packer: Packer, source: int) -> Look:
+    """Look into one sample: is it wanted, and what is it of?"""
+    if isinstance(item, Failure):
+        return Look(number, True)
+    try:
+        wanted, hashes = packer.examine(item, source)
+    except ItemError as error:
+        return Look(number, True, failure=error)
+    except Skipped:
+        return Look(number, False)
+    pictures = pack_hashes(hashes)
+    return Look(number, wanted, pictures, hashlib.sha256(pictures + dumps(item.turns)).digest()[:HASH_BYTES])
+
+
+def pack_hashes(hashes: Iterable[str]) -> bytes:
+    """Hexadecimal hashes, cut to `HASH_BYTES` each, in one."""
+    return b"".join(bytes.fromhex(one[: 2 * HASH_BYTES]) for one in hashes)
+
+
+def pieces(whole: bytes | None) -> list[bytes]:
+    return [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)] if whole else []
+
+
+def bytes_of(item: sources.Item) -> int:
+    """About what a sample takes in a tar."""
+    if isinstance(item, Failure):
+        return 0
+    texts = sum(len(turn.value) for turn in item.turns)
+    return texts + _OVERHEAD + sum(sources.size(media) for media in media_of(item))
+
+
+def _format_of(pictures: tuple[Media, ...]) -> str:
+    """The format that the first readable picture gives to the whole data set; empty where none can be read."""
+    for media in pictures:
+        try:
+            stored = images.probe(sources.read_bytes(media), with_format=True)[2]
+        except ItemError:
+            continue
+        return stored if stored in EXTENSIONS else OTHERWISE
+    return ""

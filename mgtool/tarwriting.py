@@ -1,0 +1,103 @@
+"""A tar that is written member by member, hashed on the way, and the same wherever and whenever it is made."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Mapping
+from typing import IO
+
+from mgtool.errors import ItemError
+
+MAX_MEMBER_BYTES = 8**11 - 1
+"""Largest member that USTAR can name."""
+
+_BLOCK = tarfile.BLOCKSIZE
+_NAME_BYTES, _SIZE_AT, _SUM_AT = 100, 124, 148
+_SMALL = 4096
+"""Members under this many bytes are joined with what stands around them before they are written."""
+
+_PADDING = bytes(tarfile.RECORDSIZE)
+
+
+def _template() -> bytes:
+    """A header without name and size, its checksum counted as blanks; no time, owner or host."""
+    info = tarfile.TarInfo("")
+    info.mode = 0o644
+    block = info.tobuf(tarfile.USTAR_FORMAT)
+    return block[:_SUM_AT] + b" " * 8 + block[_SUM_AT + 8 :]
+
+
+_TEMPLATE = _template()
+_AFTER_NAME, _AFTER_SIZE, _AFTER_SUM = (
+    _TEMPLATE[_NAME_BYTES:_SIZE_AT],
+    _TEMPLATE[_SIZE_AT + 12 : _SUM_AT],
+    _TEMPLATE[_SUM_AT + 8 :],
+)
+
+
+class TarWriter:
+    """Writes a USTAR file to a stream; memory holds one member.
+
+    Attributes:
+        bytes: written so far.
+        sha256, md5: of these bytes, hexadecimal.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self.bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    @property
+    def md5(self) -> str:
+        return self._md5.hexdigest()
+
+    def add(self, key: str, parts: Mapping[str, bytes]) -> None:
+        """Write the members of a sample, ``KEY.PART``, in the order of their names; all of them or, failing, none.
+
+        Raises:
+            ItemError: as `header`.
+        """
+        members = [(header(f"{key}.{part}", len(parts[part])), parts[part]) for part in sorted(parts)]
+        ahead = b""
+        for start, data in members:
+            head = ahead + start
+            ahead = _PADDING[: -len(data) % _BLOCK]
+            if len(data) < _SMALL:
+                ahead = head + data + ahead
+                continue
+            self._write(head)
+            self._write(data)
+        self._write(ahead)
+
+    def finish(self) -> None:
+        """Write the end of the tar."""
+        size = self.bytes + 2 * _BLOCK
+        self._write(_PADDING[: 2 * _BLOCK])
+        self._write(_PADDING[: -size % tarfile.RECORDSIZE])
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self._md5.update(data)
+        self.bytes += len(data)
+
+
+def header(name: str, size: int) -> bytes:
+    """The 512 bytes before a member.
+
+    Raises:
+        ItemError: ``unsupported`` for a name or size that USTAR does not hold.
+    """
+    encoded = name.encode()
+    if len(encoded) > _NAME_BYTES or size > MAX_MEMBER_BYTES:
+        raise ItemError("unsupported", f"{name}: {size:,} bytes; a tar holds members of up to {MAX_MEMBER_BYTES:,}")
+    block = encoded.ljust(_NAME_BYTES, b"\0") + _AFTER_NAME + b"%011o\0" % size + _AFTER_SIZE
+    total = sum(block) + sum(_AFTER_SUM) + 8 * ord(" ")
+    return block + b"%06o\0 " % total + _AFTER_SUM
