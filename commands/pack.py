@@ -157,15 +157,13 @@ def pack(
     """Pack samples into WebDataset tars that every reader opens; a second run goes on where the first stopped."""
     _choose("--missing-boxes", missing_boxes)
     _choose("--check", check)
-    if _is_about_tars(verify, unpack, out):
-        common = {"quiet": quiet, "as_json": as_json, "allow_failures": allow_failures}
-        if verify:
-            pack_tars.verify(inputs, workers=workers, **common)  # type: ignore[arg-type]
-        elif unpack is not None:
-            pack_tars.unpack(inputs, unpack, overwrite=overwrite, **common)  # type: ignore[arg-type]
+    about_tars = pack_tars.Options(inputs, workers, quiet, as_json, overwrite, allow_failures)
+    if pack_tars.handles(about_tars, verify=verify, unpack=unpack, out=out):
         return
     given = [(inputs, images, boxes), *(_added(text) for text in add or [])]
-    _refuse_streams(given, out, as_json=as_json, folder_only=[("--split", split), ("--append", append)])
+    folder_only = [("--split", split), ("--append", append), ("--energon", energon)]
+    _refuse_streams(given, out, as_json=as_json, folder_only=folder_only)
+    pack_tars.need_energon(energon)
     exit_code(0, 0, allow_failures)
     from mgtool.packing import Recipe
     from mgtool.packplan import Plan
@@ -195,18 +193,23 @@ def pack(
         if dry_run:
             console.summarize(_plan(ready, out), title="pack would write", as_json=as_json, quiet=False)
             return
-        counts = _carry_out(ready, output, many, quiet=quiet)
+        counts = _carry_out(ready, output, many, quiet=quiet, energon=energon)
+        if energon:
+            pack_tars.prepare_energon(Path(out))
         total = plan.samples + plan.failures
     console.summarize({"out": out, **counts}, title="mgtool pack", as_json=as_json, quiet=quiet)
     raise typer.Exit(exit_code(counts["failures"], total, allow_failures))
 
 
-def _carry_out(ready: Prepared, output: Output | None, workers: int, *, quiet: bool) -> dict[str, Any]:
+def _carry_out(ready: Prepared, output: Output | None, workers: int, *, quiet: bool, energon: bool) -> dict[str, Any]:
+    from mgtool import readers
     from mgtool.stages import pack as stage
 
     with console.progress("samples", total=len(ready.plan), quiet=quiet) as advance:
         if output is not None:
             counts = stage.pack(ready, output.folder, workers=workers, advance=advance)
+            if energon:
+                readers.prepare_energon(output.folder)
         else:
             counts, failures = stage.pack_stream(ready, sys.stdout.buffer, advance=advance)
             sys.stdout.buffer.flush()
@@ -238,15 +241,6 @@ def _plan(ready: Prepared, out: str) -> dict[str, Any]:
 def _choose(option: str, value: str) -> None:
     if value not in _CHOICES[option]:
         raise UsageError(f"{option} {value}: choose one of {', '.join(_CHOICES[option])}")
-
-
-def _is_about_tars(verify: bool, unpack: Path | None, out: str) -> bool:
-    """Whether tars are to be checked or unpacked instead of written."""
-    modes = [option for option, given in (("--verify", verify), ("--unpack", unpack), ("--out", out)) if given]
-    if len(modes) != 1:
-        wanted = " and ".join(modes) + " do not go together" if modes else "Missing option '--out'"
-        raise UsageError(f"{wanted}: give --out to pack, --verify to check tars, or --unpack DIR")
-    return modes != ["--out"]
 
 
 Given = tuple[list[str], str | None, str | None]

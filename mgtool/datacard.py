@@ -17,6 +17,9 @@ CARD_FILE = "README.md"
 FILES = (INDEX_FILE, CARD_FILE)
 """What `describe` writes."""
 
+_TITLE = "# Packed samples"
+"""A README without it is somebody else's and stays."""
+
 _LONGEST_TEXT = 300
 _NAMES = {"webdataset": "webdataset", "datasets": "Hugging Face datasets", "wids": "wids", "ray": "Ray Data"}
 _OWN = """\
@@ -41,7 +44,8 @@ def describe(folder: Path, urls: Sequence[str]) -> None:
     write_index(folder, urls)
     card = _card(TarIndex.of(list(urls)), urls).encode()
     path = folder / CARD_FILE
-    if not path.is_file() or path.read_bytes() != card:
+    before = path.read_bytes() if path.is_file() else _TITLE.encode()
+    if before != card and _TITLE.encode() in before:
         write_bytes(path, card)
 
 
@@ -55,7 +59,7 @@ def _card(index: TarIndex, urls: Sequence[str]) -> str:
             "---",
             'configs: [{config_name: default, data_files: "*.tar"}]',
             "---",
-            "# Packed samples",
+            _TITLE,
             "",
             "| what | how many |",
             "|---|---:|",
