@@ -9,6 +9,7 @@ eval     answers + ground truth           -> scores and a report
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ __all__ = ["TarDataset", "TarIndex", "open_tars"]
 
 _HOME = {"TarDataset": "mgtool.loaders", "TarIndex": "mgtool.indexes", "open_tars": "mgtool.tars"}
 """Public names with their modules, which are imported on first use: `mgtool --help` needs none of them."""
+
+
+# transformers imports torchao wherever it is installed, and torch then warns about torchao's own enumerations.
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
 
 def __getattr__(name: str) -> Any:
