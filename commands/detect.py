@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mgtool.detectors.filters import Filters
+    from mgtool.detectors.finding import BatchSize, Finder
     from mgtool.detectors.loading import Named
-    from mgtool.stages.detect import Finder, Statistics
 
-AUTO_BATCH = 8
-INPUT = "Pictures, folders, lists, LLaVA files, TSVs, COCO JSON, tars; `-` is stdin."
+INPUT = "Pictures, videos, folders, lists, LLaVA files, TSVs, COCO JSON, tars; `-` is stdin."
 DETECTOR = "nanodet, mmdet:CONFIG[:CHECKPOINT], owlv2:PATH, hf:PATH, boxes:PATH, or none for tags only."
 PRESETS: dict[str, dict[str, Any]] = {
     "mg-llava": {
@@ -70,14 +69,22 @@ class Job:
     format: str
     shard_size: int
     visualize: int
-    batch_size: int
+    frames: int
+    batch_size: int | None
     workers: int
+
+    def batch(self) -> BatchSize:
+        """How many pictures the detector gets at once."""
+        from mgtool.detectors.finding import BatchSize
+
+        return BatchSize(self.batch_size)
 
     def items(self) -> Iterator[Named]:
         """Every picture of the input, in order."""
         from mgtool import sources
 
-        return sources.pictures(sources.read_samples(self.inputs, images=self.images))
+        items = sources.pictures(sources.read_samples(self.inputs, images=self.images))
+        return _without_videos(items) if self.format == "coco" else items
 
     def identity(self, finder: Finder) -> dict[str, Any]:
         """What a run that goes on must agree in."""
@@ -92,6 +99,7 @@ class Job:
             "format": self.format,
             "shard_size": self.shard_size,
             "images": self.images,
+            "frames": self.frames,
             "inputs": [fingerprint(given) for given in self.inputs],
         }
 
@@ -124,8 +132,8 @@ class Job:
     def finder(self) -> Finder:
         """The detector and the tagger, with their weights, and the boxes that are known."""
         from mgtool import detectors
+        from mgtool.detectors.finding import Finder
         from mgtool.detectors.known_boxes import KnownBoxes
-        from mgtool.stages.detect import Finder
 
         kind, _, target = self.detector.partition(":")
         if kind == detectors.BOXES:
@@ -214,7 +222,10 @@ def detect(
     round: Annotated[
         bool, typer.Option("--round", help="Whole pixels, towards zero.", rich_help_panel=_FILTERS)
     ] = False,
-    batch_size: Annotated[str, typer.Option(help="Pictures at once.", metavar="N|auto")] = "auto",
+    frames: Annotated[int, typer.Option(help="Frames of a video, evenly.", min=1, metavar="N")] = 8,
+    batch_size: Annotated[
+        str, typer.Option(help="Pictures at once; auto finds what is fastest and fits.", metavar="N|auto")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", metavar="D")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.", metavar="T")] = "auto",
     workers: Annotated[
@@ -237,7 +248,7 @@ def detect(
     job = Job(
         tuple(inputs), images, detector, tagger, tag_list, tag_thresholds, vocabulary, threshold, boxes, keep, drop,
         min_size, nms, max_boxes, round, dtype, device, trust_checkpoint, format, shard_size, visualize,
-        _batch(batch_size), default_workers() if workers is None else workers,
+        frames, _batch(batch_size), default_workers() if workers is None else workers,
     )  # fmt: skip
     job = replace(job, **_preset(preset, context, out))
     job.check()
@@ -254,6 +265,17 @@ def detect(
     raise typer.Exit(exit_code(*statistics, allow_failures))
 
 
+def _without_videos(items: Iterator[Named]) -> Iterator[Named]:
+    from mgtool.records import Failure
+
+    detail = "COCO's form has no place for videos; jsonl, parquet and mg-llava have"
+    for item in items:
+        if isinstance(item, tuple) and item[1] is item[0].video:
+            yield Failure(id=item[0].id, stage="detect", reason="unsupported", detail=detail)
+        else:
+            yield item
+
+
 def _preset(name: str, context: typer.Context, out: str) -> dict[str, Any]:
     """A preset's values of the options that are given nowhere."""
     if name and name not in PRESETS:
@@ -263,9 +285,9 @@ def _preset(name: str, context: typer.Context, out: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if (source := sources[key]) and source.name == "DEFAULT"}
 
 
-def _batch(text: str) -> int:
+def _batch(text: str) -> int | None:
     if text == "auto":
-        return AUTO_BATCH
+        return None
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--batch-size {text}: give a number from 1 on, or auto")
     return int(text)
@@ -281,7 +303,8 @@ def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[tup
 
     finder = job.finder()
     versions = {"mgtool": version("mgtool"), "python": platform.python_version()}
-    about = {"options": {"batch_size": job.batch_size, "workers": job.workers, "device": job.device}}
+    batch = job.batch()
+    about = {"options": {"batch_size": job.batch_size or "auto", "workers": job.workers, "device": job.device}}
     run = shards.Run(
         folder / shards.RUN_FILE,
         command="detect",
@@ -299,7 +322,7 @@ def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[tup
     else:
         with console.progress("pictures", quiet=quiet) as advance:
             found = stage.run(
-                job.items(), finder, output, batch_size=job.batch_size, workers=job.workers, advance=advance
+                job.items(), finder, output, batch=batch, workers=job.workers, frames=job.frames, advance=advance
             )
         summary = found.summary()
         run.finish(results=summary)
@@ -311,19 +334,18 @@ def _stream(job: Job, quiet: bool) -> tuple[tuple[int, int], dict[str, Any]]:
     """Box lines on stdout as they come; failures as lines on stderr."""
     from contextlib import closing
 
+    from mgtool.boxstatistics import Statistics
     from mgtool.records import dumps
     from mgtool.stages import detect as stage
 
-    statistics: Statistics = stage.Statistics()
-    finder = job.finder()
-    with (
-        console.progress("pictures", quiet=quiet) as advance,
-        closing(
-            stage.detect(job.items(), finder, seen={}, known={}, batch_size=job.batch_size, workers=job.workers)
-        ) as entries,
-    ):
+    statistics = Statistics()
+    items, finder = job.items(), job.finder()
+    found = stage.detect(
+        items, finder, ledger=stage.Ledger(), batch=job.batch(), workers=job.workers, frames=job.frames
+    )
+    with console.progress("pictures", quiet=quiet) as advance, closing(found) as entries:
         for entry, _ in entries:
-            statistics.add(entry)
+            stage.count(statistics, entry)
             advance(1)
             if entry.box is not None:
                 sys.stdout.buffer.write(dumps(entry.box) + b"\n")
@@ -336,7 +358,7 @@ def _stream(job: Job, quiet: bool) -> tuple[tuple[int, int], dict[str, Any]]:
 
 def _numbers(summary: dict[str, Any]) -> tuple[int, int]:
     failed = sum(summary["failures"].values())
-    return failed, summary["pictures"] + summary["duplicates"] + failed
+    return failed, summary["pictures"] + summary["videos"] + summary["duplicates"] + failed
 
 
 def _say_what_would_be_done(job: Job, out: str, as_json: bool) -> None:
@@ -349,7 +371,7 @@ def _say_what_would_be_done(job: Job, out: str, as_json: bool) -> None:
     most = -(-(total - failures) // job.shard_size)
     plan = {"out": out, "detector": job.detector, "pictures": total - failures, "unreadable_records": failures}
     console.summarize(
-        {**plan, "shards_at_most": most, "batch_size": job.batch_size, "workers": job.workers},
+        {**plan, "shards_at_most": most, "batch_size": job.batch_size or "auto", "workers": job.workers},
         title="mgtool detect would look at",
         as_json=as_json,
         quiet=False,

@@ -7,8 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from msgspec import to_builtins
+
 from mgtool.errors import UsageError
-from mgtool.records import BoxRecord, SampleId, dumps
+from mgtool.records import BoxRecord, Detections, FrameDetections, SampleId, dumps
 from mgtool.shards import atomic_file
 
 FORMATS = ("jsonl", "coco", "mg-llava", "parquet")
@@ -41,8 +43,14 @@ def write(format: str, folder: Path, records: Callable[[], Iterator[BoxRecord]],
 
 def _published(name: SampleId, record: BoxRecord) -> dict[str, Any]:
     """An entry of the published list: whole pixels are written as integers there."""
-    boxes = [[int(side) if side.is_integer() else side for side in map(float, box)] for box in record.boxes or ()]
-    return {"id": name, "boxes": boxes, "scores": record.scores or (), "labels": record.labels or ()}
+    if record.frames is not None:
+        return {"id": name, "frames": [_objects(frame) for frame in record.frames]}
+    return {"id": name, **_objects(record.detections)}
+
+
+def _objects(found: Detections | FrameDetections) -> dict[str, Any]:
+    boxes = [[int(side) if side.is_integer() else side for side in map(float, box)] for box in found.boxes]
+    return {"boxes": boxes, "scores": found.scores, "labels": found.labels}
 
 
 def _write_list(path: Path, values: Iterable[Any]) -> None:
@@ -85,8 +93,11 @@ def _write_parquet(path: Path, records: Iterator[BoxRecord]) -> None:
     text, number = pa.string(), pa.float64()
     columns = {"image": text, "sha256": text, "width": pa.int32(), "height": pa.int32()}
     columns |= {"boxes": pa.list_(pa.list_(number)), "scores": pa.list_(number)}
-    schema = pa.schema({**columns, "labels": pa.list_(text), "tags": pa.list_(text)})
+    columns |= {"labels": pa.list_(text), "tags": pa.list_(text), "video": text}
+    found = {"boxes": columns["boxes"], "scores": columns["scores"], "labels": columns["labels"]}
+    columns["frames"] = pa.list_(pa.struct({"index": pa.int64(), "time": number, **found}))
+    schema = pa.schema(columns)
     with atomic_file(path) as file, parquet.ParquetWriter(file, schema) as writer:
         while rows := list(islice(records, _ROWS)):
-            table = [{name: getattr(record, name) for name in schema.names} for record in rows]
+            table = [{name: to_builtins(getattr(record, name)) for name in schema.names} for record in rows]
             writer.write_table(pa.Table.from_pylist(table, schema=schema))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 
+from mgtool import tars
 from mgtool.boxfiles import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.records import Detections, SampleId
@@ -33,3 +35,15 @@ class KnownBoxes:
             return self._index.find(sha256=sha256)
         found = self._index.find(sha256=sha256, image=name, id=id)
         return ItemError("no_boxes", f"{self._path} does not know this picture") if found is None else found
+
+    def find_frames(
+        self, sha256: str, name: str, id: SampleId, places: Sequence[int]
+    ) -> tuple[Detections, ...] | ItemError | None:
+        """The objects of a video's frames at `places`; errors and None as `find`, also where a frame is not known."""
+        record = self._index.find_record(sha256=sha256)
+        if record is None and self._alone:
+            record = self._index.find_record(video=name, id=id)
+        known = {frame.index: frame for frame in record.frames or ()} if record is not None else {}
+        if all(place in known for place in places):
+            return tuple(tars.frame_detections(known[place]) for place in places)
+        return ItemError("no_boxes", f"{self._path} does not know these frames of the video") if self._alone else None

@@ -5,103 +5,144 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from PIL import Image
 
-from mgtool import images
+from mgtool import images, videos
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.records import Failure, Media, Sample
 from mgtool.sources import VIDEO_EXTENSIONS, read_bytes
 from mgtool.workers import begin as begin_worker
 
 AHEAD_PER_WORKER = 4
-"""Pictures that are decoded or waiting, for each worker; bounds memory."""
+"""Pictures that are decoded or waiting, for each worker, at least."""
+AHEAD_BYTES = 1 << 30
+"""Memory of decoded pictures that wait, about; at least one a worker may."""
+_USUAL_BYTES = 3 * 1_000_000
 
 Named: TypeAlias = tuple[Sample, Media] | Failure
 
 
 @dataclass(frozen=True)
+class Content:
+    """What a file held.
+
+    Attributes:
+        sha256: of its bytes; empty where they could not be read.
+        pictures: RGB; one of a picture, the distinct frames of a video in order.
+        frames: (index, seconds from the start) of each frame that a video shows, repeated ones included.
+        error: why there is no picture.
+    """
+
+    sha256: str = ""
+    pictures: tuple[Image.Image, ...] = ()
+    frames: tuple[tuple[int, float], ...] | None = None
+    error: ItemError | None = None
+
+    @property
+    def distinct(self) -> tuple[int, ...]:
+        """The index of each of a video's `pictures`."""
+        return tuple(dict.fromkeys(index for index, _ in self.frames or ()))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the pictures."""
+        return sum(3 * picture.width * picture.height for picture in self.pictures)
+
+
+@dataclass(frozen=True)
 class Opened:
-    """One picture of the input, or why there is none.
+    """One picture or video of the input.
 
     Attributes:
         item: where it comes from.
-        sha256: of its bytes; empty where they could not be read.
-        picture: RGB.
-        error: why there is no picture; both are None for a name that came before.
+        content: what its file held; empty where its name came before.
     """
 
     item: Named
-    sha256: str = ""
-    picture: Image.Image | None = None
-    error: ItemError | None = None
+    content: Content = field(default_factory=Content)
 
 
-def open_pictures(items: Iterable[Named], *, known: set[str], workers: int) -> Generator[Opened]:
-    """Open pictures in order; one whose `uri` is `known` (or came before) is not read again.
+def open_pictures(
+    items: Iterable[Named],
+    *,
+    is_new: Callable[[Media], bool],
+    workers: int,
+    frames: int = videos.FRAMES,
+    batch: Callable[[], int] = lambda: 1,
+) -> Generator[Opened]:
+    """Open pictures and videos in order; the next batch is decoded while the caller is busy with one.
 
     Args:
         items: pictures by name; failures of the reader pass through.
-        known: URIs not to read; those that are read are added.
+        is_new: whether to read one; called once for each, in order.
         workers: processes; 0 decodes in this one.
+        frames: of a video.
+        batch: how many pictures the caller takes at once, now.
     """
     if workers == 0:
         for item in items:
-            yield _open_here(item) if _is_new(item, known) else Opened(item)
+            work = _work(item, is_new)
+            yield Opened(item) if work is None else Opened(item, _open(*work, frames))
         return
     context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
-    waiting: deque[tuple[Named, Future[tuple[str, Image.Image | None, ItemError | None]] | None]] = deque()
+    waiting: deque[tuple[Named, Future[Content] | None]] = deque()
+    usual = _USUAL_BYTES
     try:
         for item in items:
-            new = _is_new(item, known)
-            waiting.append((item, pool.submit(_open, item[1]) if new and isinstance(item, tuple) else None))
-            if len(waiting) >= workers * AHEAD_PER_WORKER:
-                yield _wait(*waiting.popleft())
+            work = _work(item, is_new)
+            waiting.append((item, None if work is None else pool.submit(_open, *work, frames)))
+            while len(waiting) > _ahead(workers, batch(), usual):
+                one = _wait(*waiting.popleft())
+                if one.content.pictures:
+                    usual = max(1, usual + (one.content.nbytes - usual) // 8)
+                yield one
         while waiting:
             yield _wait(*waiting.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _is_new(item: Named, known: set[str]) -> bool:
-    if isinstance(item, Failure):
-        return False
-    media = item[1]
-    if media.data is None:
-        if media.uri in known:
-            return False
-        known.add(media.uri)
-    return True
+def _ahead(workers: int, batch: int, usual: int) -> int:
+    """How many may wait: the next batch and some more, within the memory that they may take."""
+    return max(workers, min(batch + AHEAD_PER_WORKER * workers, AHEAD_BYTES // usual))
 
 
-def _wait(item: Named, future: Future[tuple[str, Image.Image | None, ItemError | None]] | None) -> Opened:
+def _work(item: Named, is_new: Callable[[Media], bool]) -> tuple[Media, bool] | None:
+    """What there is to open, and whether it is a video."""
+    if isinstance(item, Failure) or not is_new(item[1]):
+        return None
+    sample, media = item
+    ending = os.path.splitext(media.name)[1].lower()  # noqa: PTH122 - a name, perhaps of a URL
+    return media, media is sample.video or ending in VIDEO_EXTENSIONS
+
+
+def _wait(item: Named, future: Future[Content] | None) -> Opened:
     if future is None:
         return Opened(item)
     try:
-        return Opened(item, *future.result())
+        return Opened(item, future.result())
     except MgtoolError:
         raise
     except MemoryError:
-        return Opened(item, error=ItemError("out_of_memory", "the picture does not fit into memory"))
+        return Opened(item, Content(error=ItemError("out_of_memory", "the picture does not fit into memory")))
 
 
-def _open_here(item: Named) -> Opened:
-    return Opened(item) if isinstance(item, Failure) else Opened(item, *_open(item[1]))
-
-
-def _open(media: Media) -> tuple[str, Image.Image | None, ItemError | None]:
-    """Hash and picture, or hash (where there are bytes) and error; errors are values, as they cross processes."""
+def _open(media: Media, is_video: bool, frames: int) -> Content:
+    """What a file holds; errors are values, as they cross processes."""
     digest = ""
     try:
-        if os.path.splitext(media.name)[1].lower() in VIDEO_EXTENSIONS:  # noqa: PTH122 - a name, perhaps of a URL
-            raise ItemError("unsupported", "a video; give its frames as pictures")
         data = read_bytes(media)
         digest = images.sha256(data)
-        return digest, images.decode(data), None
+        if not is_video:
+            return Content(digest, (images.decode(data),))
+        shown = videos.decode_frames(data, frames)
+        distinct = {frame.index: frame.picture for frame in shown}
+        return Content(digest, tuple(distinct.values()), tuple((frame.index, frame.time) for frame in shown))
     except ItemError as error:
-        return digest, None, error
+        return Content(digest, error=error)

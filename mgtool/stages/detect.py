@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import msgspec
-from PIL import Image
 
 from mgtool import boxformats
-from mgtool.detectors.base import Detector, Tagger
+from mgtool.boxstatistics import Statistics
 from mgtool.detectors.drawing import draw
-from mgtool.detectors.filters import Filters
-from mgtool.detectors.known_boxes import KnownBoxes
-from mgtool.detectors.loading import Named, Opened, open_pictures
-from mgtool.errors import ItemError, MgtoolError
-from mgtool.records import BoxRecord, Detections, Failure, SampleId
+from mgtool.detectors.finding import BatchSize, Finder, Found
+from mgtool.detectors.loading import Content, Named, Opened, open_pictures
+from mgtool.errors import ItemError
+from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, SampleId, parse
 from mgtool.shards import FAILURES_FILE, Journal, list_shards, shard_name, sweep, write_lines
+from mgtool.videos import FRAMES
 
 STAGE = "detect"
 PREFIX, SUFFIX = "boxes", ".jsonl"
@@ -29,8 +27,6 @@ JOURNAL = ".detect.journal.jsonl"
 VISUALIZED = "visualized"
 SHARD_SIZE = 1000
 WINDOW_PER_BATCH = 8
-BINS = (("0", 0), ("1-10", 10), ("11-20", 20), ("21-30", 30), ("31-50", 50))
-TOP_LABELS = 20
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,176 +45,115 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
 
 
-@dataclass(frozen=True)
-class Finder:
-    """A detector, a tagger that gives it its words, or either alone; boxes that are known go before both.
+class Ledger:
+    """What was looked at: names and hashes, in some 300 bytes a picture, so that millions fit into memory."""
 
-    Attributes:
-        filters: which boxes are kept, wherever they come from.
-    """
+    def __init__(self) -> None:
+        self._names: dict[bytes, bytes] = {}
+        self._failed_names: dict[bytes, Failure] = {}
+        self._hashes: set[bytes] = set()
+        self._failed_hashes: dict[bytes, ItemError] = {}
 
-    detector: Detector | None
-    tagger: Tagger | None = None
-    filters: Filters = field(default_factory=Filters)
-    known: KnownBoxes | None = None
+    def is_new(self, media: Media) -> bool:
+        """Whether a file is named for the first time; bytes that came with the input always are."""
+        if media.data is not None:
+            return True
+        key = _key(media.uri)
+        if key in self._names:
+            return False
+        self._names[key] = b""
+        return True
 
-    @property
-    def identity(self) -> str:
-        """What decides the boxes."""
-        parts = (self.known, self.tagger, self.detector, self.filters)
-        return " | ".join(part.identity for part in parts if part is not None and part.identity)
+    def is_new_content(self, sha256: str) -> bool:
+        """Whether these bytes come for the first time."""
+        before = len(self._hashes)
+        self._hashes.add(bytes.fromhex(sha256))
+        return len(self._hashes) > before
 
-    def recall(self, one: Opened) -> Detections | ItemError | None:
-        """Objects of a picture whose boxes are known; None for one that must be looked at."""
-        if self.known is None or isinstance(one.item, Failure):
-            return None
-        sample, media = one.item
-        found = self.known.find(one.sha256, media.name, sample.id)
-        return self.filters(found) if isinstance(found, Detections) else found
+    def error(self, sha256: str) -> ItemError | None:
+        """Why these bytes could not be used."""
+        return self._failed_hashes.get(bytes.fromhex(sha256))
 
-    def find(self, pictures: Sequence[Image.Image]) -> list[Detections | ItemError]:
-        """Objects of each picture; when the batch fails, each picture alone, so that a bad one costs only itself."""
-        try:
-            return list(self._find(pictures))
-        except MgtoolError as error:
-            if not isinstance(error, ItemError):
-                raise
-            return [error] if len(pictures) == 1 else self._find_each(pictures)
-        except Exception as error:  # noqa: BLE001 - whatever a model raises on a picture becomes that picture's failure
-            return [_model_error(error)] if len(pictures) == 1 else self._find_each(pictures)
+    def outcome(self, media: Media) -> tuple[str, Failure | None]:
+        """Hash and failure of a file that was named before."""
+        key = _key(media.uri)
+        return self._names[key].hex(), self._failed_names.get(key)
 
-    def _find_each(self, pictures: Sequence[Image.Image]) -> list[Detections | ItemError]:
-        return [self.find([picture])[0] for picture in pictures]
-
-    def _find(self, pictures: Sequence[Image.Image]) -> list[Detections]:
-        tags = None if self.tagger is None else self.tagger.tag(pictures)
-        found = [Detections()] * len(pictures) if self.detector is None else self.detector.detect(pictures, tags)
-        found = [self.filters(one) for one in found]
-        if tags is None:
-            return found
-        return [msgspec.structs.replace(one, tags=tuple(words)) for one, words in zip(found, tags, strict=True)]
+    def settle(self, media: Media, entry: Entry) -> None:
+        """Remember what became of a picture or video."""
+        digest = bytes.fromhex(entry.sha256)
+        if entry.sha256:
+            self._hashes.add(digest)
+        if entry.sha256 and entry.failure is not None:
+            detail = entry.failure.detail.removeprefix(f"{media.name}: ")
+            self._failed_hashes.setdefault(digest, ItemError(entry.failure.reason, detail))
+        if media.data is None and not self._names.get(key := _key(media.uri)):
+            self._names[key] = digest
+            if entry.failure is not None:
+                self._failed_names[key] = entry.failure
 
 
-def _model_error(error: Exception) -> ItemError:
-    memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
-    text = (str(error) or "no message").splitlines()[0][:200]
-    return ItemError("out_of_memory" if memory else "model_error", f"{type(error).__name__}: {text}")
-
-
-@dataclass
-class Statistics:
-    """What a run found, for its summary."""
-
-    pictures: int = 0
-    duplicates: int = 0
-    boxes: int = 0
-    histogram: Counter[str] = field(default_factory=Counter)
-    labels: Counter[str] = field(default_factory=Counter)
-    failures: Counter[str] = field(default_factory=Counter)
-
-    def add(self, entry: Entry) -> None:
-        """Count one picture."""
-        if entry.failure is not None:
-            self.failures[entry.failure.reason] += 1
-        elif entry.box is None:
-            self.duplicates += 1
-        else:
-            labels = entry.box.labels or ()
-            self.pictures += 1
-            self.boxes += len(labels)
-            self.labels.update(labels)
-            self.histogram[next((name for name, most in BINS if len(labels) <= most), ">50")] += 1
-
-    @property
-    def items(self) -> int:
-        """Pictures of the input, failed and repeated ones included."""
-        return self.pictures + self.duplicates + self.failures.total()
-
-    def summary(self) -> dict[str, Any]:
-        """Plain values, bins in order, the commonest labels first."""
-        common = sorted(self.labels.items(), key=lambda pair: (-pair[1], pair[0]))[:TOP_LABELS]
-        return {
-            "pictures": self.pictures,
-            "duplicates": self.duplicates,
-            "boxes": self.boxes,
-            "boxes_a_picture": {name: self.histogram[name] for name in (*dict(BINS), ">50")},
-            "labels": dict(common),
-            "failures": dict(sorted(self.failures.items())),
-        }
+def _key(uri: str) -> bytes:
+    return hashlib.blake2b(uri.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def detect(
     items: Iterable[Named],
     finder: Finder,
     *,
-    seen: dict[str, ItemError | None],
-    known: dict[str, Entry],
-    batch_size: int,
+    ledger: Ledger,
+    batch: BatchSize,
     workers: int,
-) -> Generator[tuple[Entry, Image.Image | None]]:
-    """One entry for each picture of the input, in order, with the decoded picture where the entry has boxes.
+    frames: int = FRAMES,
+) -> Generator[tuple[Entry, Content]]:
+    """One entry for each picture and video of the input, in order, with what its file held.
 
     Args:
-        items: pictures by name.
+        items: pictures and videos by name.
         finder: finds the objects.
-        seen: pictures that were looked at, by hash, with why that failed; grows.
-        known: what became of each URI; grows.
-        batch_size: pictures that the detector gets at once.
+        ledger: what was looked at; grows.
+        batch: pictures that the detector gets at once.
         workers: decoding processes; 0 for none.
+        frames: of a video.
     """
-    with closing(open_pictures(items, known=set(known), workers=workers)) as opened:
-        for window in _windows(opened, batch_size, set(seen)):
-            found = _found(finder, [one for one, new in window if new])
+    opening = open_pictures(items, is_new=ledger.is_new, workers=workers, frames=frames, batch=lambda: batch.now)
+    with closing(opening) as opened:
+        for window in _windows(opened, batch, ledger):
+            new = [one for one, fresh in window if fresh]
+            found = dict(zip(map(id, new), finder.look(new, batch), strict=True))
             for one, _ in window:
-                yield _entry(one, found.get(id(one)), seen, known), one.picture
+                yield _entry(one, found.get(id(one)), ledger), one.content
 
 
-def _found(finder: Finder, new: list[Opened]) -> dict[int, Detections | ItemError]:
-    """What is in each new picture, by the `id` of its `Opened`."""
-    recalled = {id(one): finder.recall(one) for one in new}
-    found = {key: value for key, value in recalled.items() if value is not None}
-    rest = [one for one in new if id(one) not in found]
-    results = finder.find([one.picture for one in rest if one.picture is not None]) if rest else []
-    return found | dict(zip(map(id, rest), results, strict=True))
-
-
-def _windows(opened: Iterable[Opened], batch_size: int, seen: set[str]) -> Iterator[list[tuple[Opened, bool]]]:
-    """Runs of pictures that hold at most `batch_size` new ones, which are marked."""
+def _windows(opened: Iterable[Opened], batch: BatchSize, ledger: Ledger) -> Iterator[list[tuple[Opened, bool]]]:
+    """Runs of items with a batch of new pictures, as far as videos allow; new ones are marked."""
     window: list[tuple[Opened, bool]] = []
-    fresh = 0
+    pictures = 0
     for one in opened:
-        new = one.picture is not None and one.sha256 not in seen
-        seen.add(one.sha256)
-        fresh += new
+        content = one.content
+        new = bool(content.pictures) and ledger.is_new_content(content.sha256)
+        pictures += len(content.pictures) if new else 0
         window.append((one, new))
-        if fresh == batch_size or len(window) >= batch_size * WINDOW_PER_BATCH:
+        if pictures >= batch.now or len(window) >= batch.now * WINDOW_PER_BATCH:
             yield window
-            window, fresh = [], 0
+            window, pictures = [], 0
     if window:
         yield window
 
 
-def _entry(
-    one: Opened, found: Detections | ItemError | None, seen: dict[str, ItemError | None], known: dict[str, Entry]
-) -> Entry:
+def _entry(one: Opened, found: Found | None, ledger: Ledger) -> Entry:
     if isinstance(one.item, Failure):
         return Entry(id=one.item.id, failure=one.item)
-    sample, media = one.item
-    error = found if isinstance(found, ItemError) else one.error
-    if media.data is None and media.uri in known:
-        before = known[media.uri]
-        failure = before.failure and msgspec.structs.replace(before.failure, id=sample.id)
-        return Entry(id=sample.id, sha256=before.sha256, failure=failure)
-    box = None
-    if isinstance(found, Detections) and one.picture is not None:
-        box = _record(media.name, one.sha256, one.picture, found)
+    (sample, media), content = one.item, one.content
+    if not content.sha256 and content.error is None:
+        sha256, failure = ledger.outcome(media)
+        return Entry(sample.id, sha256, failure=failure and msgspec.structs.replace(failure, id=sample.id))
+    error = found if isinstance(found, ItemError) else content.error
+    box = _record(media.name, content, found) if isinstance(found, tuple) else None
     if error is None and box is None:
-        error = seen.get(one.sha256)
-    if one.sha256:
-        seen.setdefault(one.sha256, error)
-    entry = Entry(sample.id, one.sha256, box, _failure(sample.id, media.name, error))
-    if media.data is None:
-        known[media.uri] = msgspec.structs.replace(entry, box=None)
+        error = ledger.error(content.sha256)
+    entry = Entry(sample.id, content.sha256, box, _failure(sample.id, media.name, error))
+    ledger.settle(media, entry)
     return entry
 
 
@@ -229,17 +164,22 @@ def _failure(id: SampleId, name: str, error: ItemError | None) -> Failure | None
     return failure if id == name else msgspec.structs.replace(failure, detail=f"{name}: {error.detail}")
 
 
-def _record(name: str, sha256: str, picture: Image.Image, found: Detections) -> BoxRecord:
-    return BoxRecord(
-        image=name,
-        sha256=sha256,
-        width=picture.width,
-        height=picture.height,
-        boxes=found.boxes,
-        scores=found.scores,
-        labels=found.labels,
-        tags=found.tags,
+def _record(name: str, content: Content, found: tuple[Detections, ...]) -> BoxRecord:
+    width, height = content.pictures[0].size
+    if content.frames is None:
+        (one,) = found
+        return BoxRecord(
+            image=name, sha256=content.sha256, width=width, height=height,
+            boxes=one.boxes, scores=one.scores, labels=one.labels, tags=one.tags,
+        )  # fmt: skip
+    by_index = dict(zip(content.distinct, found, strict=True))
+    frames = tuple(
+        FrameDetections(index, time, by_index[index].boxes, by_index[index].scores, by_index[index].labels)
+        for index, time in content.frames
     )
+    seen = dict.fromkeys(tag for one in found for tag in one.tags or ())
+    tags = tuple(seen) if any(one.tags is not None for one in found) else None
+    return BoxRecord(video=name, sha256=content.sha256, width=width, height=height, frames=frames, tags=tags)
 
 
 class Output:
@@ -265,29 +205,26 @@ class Output:
         for path in [*list_shards(self.folder, PREFIX, SUFFIX), *(self.folder / name for name in names)]:
             path.unlink(missing_ok=True)
 
-    def resume(self, items: Iterator[Named], seen: dict[str, ItemError | None], known: dict[str, Entry]) -> None:
+    def resume(self, items: Iterator[Named], ledger: Ledger) -> None:
         """Take up an earlier run's entries, and move `items` past them."""
         sweep(self.folder)
         for entry in self._journal.read(Entry):
             item = next(items, None)
-            failed = entry.failure
-            if entry.sha256:
-                seen.setdefault(entry.sha256, None if failed is None else ItemError(failed.reason, failed.detail))
-            if isinstance(item, tuple) and item[1].data is None:
-                known.setdefault(item[1].uri, msgspec.structs.replace(entry, box=None))
+            if isinstance(item, tuple):
+                ledger.settle(item[1], entry)
             self._count(entry)
 
-    def add(self, entry: Entry, picture: Image.Image | None) -> None:
-        """Write one entry; with its first boxes, the drawn picture."""
-        if entry.box is not None and picture is not None and self.statistics.pictures < self._visualize:
-            self._draw(entry.box, picture)
+    def add(self, entry: Entry, content: Content) -> None:
+        """Write one entry; with its first boxes, the drawn pictures."""
+        if entry.box is not None and self.statistics.records < self._visualize:
+            self._draw(entry.box, content)
         self._journal.append(entry)
         self._count(entry)
 
     def finish(self) -> None:
         """Write the last shard (or the one file of another form) and the failures; nothing hidden stays."""
         if self._format == "jsonl":
-            if self._shard or not self.statistics.pictures:
+            if self._shard or not self.statistics.records:
                 self._write_shard()
         else:
             boxformats.write(self._format, self.folder, self._records, self._pairs())
@@ -301,24 +238,29 @@ class Output:
             self._journal.close()
 
     def _count(self, entry: Entry) -> None:
-        self.statistics.add(entry)
+        count(self.statistics, entry)
         if entry.box is not None and self._format == "jsonl":
             self._shard.append(entry.box)
             if len(self._shard) == self._shard_size:
                 self._write_shard()
 
     def _write_shard(self) -> None:
-        index = max(0, self.statistics.pictures - 1) // self._shard_size
+        index = max(0, self.statistics.records - 1) // self._shard_size
         path = self.folder / shard_name(PREFIX, index, SUFFIX)
         if not path.exists():
             write_lines(path, self._shard)
         self._shard = []
 
-    def _draw(self, box: BoxRecord, picture: Image.Image) -> None:
+    def _draw(self, box: BoxRecord, content: Content) -> None:
         folder = self.folder / VISUALIZED
         folder.mkdir(parents=True, exist_ok=True)
-        name = Path(box.image).stem.replace("/", "_")[:80]
-        draw(picture, box.detections).save(folder / f"{self.statistics.pictures:06d}-{name}.png")
+        start = f"{self.statistics.records:06d}-{Path(box.image or box.video).stem.replace('/', '_')[:80]}"
+        if box.frames is None:
+            draw(content.pictures[0], box.detections).save(folder / f"{start}.png")
+            return
+        found = {frame.index: Detections(frame.boxes, frame.scores, frame.labels) for frame in box.frames}
+        for index, picture in zip(content.distinct, content.pictures, strict=True):
+            draw(picture, found[index]).save(folder / f"{start}-{index}.png")
 
     def _entries(self) -> Iterator[Entry]:
         return self._journal.read(Entry)
@@ -328,14 +270,38 @@ class Output:
 
     def _pairs(self) -> Iterator[tuple[SampleId, BoxRecord]]:
         """Each sample's id with its picture's record; the sample's first picture speaks for it."""
-        records: dict[str, BoxRecord] = {}
+        places: dict[str, int] = {}
         done: set[SampleId] = set()
-        for entry in self._entries():
-            if entry.box is not None:
-                records[entry.sha256] = entry.box
-            if entry.failure is None and entry.id not in done:
-                done.add(entry.id)
-                yield entry.id, records[entry.sha256]
+        path = self.folder / JOURNAL
+        if not path.exists():
+            return
+        with path.open("rb") as file, path.open("rb") as again:
+            place = 0
+            for line in file:
+                entry = parse(line, Entry, where=str(path))
+                if entry.box is not None:
+                    places[entry.sha256] = place
+                place += len(line)
+                if entry.failure is None and entry.id not in done:
+                    done.add(entry.id)
+                    yield entry.id, entry.box or _box_at(again, places[entry.sha256])
+
+
+def _box_at(journal: IO[bytes], place: int) -> BoxRecord:
+    journal.seek(place)
+    box = parse(journal.readline(), Entry, where=f"{JOURNAL}, byte {place}").box
+    assert box is not None
+    return box
+
+
+def count(statistics: Statistics, entry: Entry) -> None:
+    """Count one entry."""
+    if entry.failure is not None:
+        statistics.failures[entry.failure.reason] += 1
+    elif entry.box is None:
+        statistics.duplicates += 1
+    else:
+        statistics.add(entry.box)
 
 
 def run(
@@ -343,20 +309,20 @@ def run(
     finder: Finder,
     output: Output,
     *,
-    batch_size: int,
+    batch: BatchSize,
     workers: int,
+    frames: int = FRAMES,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Statistics:
     """Detect what is left of the input and write it; errors as the finder's, and `OutputError`."""
-    seen: dict[str, ItemError | None] = {}
-    known: dict[str, Entry] = {}
-    output.resume(items, seen, known)
+    ledger = Ledger()
+    output.resume(items, ledger)
     advance(output.statistics.items)
     try:
-        found = detect(items, finder, seen=seen, known=known, batch_size=batch_size, workers=workers)
+        found = detect(items, finder, ledger=ledger, batch=batch, workers=workers, frames=frames)
         with closing(found) as entries:
-            for entry, picture in entries:
-                output.add(entry, picture)
+            for entry, content in entries:
+                output.add(entry, content)
                 advance(1)
         output.finish()
     finally:

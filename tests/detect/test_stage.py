@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import pytest
 from PIL import Image
 
+from mgtool.detectors.finding import BatchSize, Finder
 from mgtool.errors import UsageError
 from mgtool.records import Detections, Media, Sample
-from mgtool.stages.detect import Entry, Finder, detect
+from mgtool.stages.detect import Entry, Ledger, detect
 
 
 class WidthReader:
@@ -40,7 +41,8 @@ def _items(widths: Sequence[int]) -> list[tuple[Sample, Media]]:
 def _run(error: Exception, batch_size: int) -> list[Entry]:
     finder = Finder(WidthReader(error))
     items = _items([10, 13, 11, 13, 10])
-    return [entry for entry, _ in detect(items, finder, seen={}, known={}, batch_size=batch_size, workers=0)]
+    found = detect(items, finder, ledger=Ledger(), batch=BatchSize(batch_size), workers=0)
+    return [entry for entry, _ in found]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])

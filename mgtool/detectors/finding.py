@@ -1,0 +1,183 @@
+"""Objects of many pictures: in batches of a size that suits the machine, a bad picture costing only itself."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import psutil
+from PIL import Image
+
+from mgtool.detectors.base import Detector, Tagger
+from mgtool.detectors.filters import Filters
+from mgtool.detectors.known_boxes import KnownBoxes
+from mgtool.detectors.loading import Opened
+from mgtool.errors import ItemError, MgtoolError
+from mgtool.records import Detections, Failure
+
+Found = tuple[Detections, ...] | ItemError
+"""Objects of a picture (one entry) or of each distinct frame of a video, or why there are none."""
+
+MOST = 64
+"""Largest batch that is found by itself."""
+_GAIN = 1.05
+_TIMES = 2
+
+
+class BatchSize:
+    """How many pictures the detector gets at once.
+
+    Found by itself, it doubles from 1 while that makes pictures a second rise and memory allows it. Whether found
+    or given, a batch that does not fit into memory is halved, and no later one is as large.
+
+    Args:
+        given: the size; None to find it.
+
+    Attributes:
+        now: the size of the next batch.
+    """
+
+    def __init__(self, given: int | None = None) -> None:
+        self.now = given or 1
+        self._growing = given is None
+        self._rates: list[float] = []
+        self._before = 0.0
+        self._memory = _memory_in_use()
+        self._largest_use = self._memory
+
+    def ran(self, count: int, seconds: float) -> None:
+        """Learn from a batch that went well."""
+        if not self._growing or count != self.now:
+            return
+        self._largest_use = max(self._largest_use, _memory_in_use())
+        self._rates.append(count / max(seconds, 1e-9))
+        if len(self._rates) < _TIMES:
+            return
+        rate, self._rates = max(self._rates), []
+        if rate < self._before * _GAIN:
+            self._growing, self.now = False, self.now // 2
+        elif self.now >= MOST or not self._has_room():
+            self._growing = False
+        else:
+            self._before, self.now = rate, self.now * 2
+
+    def did_not_fit(self, count: int) -> None:
+        """Learn from a batch that ran out of memory."""
+        self._growing = False
+        self.now = max(1, min(self.now, count // 2))
+
+    def _has_room(self) -> bool:
+        # the system ends a process that takes too much instead of refusing: twice the batch must fit by far
+        return 2 * (self._largest_use - self._memory) < psutil.virtual_memory().available
+
+
+def _memory_in_use() -> int:
+    return int(psutil.Process().memory_info().rss)
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A detector, a tagger that gives it its words, or either alone; boxes that are known go before both.
+
+    Attributes:
+        filters: which boxes are kept, wherever they come from.
+    """
+
+    detector: Detector | None
+    tagger: Tagger | None = None
+    filters: Filters = field(default_factory=Filters)
+    known: KnownBoxes | None = None
+
+    @property
+    def identity(self) -> str:
+        """What decides the boxes."""
+        parts = (self.known, self.tagger, self.detector, self.filters)
+        return " | ".join(part.identity for part in parts if part is not None and part.identity)
+
+    def look(self, opened: Sequence[Opened], batch: BatchSize) -> list[Found]:
+        """What each of some pictures and videos shows; one picture or frame that fails, fails what it belongs to."""
+        recalled = [self._recall(one) for one in opened]
+        rest = [one for one, known in zip(opened, recalled, strict=True) if known is None]
+        results = iter(self.find([picture for one in rest for picture in one.content.pictures], batch))
+        found: list[Found] = []
+        for one, known in zip(opened, recalled, strict=True):
+            found.append(_together([next(results) for _ in one.content.pictures]) if known is None else known)
+        return found
+
+    def find(self, pictures: Sequence[Image.Image], batch: BatchSize) -> list[Detections | ItemError]:
+        """Objects of each picture (RGB)."""
+        found: list[Detections | ItemError] = []
+        while len(found) < len(pictures):
+            found += self._find(pictures[len(found) : len(found) + batch.now], batch)
+        return found
+
+    def _recall(self, one: Opened) -> Found | None:
+        """Objects that are known; None for a picture or video that must be looked at."""
+        if self.known is None or isinstance(one.item, Failure):
+            return None
+        (sample, media), content = one.item, one.content
+        if content.frames is not None:
+            known = self.known.find_frames(content.sha256, media.name, sample.id, content.distinct)
+        else:
+            single = self.known.find(content.sha256, media.name, sample.id)
+            known = (single,) if isinstance(single, Detections) else single
+        return tuple(map(self.filters, known)) if isinstance(known, tuple) else known
+
+    def _find(self, pictures: Sequence[Image.Image], batch: BatchSize) -> list[Detections | ItemError]:
+        """One batch; when it fails, its halves."""
+        began = time.perf_counter()
+        try:
+            found = self._run(pictures)
+        except MgtoolError as error:
+            if not isinstance(error, ItemError):
+                raise
+            failed = error
+        except Exception as error:  # noqa: BLE001 - whatever a model raises on a picture becomes that picture's failure
+            failed = _model_error(error)
+        else:
+            batch.ran(len(pictures), time.perf_counter() - began)
+            return list(found)
+        if failed.reason == "out_of_memory":
+            _release_memory()
+            batch.did_not_fit(len(pictures))
+        if len(pictures) == 1:
+            return [failed]
+        half = len(pictures) // 2
+        return self._find(pictures[:half], batch) + self._find(pictures[half:], batch)
+
+    def _run(self, pictures: Sequence[Image.Image]) -> list[Detections]:
+        tags = None if self.tagger is None else self.tagger.tag(pictures)
+        found = [Detections()] * len(pictures) if self.detector is None else self.detector.detect(pictures, tags)
+        found = [self.filters(one) for one in found]
+        if tags is None:
+            return found
+        return [msgspec.structs.replace(one, tags=tuple(words)) for one, words in zip(found, tags, strict=True)]
+
+
+def _together(parts: Sequence[Detections | ItemError]) -> Found:
+    """All frames' objects, or the first error."""
+    errors = [part for part in parts if isinstance(part, ItemError)]
+    return errors[0] if errors else tuple(part for part in parts if isinstance(part, Detections))
+
+
+def _model_error(error: Exception) -> ItemError:
+    text = (str(error) or "no message").splitlines()[0][:200]
+    return ItemError("out_of_memory" if _is_out_of_memory(error) else "model_error", f"{type(error).__name__}: {text}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch and onnxruntime say it with errors of their own, some only in words."""
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+        return True
+    words = ("out of memory", "not enough memory", "can't allocate memory", "failed to allocate memory", "bad_alloc")
+    return any(word in str(error).lower() for word in words)
+
+
+def _release_memory() -> None:
+    """Give back what torch keeps of an accelerator's memory."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
