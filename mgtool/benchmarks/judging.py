@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from importlib import resources
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -47,7 +47,7 @@ def rubric(name: str) -> str:
 class JudgedBenchmark(Benchmark):
     """One request for each answer; a reply that cannot be read is asked for again, then counted, never guessed."""
 
-    judge = "needed"
+    judge: ClassVar[Literal["no", "optional", "needed"]] = "needed"
     attempts: ClassVar[int] = 1
 
     def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
