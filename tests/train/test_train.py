@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,3 +147,22 @@ def test_a_dry_run_counts_parameters_and_steps(pack, mgtool, model_dir: Path, tm
     assert plan["trained"]["align"] == trained
     assert plan["steps"] == 6  # 4 samples on 2 devices, 3 times
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(train, pack, model_dir: Path, tmp_path: Path) -> None:
+    tars, options = pack(), ("--stage", "tune", "--epochs", "3", "--learning-rate", "1e-3")
+    _, alone, _ = train(tars, *options, "--batch-size", "4", out="alone")
+    launch = ("torchrun", "--no-python", "--nproc-per-node", "2", "mgtool", "train", tars, "--model", model_dir)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [*launch, "--out", tmp_path / "both", *QUICK, *options],
+        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = load_file(alone / "model.safetensors"), load_file(tmp_path / "both" / "model.safetensors")
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-3)
