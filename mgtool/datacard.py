@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mgtool.errors import ItemError
-from mgtool.indexes import INDEX_FILE, TarIndex, write_index
+from mgtool import tars
+from mgtool.indexes import INDEX_FILE, Entry, scan, totals, write_index
 from mgtool.readers import READERS
-from mgtool.records import Sample
+from mgtool.records import Failure
 from mgtool.shards import write_bytes
 
 CARD_FILE = "README.md"
@@ -28,12 +28,13 @@ rows = mgtool.open_tars(".")    # in order
 index = mgtool.TarIndex.of(".") # at random: index[0], index.sample(id), len(index)"""
 
 
-def describe(folder: Path, urls: Sequence[str]) -> None:
+def describe(folder: Path, urls: Sequence[str], entries: Iterable[Entry] | None = None) -> None:
     """Write the index and the data card of a folder's tars, where they do not fit already.
 
     Args:
         folder: where they go.
         urls: its tars in order.
+        entries: of all their samples, where they are known; else the tars are read over.
 
     Raises:
         InputError: a tar that cannot be read.
@@ -41,19 +42,19 @@ def describe(folder: Path, urls: Sequence[str]) -> None:
     """
     if not urls:
         return
-    write_index(folder, urls)
-    card = _card(TarIndex.of(list(urls)), urls).encode()
+    index = write_index(folder, urls, entries)
+    card = _card(totals(index), urls).encode()
     path = folder / CARD_FILE
     before = path.read_bytes() if path.is_file() else _TITLE.encode()
     if before != card and _TITLE.encode() in before:
         write_bytes(path, card)
 
 
-def _card(index: TarIndex, urls: Sequence[str]) -> str:
+def _card(found: Mapping[str, int], urls: Sequence[str]) -> str:
     size = sum(Path(url).stat().st_size for url in urls)
     names = {**_NAMES, "energon": "energon"}
     blocks = [("mgtool", _OWN), *((names[name], reader.lines) for name, reader in READERS.items())]
-    totals = {"tars": len(urls), "bytes": size, **index.totals()}
+    counts = {"tars": len(urls), "bytes": size, **found}
     return "\n".join(
         [
             "---",
@@ -63,7 +64,7 @@ def _card(index: TarIndex, urls: Sequence[str]) -> str:
             "",
             "| what | how many |",
             "|---|---:|",
-            *(f"| {name.replace('_', ' ')} | {count:,} |" for name, count in totals.items()),
+            *(f"| {name.replace('_', ' ')} | {count:,} |" for name, count in counts.items()),
             "",
             "Each sample is `KEY.jpg` (or the one other ending of this data set; `KEY.1.jpg`, ... for more pictures),",
             "`KEY.json` (id, names, sizes and SHA-256 of the pictures, conversation, metadata), and, with boxes,",
@@ -74,7 +75,7 @@ def _card(index: TarIndex, urls: Sequence[str]) -> str:
             "## A sample",
             "",
             "```json",
-            json.dumps(_shown(index), indent=1, ensure_ascii=False),
+            json.dumps(_shown(urls[0]), indent=1, ensure_ascii=False),
             "```",
             "",
             "## Loading, in this folder",
@@ -84,15 +85,14 @@ def _card(index: TarIndex, urls: Sequence[str]) -> str:
     )
 
 
-def _shown(index: TarIndex) -> dict[str, Any]:
-    """The first sample without its pictures' bytes."""
-    try:
-        sample: Sample = index[0]
-    except ItemError as error:
-        return {"unreadable": error.detail}
+def _shown(url: str) -> dict[str, Any]:
+    """The first sample of a tar without its pictures' bytes."""
+    sample = next(tars.read_samples([url]))
+    if isinstance(sample, Failure):
+        return {"unreadable": sample.detail}
     media = [*sample.images, *([sample.video] if sample.video is not None else [])]
     return {
-        "key": index.entry(0).key,
+        "key": next(scan(url)).key,
         "id": sample.id,
         "media": [
             {"name": one.name, "bytes": len(one.data or b""), "boxes": sum(len(d.boxes) for d in one.detections or ())}

@@ -6,12 +6,11 @@ import io
 import itertools
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import numpy as np
 
 from mgtool import tars
 from mgtool.errors import InputError, ItemError
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 INDEX_FILE = "samples.parquet"
 
-_BATCH_ROWS = 1 << 16
+_BATCH_ROWS = 1 << 14
 _SHARDS = b"shards"
 _END = bytes(1024)
 _JSON_PART, _BOXES_PART = ".json", ".boxes.npy"
@@ -131,22 +130,14 @@ class TarIndex(Sequence[Sample]):
         found: Sample = self[row]
         return found
 
-    def totals(self) -> dict[str, int]:
-        """Numbers of samples, of samples with a picture, and of boxes."""
-        pictures = np.count_nonzero(self._table["width"].to_numpy())
-        return {
-            "samples": len(self),
-            "with_pictures": int(pictures),
-            "boxes": int(self._table["boxes"].to_numpy().sum()),
-        }
 
-
-def write_index(folder: Path, urls: Sequence[str]) -> Path:
+def write_index(folder: Path, urls: Sequence[str], entries: Iterable[Entry] | None = None) -> Path:
     """Write the index of a folder's tars, batch by batch; one that is there and fits is left alone.
 
     Args:
         folder: where it goes.
         urls: its tars in order.
+        entries: of all tars in order, where they are known; else the tars are read over.
     """
     from pyarrow import RecordBatch, parquet
 
@@ -154,11 +145,25 @@ def write_index(folder: Path, urls: Sequence[str]) -> Path:
     if _is_fresh(path, urls):
         return path
     schema = _schema(urls)
-    entries = (entry._asdict() for url in urls for entry in scan(url))
+    rows = iter(entries) if entries is not None else (entry for url in urls for entry in scan(url))
     with atomic_file(path) as file, parquet.ParquetWriter(file, schema) as writer:
-        while batch := list(itertools.islice(entries, _BATCH_ROWS)):
-            writer.write_batch(RecordBatch.from_pylist(batch, schema=schema))
+        while batch := list(itertools.islice(rows, _BATCH_ROWS)):
+            columns = dict(zip(Entry._fields, zip(*batch, strict=True), strict=True))
+            writer.write_batch(RecordBatch.from_pydict(columns, schema=schema))
     return path
+
+
+def totals(path: Path) -> dict[str, int]:
+    """Numbers of samples, of samples with a picture, and of boxes in an index."""
+    from pyarrow import compute, parquet
+
+    found = {"samples": 0, "with_pictures": 0, "boxes": 0}
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(_BATCH_ROWS, columns=["width", "boxes"]):
+            found["samples"] += batch.num_rows
+            found["with_pictures"] += compute.sum(compute.greater(batch["width"], 0)).as_py() or 0
+            found["boxes"] += compute.sum(batch["boxes"]).as_py() or 0
+    return found
 
 
 def scan(url: str) -> Iterator[Entry]:

@@ -108,10 +108,14 @@ class Packed(NamedTuple):
     Attributes:
         parts: members by part name.
         hashes: SHA-256 of the original bytes of each picture, then of the video; hexadecimal.
+        size: width and height of the first picture in pixels; zeros without one.
+        boxes: their number.
     """
 
     parts: Parts
     hashes: tuple[str, ...]
+    size: tuple[int, int]
+    boxes: int
 
 
 class _Picture(NamedTuple):
@@ -160,7 +164,8 @@ class Packer:
         if self.layout.boxes:
             moved = [picture.shrinking.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
             parts |= _box_parts(moved or found)
-        return Packed(parts, tuple(hashes))
+        size = (pictures[0].about.width, pictures[0].about.height) if pictures else (0, 0)
+        return Packed(parts, tuple(hashes), size, sum(len(one.boxes) for one in found))
 
     def examine(self, sample: Sample, source: int = 0) -> tuple[bool, tuple[str, ...]]:
         """Whether a sample is one of those asked for, and the hashes of its pictures and video.

@@ -22,6 +22,10 @@ from mgtool.errors import InputError, ItemError, ResumeError
 from mgtool.packing import Layout
 from mgtool.packsurvey import HASH_BYTES, UNSAFE, Look, Spool, Survey, bytes_of, media_of, pack_hashes, pieces
 from mgtool.records import Failure, Media
+from mgtool.shards import shard_name
+
+PREFIX = "shard"
+"""What shards without splits are called."""
 
 
 class Size(NamedTuple):
@@ -75,6 +79,11 @@ class Job(NamedTuple):
     digests: bytes
     contents: bytes
     refused: dict[int, ItemError]
+
+    @property
+    def tar(self) -> str:
+        """Name of the tar."""
+        return shard_name(self.split or PREFIX, self.shard, ".tar")
 
 
 _TABLES = """

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from mgtool import shards
-from mgtool.packplan import Base, Done
+from mgtool.indexes import Entry
+from mgtool.packplan import PREFIX, Base, Done
 from mgtool.records import Failure, dumps, parse
 
-PREFIX = "shard"
 INDEX_FILE = "index.json"
 
 _CLOCK_NS = 20_000_000
@@ -37,6 +37,7 @@ class ShardReport(msgspec.Struct, frozen=True, kw_only=True):
         bytes, sha256, md5: of the tar; there is none without samples.
         failures: items that could not be packed.
         inputs: what it was made of.
+        rows: its samples, in order.
     """
 
     split: str
@@ -50,6 +51,7 @@ class ShardReport(msgspec.Struct, frozen=True, kw_only=True):
     md5: str
     failures: tuple[Failure, ...]
     inputs: Inputs
+    rows: tuple[Entry, ...]
 
 
 def completed(folder: Path) -> Iterator[tuple[ShardReport, Path]]:
@@ -145,3 +147,9 @@ def _entry(report: ShardReport, path: Path) -> dict[str, Any]:
 def _index(entries: Sequence[Mapping[str, Any]]) -> bytes:
     """The wids index of shards."""
     return dumps({"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": entries}) + b"\n"
+
+
+def entries(folder: Path) -> Iterator[Entry]:
+    """The samples of all shards of a folder, for their index."""
+    for report, _ in completed(folder):
+        yield from report.rows

@@ -21,6 +21,7 @@ import msgspec
 from mgtool import datacard, packshards, shards, sources
 from mgtool.boxfiles import BoxIndex
 from mgtool.errors import ItemError, ResumeError
+from mgtool.indexes import Entry
 from mgtool.packing import Layout, Packer, Recipe, Skipped
 from mgtool.packplan import Base, Job, Plan, Size
 from mgtool.packsurvey import Look, Spool, look, pack_hashes
@@ -156,7 +157,7 @@ def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int]
         advance(report.items)
     shards.sweep(folder)  # again: workers of a killed run may have outlived the first time
     counts = packshards.publish(folder, ready.order.names, ready.plan.skipped)
-    datacard.describe(folder, packshards.tars(folder))
+    datacard.describe(folder, packshards.tars(folder), packshards.entries(folder))
     return counts
 
 
@@ -170,7 +171,7 @@ def pack_stream(
         advance(len(job.numbers))
     writer.finish()
     counts = {
-        "samples": filled.samples,
+        "samples": len(filled.rows),
         "skipped": filled.skipped + ready.plan.skipped,
         "failures": len(filled.failures),
     }
@@ -263,14 +264,10 @@ def _look(numbers: list[int]) -> list[Look]:
     return [look(number, item, _packer, source) for number, source, item in _spool.read(numbers)]
 
 
-def _path(folder: Path, job: Job) -> Path:
-    return folder / shards.shard_name(job.split or packshards.PREFIX, job.shard, ".tar")
-
-
 def _whole(folder_job: tuple[Path, Job]) -> packshards.ShardReport | None:
     """The report of a shard that is complete and was made of the same items."""
     folder, job = folder_job
-    report = packshards.whole(_path(folder, job).with_suffix(".json"))
+    report = packshards.whole((folder / job.tar).with_suffix(".json"))
     same = report is not None and (report.key, report.inputs.digests) == (job.key, job.digests)
     return report if same else None
 
@@ -278,10 +275,10 @@ def _whole(folder_job: tuple[Path, Job]) -> packshards.ShardReport | None:
 class _Filled(msgspec.Struct):
     """What became of a shard's items so far."""
 
-    samples: int = 0
     skipped: int = 0
     failures: list[Failure] = []
     pictures: list[bytes] = []
+    rows: list[Entry] = []
 
 
 def _write(folder_job: tuple[Path, Job]) -> packshards.ShardReport:
@@ -289,25 +286,26 @@ def _write(folder_job: tuple[Path, Job]) -> packshards.ShardReport:
     assert _packer is not None
     assert _spool is not None
     folder, job = folder_job
-    began, path, filled = time.time_ns(), _path(folder, job), _Filled()
+    began, path, filled = time.time_ns(), folder / job.tar, _Filled()
     with shards.atomic_file(path) as file:
         writer = TarWriter(file)
         _fill(writer, job, _packer, _spool, filled)
         writer.finish()
-    if not filled.samples:
+    if not filled.rows:
         path.unlink()
     report = packshards.ShardReport(
         split=job.split,
         shard=job.shard,
         key=job.key,
         items=len(job.numbers),
-        samples=filled.samples,
+        samples=len(filled.rows),
         skipped=filled.skipped,
-        bytes=writer.bytes if filled.samples else 0,
-        sha256=writer.sha256 if filled.samples else "",
-        md5=writer.md5 if filled.samples else "",
+        bytes=writer.bytes if filled.rows else 0,
+        sha256=writer.sha256 if filled.rows else "",
+        md5=writer.md5 if filled.rows else "",
         failures=tuple(filled.failures),
         inputs=packshards.Inputs(job.digests, job.contents, tuple(filled.pictures)),
+        rows=tuple(filled.rows),
     )
     with shards.atomic_file(path.with_suffix(".json")) as file:
         file.write(dumps(report) + b"\n")
@@ -326,10 +324,12 @@ def _fill(writer: TarWriter, job: Job, packer: Packer, spool: Spool, filled: _Fi
                 continue
             if number in job.refused:
                 raise job.refused[number]
+            began, name = writer.bytes, f"{key:0{_KEY_DIGITS}d}"
             packed = packer.pack(item, source)
-            writer.add(f"{key:0{_KEY_DIGITS}d}", packed.parts)
+            writer.add(name, packed.parts)
+            size = writer.bytes - began
+            filled.rows.append(Entry(str(item.id), name, job.tar, began, size, *packed.size, packed.boxes))
             hashes = pack_hashes(packed.hashes)
-            filled.samples += 1
         except ItemError as error:
             filled.failures.append(Failure.of(item.id, STAGE, error))
         except Skipped:
