@@ -219,14 +219,15 @@ def sample(raw: Parts) -> Item:
 
 
 def _packed(key: str, record: PackedSample, parts: Mapping[str, bytes]) -> Sample:
-    slots = sorted((part for part in parts if _extension(part) in PICTURE_EXTENSIONS), key=_slot)
-    if len(slots) < record.pictures:
-        raise ItemError("missing", f"{key}: {record.pictures} pictures in the JSON, {len(slots)} in the tar")
+    slots = {_slot(part)[0]: part for part in parts if _extension(part) in PICTURE_EXTENSIONS}
+    gone = [index for index in range(record.pictures) if index not in slots]
+    if gone or len(record.images) < record.pictures:
+        raise ItemError("missing", f"{key}: {record.pictures} pictures in the JSON, not so many in the tar")
     media = record.frames if record.video else record.pictures
     found = _detections(key, parts, media)
     pictures = tuple(
-        Media(name=about.name, data=parts[slot], detections=None if found is None else (found[index],))
-        for index, (about, slot) in enumerate(zip(record.images[: record.pictures], slots, strict=False))
+        Media(name=about.name, data=parts[slots[index]], detections=None if found is None else (found[index],))
+        for index, about in enumerate(record.images[: record.pictures])
     )
     return Sample(
         id=_own_id(record),
