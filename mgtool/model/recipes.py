@@ -152,7 +152,9 @@ def plan_training(config: MGLlavaConfig, recipe: Recipe, *, samples: int, device
     with torch.device("meta"):
         model = MGLlavaForConditionalGeneration(config)
     parameters = {name: _count(part.parameters()) for name, part in model.named_children()}
-    trained = {stage: sum(_count(group["params"]) for group in model.parameter_groups(stage)) for stage in PUBLISHED}
+    trained: dict[str, int] = {
+        stage: sum(_count(group["params"]) for group in model.parameter_groups(stage)) for stage in PUBLISHED
+    }
     shares = devices if recipe.trainer.get("fsdp") or recipe.trainer.get("deepspeed") else 1
     a_step = recipe.samples_at_once * recipe.accumulate * devices
     steps = recipe.max_steps if recipe.max_steps > 0 else math.ceil(math.ceil(samples / a_step) * recipe.epochs)
