@@ -3,53 +3,49 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from mgtool.commands import console
+from mgtool.commands import infer_options as options
 from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Overwrite, Quiet, allowed_failures, exit_code
 from mgtool.errors import UsageError
 from mgtool.records import Answer, Failure, dumps
 
 
-class Dtype(StrEnum):
-    """Number formats of the weights."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    auto = "auto"
-
-
 def infer(
-    inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Pictures, questions, box files, tars, or -.")
-    ],
-    model: Annotated[Path, typer.Option("--model", help="A model's folder, as `mgtool import` writes it.")],
-    out: Annotated[str, typer.Option("--out", metavar="FILE|-", help="Answers file, JSON lines; - for stdout.")],
-    images: Annotated[str | None, typer.Option("--images", help="Folder that names of pictures start from.")] = None,
-    boxes: Annotated[
-        str | None,
-        typer.Option("--boxes", metavar="PATH|off", help="Box file or folder; off for none. Else the samples' own."),
-    ] = None,
-    task: Annotated[
-        str, typer.Option("--task", help="caption, vqa, or a benchmark: its prompt and limit of tokens.")
-    ] = "",
-    prompt: Annotated[
-        str | None,
-        typer.Option("--prompt", metavar="TEMPLATE", help="What to ask: {question} and other fields are filled in."),
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", min=1, help="Limit of an answer [default: the task's, or 100].")
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Most prompts decoded together.")] = 32,
-    dtype: Annotated[
-        Dtype | None, typer.Option("--dtype", help="Of the weights [default: float32 on a CPU, else auto].")
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ..., or auto.")] = "auto",
+    inputs: options.Inputs,
+    model: options.Model,
+    out: options.Out = None,
+    images: options.Images = None,
+    boxes: options.Boxes = None,
+    task: options.Task = "",
+    prompt: options.Prompt = None,
+    system: options.System = None,
+    max_new_tokens: options.MaxNewTokens = None,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    seed: options.Seed = 0,
+    num_samples: options.NumSamples = 1,
+    stop: options.Stop = None,
+    choices: options.Choices = None,
+    yes_no: options.YesNo = False,
+    logprobs: options.Logprobs = False,
+    truncate: options.Truncate = None,
+    batch_size: options.BatchSize = 32,
+    dtype: options.DtypeOption = None,
+    device: options.Device = "auto",
+    quantize: options.Quantize = None,
+    device_map: options.DeviceMap = None,
+    tensor_parallel: options.TensorParallel = 1,
+    deterministic: options.Deterministic = False,
+    check_parity: options.CheckParity = 0,
+    unordered: options.Unordered = False,
+    cache: options.Cache = None,
+    rank: options.Rank = "0",
+    world_size: options.WorldSize = 1,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -58,32 +54,87 @@ def infer(
     allow_failures: AllowFailures = "0",
 ) -> None:
     """Caption pictures and answer questions about them."""
-    from mgtool.generation.prompts import Prompter
-
+    given = dict(locals())
     allowed_failures(allow_failures, 0)
-    if out == "-" and as_json:
-        raise UsageError("--json and --out - both write to stdout: choose one")
-    prompter = Prompter(task, prompt)
-    wanted: dict[str, Any] = {
-        "inputs": inputs,
-        "images": images,
-        "boxes": boxes,
-        "model": model,
-        "prompter": prompter,
-        "max_new_tokens": max_new_tokens or prompter.max_new_tokens,
-        "batch_size": batch_size,
-    }
+    wanted = _wanted(given)
     if dry_run:
         _say_plan(wanted, out, as_json)
         return
     wanted |= _device_and_dtype(device, dtype)
-    counts = _run(wanted, out, overwrite=overwrite, quiet=quiet)
-    summary = {"out": out, **counts}
-    console.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet)
+    if check_parity:
+        _compare(wanted, check_parity, as_json)
+        return
+    name = options.share_name(str(out), wanted["rank"], wanted["world_size"])
+    counts = _run(wanted, name, overwrite=overwrite, quiet=quiet, in_order=not unordered)
+    console.summarize({"out": name, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
     raise typer.Exit(exit_code(counts["failed"], sum(counts.values()), allow_failures))
 
 
-def _say_plan(wanted: dict[str, Any], out: str, as_json: bool) -> None:
+_AS_GIVEN = (
+    "inputs",
+    "images",
+    "boxes",
+    "model",
+    "batch_size",
+    "device_map",
+    "tensor_parallel",
+    "deterministic",
+    "cache",
+)
+
+
+def _wanted(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a request, but for its device and dtype."""
+    from mgtool.generation.options import Decoding
+    from mgtool.generation.prompts import Prompter
+
+    rank, world_size = options.share(given["rank"], given["world_size"])
+    names = {name: given[name] for name in ("out", "as_json", "unordered", "inputs")}
+    options.check_output(**names, parity=given["check_parity"], shares=world_size)
+    prompter = Prompter(given["task"], given["prompt"], given["system"])
+    decoding = Decoding(
+        temperature=given["temperature"],
+        top_p=given["top_p"],
+        seed=given["seed"],
+        samples=given["num_samples"],
+        stop=tuple(given["stop"] or ()),
+        choices=options.chosen(given["choices"], given["yes_no"]),
+        logprobs=given["logprobs"],
+    )
+    _check_devices(given, decoding)
+    return {
+        **{name: given[name] for name in _AS_GIVEN},
+        "prompter": prompter,
+        "max_new_tokens": given["max_new_tokens"] or prompter.max_new_tokens,
+        "decoding": decoding,
+        "truncate": given["truncate"].value if given["truncate"] else "",
+        "quantize": given["quantize"].value if given["quantize"] else "",
+        "rank": rank,
+        "world_size": world_size,
+    }
+
+
+def _check_devices(given: dict[str, Any], decoding: Any) -> None:
+    several = {
+        "--device with several names": "," in given["device"],
+        "--device-map": given["device_map"] is not None,
+        "--tensor-parallel": given["tensor_parallel"] > 1,
+    }
+    options.refuse_together(several, "each is a way to use several devices")
+    for name in ("--device-map", "--tensor-parallel"):
+        is_given = {"--quantize": given["quantize"] is not None, name: several[name]}
+        options.refuse_together(is_given, "quantised weights stay on one device")
+    if given["check_parity"]:
+        drawn = {"--temperature": decoding.temperature > 0, "--choices": bool(decoding.choices)}
+        for name, is_given in {**drawn, **several}.items():
+            options.refuse_together(
+                {"--check-parity": True, name: is_given}, "it compares greedy answers on one device"
+            )
+    if given["device_map"] not in (None, "auto"):
+        raise UsageError(f"--device-map {given['device_map']}: only auto is understood")
+
+
+def _say_plan(wanted: dict[str, Any], out: str | None, as_json: bool) -> None:
     from mgtool import sources
 
     samples, failures = sources.count(sources.read_samples(wanted["inputs"], images=wanted["images"]))
@@ -92,24 +143,36 @@ def _say_plan(wanted: dict[str, Any], out: str, as_json: bool) -> None:
     console.summarize(plan, title="mgtool infer would answer", as_json=as_json, quiet=False)
 
 
-def _device_and_dtype(device: str, dtype: Dtype | None) -> dict[str, str]:
+def _device_and_dtype(device: str, dtype: options.Dtype | None) -> dict[str, str]:
     import torch
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    on_cpu = device.startswith("cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    names = device.split(",")
+    kinds = {name.partition(":")[0] for name in names}
+    if not kinds <= {"cpu", "cuda"} or len(kinds) > 1:
+        raise UsageError(
+            f"--device {device}: give cpu, cuda, cuda:1, auto, or several of one kind, as in cuda:0,cuda:1"
+        )
+    on_cpu = kinds == {"cpu"}
+    if not on_cpu and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: torch finds no CUDA device here; --device cpu works everywhere")
     if dtype is None:
-        dtype = Dtype.float32 if on_cpu else Dtype.auto
-    if dtype is Dtype.auto:
+        dtype = options.Dtype.float32 if on_cpu else options.Dtype.auto
+    if dtype is options.Dtype.auto:
         fast = torch.ops.mkldnn._is_mkldnn_bf16_supported() if on_cpu else torch.cuda.is_bf16_supported()
-        dtype = Dtype.bfloat16 if fast else Dtype.float32 if on_cpu else Dtype.float16
+        dtype = options.Dtype.bfloat16 if fast else options.Dtype.float32 if on_cpu else options.Dtype.float16
     return {"device": device, "dtype": dtype.value}
 
 
-def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool) -> dict[str, int]:
-    from mgtool import sources
+def _compare(wanted: dict[str, Any], count: int, as_json: bool) -> None:
+    from mgtool.stages import infer as stage
+
+    parity = stage.check_parity(stage.Request(**wanted), count)
+    console.summarize(parity.to_dict(), title="batched against alone", as_json=as_json, quiet=False)
+
+
+def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool, in_order: bool) -> dict[str, int]:
     from mgtool.stages import infer as stage
 
     request = stage.Request(**wanted)
@@ -118,8 +181,7 @@ def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool) -> d
             about = {"images": request.images, "batch_size": request.batch_size, "device": request.device}
             return stage.infer(request, Path(out), about=about, overwrite=overwrite, advance=advance)
         stream = _Stream()
-        items = enumerate(sources.read_samples(request.inputs, images=request.images))
-        stage.answer(request, items, 0, stream, advance)
+        stage.answer(request, stage.numbered(request), stream, advance, in_order=in_order)
         return stream.counts
 
 
@@ -129,11 +191,11 @@ class _Stream:
     def __init__(self) -> None:
         self.counts = {"answered": 0, "failed": 0}
 
-    def write(self, position: int, result: Answer | Failure) -> None:
+    def write(self, position: int, result: tuple[Answer, ...] | Failure) -> None:
         if isinstance(result, Failure):
             self.counts["failed"] += 1
             console.say(dumps(result).decode())
             return
         self.counts["answered"] += 1
-        sys.stdout.buffer.write(dumps(result) + b"\n")
+        sys.stdout.buffer.write(b"".join(dumps(answer) + b"\n" for answer in result))
         sys.stdout.buffer.flush()

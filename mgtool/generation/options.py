@@ -60,3 +60,7 @@ class Decoding:
 
 def _first(given: Mapping[str, bool]) -> str:
     return next(name for name, is_given in given.items() if is_given)
+
+
+GREEDY = Decoding()
+"""One answer, the likeliest token at each step."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -85,13 +85,25 @@ class BoxSource:
 class Planner:
     """Turns numbered items into groups for the engine.
 
+    Args:
+        prompter: what is asked.
+        processor: the model's.
+        boxes: where boxes come from.
+        is_known: told of every question before its pictures are loaded; True takes it out.
+
     Attributes:
         asked: samples that the engine has or will get, by position.
         failures: items that cannot be asked, by position; the caller takes them out.
     """
 
-    def __init__(self, prompter: Prompter, processor: Any, boxes: BoxSource) -> None:
-        self.prompter, self.processor, self.boxes = prompter, processor, boxes
+    def __init__(
+        self,
+        prompter: Prompter,
+        processor: Any,
+        boxes: BoxSource,
+        is_known: Callable[[Asked], bool] = lambda asked: False,
+    ) -> None:
+        self.prompter, self.processor, self.boxes, self.is_known = prompter, processor, boxes, is_known
         self.asked: dict[Position, Asked] = {}
         self.failures: dict[Position, Failure] = {}
 
@@ -129,6 +141,8 @@ class Planner:
             self.failures[position] = Failure.of(item.id, STAGE, error)
             return None
         asked = Asked(position, item, conversation.question, ids, shown)
+        if self.is_known(asked):
+            return None
         self.asked[position] = asked
         return asked
 

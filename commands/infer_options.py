@@ -1,0 +1,211 @@
+"""The options of `mgtool infer`, and which of them go together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mgtool.errors import UsageError
+
+_ANSWERS, _MODEL, _RUN = "Answers", "Model and devices", "Run"
+YES_NO = ("Yes", "No")
+
+
+class Dtype(StrEnum):
+    """Number formats of the weights."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    auto = "auto"
+
+
+class Bits(StrEnum):
+    """Widths of quantised weights."""
+
+    eight = "8bit"
+    four = "4bit"
+
+
+class Side(StrEnum):
+    """Where a text is cut."""
+
+    left = "left"
+    right = "right"
+
+
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, questions, box files, tars, or -.")]
+Model = Annotated[Path, typer.Option("--model", help="A model's folder, as `mgtool import` writes it.")]
+Out = Annotated[
+    str | None, typer.Option("--out", metavar="FILE|-", help="Answers file, JSON lines; - for stdout. Needed.")
+]
+Images = Annotated[str | None, typer.Option("--images", help="Folder that names of pictures start from.")]
+Boxes = Annotated[
+    str | None,
+    typer.Option("--boxes", metavar="PATH|off", help="Box file or folder; off for none. Else the samples' own."),
+]
+
+Task = Annotated[str, typer.Option("--task", help="caption, vqa, or a benchmark: its prompt and limit of tokens.")]
+Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", metavar="TEMPLATE", help="What to ask: {question} and other fields are filled in."),
+]
+System = Annotated[
+    str | None, typer.Option("--system", metavar="TEXT", help="System text before the first turn [default: none].")
+]
+MaxNewTokens = Annotated[
+    int | None, typer.Option("--max-new-tokens", min=1, help="Limit of an answer [default: the task's, or 100].")
+]
+Temperature = Annotated[
+    float, typer.Option("--temperature", help="Sample at this temperature; 0 is greedy.", rich_help_panel=_ANSWERS)
+]
+TopP = Annotated[
+    float,
+    typer.Option("--top-p", help="Sample among the likeliest tokens of this mass.", rich_help_panel=_ANSWERS),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Of sampling; with a sample's id it fixes its answer.", rich_help_panel=_ANSWERS)
+]
+NumSamples = Annotated[
+    int,
+    typer.Option("--num-samples", min=1, help="Answers to each question, a line each.", rich_help_panel=_ANSWERS),
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option("--stop", metavar="TEXT", help="Ends an answer; may be repeated.", rich_help_panel=_ANSWERS),
+]
+Choices = Annotated[
+    str | None,
+    typer.Option(
+        "--choices", metavar="A,B,...", help="Answer with the likeliest of these; scores all.", rich_help_panel=_ANSWERS
+    ),
+]
+YesNo = Annotated[bool, typer.Option("--yes-no", help="The same as --choices Yes,No.", rich_help_panel=_ANSWERS)]
+Logprobs = Annotated[bool, typer.Option("--logprobs", help="Log-probability of every token.", rich_help_panel=_ANSWERS)]
+Truncate = Annotated[
+    Side | None,
+    typer.Option("--truncate", help="Cut questions that are too long on this side.", rich_help_panel=_ANSWERS),
+]
+
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Most prompts decoded together.", rich_help_panel=_MODEL)
+]
+DtypeOption = Annotated[
+    Dtype | None,
+    typer.Option("--dtype", help="Of the weights [default: float32 on a CPU, else auto].", rich_help_panel=_MODEL),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", help="cpu, cuda, cuda:1, or auto; cuda:0,cuda:1 is a process each.", rich_help_panel=_MODEL
+    ),
+]
+Quantize = Annotated[
+    Bits | None,
+    typer.Option("--quantize", help="Narrower weights of the language model.", rich_help_panel=_MODEL),
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option("--device-map", metavar="auto", help="One model over several devices.", rich_help_panel=_MODEL),
+]
+TensorParallel = Annotated[
+    int,
+    typer.Option("--tensor-parallel", min=1, help="Processes that share every matrix.", rich_help_panel=_MODEL),
+]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic", help="Every prompt alone: the same bits, slowly.", rich_help_panel=_MODEL),
+]
+
+CheckParity = Annotated[
+    int,
+    typer.Option(
+        "--check-parity",
+        metavar="N",
+        min=0,
+        help="Compare N answers batched and alone; write none.",
+        rich_help_panel=_RUN,
+    ),
+]
+Unordered = Annotated[
+    bool, typer.Option("--unordered", help="With --out -: answers as they are final.", rich_help_panel=_RUN)
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Reuse answers of earlier runs.", rich_help_panel=_RUN),
+]
+Rank = Annotated[
+    str,
+    typer.Option(
+        "--rank", metavar="N|slurm|torchrun", help="This run's share; the two read both numbers.", rich_help_panel=_RUN
+    ),
+]
+WorldSize = Annotated[
+    int, typer.Option("--world-size", min=1, help="Shares: each run writes one of them.", rich_help_panel=_RUN)
+]
+
+_LAUNCHERS = {"slurm": ("SLURM_PROCID", "SLURM_NTASKS"), "torchrun": ("RANK", "WORLD_SIZE")}
+
+
+def share(rank: str, world_size: int) -> tuple[int, int]:
+    """Rank and number of shares, from a launcher's variables where one is named.
+
+    >>> share("2", 4)
+    (2, 4)
+    """
+    if rank in _LAUNCHERS:
+        names = _LAUNCHERS[rank]
+        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
+        if missing:
+            raise UsageError(f"--rank {rank}: the variable {missing[0]} is not there")
+        own, total = (int(os.environ[name]) for name in names)
+    elif rank.isdecimal():
+        own, total = int(rank), world_size
+    else:
+        raise UsageError(f"--rank {rank}: give a number from 0, slurm or torchrun")
+    if own >= total:
+        raise UsageError(f"--rank {own}: with --world-size {total} ranks go from 0 to {total - 1}")
+    return own, total
+
+
+def share_name(out: str, rank: int, world_size: int) -> str:
+    """The answers file of one share.
+
+    >>> share_name("out/answers.jsonl", 1, 4), share_name("a.jsonl", 0, 1)
+    ('out/answers-00001-of-00004.jsonl', 'a.jsonl')
+    """
+    path = Path(out)
+    return out if world_size == 1 else str(path.with_name(f"{path.stem}-{rank:05d}-of-{world_size:05d}{path.suffix}"))
+
+
+def chosen(choices: str | None, yes_no: bool) -> tuple[str, ...]:
+    """The options of an answer."""
+    if choices is not None and yes_no:
+        raise UsageError("--yes-no and --choices both name the options: choose one")
+    return YES_NO if yes_no else tuple(map(str.strip, choices.split(","))) if choices is not None else ()
+
+
+def refuse_together(given: Mapping[str, bool], why: str) -> None:
+    """Raise where more than one of some options is given."""
+    names = [name for name, is_given in given.items() if is_given]
+    if len(names) > 1:
+        raise UsageError(f"{names[0]} and {names[1]} do not go together: {why}")
+
+
+def check_output(
+    out: str | None, *, as_json: bool, unordered: bool, parity: int, inputs: list[str], shares: int
+) -> None:
+    """Raise where the output's options do not go together."""
+    if out is None and not parity:
+        raise UsageError("Missing option '--out': a file, or - for stdout")
+    if out == "-" and as_json and not parity:
+        raise UsageError("--json and --out - both write to stdout: choose one")
+    if unordered and out != "-":
+        raise UsageError("--unordered is for --out -: an answers file is always in the order of the input")
+    if shares > 1 and (out == "-" or "-" in inputs):
+        raise UsageError("--world-size needs inputs and an answers file on disk, not -")

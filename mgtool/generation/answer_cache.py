@@ -1,0 +1,94 @@
+"""Answers of earlier runs, for prompts that come again."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mgtool.errors import OutputError
+from mgtool.generation.planning import Asked
+from mgtool.records import FinishReason, canonical
+
+_FILE = "answers.sqlite"
+_PATIENCE_S = 120.0
+"""How long a process waits for others that write."""
+
+
+class Drawn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An answer without its sample.
+
+    Attributes:
+        text: the answer.
+        finish_reason: why it ended.
+        tokens: their number.
+        notes: further entries of the answer's metadata.
+        prompt: the question as it was asked, where it was cut.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    tokens: int
+    notes: dict[str, Any] = msgspec.field(default_factory=dict)
+    prompt: str = ""
+
+
+class AnswerCache:
+    """A database of answers by all that they depend on; several processes of one machine may use it.
+
+    Args:
+        folder: made where it does not exist.
+        identity: what answers depend on beside their prompts.
+        by_id: an answer depends on its sample's id, too, as it does in sampling.
+
+    Raises:
+        OutputError: the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], *, by_id: bool) -> None:
+        self.by_id, self._identity = by_id, dict(identity)
+        self._file = folder / _FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(self._file, timeout=_PATIENCE_S, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.execute(
+                "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, drawn BLOB) WITHOUT ROWID"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise OutputError(f"--cache {folder}: cannot be used: {error}") from error
+
+    def find(self, asked: Asked) -> list[Drawn] | None:
+        """The answers to a prompt; None where there are none yet."""
+        row = self._database.execute("SELECT drawn FROM answers WHERE key = ?", (self._key(asked),)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=list[Drawn])
+
+    def add(self, asked: Asked, drawn: list[Drawn]) -> None:
+        """Keep the answers to a prompt.
+
+        Raises:
+            OutputError: the disk is full or the like.
+        """
+        try:
+            self._database.execute(
+                "INSERT OR IGNORE INTO answers VALUES (?, ?)", (self._key(asked), msgspec.json.encode(drawn))
+            )
+        except sqlite3.Error as error:
+            raise OutputError(f"{self._file}: cannot be written: {error}") from error
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _key(self, asked: Asked) -> bytes:
+        own = {
+            "shown": [shown.key for shown in asked.shown],
+            "ids": asked.ids,
+            "name": asked.sample.id if self.by_id else None,
+        }
+        return hashlib.sha256(canonical(self._identity | own)).digest()

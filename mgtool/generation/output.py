@@ -1,0 +1,138 @@
+"""Results in the order of the input, and the answers file that a killed run leaves to the next one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from mgtool import sources
+from mgtool.errors import ResumeError
+from mgtool.records import Answer, Failure, parse
+from mgtool.shards import FAILURES_FILE, RUN_FILE, Journal, write_lines
+
+STAGE = "infer"
+Result = tuple[Answer, ...] | Failure
+"""What becomes of one sample: its answers, one unless several are drawn, or why there is none."""
+Advance = Callable[[int], None]
+
+
+class Sink(Protocol):
+    """Takes results."""
+
+    def write(self, position: int, result: Result) -> None: ...
+
+
+class Writer:
+    """Hands results on as they come."""
+
+    def __init__(self, sink: Sink, advance: Advance) -> None:
+        self.sink, self.advance = sink, advance
+        self.tokens = 0
+
+    def put(self, position: int, result: Result) -> None:
+        """Take a result that is final."""
+        self.sink.write(position, result)
+        self.tokens += 0 if isinstance(result, Failure) else sum(answer.tokens for answer in result)
+        self.advance(1)
+
+
+class InOrder(Writer):
+    """Holds results back until those before them are there."""
+
+    def __init__(self, first: int, sink: Sink, advance: Advance) -> None:
+        super().__init__(sink, advance)
+        self.next = first
+        self.held: dict[int, Result] = {}
+
+    def put(self, position: int, result: Result) -> None:
+        """Take a result that is final; write what is due."""
+        self.held[position] = result
+        while self.next in self.held:
+            super().put(self.next, self.held.pop(self.next))
+            self.next += 1
+
+
+class _Numbered(msgspec.Struct, frozen=True):
+    position: int
+    failure: Failure
+
+
+class AnswersFile:
+    """An answers file in progress, ``FILE.partial``, that a killed run leaves to the next one.
+
+    Failures are numbered while the run is on, so that both files together tell how far it came.
+
+    Args:
+        out: the file.
+        samples: answers to each question.
+        is_share: other runs write beside it, so that no file is named for the folder.
+    """
+
+    def __init__(self, out: Path, *, samples: int = 1, is_share: bool = False) -> None:
+        self.out, self.samples = out, samples
+        folder, prefix = out.parent, "" if not is_share and _owns_folder(out) else f"{out.stem}."
+        self.run_path, self.failures_path = folder / (prefix + RUN_FILE), folder / (prefix + FAILURES_FILE)
+        self.answers = Journal(out.with_name(out.name + ".partial"))
+        self.failures = Journal(out.with_name(f".{out.name}.failures"))
+        self.counts = {"answered": 0, "failed": 0}
+
+    def clear(self) -> None:
+        """Forget what an earlier run wrote."""
+        self.answers.remove()
+        self.failures.remove()
+        for path in (self.out, self.failures_path, self.run_path):
+            path.unlink(missing_ok=True)
+
+    def skip_done(self, items: Iterable[tuple[int, sources.Item]]) -> Iterator[tuple[int, sources.Item]]:
+        """The items from where the run goes on.
+
+        Raises:
+            ResumeError: the input has other items than the answers.
+        """
+        failed = {entry.position for entry in self.failures.read(_Numbered)}
+        ids = (entry.question_id for entry in self.answers.read(Answer))
+        numbered = iter(items)
+        for position, item in numbered:
+            done = [item.id] if position in failed else list(itertools.islice(ids, self.samples))
+            if position not in failed and len(done) < self.samples:
+                self.answers.keep(self.counts["answered"] * self.samples)
+                return itertools.chain([(position, item)], numbered)
+            if set(done) != {item.id}:
+                raise ResumeError(
+                    f"{self.answers.path} answers {done[0]} where the input has {item.id}: add --overwrite"
+                )
+            self.counts["failed" if position in failed else "answered"] += 1
+        return iter(())
+
+    def write(self, position: int, result: Result) -> None:
+        """Append one result."""
+        if isinstance(result, Failure):
+            self.failures.append(_Numbered(position, result))
+            self.counts["failed"] += 1
+            return
+        for answer in result:
+            self.answers.append(answer)
+        self.counts["answered"] += 1
+
+    def publish(self) -> None:
+        """Give the files their final names; without failures there is no file of them."""
+        self.failures.close()
+        entries = {entry.position: entry.failure for entry in self.failures.read(_Numbered)}
+        self.failures_path.unlink(missing_ok=True)
+        if entries:
+            write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
+        self.answers.publish(self.out)
+        self.failures.remove()
+
+
+def _owns_folder(out: Path) -> bool:
+    """Whether ``run.json`` beside the answers is, or may become, theirs."""
+    own, run = out.with_name(f"{out.stem}.{RUN_FILE}"), out.with_name(RUN_FILE)
+    if own.exists() or not run.exists():
+        return not own.exists()
+    record = parse(run.read_bytes(), dict[str, Any], where=str(run))
+    return record.get("command") == STAGE and record.get("out") == out.name

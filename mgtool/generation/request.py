@@ -1,0 +1,114 @@
+"""What is asked of which model, and what the answers depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mgtool.errors import InputError
+from mgtool.fingerprints import fingerprint
+from mgtool.generation.options import GREEDY, Decoding
+from mgtool.generation.prompts import Prompter
+from mgtool.records import parse
+from mgtool.shards import RUN_FILE
+
+Quantization = Literal["", "8bit", "4bit"]
+Side = Literal["", "left", "right"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked of whom.
+
+    Attributes:
+        inputs: as `mgtool.sources.read_samples` takes them.
+        model: the model's folder.
+        prompter: the prompts.
+        max_new_tokens: limit of an answer.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        device: as torch names it; several with commas between them are a process each.
+        images: where relative names of pictures start.
+        boxes: a box file or folder; ``off`` for none; None for those that the samples carry.
+        batch_size: most prompts that are decoded together.
+        decoding: how answers are drawn.
+        truncate: the side from which a question is cut where the prompt is too long; empty for a failure.
+        deterministic: every prompt is computed alone, with torch's deterministic algorithms.
+        quantize: the language model's weights in 8 or 4 bits.
+        device_map: accelerate's, for a model over several devices.
+        tensor_parallel: processes that share every matrix.
+        cache: folder of answers of earlier runs.
+        rank, world_size: which share of the samples is this run's.
+    """
+
+    inputs: Sequence[str]
+    model: Path
+    prompter: Prompter
+    max_new_tokens: int
+    dtype: str
+    device: str
+    images: str | None = None
+    boxes: str | None = None
+    batch_size: int = 32
+    decoding: Decoding = GREEDY
+    truncate: Side = ""
+    deterministic: bool = False
+    quantize: Quantization = ""
+    device_map: str | None = None
+    tensor_parallel: int = 1
+    cache: Path | None = None
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def devices(self) -> list[str]:
+        """One name for each process."""
+        return self.device.split(",")
+
+    def identity(self) -> dict[str, Any]:
+        """What the answers depend on, for going on with a run."""
+        return {
+            **self.answer_identity(),
+            "task": self.prompter.task,
+            "prompt": self.prompter.template,
+            "system": self.prompter.system,
+            "boxes": self.boxes if self.boxes in (None, "off") else fingerprint(str(self.boxes)),
+            "input": [fingerprint(given) for given in self.inputs],
+            "share": [self.rank, self.world_size],
+        }
+
+    def answer_identity(self) -> dict[str, Any]:
+        """What an answer depends on beside the prompt's tokens, pictures and boxes."""
+        return {
+            "model": model_identity(self.model),
+            "dtype": self.dtype,
+            "quantize": self.quantize,
+            "max_new_tokens": self.max_new_tokens,
+            "decoding": self.decoding.identity(),
+            "truncate": self.truncate,
+            "deterministic": self.deterministic,
+        }
+
+
+def check_model(folder: Path) -> None:
+    """Raise an `InputError` where a folder holds no model."""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"--model {folder}: no model in this folder (config.json); `mgtool import` makes one")
+
+
+def model_identity(folder: Path) -> str:
+    """The hash of a model's files, as `mgtool import` noted it, else as they are."""
+    record = folder / RUN_FILE
+    if record.is_file():
+        hashes = parse(record.read_bytes(), dict[str, Any], where=str(record)).get("sha256")
+        if hashes:
+            return hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest()
+    check_model(folder)
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".safetensors", ".model", ".txt", ".jinja"):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

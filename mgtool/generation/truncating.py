@@ -1,0 +1,57 @@
+"""Questions that do not fit the model, cut until they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mgtool.generation.prompts import Conversation
+from mgtool.generation.request import Request
+from mgtool.model.config import MGLlavaConfig
+from mgtool.model.processor import PlacedPicture
+from mgtool.records import Sample
+
+
+class Cut(NamedTuple):
+    """A prompt's token ids with placeholders, and what is left of its question."""
+
+    ids: list[int]
+    question: str
+
+
+class Truncator:
+    """Cuts the text of questions, never pictures, boxes or earlier turns, and leaves room for an answer."""
+
+    def __init__(self, request: Request, processor: Any) -> None:
+        self.prompter, self.side, self.processor = request.prompter, request.truncate, processor
+        config: Any = MGLlavaConfig.from_pretrained(request.model)
+        self.longest = getattr(config.text_config, "max_position_embeddings", None)
+        self.room = None if self.longest is None else max(1, self.longest - request.max_new_tokens)
+        self.patches, self.has_boxes = config.low_grid**2, config.boxes
+
+    def fit(self, sample: Sample, ids: Sequence[int], pictures: Sequence[PlacedPicture]) -> Cut | None:
+        """The prompt with as much of its question as fits; None where all of it does, or nothing would."""
+        visual = sum(self.patches + self.has_boxes * len(picture.boxes) for picture in pictures)
+        if self.longest is None or self.room is None or _text_tokens(ids) + visual < self.longest:
+            return None
+        conversation = self.prompter.converse(sample)
+        fitting, over = 0, len(conversation.question)
+        while over - fitting > 1:
+            middle = (fitting + over) // 2
+            length = _text_tokens(self._ids(conversation, self._part(conversation.question, middle)))
+            fitting, over = (middle, over) if length + visual <= self.room else (fitting, middle)
+        if not fitting:
+            return None
+        question = self._part(conversation.question, fitting).strip()
+        return Cut(self._ids(conversation, question), question)
+
+    def _part(self, question: str, length: int) -> str:
+        return question[-length:] if self.side == "left" else question[:length]
+
+    def _ids(self, conversation: Conversation, question: str) -> list[int]:
+        ids: list[int] = self.processor.tokenize(conversation.asking(question).turns, conversation.system)
+        return ids
+
+
+def _text_tokens(ids: Sequence[int]) -> int:
+    return sum(token >= 0 for token in ids)
