@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from PIL import Image
 
 from mgtool.errors import UsageError
-from mgtool.records import Detections
+from mgtool.records import Box, Detections
+
+Object = tuple[float, Box, str]
+"""Score, xyxy in float pixels of the picture, label."""
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -84,3 +87,10 @@ class Settings:
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise UsageError(f"--device {self.device}: this machine does not have it; try --device cpu") from error
         return self.device
+
+
+def ranked(objects: Iterable[Object]) -> Detections:
+    """Objects of one picture, best first; equal scores keep their order."""
+    ordered = sorted(objects, key=lambda found: -found[0])
+    scores, boxes, labels = zip(*ordered, strict=True) if ordered else ((), (), ())
+    return Detections(boxes=boxes, scores=scores, labels=labels)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import torch
 from PIL import Image
 
 from mgtool.detectors import mmcv_stand_in
-from mgtool.detectors.base import Settings
+from mgtool.detectors.base import Object, Settings, ranked
+from mgtool.detectors.weights_files import hash_files, quiet
 from mgtool.errors import CheckpointError, UsageError, require
+from mgtool.images import sha256
 from mgtool.records import Detections, canonical
 
 THRESHOLD = 0.3
 WHAT = "--detector mmdet"
+_TEXT_FILES = (".json", ".txt")
 
 
 def load(target: str, settings: Settings) -> MMDetection:
@@ -28,7 +32,7 @@ def load(target: str, settings: Settings) -> MMDetection:
     Raises:
         UsageError: no such config, no checkpoint, or a device that is not there.
         MissingExtraError: MMDetection is not installed.
-        CheckpointError: weights that cannot be read or do not fit the config.
+        CheckpointError: weights that cannot be read or do not fit the config, or a language model that is not there.
     """
     name, _, weights = target.partition(":")
     # Recorded as well as ignored: MMDetection sets filters of its own.
@@ -39,17 +43,25 @@ def load(target: str, settings: Settings) -> MMDetection:
         if not weights:
             raise UsageError(f"{WHAT}:{name}: give its weights too: {WHAT} mmdet:{name}:CHECKPOINT.pth")
         checkpoint = _checkpoint(Path(weights), trust=settings.trust_checkpoint)
-        digest = hashlib.sha256(canonical(_plain(config.to_dict()))).hexdigest()
+        digest = sha256(canonical(_plain(config.to_dict())))[:16]
+        language = _language_model(config, (Path(weights).parent, Path(name).parent))
+        if language is not None:
+            quiet()
+            _place_language_model(config, language)
+            digest += f" language:{hash_files(p for p in sorted(language.iterdir()) if p.suffix in _TEXT_FILES)}"
         model = _build(config, checkpoint, settings.torch_device())
     threshold = THRESHOLD if settings.threshold is None else settings.threshold
     with Path(weights).open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256").hexdigest()
-    identity = f"mmdet {Path(name).stem} config:{digest[:16]} weights:{hashed[:16]} threshold:{threshold:g}"
+    identity = f"mmdet {Path(name).stem} config:{digest} weights:{hashed[:16]} threshold:{threshold:g}"
     return MMDetection(model, identity, threshold, settings.vocabulary)
 
 
 class MMDetection:
     """A `Detector`; one with a language model takes words, all others have the classes of their checkpoint.
+
+    Pictures share a forward pass where the test pipeline gives them one size and they are asked for the same words:
+    padding would change their boxes, and MMDetection's heads know one list of words a batch.
 
     Args:
         model: as `mmdet.apis.init_detector` gives it.
@@ -60,55 +72,142 @@ class MMDetection:
 
     def __init__(self, model: Any, identity: str, threshold: float, vocabulary: tuple[str, ...] | None) -> None:
         from mmcv.transforms import Compose
-        from mmdet.utils import get_test_pipeline_cfg
 
         self.identity = identity
         self._model, self._threshold, self._vocabulary = model, threshold, vocabulary
         self._takes_words = hasattr(model, "language_model")
-        steps = get_test_pipeline_cfg(model.cfg.copy())
-        steps[0].type = "mmdet.LoadImageFromNDArray"
-        self._pipeline = Compose(steps)
+        # Its own parts work on one picture at a time; `_parts` has the same borders.
+        self._chunk = (model.test_cfg or {}).get("chunked_size", -1) if self._takes_words else -1
+        if self._chunk > 0:
+            model.test_cfg.chunked_size = -1
+        self._pipeline = Compose(_test_steps(model.cfg))
 
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
-        """Objects of each RGB picture, best first, xyxy in its float pixels."""
-        queries = self._queries(words, len(pictures))
-        asked = [index for index, query in enumerate(queries) if query is None or query]
-        found = [Detections()] * len(pictures)
-        if asked:
-            results = self._forward([self._prepared(pictures[i], queries[i]) for i in asked])
-            for index, result in zip(asked, results, strict=True):
-                found[index] = self._detections(result.pred_instances, queries[index])
-        return found
+        """Objects of each RGB picture, best first, xyxy in its float pixels; no words, no boxes.
 
-    def _queries(self, words: Sequence[Sequence[str]] | None, count: int) -> list[list[str] | None]:
-        """Words of each picture; None for a closed set of classes."""
-        if not self._takes_words:
-            return [None] * count
-        if words is None and self._vocabulary is None:
+        Raises:
+            UsageError: neither words nor a vocabulary, and the model needs them; or an operator that is not there.
+        """
+        found: list[list[Object]] = [[] for _ in pictures]
+        for asked, members in self._groups(pictures, words):
+            for part in self._parts(asked):
+                results = self._forward([data for _, data in members], part)
+                for (index, _), result in zip(members, results, strict=True):
+                    found[index] += self._objects(result.pred_instances, part)
+        return [ranked(objects) for objects in found]
+
+    def draw(self, picture: Image.Image, found: Detections) -> Image.Image:
+        """A copy of an RGB picture with its boxes (xyxy in its pixels), by MMDetection's own visualiser."""
+        from mmdet.structures import DetDataSample
+        from mmdet.visualization import DetLocalVisualizer
+        from mmengine.structures import InstanceData
+
+        names = sorted(set(found.labels))
+        sample = DetDataSample()
+        sample.pred_instances = InstanceData(
+            bboxes=torch.tensor(found.boxes, dtype=torch.float32).reshape(-1, 4),
+            scores=torch.tensor(found.scores, dtype=torch.float32),
+            labels=torch.tensor([names.index(label) for label in found.labels], dtype=torch.int64),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            visualizer = DetLocalVisualizer()
+            visualizer.dataset_meta = {"classes": names, "palette": "random"}
+            visualizer.add_datasample("", np.array(picture), sample, draw_gt=False, pred_score_thr=0.0)
+        return Image.fromarray(visualizer.get_image())
+
+    def _groups(
+        self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None
+    ) -> Iterator[tuple[tuple[str, ...], list[tuple[int, dict[str, Any]]]]]:
+        """Words, and the pictures that may share a forward pass with them: their indices and prepared data."""
+        if self._takes_words and words is None and self._vocabulary is None:
             raise UsageError(f"{WHAT}: this model looks for words: give --vocabulary or --tagger")
-        return [list(one) for one in words] if words is not None else [list(self._vocabulary or ())] * count
+        groups: dict[tuple[tuple[str, ...], torch.Size], list[tuple[int, dict[str, Any]]]] = {}
+        for index, picture in enumerate(pictures):
+            asked = (self._vocabulary or () if words is None else tuple(words[index])) if self._takes_words else ()
+            if asked or not self._takes_words:
+                data = self._prepared(picture)
+                groups.setdefault((asked, data["inputs"].shape), []).append((index, data))
+        for (asked, _), members in groups.items():
+            yield asked, members
 
-    def _prepared(self, picture: Image.Image, query: list[str] | None) -> dict[str, Any]:
-        data: dict[str, Any] = {"img": np.ascontiguousarray(np.asarray(picture)[:, :, ::-1]), "img_id": 0}
-        if query is not None:
-            data |= {"text": " . ".join(query) + " .", "custom_entities": True}
-        return self._pipeline(data)
+    def _prepared(self, picture: Image.Image) -> dict[str, Any]:
+        return self._pipeline({"img": np.ascontiguousarray(np.asarray(picture)[:, :, ::-1]), "img_id": 0})
 
-    def _forward(self, prepared: list[dict[str, Any]]) -> list[Any]:
+    def _parts(self, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        """The words in as few parts as the text encoder takes; one empty part for a closed set of classes."""
+        if not self._takes_words:
+            yield ()
+            return
+        language = self._model.language_model
+        part: list[str] = []
+        used = 0
+        for word in words:
+            if not _phrase(word):
+                continue
+            length = len(language.tokenizer(f"{_phrase(word)}. ", add_special_tokens=False).input_ids)
+            if part and (used + length > language.max_tokens - 2 or len(part) == self._chunk):
+                yield tuple(part)
+                part, used = [], 0
+            part.append(word)
+            used += length
+        if part:
+            yield tuple(part)
+
+    def _forward(self, prepared: list[dict[str, Any]], words: tuple[str, ...]) -> list[Any]:
         batch = {key: [one[key] for one in prepared] for key in ("inputs", "data_samples")}
+        for sample in batch["data_samples"] if words else ():
+            sample.set_metainfo({"text": tuple(map(_phrase, words)), "custom_entities": True})
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             return self._model.test_step(batch)
 
-    def _detections(self, found: Any, query: list[str] | None) -> Detections:
-        order = torch.argsort(found.scores, descending=True, stable=True)
-        order = order[found.scores[order] >= self._threshold]
-        names = query if query is not None else self._model.dataset_meta["classes"]
-        return Detections(
-            boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in found.bboxes[order].tolist()),
-            scores=tuple(found.scores[order].tolist()),
-            labels=tuple(str(names[label]) for label in found.labels[order].tolist()),
-        )
+    def _objects(self, found: Any, words: tuple[str, ...]) -> list[Object]:
+        found = found[found.scores >= self._threshold]
+        names = words or self._model.dataset_meta["classes"]
+        labels = [str(names[label]) if label < len(names) else f"class {label}" for label in found.labels.tolist()]
+        boxes = [(x0, y0, x1, y1) for x0, y0, x1, y1 in found.bboxes.float().tolist()]
+        return list(zip(found.scores.float().tolist(), boxes, labels, strict=True))
+
+
+def _phrase(word: str) -> str:
+    """A word as it may stand between full stops; what is in brackets MMDetection leaves out itself."""
+    plain = re.sub(r"\(.*\)", "", word).replace("_", " ").replace(".", " ")
+    return " ".join(plain.split())
+
+
+def _test_steps(config: Any) -> list[Any]:
+    """The config's test pipeline on arrays in place of files, without annotations."""
+    from mmdet.utils import get_test_pipeline_cfg
+
+    steps = get_test_pipeline_cfg(config.copy())
+    loading = {"type": "mmdet.LoadImageFromNDArray", "to_float32": bool(steps[0].get("to_float32", False))}
+    return [loading, *(step for step in steps[1:] if not str(step.type).endswith("Annotations"))]
+
+
+def _language_model(config: Any, places: Sequence[Path]) -> Path | None:
+    """The folder of a config's language model: as named, beside the checkpoint or config, or in the hub's cache."""
+    if "language_model" not in config.model:
+        return None
+    name = config.model.language_model.name
+    for folder in (Path(name), *(place / Path(name).name for place in places)):
+        if (folder / "config.json").is_file():
+            return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "config.json")
+    if not isinstance(cached, str):
+        raise CheckpointError(f"{WHAT}: the model reads words with {name}: put its folder into {places[0]}")
+    return Path(cached).parent
+
+
+def _place_language_model(config: Any, folder: Path) -> None:
+    """Point a config at a folder, and leave out what only training needs."""
+    config.model.language_model.name = str(folder)
+    if "lang_model_name" in config.model.bbox_head:
+        config.model.bbox_head.lang_model_name = str(folder)
+    if "num_cp" in config.model.get("encoder", {}):
+        config.model.encoder.num_cp = 0
 
 
 def _import() -> None:
@@ -171,11 +270,7 @@ def _build(config: Any, checkpoint: dict[str, Any], device: str) -> Any:
     from mmdet.apis import init_detector
 
     model = init_detector(config, None, device="cpu")
-    meta = {key.lower(): value for key, value in checkpoint.get("meta", {}).items()}
-    classes = {key.lower(): value for key, value in meta.get("dataset_meta", {}).items()}.get("classes")
-    classes = classes or meta.get("classes")
-    if classes:
-        model.dataset_meta["classes"] = classes
+    model.dataset_meta["classes"] = _classes(config, checkpoint) or model.dataset_meta["classes"]
     weights = checkpoint.get("state_dict", checkpoint)
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     try:
@@ -185,4 +280,23 @@ def _build(config: Any, checkpoint: dict[str, Any], device: str) -> Any:
     missing = [key for key in missing if not key.endswith(("num_batches_tracked", "position_ids"))]
     if missing:
         raise CheckpointError(f"{WHAT}: the checkpoint lacks {len(missing)} weights of the config, as {missing[0]}")
+    _leave_out_masks(model)
     return model.to(device).eval()
+
+
+def _classes(config: Any, checkpoint: dict[str, Any]) -> Sequence[str] | None:
+    """Names from the checkpoint's meta in any of its forms, else from the config's data set."""
+    meta = _lowered(checkpoint.get("meta", {}))
+    metainfo = _lowered(config.test_dataloader.dataset.get("metainfo") or {})
+    return _lowered(meta.get("dataset_meta") or {}).get("classes") or meta.get("classes") or metainfo.get("classes")
+
+
+def _lowered(values: dict[str, Any]) -> dict[str, Any]:
+    return {key.lower(): value for key, value in values.items()}
+
+
+def _leave_out_masks(model: Any) -> None:
+    """Boxes do not need masks, which take most of the time where there are many."""
+    head: Any = getattr(model, "roi_head", None)
+    if type(head).__name__ in ("StandardRoIHead", "CascadeRoIHead") and head.with_mask:
+        head.mask_head = None

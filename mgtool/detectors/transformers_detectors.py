@@ -10,17 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mgtool.detectors.base import Settings
+from mgtool.detectors.base import Object, Settings, ranked
 from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder, torch_dtype
 from mgtool.errors import CheckpointError, UsageError
-from mgtool.records import Box, Detections
+from mgtool.records import Detections
 
 OWL = ("owlvit", "owlv2")
 GROUNDING = ("grounding-dino", "mm-grounding-dino")
 PROMPT = "a photo of {}"
 """What OWL-ViT and OWLv2 are asked about a word."""
-
-Object = tuple[float, Box, str]
 
 
 def load(target: str, settings: Settings) -> TransformersDetector:
@@ -88,7 +86,7 @@ class TransformersDetector:
             for part in self._parts(asked):
                 for index, objects in zip(indices, self._run(part, pixels, sizes), strict=True):
                     found[index] += objects
-        return [_detections(objects) for objects in found]
+        return [ranked(objects) for objects in found]
 
     def _groups(
         self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None
@@ -213,9 +211,3 @@ def _float(outputs: Any) -> Any:
 def _objects(scores: Tensor, boxes: Tensor, labels: list[str]) -> list[Object]:
     corners = [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.float().tolist()]
     return list(zip(scores.float().tolist(), corners, labels, strict=True))
-
-
-def _detections(objects: list[Object]) -> Detections:
-    ordered = sorted(objects, key=lambda found: -found[0])
-    scores, boxes, labels = zip(*ordered, strict=True) if ordered else ((), (), ())
-    return Detections(boxes=boxes, scores=scores, labels=labels)

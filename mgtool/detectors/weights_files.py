@@ -47,6 +47,14 @@ def torch_dtype(name: str, device: str) -> Any:
     return getattr(torch, name)
 
 
+def quiet() -> None:
+    """Nothing of transformers' own on stderr: no progress, no reports of weights that are not used."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
 def load_pretrained(auto_class: Any, folder: Path, device: str, dtype: Any) -> Any:
     """A saved model, from disk alone, in evaluation mode on `device`.
 
@@ -54,9 +62,8 @@ def load_pretrained(auto_class: Any, folder: Path, device: str, dtype: Any) -> A
         CheckpointError: files that are not there, do not fit, or leave weights without values.
     """
     from safetensors import SafetensorError
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    quiet()
     try:
         model, info = auto_class.from_pretrained(folder, local_files_only=True, dtype=dtype, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
