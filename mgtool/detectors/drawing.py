@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import zlib
+from collections.abc import Callable
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -11,6 +12,8 @@ from mgtool.records import Box, Detections
 
 MAX_SIDE = 1600
 MIN_SIDE = 320
+Draw = Callable[[Image.Image, Detections], Image.Image]
+"""An RGB picture and its boxes (xyxy in its pixels) -> a copy with the boxes on it."""
 DARK, LIGHT = (16, 16, 16), (255, 255, 255)
 
 

@@ -11,6 +11,7 @@ import msgspec
 import psutil
 from PIL import Image
 
+from mgtool.detectors import drawing
 from mgtool.detectors.base import Detector, Tagger
 from mgtool.detectors.filters import Filters
 from mgtool.detectors.known_boxes import KnownBoxes
@@ -113,6 +114,11 @@ class Finder:
         while len(found) < len(pictures):
             found += self._find(pictures[len(found) : len(found) + batch.now], batch)
         return found
+
+    def draw(self, picture: Image.Image, found: Detections) -> Image.Image:
+        """A copy of an RGB picture with its boxes, by the detector's own visualiser where it has one."""
+        own: drawing.Draw = getattr(self.detector, "draw", drawing.draw)
+        return own(picture, found)
 
     def _recall(self, one: Opened) -> Found | None:
         """Objects that are known; None for a picture or video that must be looked at."""

@@ -13,7 +13,7 @@ import msgspec
 
 from mgtool import boxformats
 from mgtool.boxstatistics import Statistics
-from mgtool.detectors.drawing import draw
+from mgtool.detectors.drawing import Draw
 from mgtool.detectors.finding import BatchSize, Finder, Found
 from mgtool.detectors.loading import Content, Named, Opened, open_pictures
 from mgtool.errors import ItemError
@@ -214,10 +214,10 @@ class Output:
                 ledger.settle(item[1], entry)
             self._count(entry)
 
-    def add(self, entry: Entry, content: Content) -> None:
+    def add(self, entry: Entry, content: Content, draw: Draw) -> None:
         """Write one entry; with its first boxes, the drawn pictures."""
         if entry.box is not None and self.statistics.records < self._visualize:
-            self._draw(entry.box, content)
+            self._draw(entry.box, content, draw)
         self._journal.append(entry)
         self._count(entry)
 
@@ -251,7 +251,7 @@ class Output:
             write_lines(path, self._shard)
         self._shard = []
 
-    def _draw(self, box: BoxRecord, content: Content) -> None:
+    def _draw(self, box: BoxRecord, content: Content, draw: Draw) -> None:
         folder = self.folder / VISUALIZED
         folder.mkdir(parents=True, exist_ok=True)
         start = f"{self.statistics.records:06d}-{Path(box.image or box.video).stem.replace('/', '_')[:80]}"
@@ -322,7 +322,7 @@ def run(
         found = detect(items, finder, ledger=ledger, batch=batch, workers=workers, frames=frames)
         with closing(found) as entries:
             for entry, content in entries:
-                output.add(entry, content)
+                output.add(entry, content, finder.draw)
                 advance(1)
         output.finish()
     finally:
