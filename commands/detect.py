@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mgtool.commands import console
+from mgtool.commands import console, detect_report
 from mgtool.commands.options import (
     AllowFailures,
     Config,
@@ -181,7 +181,9 @@ class Job:
 def detect(
     context: typer.Context,
     inputs: Annotated[list[str], typer.Argument(help=INPUT, metavar="INPUT...")],
-    out: Annotated[str, typer.Option(help="Folder to write; `-` streams box lines on stdout.", metavar="DIR|-")],
+    out: Annotated[
+        str | None, typer.Option(help="Folder to write; `-` streams box lines on stdout.", metavar="DIR|-")
+    ] = None,
     images: Annotated[str | None, typer.Option(help="Folder that names start from.", metavar="DIR")] = None,
     detector: Annotated[str, typer.Option(help=DETECTOR, metavar="SPEC")] = "nanodet",
     tagger: Annotated[str, typer.Option(help="ram++:CHECKPOINT: words picture by picture.", metavar="SPEC")] = "",
@@ -234,6 +236,12 @@ def detect(
     format: Annotated[str, typer.Option(help="jsonl, coco, mg-llava or parquet.", metavar="F")] = "jsonl",
     shard_size: Annotated[int, typer.Option(help="Pictures of a JSON lines shard.", min=1, metavar="N")] = 1000,
     visualize: Annotated[int, typer.Option(help="Draw the first N pictures.", min=0, metavar="N")] = 0,
+    report: Annotated[
+        str | None, typer.Option(help="Page of pictures with their boxes, to write at the end.", metavar="FILE.html")
+    ] = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Sum up the box files INPUT instead; nothing is looked at.")
+    ] = False,
     trust_checkpoint: Annotated[
         bool, typer.Option("--trust-checkpoint", help="Unpickle a checkpoint that holds more than tensors.")
     ] = False,
@@ -245,6 +253,11 @@ def detect(
     allow_failures: AllowFailures = "0",
 ) -> None:
     """Find the objects of every distinct picture and write them as box records."""
+    if stats:
+        detect_report.describe(tuple(inputs), images=images, report=report, as_json=as_json, quiet=quiet)
+        return
+    if out is None:
+        raise UsageError("--out is missing: give the folder to write, or - for box lines on stdout")
     job = Job(
         tuple(inputs), images, detector, tagger, tag_list, tag_thresholds, vocabulary, threshold, boxes, keep, drop,
         min_size, nms, max_boxes, round, dtype, device, trust_checkpoint, format, shard_size, visualize,
@@ -252,8 +265,8 @@ def detect(
     )  # fmt: skip
     job = replace(job, **_preset(preset, context, out))
     job.check()
-    if out == "-" and (as_json or job.format != "jsonl" or visualize):
-        raise UsageError("--out - is for box lines alone: leave --json, --format and --visualize out")
+    if out == "-" and (as_json or job.format != "jsonl" or visualize or report):
+        raise UsageError("--out - is for box lines alone: leave --json, --format, --visualize and --report out")
     if dry_run:
         _say_what_would_be_done(job, out, as_json)
         return
@@ -261,6 +274,9 @@ def detect(
         statistics, summary = _stream(job, quiet)
     else:
         statistics, summary = _write(job, Path(out), overwrite=overwrite, quiet=quiet)
+        if report is not None:
+            items = None if "-" in inputs else job.items()
+            detect_report.report_run(report, Path(out), items, summary, images=images)
     console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
     raise typer.Exit(exit_code(*statistics, allow_failures))
 

@@ -7,12 +7,9 @@ script.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 import jinja2
@@ -23,6 +20,7 @@ from mgtool.benchmarks.slices import BOX_COUNTS, box_bin
 from mgtool.benchmarks.statistics import Metric
 from mgtool.records import BoxRecord, Score
 from mgtool.report import tables
+from mgtool.report.embedding import asset, safe_json, script_hash
 from mgtool.report.pictures import ReadBytes, thumbnails
 
 MOST_ITEMS = 10_000
@@ -78,15 +76,15 @@ def render(page: Page) -> bytes:
     environment.filters |= {"p": tables.p_text, "words": lambda text: text.replace("_", " ")}
     shown = chosen(page.scores, page.comparison)
     names = list(dict.fromkeys(score.image for score in shown if score.image))
-    script = _asset("report.js")
+    script = asset("report.js")
     html = environment.get_template("report.html.j2").render(
         page=page,
         plots=[plot(name, values) for name, values in {**page.breakdown, **page.slices}.items() if len(values) > 1],
-        style=_asset("report.css"),
+        style=asset("report.css"),
         script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        gallery=_json(gallery(page, shown, names)),
-        blocks=[_json(block) for block in _blocks(page, shown, names)],
+        script_hash=script_hash(script),
+        gallery=safe_json(gallery(page, shown, names)),
+        blocks=[safe_json(block) for block in _blocks(page, shown, names)],
         left_out=len(page.scores) - len(shown),
     )
     return html.encode()
@@ -225,14 +223,3 @@ def shown_value(value: Any) -> str | None:
         counts = Counter(str(entry) for entry in value)
         return ", ".join(f"{entry} ×{n}" if n > 1 else entry for entry, n in counts.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end its script element, whatever the data says."""
-    text = msgspec.json.encode(value).decode()
-    safe = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-    return safe.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _asset(name: str) -> str:
-    return resources.files("mgtool.report").joinpath("templates", name).read_text(encoding="utf-8")

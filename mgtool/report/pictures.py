@@ -45,16 +45,28 @@ def thumbnails(names: Iterable[str], read: ReadBytes) -> Iterator[Thumbnail]:
     wanted = list(names)
     side = FEW_SIDE if len(wanted) <= FEW else SIDE
     with ThreadPoolExecutor(WORKERS) as pool:
-        yield from pool.map(lambda name: _thumbnail(read(name), side), wanted)
+        yield from pool.map(lambda name: thumbnail(read(name), side), wanted)
 
 
-def _thumbnail(data: bytes | None, side: int) -> Thumbnail:
+def thumbnail(data: bytes | None, side: int) -> Thumbnail:
+    """A picture file's thumbnail, its longer side at most `side` pixels; `NO_PICTURE` where it cannot be read."""
     if data is None:
         return NO_PICTURE
     try:
         width, height, small = _reduced(data, side)
     except ItemError:
         return NO_PICTURE
+    return _encoded(small, width, height)
+
+
+def reduced(picture: Image.Image, side: int) -> Thumbnail:
+    """A decoded picture's thumbnail."""
+    small = picture.copy()
+    small.thumbnail((side, side))
+    return _encoded(small, *picture.size)
+
+
+def _encoded(small: Image.Image, width: int, height: int) -> Thumbnail:
     out = io.BytesIO()
     small.save(out, "WEBP", quality=QUALITY, method=2)
     return Thumbnail("data:image/webp;base64," + base64.b64encode(out.getvalue()).decode(), width, height)

@@ -1,0 +1,88 @@
+"""What `mgtool detect` says about boxes that are there: `--stats` and `--report`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgtool.commands import console
+from mgtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from mgtool.boxstatistics import Statistics
+    from mgtool.detectors.loading import Named
+    from mgtool.records import BoxRecord, Media
+
+
+def describe(paths: tuple[str, ...], *, images: str | None, report: str | None, as_json: bool, quiet: bool) -> None:
+    """Sum up box files; with `report`, write their page, pictures looked up from the folder `images`."""
+    if "-" in paths:
+        raise UsageError("--stats: give folders or files of boxes; stdin cannot be read twice")
+    statistics = count(paths)
+    console.summarize(
+        statistics.summary(labels=None) if as_json else statistics.summary(),
+        title="mgtool detect --stats",
+        as_json=as_json,
+        quiet=quiet,
+    )
+    if report is not None:
+        shown = _sampled(paths, statistics)
+        write(report, shown, _named(shown, images) if images is not None else (), statistics, ", ".join(paths))
+
+
+def count(paths: Iterable[str]) -> Statistics:
+    """What box files hold, and how often what failed in the runs that wrote them."""
+    from mgtool import boxfiles, boxstatistics
+
+    listed = tuple(paths)
+    return boxstatistics.of((record for path in listed for record in boxfiles.read(path)), _reasons(listed))
+
+
+def report_run(
+    report: str, folder: Path, items: Iterator[Named] | None, summary: dict[str, Any], *, images: str | None
+) -> None:
+    """The page of a finished run, its pictures from the run's own input, or by name where that was stdin."""
+    statistics = count([str(folder)])
+    statistics.duplicates = summary["duplicates"]
+    shown = _sampled([str(folder)], statistics)
+    named = _named(shown, images or "")
+    media = named if items is None else (item[1] for item in items if isinstance(item, tuple))
+    write(report, shown, media, statistics, str(folder))
+
+
+def write(report: str, shown: list[BoxRecord], media: Iterable[Media], statistics: Statistics, where: str) -> None:
+    """Write the page."""
+    from mgtool.report import boxes_page
+    from mgtool.shards import write_bytes
+
+    title = f"{statistics.boxes:,} boxes"
+    page = boxes_page.render(title, where, statistics, boxes_page.with_thumbnails(shown, media))
+    write_bytes(Path(report), page)
+
+
+def _sampled(paths: Iterable[str], statistics: Statistics) -> list[BoxRecord]:
+    from mgtool import boxfiles
+    from mgtool.report import boxes_page
+
+    records = (record for path in paths for record in boxfiles.read(path))
+    return boxes_page.sampled(records, statistics.records)
+
+
+def _named(records: list[BoxRecord], images: str) -> Iterator[Media]:
+    from mgtool.sources import Place
+
+    place = Place(images)
+    return (place.media(record.image or record.video) for record in records)
+
+
+def _reasons(paths: Iterable[str]) -> Iterator[str]:
+    from mgtool.records import Failure, parse
+    from mgtool.shards import FAILURES_FILE
+
+    for path in paths:
+        file = Path(path, FAILURES_FILE)
+        if file.is_file():
+            with file.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    yield parse(line, Failure, where=f"{file}:{number}").reason

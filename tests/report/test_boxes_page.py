@@ -1,0 +1,171 @@
+"""The page of boxes: what it says, what it leaves out, and in a browser how it is looked through."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mgtool import boxstatistics
+from mgtool.records import BoxRecord, FrameDetections, Media
+from mgtool.report import boxes_page
+
+HOSTILE = "</script><script>document.title = 'broken in'</script><img src=x onerror=\"document.title='broken in'\">"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def _png(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), "teal").save(file, "PNG")
+    return file.getvalue()
+
+
+def _records(count: int) -> list[BoxRecord]:
+    """Every third picture has nothing, the others a cat and, from the middle on, a dog; the last is hostile."""
+    records = []
+    for number in range(count):
+        labels = () if number % 3 == 0 else ("cat",) if number < count // 2 else ("cat", "dog")
+        boxes = ((100.0, 50.0, 300.0, 150.0), (0.0, 0.0, 40.0, 40.0))[: len(labels)]
+        scores = (0.9, 0.4)[: len(labels)]
+        records.append(
+            BoxRecord(
+                image=f"{number:04d}.png", sha256=f"{number:064x}", width=400, height=200,
+                boxes=boxes, scores=scores, labels=labels,
+            )
+        )  # fmt: skip
+    records.append(
+        BoxRecord(
+            image=HOSTILE,
+            sha256="f" * 64,
+            width=400,
+            height=200,
+            boxes=((1, 1, 9, 9),),
+            scores=(0.5,),
+            labels=(HOSTILE,),
+        )
+    )
+    return records
+
+
+def _page(count: int) -> bytes:
+    records = _records(count)
+    statistics = boxstatistics.of(records, ["missing", "missing", "corrupt"])
+    media = (Media(name=record.image, data=_png(400, 200)) for record in records)
+    shown = boxes_page.with_thumbnails(boxes_page.sampled(records, len(records)), media)
+    return boxes_page.render(HOSTILE, "where from", statistics, shown)
+
+
+def test_data_stays_data() -> None:
+    html = _page(30).decode()
+    assert "<img src=x" not in html
+    assert html.count("<script>") == 1
+    data = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', html)[0])
+    assert data["items"][-1]["name"] == HOSTILE
+    assert [label for _, label in data["labels"]] == ["cat", "dog", HOSTILE]
+    assert data["items"][29]["labels"] == [0, 1]
+    assert "<b>2</b> missing" in html
+
+
+def test_thousands_are_sampled_evenly() -> None:
+    records = _records(2499)
+    shown = boxes_page.sampled(records, len(records))
+    assert len(shown) == boxes_page.MOST_PICTURES
+    assert [record.image for record in shown[:4]] == ["0000.png", "0002.png", "0005.png", "0007.png"]
+    assert boxes_page.sampled(records[:5], 5) == records[:5]
+
+
+def test_a_video_shows_its_frames_and_a_lost_picture_its_boxes() -> None:
+    frames = tuple(FrameDetections(n * 5, n / 2, ((0, 0, 9, 9),), (0.5,), ("cat",)) for n in range(3))
+    video = BoxRecord(video="a.mp4", sha256="0" * 64, width=64, height=48, frames=frames)
+    shown = boxes_page.with_thumbnails([video, _records(0)[0]], [Media(name="a.mp4", data=b"no video")])
+    assert [one.name for one in shown] == [f"a.mp4, frame {5 * n} at {n / 2:.1f} s" for n in range(3)] + [HOSTILE]
+    assert [one.uri for one in shown] == [""] * 4
+    assert [len(one.found.boxes) for one in shown] == [1] * 4
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs chromium on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path) -> Iterator[Any]:
+    """The page of 300 pictures and a hostile one; fails if the browser reports an error."""
+    (tmp_path / "page.html").write_bytes(_page(300))
+    tab = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    errors: list[str] = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    tab.on("request", lambda request: errors.append(request.url) if request.url.startswith("http") else None)
+    tab.goto((tmp_path / "page.html").as_uri() + "#gallery")
+    tab.wait_for_selector(".item img")
+    yield tab
+    assert errors == []
+    assert "broken in" not in tab.title().split("</script>")[0]
+    tab.close()
+
+
+@pytest.mark.browser
+def test_filters(opened) -> None:
+    def shown() -> str:
+        return str(opened.inner_text("#shown"))
+
+    assert shown() == "301 of 301"
+    opened.select_option("#label", label="dog")
+    assert shown() == "100 of 301"
+    opened.wait_for_selector(".item:not([hidden]) rect.found")
+    assert opened.locator(".item:not([hidden])").first.locator("rect.found").count() == 1
+    opened.evaluate("document.getElementById('score').value = 0.5")
+    opened.dispatch_event("#score", "input")
+    assert shown() == "0 of 301"
+    assert opened.is_visible("#none")
+    opened.click("#reset")
+    assert shown() == "301 of 301"
+    opened.select_option("#bin", "0")
+    assert shown() == "100 of 301"
+    opened.select_option("#bin", "")
+    opened.fill("#search", "0042")
+    assert shown() == "1 of 301"
+
+
+@pytest.mark.browser
+def test_pictures_are_loaded_where_one_looks(opened) -> None:
+    assert 0 < opened.locator(".item img").count() < 60
+    last = opened.locator(".item").last
+    assert last.locator("img").count() == 0
+    last.scroll_into_view_if_needed()
+    last.locator("img").wait_for()
+    assert opened.locator(".item").first.locator("img").count() == 0
+
+
+@pytest.mark.browser
+def test_a_picture_opens_with_its_boxes_where_they_belong(opened) -> None:
+    opened.locator(".item").nth(1).click()
+    assert opened.inner_text("#facts h3") == "0001.png"
+    assert opened.locator("#facts li").all_inner_texts() == ["cat\n0.90"]
+    stage = opened.locator("#stage").bounding_box()
+    scale = min(stage["width"] / 400, stage["height"] / 200)
+    left = stage["x"] + (stage["width"] - 400 * scale) / 2 + 100 * scale
+    box = opened.locator("#stage rect.found").evaluate("node => node.getBoundingClientRect().toJSON()")
+    assert (box["x"], box["width"]) == pytest.approx((left, 200 * scale), abs=4)
+    opened.keyboard.press("ArrowRight")
+    assert opened.inner_text("#facts h3") == "0002.png"
+    opened.keyboard.press("b")
+    assert opened.locator("#stage rect").count() == 0
+    opened.keyboard.press("Escape")
+    assert opened.locator("dialog[open]").count() == 0
+    opened.locator(".item").last.click()
+    assert opened.locator("#facts li").first.inner_text().startswith("</script>")
+    assert opened.evaluate("document.querySelectorAll('img[src=x]').length") == 0
