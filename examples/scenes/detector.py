@@ -55,7 +55,7 @@ def configured(data: Path, work: Path, split: str = "test", iterations: int | No
     text = CONFIG.read_text(encoding="utf-8").replace('data_root = ""', f"data_root = {str(data)!r}")
     text = text.replace('"test"', repr(split)).replace("/test/", f"/{split}/")
     if iterations:
-        text = text.replace("iterations = 4000", f"iterations = {iterations}")
+        text = text.replace("iterations = 2000", f"iterations = {iterations}")
     config = Config.fromstring(text, ".py")
     config.work_dir = str(work)
     return config

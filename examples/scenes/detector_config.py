@@ -5,7 +5,7 @@ One class, ``object``: the model that takes the boxes names things itself. `dete
 
 data_root = ""
 size = 256
-iterations = 4000
+iterations = 2000
 batch_size = 16
 learning_rate = 0.002
 
@@ -119,7 +119,7 @@ test_dataloader = {**val_dataloader, "dataset": coco("test", test_pipeline, test
 val_evaluator = {"type": "CocoMetric", "ann_file": f"{data_root}/val/objects.json", "metric": "bbox"}
 test_evaluator = {**val_evaluator, "ann_file": f"{data_root}/test/objects.json"}
 
-train_cfg = {"type": "IterBasedTrainLoop", "max_iters": iterations, "val_interval": 2000}
+train_cfg = {"type": "IterBasedTrainLoop", "max_iters": iterations, "val_interval": 1000}
 val_cfg = {"type": "ValLoop"}
 test_cfg = {"type": "TestLoop"}
 optim_wrapper = {
@@ -128,8 +128,8 @@ optim_wrapper = {
     "paramwise_cfg": {"norm_decay_mult": 0, "bias_decay_mult": 0, "bypass_duplicate": True},
 }
 param_scheduler = [
-    {"type": "LinearLR", "start_factor": 1e-3, "by_epoch": False, "begin": 0, "end": 200},
-    {"type": "CosineAnnealingLR", "by_epoch": False, "begin": 200, "end": iterations, "eta_min": learning_rate / 50},
+    {"type": "LinearLR", "start_factor": 1e-3, "by_epoch": False, "begin": 0, "end": 100},
+    {"type": "CosineAnnealingLR", "by_epoch": False, "begin": 100, "end": iterations, "eta_min": learning_rate / 50},
 ]
 custom_hooks = [
     {"type": "EMAHook", "ema_type": "ExpMomentumEMA", "momentum": 0.002, "update_buffers": True, "priority": 49}
@@ -138,7 +138,7 @@ default_hooks = {
     "timer": {"type": "IterTimerHook"},
     "logger": {"type": "LoggerHook", "interval": 20},
     "param_scheduler": {"type": "ParamSchedulerHook"},
-    "checkpoint": {"type": "CheckpointHook", "interval": 500, "by_epoch": False, "max_keep_ckpts": 2},
+    "checkpoint": {"type": "CheckpointHook", "interval": 250, "by_epoch": False, "max_keep_ckpts": 2},
     "sampler_seed": {"type": "DistSamplerSeedHook"},
 }
 env_cfg = {"cudnn_benchmark": False, "mp_cfg": {"mp_start_method": "fork"}, "dist_cfg": {"backend": "gloo"}}

@@ -65,10 +65,10 @@ def plural(name: str) -> str:
 def with_article(name: str) -> str:
     """One of a name.
 
-    >>> with_article("cat"), with_article("apple")
-    ('a cat', 'an apple')
+    >>> with_article("cat"), with_article("hourglass")
+    ('a cat', 'an hourglass')
     """
-    return f"{'an' if name[0] in 'aeiou' and name != 'unicorn' else 'a'} {name}"
+    return f"{'an' if name[0] in 'aeiou' or name.startswith('hour') else 'a'} {name}"
 
 
 @functools.cache

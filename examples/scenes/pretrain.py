@@ -1,0 +1,134 @@
+"""Stage 0: towers and language model learn the world each for itself, as the published model's parts had learnt theirs.
+
+    python examples/scenes/pretrain.py high --out STAGE0
+    python examples/scenes/pretrain.py low --out STAGE0
+    python examples/scenes/pretrain.py llm --out STAGE0
+    python examples/scenes/pretrain.py parts --out STAGE0
+
+The last writes the folders that `mgtool import` joins. Each goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import language
+import torch
+import towers
+from safetensors.torch import save_file
+from training import STATE, Schedule, train
+
+from mgtool.model import MGLlavaConfig, MGLlavaForConditionalGeneration
+from mgtool.model.config import ConvNextTowerConfig
+
+SEED = 0
+SCHEDULES = {
+    "high": Schedule(steps=3000, batch_size=24, learning_rate=2e-3),
+    "low": Schedule(steps=6000, batch_size=48, learning_rate=1e-3),
+    "llm": Schedule(steps=4000, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
+}
+TOKENIZER = "tokenizer"
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description="Pretrain the parts of the tiny model on the scenes.")
+    parser.add_argument("part", choices=(*SCHEDULES, "parts"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, help="instead of the part's own number")
+    given = parser.parse_args()
+    torch.manual_seed(SEED)
+    if given.part == "parts":
+        write_parts(given.out)
+        return
+    schedule = SCHEDULES[given.part]
+    if given.steps:
+        schedule = Schedule(**{**vars(schedule), "steps": given.steps})
+    pretrain(given.part, given.out, schedule)
+
+
+def pretrain(part: str, out: Path, schedule: Schedule) -> None:
+    """Train one part into ``out/part``."""
+    if part == "llm":
+        words = _tokenizer(out)
+        reading = language.Reading(words)
+        load = functools.partial(language.load, words, "train")
+        evaluate: Any = functools.partial(language.accuracy, reading, words)
+        module: torch.nn.Module = reading
+    else:
+        naming = towers.HighNaming() if part == "high" else towers.LowNaming()
+        load = functools.partial(towers.load, "train", zoomed=towers.ZOOMED)
+        evaluate = functools.partial(towers.accuracies, naming)
+        module = naming
+
+    def batch(step: int) -> Any:
+        return load(step * schedule.batch_size, schedule.batch_size)
+
+    train(module, batch, evaluate, schedule, out / part)
+
+
+def write_parts(out: Path) -> None:
+    """Write ``parts/clip``, ``parts/convnext``, ``parts/llm`` and, with fresh projectors, ``parts/mg_llava.pth``."""
+    parts = out / "parts"
+    low, high = towers.LowNaming(), towers.HighNaming()
+    words = _tokenizer(out)
+    reading = language.Reading(words)
+    for module, name in ((low, "low"), (high, "high"), (reading, "llm")):
+        module.load_state_dict(torch.load(out / name / STATE, weights_only=True)["module"])
+    low.encoder.save_pretrained(parts / "clip")
+    _json(parts / "clip" / "preprocessor_config.json", {"image_mean": towers.MEAN, "image_std": towers.STD})
+    reading.llm.save_pretrained(parts / "llm")
+    words.save_pretrained(parts / "llm")
+    _write_open_clip(high, parts / "convnext")
+    _write_joints(reading, parts / "mg_llava.pth")
+
+
+def _write_open_clip(high: towers.HighNaming, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    trunk = {key: value for key, value in high.state_dict().items() if key.startswith(("stem.", "stages."))}
+    save_file(
+        {f"visual.trunk.{key}": value.contiguous() for key, value in trunk.items()},
+        folder / "open_clip_model.safetensors",
+    )
+    vision = {"timm_model_name": towers.HIGH_TOWER, "image_size": towers.SIZE}
+    _json(folder / "open_clip_config.json", {"model_cfg": {"vision_cfg": vision}})
+
+
+def _write_joints(reading: language.Reading, path: Path) -> None:
+    """Projectors and fusion as training begins with them, under the published names."""
+    config = MGLlavaConfig(
+        text_config=reading.llm.config,
+        low_config=towers.low_config(),
+        high_config=ConvNextTowerConfig(architecture=towers.HIGH_TOWER, image_size=towers.SIZE),
+    )
+    torch.manual_seed(SEED)
+    state = MGLlavaForConditionalGeneration(config).state_dict()
+    published = {"projector.": "projector.model.", "box_projector.": "bbox_projector.model.", "fusion.": "fuse_module."}
+    joints = {
+        published[prefix] + key.removeprefix(prefix): value
+        for key, value in state.items()
+        for prefix in published
+        if key.startswith(prefix)
+    }
+    torch.save(joints, path)
+
+
+def _tokenizer(out: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    folder = out / "llm" / TOKENIZER
+    if not folder.is_dir():
+        language.tokenizer().save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
