@@ -82,8 +82,9 @@ def build(size, device, quick):
 
 def timed(device, repeats, work):
     """Median milliseconds of `work`, the device waited for; and its last result."""
-    times = []
+    times, result = [], None
     for number in range(repeats + 1):
+        result = None  # two results (caches, say) at a time would count twice in the peak
         synchronize(device)
         began = time.perf_counter()
         result = work()
@@ -98,10 +99,16 @@ def synchronize(device):
         torch.cuda.synchronize()
 
 
+def read_weights(model):
+    """The language model's weights that every step reads whole: all but the table of embeddings."""
+    table = model.get_input_embeddings().weight
+    return [p for p in model.language_model.parameters() if p is not table]
+
+
 def llm_flops(model, tokens, length):
     """Of a prefill: two for each weight and token, and attention's."""
     config = model.config.text_config
-    weights = sum(p.numel() for p in model.language_model.parameters()) - config.vocab_size * config.hidden_size
+    weights = sum(p.numel() for p in read_weights(model))
     return 2 * weights * tokens + 2 * config.num_hidden_layers * config.hidden_size * tokens * length
 
 
@@ -129,7 +136,7 @@ def measure(model, batch, device, repeats):
 
     prefill_ms, output = timed(device, repeats, prefill)
     decode_ms = decode(model, output, device)
-    weights = sum(p.numel() * p.element_size() for p in model.language_model.parameters())
+    weights = sum(p.nbytes for p in read_weights(model))
     cache = sum(layer.keys.nbytes + layer.values.nbytes for layer in output.past_key_values.layers)
     return {
         "batch": batch,
