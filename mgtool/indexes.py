@@ -83,7 +83,8 @@ class TarIndex(Sequence[Sample]):
         if _is_fresh(beside, urls):
             return cls(parquet.read_table(beside), urls)
         rows = [entry for url in urls for entry in scan(url)]
-        return cls(pyarrow.Table.from_pylist([row._asdict() for row in rows], schema=_schema(urls)), urls)
+        schema = _schema(urls)
+        return cls(pyarrow.Table.from_arrays(_columns(rows, schema), schema=schema), urls)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -215,6 +216,13 @@ def _box_count(data: bytes | None) -> int:
         return 0 if data is None else len(tars.read_boxes(data, ""))
     except ItemError:
         return 0  # as in `_entry`
+
+
+def _columns(entries: Sequence[Entry], schema: pyarrow.Schema) -> list[Any]:
+    import pyarrow
+
+    columns = zip(*entries, strict=True) if entries else [()] * len(schema)
+    return [pyarrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
 
 
 def _schema(urls: Sequence[str]) -> pyarrow.Schema:

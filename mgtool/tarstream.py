@@ -27,6 +27,7 @@ _BLOCK = 512
 _MAGIC = slice(257, 262)
 _BUFFER = 1 << 18
 _CHUNK = 1 << 24
+_ADLER_BASE = 65521
 _REGULAR = (b"0", b"\0")
 _DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
@@ -232,7 +233,7 @@ class _Rejoined:
 
 def _read_fully(file: IO[bytes], size: int) -> bytes:
     """As many bytes as there are up to `size`, in steps, so that a false size reserves no memory."""
-    data = file.read(min(size, _CHUNK))
+    data = file.read(min(_CHUNK, size))
     if len(data) == size or not data:
         return data
     parts, missing = [data], size - len(data)
@@ -244,7 +245,9 @@ def _read_fully(file: IO[bytes], size: int) -> bytes:
 
 def _parse(block: bytes) -> _Header:
     try:
-        if int(block[148:156].rstrip(b" \0"), 8) != sum(block) - sum(block[148:156]) + 8 * 32:
+        stored = block[148:156]
+        total = int(stored.rstrip(b" \0"), 8) + sum(stored) - 8 * 32
+        if zlib.adler32(block) & 0xFFFF != (total + 1) % _ADLER_BASE:  # the sum of all bytes, much faster than `sum`
             raise ItemError("unreadable", "a header with a wrong checksum")
         kind = block[156:157]
         if kind in _REGULAR and looks_like_tar(block) and not block[345] and block[124] < 0x80:

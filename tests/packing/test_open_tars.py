@@ -64,7 +64,11 @@ def test_the_index_says_where_each_sample_lies(tars_of_given: Path) -> None:
     assert entry[:3] == ("5", "000000005", "shard-000001.tar")
     assert (entry.width, entry.height, entry.boxes) == (64, 48, 1)
     assert index.entry(8).width == 0
-    assert index.totals() == {"samples": 11, "with_pictures": 10, "boxes": sum(n % 4 for n in range(11) if n != 8)}
+    assert indexes.totals(tars_of_given / indexes.INDEX_FILE) == {
+        "samples": 11,
+        "with_pictures": 10,
+        "boxes": sum(n % 4 for n in range(11) if n != 8),
+    }
     with pytest.raises(ItemError, match="unknown_id"):
         index.sample("nobody")
     with pytest.raises(IndexError):
