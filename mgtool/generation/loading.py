@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -32,19 +33,20 @@ def load_model(request: Request) -> Any:
         InputError: the folder holds no model.
         MissingExtraError: fewer bits need a library that is not there.
     """
-    from transformers.utils import logging
+    from transformers.distributed import DistributedConfig
+    from transformers.utils.logging import disable_progress_bar
 
     from mgtool.model import MGLlavaForConditionalGeneration
 
     check_model(request.model)
-    logging.disable_progress_bar()
+    disable_progress_bar()
     kwargs: dict[str, Any] = {"dtype": getattr(torch, request.dtype)}
     if request.quantize:
         kwargs |= {"quantization_config": _quantization(request), "device_map": {"": request.device}}
     if request.device_map is not None:
         kwargs["device_map"] = request.device_map
     if request.tensor_parallel > 1:
-        kwargs["tp_plan"] = "auto"
+        kwargs["distributed_config"] = DistributedConfig(tp_size=request.tensor_parallel)
     try:
         model = MGLlavaForConditionalGeneration.from_pretrained(request.model, **kwargs)
     except (ValueError, RuntimeError) as error:
@@ -52,7 +54,7 @@ def load_model(request: Request) -> Any:
             raise
         reason = str(error).splitlines()[0]
         raise UsageError(f"--quantize {request.quantize} does not work for this model and device: {reason}") from error
-    is_placed = "device_map" in kwargs or "tp_plan" in kwargs
+    is_placed = "device_map" in kwargs or request.tensor_parallel > 1
     return (model if is_placed else model.to(request.device)).eval()
 
 
@@ -64,6 +66,7 @@ def _quantization(request: Request) -> Any:
     if request.quantize == "8bit":
         torchao = require("torchao.quantization", what=option, extra="quantize")
         return transformers.TorchAoConfig(torchao.Int8WeightOnlyConfig())
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of a faster kernel that is not there
     require("bitsandbytes", what=option, extra="quantize")
     compute = getattr(torch, request.dtype)
     return transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
