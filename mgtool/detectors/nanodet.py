@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from PIL import Image
 
 from mgtool.boxes import nms
 from mgtool.detectors.base import Settings
+from mgtool.detectors.onnx_session import open_session
 from mgtool.detectors.vocabulary import shipped
-from mgtool.errors import UsageError
 from mgtool.images import sha256
 from mgtool.records import Detections
 
@@ -55,7 +52,7 @@ class NanoDet:
         self.identity = f"nanodet sha256:{sha256(weights)[:16]} threshold:{threshold:g} nms:{NMS_IOU:g}"
         self._threshold = threshold
         self._labels = shipped("coco")
-        self._session = _session(weights, device)
+        self._session = open_session(weights, device)
         self._centres, self._strides = _places()
 
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
@@ -85,17 +82,6 @@ class NanoDet:
         square = np.concatenate([centres - reach[:, :2], centres + reach[:, 2:]], axis=1)
         scale = np.array(size * 2, dtype=np.float32) / SIDE
         return np.asarray(np.clip(square, 0, SIDE) * scale, dtype=np.float32)
-
-
-def _session(weights: bytes, device: str) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    options.log_severity_level = 3
-    here = onnxruntime.get_available_providers()
-    if device.startswith("cuda") and "CUDAExecutionProvider" not in here:
-        raise UsageError(f"--device {device}: this onnxruntime knows only the CPU; pip install onnxruntime-gpu")
-    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(weights, options, providers=[name for name in wanted if name in here])
 
 
 def _pixels(picture: Image.Image) -> Floats:
