@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import posixpath
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mgtool import tars
 from mgtool.indexes import INDEX_FILE, Entry, scan, totals, write_index
+from mgtool.packplan import PREFIX
 from mgtool.readers import READERS
 from mgtool.records import Failure
 from mgtool.shards import write_bytes
+from mgtool.tarstream import open_url
 
 CARD_FILE = "README.md"
 FILES = (INDEX_FILE, CARD_FILE)
@@ -20,6 +26,7 @@ FILES = (INDEX_FILE, CARD_FILE)
 _TITLE = "# Packed samples"
 """A README without it is somebody else's and stays."""
 
+_DTYPES = {str: "string", bool: "bool", int: "int64", float: "float64"}
 _LONGEST_TEXT = 300
 _NAMES = {"webdataset": "webdataset", "datasets": "Hugging Face datasets", "wids": "wids", "ray": "Ray Data"}
 _OWN = """\
@@ -58,7 +65,8 @@ def _card(found: Mapping[str, int], urls: Sequence[str]) -> str:
     return "\n".join(
         [
             "---",
-            'configs: [{config_name: default, data_files: "*.tar"}]',
+            f"configs: {json.dumps([{'config_name': 'default', 'data_files': _data_files(urls)}])}",
+            f"dataset_info: {json.dumps({'features': _features(urls[0])})}",
             "---",
             _TITLE,
             "",
@@ -83,6 +91,41 @@ def _card(found: Mapping[str, int], urls: Sequence[str]) -> str:
             *(f"### {name}\n\n```python\n{lines}\n```\n" for name, lines in blocks),
         ]
     )
+
+
+def _data_files(urls: Sequence[str]) -> list[dict[str, str]]:
+    """The splits by the names of their tars, as Hugging Face datasets reads them."""
+    names = dict.fromkeys(posixpath.basename(url).partition("-")[0] for url in urls)
+    return [{"split": "train" if name == PREFIX else name, "path": f"{name}-*.tar"} for name in names]
+
+
+def _features(url: str) -> list[dict[str, Any]]:
+    """The types of members: Hugging Face datasets guesses them wrongly where the first five samples have no boxes."""
+    with open_url(url) as file:
+        parts = sorted(next(iter(tars.read_parts(file))).parts)
+    known = {"json": _type(tars.PackedSample), "boxes.json": _type(tars.PackedBoxes)}
+    known["boxes.npy"] = {"list": {"list": "float32"}}
+    media = {part: {"dtype": "video" if part in tars.VIDEO_EXTENSIONS else "image"} for part in parts}
+    strings = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
+    return [{"name": part, **known.get(part, media[part])} for part in parts] + strings
+
+
+def _type(kind: Any) -> dict[str, Any]:
+    """A record's type in the words of a data card.
+
+    >>> _type(tuple[float, ...])
+    {'list': 'float64'}
+    """
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = msgspec.structs.fields(kind)
+        return {"struct": [{"name": field.encode_name, **_type(field.type)} for field in fields]}
+    inner = typing.get_args(kind)
+    if type(None) in inner:
+        return _type(inner[0])
+    if not inner:
+        return {"dtype": _DTYPES[kind]}
+    [value] = _type(inner[0]).values()
+    return {"list": value}
 
 
 def _shown(url: str) -> dict[str, Any]:

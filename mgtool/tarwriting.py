@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO
 
 from mgtool.errors import ItemError
@@ -16,6 +17,9 @@ _BLOCK = tarfile.BLOCKSIZE
 _NAME_BYTES, _SIZE_AT, _SUM_AT = 100, 124, 148
 _SMALL = 4096
 """Members under this many bytes are joined with what stands around them before they are written."""
+
+_SENT_BYTES = 1 << 24
+"""Bytes after which the system is told to begin writing."""
 
 _PADDING = bytes(tarfile.RECORDSIZE)
 
@@ -46,6 +50,8 @@ class TarWriter:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self._ahead = _write_behind(file)
+        self._sent = 0
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
         self.bytes = 0
@@ -84,9 +90,24 @@ class TarWriter:
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
+        if self._ahead is not None and self.bytes - self._sent >= _SENT_BYTES:
+            self._ahead(self._sent, self.bytes - self._sent)
+            self._sent = self.bytes
         self._sha256.update(data)
         self._md5.update(data)
         self.bytes += len(data)
+
+
+def _write_behind(file: IO[bytes]) -> Callable[[int, int], None] | None:
+    """How the system is told to begin with putting a range of a file on disk, so that the end need not wait for all."""
+    if not hasattr(os, "posix_fadvise"):
+        return None
+    try:
+        handle = file.fileno()
+        os.posix_fadvise(handle, 0, 1, os.POSIX_FADV_DONTNEED)
+    except OSError:
+        return None
+    return lambda offset, length: os.posix_fadvise(handle, offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def header(name: str, size: int) -> bytes:
