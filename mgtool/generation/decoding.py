@@ -1,4 +1,4 @@
-"""Rows that are decoded together: their key-value cache, and how rows enter and leave it."""
+"""Rows that are decoded together: where their keys and values lie, and how rows enter and leave."""
 
 from __future__ import annotations
 
@@ -7,61 +7,153 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from mgtool.generation.attention import Prefix, View, shared_prefixes
+
+BLOCK = 64
+"""Tokens by which the room for rows' own keys and values grows."""
+
+
+class OwnLayer(DynamicLayer):
+    """One layer's keys and values of the rows' own tokens, (room for rows, heads, room for tokens, d).
+
+    Every row begins at column 0, and a step writes in place, so that nothing is moved while rows are decoded.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Put (R, heads, 1, d) behind each row; gives (R, heads, W, d) of all its own."""
+        count, width = len(self.rows), self.rows.width + 1
+        numbers, ends = self.rows.numbers.to(self.keys.device), self.rows.lengths.to(self.keys.device)
+        self.keys[numbers, :, ends] = key_states[:, :, 0]
+        self.values[numbers, :, ends] = value_states[:, :, 0]
+        return self.keys[:count, :, :width], self.values[:count, :, :width]
+
+    def make_room(self, like: Tensor, rows: int, tokens: int) -> None:
+        """Grow to hold so many rows and tokens."""
+        has = self.keys.shape if self.is_initialized else (0, 0, 0, 0)
+        if has[0] >= rows and has[2] >= tokens:
+            return
+        shape = (max(has[0], rows), like.shape[1], max(has[2], tokens), like.shape[3])
+        before, self.is_initialized = (self.keys, self.values) if self.is_initialized else None, True
+        self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
+        if before is not None:
+            self.keys[: has[0], :, : has[2]], self.values[: has[0], :, : has[2]] = before
+
+    def put(self, first: int, keys: Tensor, values: Tensor) -> None:
+        """Fill the rows from `first` on with (n, heads, T, d)."""
+        end, width = first + len(keys), keys.shape[2]
+        self.keys[first:end, :, :width], self.values[first:end, :, :width] = keys, values
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """A row takes another's place."""
+        for tensor in (self.keys, self.values):
+            tensor[target, :, :length] = tensor[source, :, :length]
 
 
 class Rows:
-    """R prompts in the middle of decoding.
+    """R prompts in the middle of decoding; row numbers run from 0 without holes.
 
     Attributes:
-        cache: keys and values of each layer, (R, heads, W, d), padded anywhere `mask` is 0.
-        mask: (R, W) int64, 1 on tokens.
         tokens: (R,) int64, chosen last and not in the cache yet.
+        lengths: (R,) int64, tokens of each row's own in the cache.
+        prefixes: of each row, the same object for those of a group.
     """
 
-    def __init__(self, cache: DynamicCache, mask: Tensor, tokens: Tensor) -> None:
-        self.cache, self.mask, self.tokens = cache, mask, tokens
+    def __init__(self, layers: int, device: torch.device) -> None:
+        self.layers = [OwnLayer(self) for _ in range(layers)]
+        self.cache = Cache(layers=list(self.layers))
+        self.tokens = self.lengths = self.numbers = torch.zeros(0, dtype=torch.int64, device=device)
+        self.prefixes: list[Prefix] = []
+        self.width = 0
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.prefixes)
+
+    @property
+    def held(self) -> int:
+        """Tokens in the cache, a prefix counted once."""
+        prefixes = {id(prefix): prefix.length for prefix in self.prefixes}
+        return sum(prefixes.values()) + int(self.lengths.sum())
 
     def advance(self, language_model: Any, choose: Callable[[Tensor], Tensor]) -> None:
         """Choose the next token of every row; `choose` takes (R, vocabulary) float32 and gives (R,) int64."""
-        positions = self.mask.sum(-1, keepdim=True)
-        mask = torch.cat([self.mask, self.mask.new_ones(len(self), 1)], dim=-1)
-        output = language_model(
-            input_ids=self.tokens[:, None],
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        self.mask, self.tokens = mask, choose(output.logits[:, -1].float())
+        self._make_room(self.layers[0].keys, len(self), self.width + 1)
+        starts = self.lengths.new_tensor([prefix.length for prefix in self.prefixes])
+        positions = (starts + self.lengths)[:, None]
+        columns = torch.arange(self.width + 1, device=self.lengths.device)
+        view = View(self._groups(), positions, starts[:, None] + columns)
+        with shared_prefixes(language_model):
+            output = language_model(
+                input_ids=self.tokens[:, None],
+                position_ids=positions,
+                past_key_values=self.cache,
+                use_cache=True,
+                view=view,
+            )
+        self.lengths, self.width = self.lengths + 1, self.width + 1
+        self.tokens = choose(output.logits[:, -1].float())
 
-    def keep(self, rows: Sequence[int]) -> Rows:
-        """Those rows alone, without columns that are padding in all of them."""
-        index = torch.tensor(rows, device=self.mask.device)
-        mask = self.mask[index]
-        used = mask.any(0)
-        layers = [(layer.keys[index][:, :, used], layer.values[index][:, :, used]) for layer in self.cache.layers]
-        return Rows(DynamicCache(layers), mask[:, used], self.tokens[index])
+    def enter(self, prefix: Prefix, own: DynamicCache | None, lengths: Tensor, tokens: Tensor) -> None:
+        """Add n rows.
 
-    def join(self, other: Rows) -> Rows:
-        """These rows and then the others, padded on the left to one width."""
-        width = max(self.mask.shape[1], other.mask.shape[1])
-        layers = [
-            (_stack(own.keys, new.keys, width, 2), _stack(own.values, new.values, width, 2))
-            for own, new in zip(self.cache.layers, other.cache.layers, strict=True)
-        ]
-        mask = _stack(self.mask, other.mask, width, 1)
-        return Rows(DynamicCache(layers), mask, torch.cat([self.tokens, other.tokens]))
+        Args:
+            prefix: what they share.
+            own: their keys and values behind it, (n, heads, T, d) a layer, padded on the left; None for none.
+            lengths: (n,) int64, tokens of `own`.
+            tokens: (n,) int64, chosen last.
+        """
+        first, width = len(self), int(lengths.max())
+        like = own.layers[0].keys if own is not None else prefix.keys[0][None]
+        self._make_room(like, first + len(tokens), max(self.width, width))
+        if own is not None:
+            for layer, filled in zip(self.layers, own.layers, strict=True):
+                layer.put(first, *(_to_left(tensor, lengths) for tensor in (filled.keys, filled.values)))
+        self.prefixes += [prefix] * len(tokens)
+        self._set(torch.cat([self.lengths, lengths]), torch.cat([self.tokens, tokens]))
+
+    def leave(self, row: int) -> None:
+        """Take a row out; the last one takes its number."""
+        last = len(self) - 1
+        if row != last:
+            for layer in self.layers:
+                layer.move(last, row, int(self.lengths[last]))
+            self.lengths[row], self.tokens[row] = self.lengths[last], self.tokens[last]
+            self.prefixes[row] = self.prefixes[last]
+        self.prefixes.pop()
+        self._set(self.lengths[:last], self.tokens[:last])
+
+    def _set(self, lengths: Tensor, tokens: Tensor) -> None:
+        self.lengths, self.tokens = lengths, tokens
+        self.numbers = torch.arange(len(lengths), device=lengths.device)
+        self.width = int(lengths.max()) if len(lengths) else 0
+
+    def _make_room(self, like: Tensor, rows: int, tokens: int) -> None:
+        for layer in self.layers:
+            layer.make_room(like, rows, -(-tokens // BLOCK) * BLOCK)
+
+    def _groups(self) -> list[tuple[slice | Tensor, Prefix]]:
+        """Places of the rows of each prefix."""
+        places: dict[int, list[int]] = {}
+        for row, prefix in enumerate(self.prefixes):
+            places.setdefault(id(prefix), []).append(row)
+        return [(_selection(rows, self.lengths), self.prefixes[rows[0]]) for rows in places.values()]
 
 
-def _stack(first: Tensor, second: Tensor, width: int, dim: int) -> Tensor:
-    return torch.cat([_widened(first, width, dim), _widened(second, width, dim)])
+def _selection(rows: Sequence[int], like: Tensor) -> slice | Tensor:
+    """A slice where rows follow each other: it takes no copy."""
+    if rows[-1] - rows[0] == len(rows) - 1:
+        return slice(rows[0], rows[-1] + 1)
+    return like.new_tensor(rows)
 
 
-def _widened(tensor: Tensor, width: int, dim: int) -> Tensor:
-    missing = width - tensor.shape[dim]
-    after = [0, 0] * (tensor.ndim - 1 - dim)
-    return torch.nn.functional.pad(tensor, [*after, missing, 0]) if missing else tensor
+def _to_left(tensor: Tensor, lengths: Tensor) -> Tensor:
+    """(n, heads, T, d) padded on the left -> padded on the right, with anything."""
+    width = tensor.shape[2]
+    columns = torch.arange(width, device=tensor.device) + (width - lengths.to(tensor.device))[:, None]
+    return torch.take_along_dim(tensor, columns.clamp(max=width - 1)[:, None, :, None], dim=2)

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+import psutil
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from mgtool.errors import ItemError
+from mgtool.generation.attention import Prefix, View, shared_prefixes
 from mgtool.generation.choosing import Chooser, Draw, Greedy
 from mgtool.generation.decoding import Rows
 from mgtool.model.config import IMAGE_TOKEN_ID
@@ -20,6 +22,10 @@ from mgtool.model.processor import PlacedPicture
 
 VISUALS_KEPT = 8
 """Pictures whose tokens are kept for later groups."""
+MOST_ROWS = {"cpu": 64, "cuda": 256}
+"""Rows beyond which a step costs as much more as it answers more."""
+MEMORY_SHARE = 0.6
+"""Of the memory that is free once the model is there, for keys and values."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Group:
         numbers: N names of the prompts, for the caller.
         prompts: N lists of token ids with placeholders.
         is_video: the pictures are the frames of one video, at one placeholder.
+        shared: tokens that all prompts begin with; counted where it is not given.
     """
 
     key: tuple[str, ...]
@@ -39,6 +46,11 @@ class Group:
     numbers: Sequence[int]
     prompts: Sequence[Sequence[int]]
     is_video: bool = False
+    shared: int = -1
+
+    def __post_init__(self) -> None:
+        if self.shared < 0:
+            object.__setattr__(self, "shared", shared_length(self.prompts))
 
     def part(self, begin: int, end: int | None = None) -> Group:
         """Some of the prompts."""
@@ -75,7 +87,8 @@ class Engine:
         model: in evaluation mode, on its device.
         processor: the model's.
         max_new_tokens: limit of an answer.
-        batch_size: most prompts that are decoded together; halved for good where memory does not suffice.
+        batch_size: most prompts that are decoded together, None for what the device is good for; halved for good
+            where memory does not suffice.
         chooser: of tokens; greedy where there is none.
         stops: texts that end an answer, beside the template's.
     """
@@ -86,12 +99,14 @@ class Engine:
         processor: Any,
         *,
         max_new_tokens: int,
-        batch_size: int,
+        batch_size: int | None = None,
         chooser: Chooser | None = None,
         stops: Sequence[str] = (),
     ) -> None:
         self.model, self.processor = model, processor
-        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.max_new_tokens = max_new_tokens
+        self.batch_size = batch_size or MOST_ROWS.get(model.device.type, 64)
+        self.token_budget = _token_budget(model)
         self.chooser: Chooser = chooser or Greedy()
         self._ends = set(processor.eos_token_ids)
         self._stops = [*processor.stop_strings, *stops]
@@ -99,7 +114,8 @@ class Engine:
         self._supply: Iterator[Group] = iter(())
         self._waiting: deque[Group] = deque()
         self._running: list[_Row] = []
-        self._rows: Rows | None = None
+        self._rows = self._no_rows()
+        self._prefix: tuple[Any, Prefix] | None = None
         self._ready: list[Outcome] = []
 
     def generate(self, groups: Iterable[Group]) -> Iterator[Outcome]:
@@ -107,6 +123,13 @@ class Engine:
         self._supply = iter(groups)
         while self._fill() or self._running:
             yield from self.step()
+
+    def _no_rows(self) -> Rows:
+        return Rows(self.model.config.text_config.num_hidden_layers, self.model.device)
+
+    @property
+    def _vision_tokens(self) -> int:
+        return int(self.model.config.low_grid) ** 2
 
     @torch.inference_mode()
     def step(self) -> list[Outcome]:
@@ -124,7 +147,7 @@ class Engine:
     def _schedule(self) -> None:
         """Prefill groups while there is room, splitting one that is larger than a batch."""
         while len(self._running) < self.batch_size and self._fill():
-            room = self.batch_size - len(self._running)
+            room = self._room(self._waiting[0])
             if len(self._waiting[0].prompts) > room and self._running:
                 return
             group = self._waiting.popleft()
@@ -136,16 +159,24 @@ class Engine:
             except (RuntimeError, ValueError, IndexError) as error:
                 self._retreat(group, error)
 
+    def _room(self, group: Group) -> int:
+        """Prompts of a group that rows and tokens are left for; 1 at least where nothing runs."""
+        longest = max(map(len, group.prompts)) - group.shared + self.max_new_tokens
+        shared = group.shared + sum(len(picture.boxes) + self._vision_tokens for picture in group.pictures)
+        reserved = sum(row.limit - len(row.ids) for row in self._running)
+        left = self.token_budget - self._rows.held - reserved - shared
+        room = min(self.batch_size - len(self._running), left // longest)
+        return max(room, 0 if self._running else 1)
+
     def _admit(self, group: Group) -> None:
         visuals = self._see(group)
         singles = [group.part(at, at + 1) for at in range(len(group.prompts))]
         begun = [self._begin(single, visuals) for single in singles]
         rows = [row for row in begun if isinstance(row, _Row)]
         if rows:
-            entering = self._prefill(rows, visuals)
-            self._rows = entering if self._rows is None else self._rows.join(entering)
+            self._prefill(rows, visuals, group.shared)
             self._running += rows
-            _note(rows, entering.tokens)
+            _note(rows, self._rows.tokens[-len(rows) :])
             self._retire()
         failed = [(one.numbers[0], bad) for one, bad in zip(singles, begun, strict=True) if isinstance(bad, ItemError)]
         self._ready += failed
@@ -177,31 +208,46 @@ class Engine:
             self._visuals.popitem(last=False)
         return self._visuals[group.key]
 
-    def _prefill(self, rows: Sequence[_Row], visuals: Sequence[Tensor]) -> Rows:
-        """What the prompts share is computed once, their ends as one batch over it."""
+    def _prefill(self, rows: Sequence[_Row], visuals: Sequence[Tensor], shared: int) -> None:
+        """What the prompts share is computed once, their ends as one batch over it; the rows enter."""
         prompts = [row.prompt.prompts[0] for row in rows]
-        shared = shared_length(prompts)
-        cache = DynamicCache()
         shown = sum(token < 0 for token in prompts[0][:shared])
-        width = 0
-        if shared:
-            spliced = self._splice([prompts[0][:shared]], visuals[:shown])
-            width = spliced.inputs_embeds.shape[1]
-            self.model.language_model(
-                inputs_embeds=spliced.inputs_embeds, past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
-            cache.batch_repeat_interleave(len(prompts))
+        if len(prompts[0]) == shared:
+            prefix, logits = self._prefill_shared(prompts[0], visuals)
+            self._rows.enter(prefix, None, self._rows.lengths.new_zeros(1), self._choose(logits, rows))
+            return
+        prefix = self._remembered(rows[0].prompt.key, prompts[0][:shared], visuals[:shown])
         ends = self._splice([ids[shared:] for ids in prompts], list(visuals[shown:]) * len(prompts))
-        mask = torch.cat([ends.attention_mask.new_ones(len(prompts), width), ends.attention_mask], dim=-1)
+        positions, is_own = ends.position_ids + prefix.length, ends.attention_mask.bool()
+        view = View([(slice(None), prefix)], positions, positions.where(is_own, -1))
+        own = DynamicCache()
+        with shared_prefixes(self.model.language_model):
+            output = self.model.language_model(
+                inputs_embeds=ends.inputs_embeds,
+                position_ids=positions,
+                past_key_values=own,
+                use_cache=True,
+                logits_to_keep=1,
+                view=view,
+            )
+        self._rows.enter(prefix, own, is_own.sum(-1), self._choose(output.logits[:, -1].float(), rows))
+
+    def _remembered(self, key: tuple[str, ...], ids: Sequence[int], visuals: Sequence[Tensor]) -> Prefix:
+        """A group's prefix; the last one is kept for the group's other parts."""
+        name = (key, tuple(ids))
+        if self._prefix is None or self._prefix[0] != name:
+            self._prefix = None
+            self._prefix = name, self._prefill_shared(ids, visuals)[0] if ids else Prefix([], [], 0)
+        return self._prefix[1]
+
+    def _prefill_shared(self, ids: Sequence[int], visuals: Sequence[Tensor]) -> tuple[Prefix, Tensor]:
+        """Keys and values of tokens that rows begin with, and the logits behind them, (1, vocabulary) float32."""
+        cache = DynamicCache()
+        embeds = self._splice([ids], visuals).inputs_embeds
         output = self.model.language_model(
-            inputs_embeds=ends.inputs_embeds,
-            attention_mask=mask,
-            position_ids=ends.position_ids + width,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+            inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
-        return Rows(cache, mask, self._choose(output.logits[:, -1].float(), rows))
+        return Prefix.of(cache), output.logits[:, -1].float()
 
     def _splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Any:
         batch = self.processor.collate(prompts)
@@ -213,7 +259,7 @@ class Engine:
 
     def _run(self) -> None:
         """One token more for every row."""
-        if self._rows is None:
+        if not self._running:
             return
         try:
             self._rows.advance(self.model.language_model, lambda logits: self._choose(logits, self._running))
@@ -230,19 +276,13 @@ class Engine:
     def _retire(self) -> None:
         """Rows that ended leave the batch."""
         reasons = [self._ended(row) for row in self._running]
-        going = [index for index, reason in enumerate(reasons) if reason is None]
-        if self._rows is None or len(going) == len(reasons):
-            return
-        self._ready += [
-            (row.number, Completion(row.ids, reason, row.draw))
-            for row, reason in zip(self._running, reasons, strict=True)
-            if reason is not None
-        ]
-        self._keep(going)
-
-    def _keep(self, rows: list[int]) -> None:
-        self._rows = self._rows.keep(rows) if rows and self._rows is not None else None
-        self._running = [self._running[index] for index in rows]
+        for index in reversed(range(len(reasons))):
+            reason, row = reasons[index], self._running[index]
+            if reason is not None:
+                self._ready.append((row.number, Completion(row.ids, reason, row.draw)))
+                self._rows.leave(index)
+                self._running[index] = self._running[-1]
+                self._running.pop()
 
     def _ended(self, row: _Row) -> Literal["stop", "length"] | None:
         if row.draw.done or row.ids[-1] in self._ends or self._says_stop(row.ids):
@@ -278,26 +318,37 @@ class Engine:
             # The cache may have grown in some layers only, so that no row can go on.
             self._waiting.extendleft(row.prompt for row in reversed(self._running))
             self.batch_size = max(1, count // 2)
-        self._keep([])
+        self._running, self._rows = [], self._no_rows()
         self._free(is_out_of_memory(error))
 
     def _free(self, scarce: bool) -> None:
         if scarce:
             self._visuals.clear()
+            self._prefix = None
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, leaving each at least one of its own; 0 for one prompt alone.
+    """Tokens that all prompts begin with, leaving each at least one of its own; all of a prompt that is alone.
 
     >>> shared_length([[1, -200, 5, 6], [1, -200, 5, 7, 8]]), shared_length([[1, 2], [1, 2]]), shared_length([[1, 2]])
-    (3, 1, 0)
+    (3, 1, 2)
     """
     if len(prompts) == 1:
-        return 0
+        return len(prompts[0])
     common = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
     return min(sum(1 for _ in common), min(map(len, prompts)) - 1)
+
+
+def _token_budget(model: Any) -> int:
+    """Tokens whose keys and values the free memory holds."""
+    text = model.config.text_config
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    on_gpu = model.device.type == "cuda"
+    free = torch.cuda.mem_get_info(model.device)[0] if on_gpu else psutil.virtual_memory().available
+    return int(free * MEMORY_SHARE) // (2 * text.num_hidden_layers * heads * width * model.dtype.itemsize)
 
 
 def _note(rows: Sequence[_Row], tokens: Tensor) -> None:

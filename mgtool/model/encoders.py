@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import timm
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel, PreTrainedModel
@@ -48,8 +49,11 @@ class HighTower(nn.Module):
         self.stem, self.stages = trunk.stem, trunk.stages
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """(P, 3, S, S) -> the stages' maps, (P, C_k, S / stride_k, S / stride_k) each, in the tower's dtype."""
-        features = self.stem(pixels.to(next(self.parameters()).dtype))
+        """(P, 3, S, S) -> the stages' maps, (P, C_k, S / stride_k, S / stride_k) each, in the tower's dtype.
+
+        Channels lie last in memory: a block's norm and MLP work on them there, and nothing is copied for that.
+        """
+        features = self.stem(pixels.to(next(self.parameters()).dtype).contiguous(memory_format=torch.channels_last))
         maps = []
         for stage in self.stages:
             features = stage(features)

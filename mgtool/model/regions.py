@@ -3,7 +3,8 @@
 The plain way brings every stage to the first one's size, stacks the channels, and averages RoIAlign's bins over
 each box. All of that is linear in the features and separable in rows and columns, so a box's feature of stage k is
 ``(U_k^T w_y)^T F_k (U_k^T w_x)``: w_y and w_x say how much each row and column of the first stage's grid weighs,
-and U_k is the 1-D interpolation from stage k to that grid. The largest tensor is stage 1 times the boxes' columns.
+and U_k is the 1-D interpolation from stage k to that grid. The largest tensor has a number for each box and cell of
+stage 1.
 """
 
 from __future__ import annotations
@@ -87,9 +88,9 @@ def pool_boxes(
 
 
 def _weigh(stage: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(P, C, h, w) weighed by (P, N, h) and (P, N, w) -> (P, N, C)."""
-    by_column = stage @ columns.transpose(1, 2)[:, None]
-    return torch.einsum("pchn,pnh->pnc", by_column, rows)
+    """(P, C, h, w) weighed by (P, N, h) and (P, N, w) -> (P, N, C); one product, whatever the memory format."""
+    weights = rows[..., :, None] * columns[..., None, :]
+    return weights.flatten(-2) @ stage.flatten(2).mT
 
 
 def pad_boxes(boxes: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,146 @@
+"""Attention of rows that begin alike: what they share is read once for all of them, and is in memory once.
+
+A row's keys are its group's prefix and then its own. The scores over both are put side by side under one softmax,
+so that the result is that of ordinary attention over the whole row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+NAME = "mgtool_shared_prefix"
+"""The attention's name among those of transformers; without a mask function of that name it builds no masks."""
+
+
+class Prefix(NamedTuple):
+    """What a group's rows begin with.
+
+    Attributes:
+        keys, values: of each layer, (heads, P, d).
+        length: P; 0 for rows that share nothing.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    length: int
+
+    @classmethod
+    def of(cls, cache: DynamicCache) -> Prefix:
+        """The cache of one row, (1, heads, P, d) a layer."""
+        keys = [layer.keys[0] for layer in cache.layers]
+        return cls(keys, [layer.values[0] for layer in cache.layers], keys[0].shape[1] if keys else 0)
+
+
+class View:
+    """What the rows of one forward pass see.
+
+    Args:
+        groups: places among the R rows, and the prefix of those rows.
+        positions: (R, T) int64, of the tokens that ask, in their whole rows.
+        own: (R, W) int64, positions of each row's own keys; negative where there is none.
+    """
+
+    def __init__(self, groups: Sequence[tuple[slice | Tensor, Prefix]], positions: Tensor, own: Tensor) -> None:
+        self.groups = [(rows, prefix) for rows, prefix in groups if prefix.length]
+        self.positions, self.own = positions, own
+        self.longest = max((prefix.length for _, prefix in self.groups), default=0)
+        self.reach = int(own.max()) + 1
+        seen = (own[:, None] >= 0) & (own[:, None] <= positions[..., None])
+        # Padding sees anything rather than nothing, which would make it NaN, and so all that it meets.
+        self.bias = torch.where(seen | ~seen.any(-1, keepdim=True), 0.0, -torch.inf)
+
+    def out_of(self, window: int) -> Tensor:
+        """(R, T, longest + W) bool, keys that a sliding window has left behind."""
+        shared = torch.arange(self.longest, device=self.own.device).expand(len(self.own), -1)
+        keys = torch.cat([shared, self.own], dim=1)
+        return keys[:, None] <= self.positions[..., None] - window
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    view: View,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it.
+
+    Args:
+        module: the attention layer.
+        query: (R, heads of queries, T, d).
+        key, value: (R, heads, W, d), of the rows' own tokens.
+        attention_mask: None; `view` says what is seen.
+        scaling: of the scores.
+        view: of this pass.
+        sliding_window: tokens that are seen, the asking one included; None for all.
+        softcap: bound of the scores, for models that have one.
+        kwargs: what other kinds of attention take.
+
+    Returns:
+        (R, T, heads of queries, d), and no weights.
+
+    Raises:
+        ValueError: for a model whose softmax has a sink.
+    """
+    if kwargs.get("s_aux") is not None:
+        raise ValueError("language models with attention sinks are not supported")
+    (count, _, steps, width), heads = query.shape, key.shape[1]
+    asked = (query * scaling).reshape(count, heads, -1, width).transpose(0, 1)
+    scores = _scores(asked, key, view, module.layer_idx)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    by_step = scores.unflatten(2, (-1, steps))
+    by_step[..., view.longest :] += view.bias.to(scores)[:, None]
+    if sliding_window is not None and view.reach > sliding_window:
+        by_step.masked_fill_(view.out_of(sliding_window).to(scores.device)[:, None], -torch.inf)
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    mixed = _mix(weights, value, view, module.layer_idx)
+    return mixed.transpose(0, 1).reshape(count, -1, steps, width).transpose(1, 2), None
+
+
+def _scores(asked: Tensor, key: Tensor, view: View, layer: int) -> Tensor:
+    """(heads, R, n, d) and (R, heads, W, d) -> (heads, R, n, longest + W), -inf where a prefix is shorter."""
+    heads, count, each, _ = asked.shape
+    scores = asked.new_full((heads, count, each, view.longest + key.shape[2]), -torch.inf)
+    for rows, prefix in view.groups:
+        found = asked[:, rows].flatten(1, 2) @ prefix.keys[layer].mT
+        scores[:, rows, :, : prefix.length] = found.unflatten(1, (-1, each))
+    scores[..., view.longest :] = (asked.transpose(0, 1) @ key.mT).transpose(0, 1)
+    return scores
+
+
+def _mix(weights: Tensor, value: Tensor, view: View, layer: int) -> Tensor:
+    """(heads, R, n, longest + W) and (R, heads, W, d) -> (heads, R, n, d)."""
+    mixed = (weights[..., view.longest :].transpose(0, 1) @ value).transpose(0, 1).contiguous()
+    for rows, prefix in view.groups:
+        found = weights[:, rows, :, : prefix.length].flatten(1, 2) @ prefix.values[layer]
+        mixed[:, rows] += found.unflatten(1, (-1, weights.shape[2]))
+    return mixed
+
+
+@contextlib.contextmanager
+def shared_prefixes(language_model: Any) -> Iterator[None]:
+    """The language model attends through `attend` meanwhile."""
+    config = language_model.config
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
