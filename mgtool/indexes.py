@@ -104,6 +104,8 @@ class TarIndex(Sequence[Sample]):
             file.seek(entry.offset)
             data = file.read(entry.size)
         for parts in tars.read_parts(io.BytesIO(data + _END), offset=entry.offset):
+            if parts.key != entry.key:
+                raise ItemError("missing", f"{url}: {parts.key} where {INDEX_FILE} has {entry.key}: delete the index")
             found = tars.sample(parts)
             if isinstance(found, Failure):
                 raise ItemError(found.reason, found.detail)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mgtool import shards
+from mgtool.indexes import INDEX_FILE as SAMPLES_FILE
 from mgtool.indexes import Entry
 from mgtool.packplan import PREFIX, Base, Done
 from mgtool.records import Failure, dumps, parse
@@ -69,7 +70,7 @@ def clear(folder: Path) -> None:
         for suffix in (".json", ".tar"):
             for path in shards.list_shards(folder, name or PREFIX, suffix):
                 path.unlink()
-    for file in (INDEX_FILE, shards.FAILURES_FILE, shards.RUN_FILE):
+    for file in (INDEX_FILE, SAMPLES_FILE, shards.FAILURES_FILE, shards.RUN_FILE):
         (folder / file).unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,32 @@ def test_an_index_is_made_where_there_is_none_or_an_old_one(tars_of_given: Path,
     before = path.stat().st_mtime_ns
     assert indexes.write_index(folder, [str(tar) for tar in sorted(folder.glob("*.tar"))]).stat().st_mtime_ns == before
     assert pickle.loads(pickle.dumps(stored))[0] == stored[0]
+
+
+def test_an_index_does_not_outlive_its_tars(given: Path, tmp_path: Path) -> None:
+    """The tars of another order have the same names and sizes, and an index of their own."""
+    command = [sys.executable, "-m", "mgtool.commands.main", "pack", str(given / "train.json"), "--overwrite", "-q"]
+    options = ["--images", str(given / "photos"), "--out", str(tmp_path / "o"), "--shard-size", "20"]
+    for seed in ("1", "2"):
+        subprocess.run([*command, *options, "--shuffle", seed], check=True)
+        index = mgtool.TarIndex.of(tmp_path / "o")
+        assert list(index) == list(mgtool.open_tars(tmp_path / "o"))
+        assert index.sample(3).id == 3
+
+
+def test_an_index_that_does_not_fit_is_said(tars_of_given: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tars_of_given, tmp_path / "tars"))
+    path = folder / "shard-000000.tar"
+    with tarfile.open(path) as tar:
+        members = [(info, tar.extractfile(info).read()) for info in tar]
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for info, data in members:
+            info.name = info.name.replace("000000001.", "100000001.")
+            tar.addfile(info, io.BytesIO(data))
+    index = mgtool.TarIndex.of(folder)
+    assert index[0].id == 0
+    with pytest.raises(ItemError, match=r"100000001 where samples\.parquet has 000000001"):
+        index[1]
 
 
 def test_compressed_tars_are_refused_for_random_access(tars_of_given: Path, tmp_path: Path) -> None:
