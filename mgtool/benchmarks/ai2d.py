@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mgtool.benchmarks.choices import ChoiceBenchmark, lettered
+from mgtool.benchmarks.choices import ChoiceBenchmark, lettered, table_rows
 from mgtool.benchmarks.files import Document, Row, listed
 
 
@@ -16,7 +16,7 @@ class Ai2d(ChoiceBenchmark):
 
     def rows(self, document: Document) -> list[Row]:
         """A TSV, or Parquet whose `options` are a list and whose `answer` is a number from 0."""
-        return [_row(row, place) for place, row in enumerate(document.rows())]
+        return [_row(row, place) for place, row in enumerate(table_rows(document))]
 
 
 def _row(row: Row, place: int) -> Row:

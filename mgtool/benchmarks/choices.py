@@ -14,6 +14,11 @@ from mgtool.benchmarks.predictions import Prediction
 from mgtool.records import Sample, Score
 
 LETTER_CHINESE = "请直接回答选项字母。"
+_NUMBERS_THAT_ARE_NONE = ("-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "-NaN", "-nan", "NaN", "nan")
+MISSING = frozenset(
+    (*_NUMBERS_THAT_ARE_NONE, "#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "n/a", "NA", "NULL", "null", "None")
+)
+"""Cells that pandas reads as missing."""
 FAILED = "Z"
 """What the official reader calls a refusal or a failure; never right."""
 
@@ -54,7 +59,7 @@ class ChoiceBenchmark(Benchmark):
 
     def rows(self, document: Document) -> list[Row]:
         """A file's rows; benchmarks with other official files override this."""
-        return document.rows()
+        return table_rows(document)
 
     def selected(self, rows: list[Row], split: str) -> list[Row]:
         """The rows of a split, where the rows name one."""
@@ -105,6 +110,16 @@ def _matching_request(item: Item, answer: Prediction | None) -> JudgeRequest:
     return JudgeRequest(user=prompt.format(item.question, options, text))
 
 
+def table_rows(document: Document) -> list[Row]:
+    """The rows of a table as VLMEvalKit reads them: an option that pandas takes for missing (`None`) is no option."""
+    if document.suffix != ".tsv":
+        return document.rows()
+    return [
+        {name: cell for name, cell in row.items() if name not in string.ascii_uppercase or cell not in MISSING}
+        for row in document.rows()
+    ]
+
+
 def options_of(row: Mapping[str, Any]) -> dict[str, str]:
     """The options of a row by their letters."""
     return {letter: str(row[letter]) for letter in string.ascii_uppercase if row.get(letter) not in (None, "")}
@@ -130,7 +145,8 @@ def picture_of(row: Mapping[str, Any], names: Sequence[str]) -> str:
 def choice_prompt(sample: Sample) -> str:
     """Hint, question, options, one a line, and the request for the letter, in the question's language."""
     question = question_of(sample)
-    options = options_of(sample.metadata) or lettered(listed(sample.metadata.get("choices", ())) or ())
+    cells = {letter: cell for letter, cell in options_of(sample.metadata).items() if cell not in MISSING}
+    options = cells or lettered(listed(sample.metadata.get("choices", ())) or ())
     hint = sample.metadata.get("hint") or sample.metadata.get("context")
     lines = [*([str(hint)] if hint else []), question, *(f"{letter}. {text}" for letter, text in options.items())]
     text = "\n".join(lines)

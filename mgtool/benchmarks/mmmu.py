@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 from mgtool.benchmarks.base import LETTER, SINGLE_WORD, question_of, with_suffix
-from mgtool.benchmarks.choices import ChoiceBenchmark, choice_prompt, lettered, options_of
+from mgtool.benchmarks.choices import ChoiceBenchmark, choice_prompt, lettered, options_of, table_rows
 from mgtool.benchmarks.files import Document, Row, first, listed
 from mgtool.records import Sample
 
@@ -27,7 +27,7 @@ class Mmmu(ChoiceBenchmark):
 
     def rows(self, document: Document) -> list[Row]:
         """A TSV or Parquet, open questions turned into choices."""
-        return [_closed(row) for row in document.rows()]
+        return [_closed(row) for row in table_rows(document)]
 
     def selected(self, rows: list[Row], split: str) -> list[Row]:
         """The validation split, unless another is asked for."""

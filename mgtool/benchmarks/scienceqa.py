@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import msgspec
 
 from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict, mean_score
-from mgtool.benchmarks.choices import choice_prompt, first_letters, inferred, lettered, options_of, picture_of
+from mgtool.benchmarks.choices import (
+    choice_prompt,
+    first_letters,
+    inferred,
+    lettered,
+    options_of,
+    picture_of,
+    table_rows,
+)
 from mgtool.benchmarks.files import Document, Row, Truth, whole
 from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.statistics import Metric, Statistic
@@ -51,7 +59,7 @@ class ScienceQa(Benchmark):
         documents = {document.name: document for document in truth.files}
         for document in documents.values():
             if document.suffix == ".tsv":
-                return [_item_of_row(row) for row in document.rows()]
+                return [_item_of_row(row) for row in table_rows(document)]
         problems = _problems(documents)
         if not problems:
             raise truth.mismatch("problems.json with question, choices, answer of each problem")

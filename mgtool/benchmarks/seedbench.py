@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mgtool.benchmarks.base import Item
-from mgtool.benchmarks.choices import ChoiceBenchmark
+from mgtool.benchmarks.choices import ChoiceBenchmark, table_rows
 from mgtool.benchmarks.files import Document, Row
 
 
@@ -20,7 +20,7 @@ class SeedBench(ChoiceBenchmark):
     def rows(self, document: Document) -> list[Row]:
         """The official JSON's questions with the names of their types, or a TSV."""
         if "questions" not in document.keys:
-            return document.rows() if document.suffix == ".tsv" else []
+            return table_rows(document) if document.suffix == ".tsv" else []
         types = document.part("question_type", dict[str, int]) if "question_type" in document.keys else {}
         names = {number: name for name, number in types.items()}
         return [_row(question, names) for question in document.part("questions", list[Row])]

@@ -47,6 +47,15 @@ def row(index: int, answer: str, **more: object) -> dict[str, object]:
     return {**base, "category": "object", "l2-category": "perception", "image": "1", **more}
 
 
+def test_an_option_that_pandas_takes_for_missing_is_none(bench, value) -> None:
+    # VLMEvalKit reads the table with pandas: `None` is no option, so that B cannot be named; "none" is one
+    truth = bench.write("MMStar.tsv", [row(0, "B", B="None"), row(1, "B", B="none")])
+    assert [score.score for score in bench.score("mmstar", [truth], {0: "B", 1: "B"}).scores] == [0, 1]
+    choices = {"choice_a": "cat", "choice_b": "None", "answer": "B", "data_type": "image", "data_id": "p"}
+    official = bench.write("SEED.json", {"questions": [{"question_id": 1, "question": "?", **choices}]})
+    assert value(bench.score("seedbench", [official], {1: "B"}), "accuracy") == 100
+
+
 def test_circular(bench, value) -> None:
     # question 1: both rotations right; question 2: only the first -> circular 50, vanilla 100
     rows = [row(1, "A"), row(2, "B"), row(1_000_001, "B"), row(1_000_002, "A")]
