@@ -13,12 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import datasets
 import nasty
-import numpy as np
 import pytest
-import webdataset
-import wids
 
 from mgtool import images, sources, tars
 from mgtool.records import BoxRecord, FrameDetections, Sample, dumps
@@ -150,38 +146,6 @@ def test_another_format_is_converted_once_and_said(packed: Path) -> None:
         data = tar.extractfile("000000004.jpg").read()
     assert about["images"][0]["converted_from"] == "PNG"
     assert images.probe(data, with_format=True) == (64, 48, "JPEG")
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_webdataset_opens_it(packed: Path) -> None:
-    rows = list(webdataset.WebDataset(urls(packed), shardshuffle=False, empty_check=False).decode("pil"))
-    assert len(rows) == 14
-    assert rows[13]["jpg"].size == (64, 48)
-    assert rows[13]["boxes.npy"].dtype == np.float32
-    assert rows[13]["boxes.npy"].shape == (8, 4)
-    assert rows[0]["boxes.npy"].shape == (0, 4)
-
-
-@pytest.mark.parametrize("streaming", [True, False])
-@pytest.mark.filterwarnings("ignore")
-def test_hugging_face_opens_it(packed: Path, tmp_path: Path, streaming: bool) -> None:
-    loaded = datasets.load_dataset(
-        "webdataset", data_files=urls(packed), split="train", streaming=streaming, cache_dir=str(tmp_path)
-    )
-    rows = list(loaded)
-    assert len(rows) == 14
-    assert rows[13]["jpg"].size == (64, 48)
-    assert rows[13]["boxes.json"]["scores"] == [0.5] * 8
-    assert rows[13]["json"]["conversations"][1] == {"from": "gpt", "value": "Thing 13."}
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_wids_opens_it(packed: Path, tmp_path: Path) -> None:
-    data = wids.ShardListDataset(str(packed / "index.json"), cache_dir=str(tmp_path), keep=True)
-    assert len(data) == 14
-    assert sorted(key for key in data[13] if not key.startswith("__")) == [
-        ".1.jpg", ".boxes.json", ".boxes.npy", ".jpg", ".json",
-    ]  # fmt: skip
 
 
 def test_sidecars_say_what_the_shard_is(packed: Path) -> None:
