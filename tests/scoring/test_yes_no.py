@@ -90,4 +90,6 @@ def test_hallusionbench(bench, value) -> None:
     assert value(run, "fAcc") == 50
     assert value(run, "qAcc") == pytest.approx(100 / 3)
     other = bench.score("hallusionbench", [bench.folder / "HallusionBench.json"], answers, variant="vlmevalkit")
-    assert value(other, "fAcc") == pytest.approx(100 / 3)
+    # VLMEvalKit: VD's and VS's sets of one l2-category are one, so that figure 0 and question 0 hold a wrong answer
+    assert value(other, "fAcc") == 50
+    assert value(other, "qAcc") == 50
