@@ -20,7 +20,6 @@ class DocVqa(Benchmark):
     files = "val_v1.0_withQT.json (rrc.cvc.uab.es, challenge 17), or DocVQA_VAL.tsv; test_v1.0.json: submission"
     metric = "ANLS: 1 - edit distance / length, best answer, under 0.5 counts 0"
     headline = "anls"
-    variants: ClassVar[tuple[str, ...]] = ("official", "vlmevalkit")
     breakdowns: ClassVar[tuple[str, ...]] = ("question_types",)
 
     def prompt(self, sample: Sample) -> str:
@@ -49,8 +48,7 @@ class DocVqa(Benchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The similarity to the nearest answer."""
-        raw = variant != "vlmevalkit"
-        return Verdict(spaced(text), max((similarity(text, answer, raw=raw) for answer in item.target), default=0.0))
+        return Verdict(spaced(text), max((similarity(text, answer) for answer in item.target), default=0.0))
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
         """The RRC's form."""
@@ -67,17 +65,16 @@ def spaced(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def similarity(text: str, answer: str, *, raw: bool) -> float:
-    """ANLS of one pair; the divisor is the longer of the raw texts, as the official script has it, or of the spaced.
+def similarity(text: str, answer: str) -> float:
+    """ANLS of one pair; the divisor is the longer of the raw texts, as all scripts have it.
 
-    >>> similarity("The  Cat", "the cat", raw=True), similarity("dog", "cat", raw=True)
+    >>> similarity("The  Cat", "the cat"), similarity("dog", "cat")
     (1.0, 0.0)
     """
     from rapidfuzz.distance import Levenshtein
 
-    said, expected = spaced(text), spaced(answer)
-    length = max(len(answer.upper()), len(text.upper())) if raw else max(len(expected), len(said))
-    distance = Levenshtein.distance(said, expected) / length if length else 0.0
+    length = max(len(answer.upper()), len(text.upper()))
+    distance = Levenshtein.distance(spaced(text), spaced(answer)) / length if length else 0.0
     return 1 - distance if 1 - distance >= THRESHOLD else 0.0
 
 

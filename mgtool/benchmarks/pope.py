@@ -67,7 +67,8 @@ class Pope(Benchmark):
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Mean F1 (the frameworks pool the splits instead), then five numbers for each split."""
         parts = _in_order(by_field(scores, "split"))
-        pooled = Statistic(_confusion(scores, variant), codes(score.group for score in scores), _f1)
+        members = [score for part in parts.values() for score in part]  # an item of two splits counts in both
+        pooled = Statistic(_confusion(members, variant), codes(score.group for score in members), _f1)
         headline = _mean_f1(scores, list(parts)) if variant == OFFICIAL else pooled
         numbers: dict[str, Statistic | Metric] = {"f1": headline}
         for split, part in parts.items():

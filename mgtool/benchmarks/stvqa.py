@@ -12,7 +12,6 @@ class StVqa(DocVqa):
     name = "stvqa"
     title = "Scene Text VQA"
     files = "a JSON with `data`, each with `question_id`, `question`, `answers` (rrc.cvc.uab.es, challenge 11)"
-    variants = ("official",)
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The similarity to the nearest answer."""

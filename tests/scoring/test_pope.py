@@ -133,6 +133,9 @@ def test_a_table_whose_questions_belong_to_several_splits(bench, value) -> None:
     run = bench.score("pope", [truth], [{"index": 0, "prediction": "Yes"}, {"index": 1, "prediction": "Yes"}])
     assert value(run, "adversarial.f1") == value(run, "popular.f1") == 100
     assert value(run, "random.accuracy") == 0
+    # VLMEvalKit pools the splits, and item 0 is in two of them: 2 found, 1 false alarm, F1 = 2 * (2/3 * 1) / (2/3 + 1)
+    answers = [{"index": 0, "prediction": "Yes"}, {"index": 1, "prediction": "Yes"}]
+    assert value(bench.score("pope", [truth], answers, variant="vlmevalkit"), "f1") == 80
 
 
 def test_variants_differ_where_no_word_is_there(bench, value) -> None:
