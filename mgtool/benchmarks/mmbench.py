@@ -6,6 +6,7 @@ import io
 import string
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -42,7 +43,7 @@ class Mmbench(ChoiceBenchmark):
         """LLaVA's `--all-rounds` files: the rounds of a question become one prediction, that of round 0."""
         rounds: dict[SampleId, dict[int, Prediction]] = defaultdict(dict)
         for prediction in predictions:
-            rounds[prediction.id][prediction.fields.get("round_id", 0)] = prediction
+            rounds[prediction.id][_round(prediction)] = prediction
         if all(len(found) == 1 for found in rounds.values()):
             return predictions
         return [_merged([found[number] for number in sorted(found)]) for found in rounds.values()]
@@ -81,7 +82,7 @@ class Mmbench(ChoiceBenchmark):
         for item, answer in pairs:
             options = [item.fields["options"].get(letter, "") for letter in letters]
             cells = [item.id, item.question, *options, answer.text if answer is not None else ""]
-            sheet.append([_plain(cell) for cell in cells])
+            sheet.append([_as_text(sheet, cell) for cell in cells])
         file = io.BytesIO()
         book.save(file)
         return Submission("submission.xlsx", file.getvalue())
@@ -101,6 +102,11 @@ def _circular(scores: Sequence[Score]) -> tuple[list[Score], list[float]]:
         right[score.fields["question"]] &= score.score == 1.0 and score.fields.get("all_rounds", True)
     main = [score for score in scores if not score.fields["rotated"]]
     return main, [float(right[score.fields["question"]]) for score in main]
+
+
+def _round(prediction: Prediction) -> int:
+    number = prediction.fields.get("round_id")
+    return number if isinstance(number, int) else 0
 
 
 def _merged(rounds: Sequence[Prediction]) -> Prediction:
@@ -124,16 +130,20 @@ def _all_right(benchmark: ChoiceBenchmark, pair: Pair, variant: str) -> bool:
 
 def _as_asked(item: Item, said: Prediction) -> Item:
     """The question with the options in the round's order, and the letter that is right there."""
-    own = said.fields.get("option_char") or list(item.fields["options"])
-    shown = dict(zip(string.ascii_uppercase, own, strict=False))
-    options = {letter: item.fields["options"][other] for letter, other in shown.items()}
+    known: dict[str, str] = item.fields["options"]
+    own = said.fields.get("option_char")
+    shown = dict(zip(string.ascii_uppercase, own if isinstance(own, list) else known, strict=False))
+    options = {letter: known[other] for letter, other in shown.items() if other in known}
     target = next((letter for letter, other in shown.items() if other == item.target), None)
     return msgspec.structs.replace(item, target=target, fields={**item.fields, "options": options})
 
 
-def _plain(cell: object) -> object:
-    """A cell that no spreadsheet takes for a formula or refuses for a control character."""
-    if not isinstance(cell, str):
-        return cell
-    text = "".join(character for character in cell if character >= " " or character in "\n\t")
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+def _as_text(sheet: Any, value: object) -> object:
+    """A cell that no spreadsheet takes for a formula, or refuses for a control character; the text stays as it is."""
+    from openpyxl.cell import WriteOnlyCell
+
+    if not isinstance(value, str):
+        return value
+    cell = WriteOnlyCell(sheet, "".join(character for character in value if character >= " " or character in "\n\t"))
+    cell.data_type = "s"
+    return cell

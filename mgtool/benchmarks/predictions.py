@@ -70,13 +70,12 @@ class _Line(msgspec.Struct):
     finish_reason: str | None = None
     category: Any = None
     split: Any = None
-    round_id: int | None = None
-    options: list[str] | None = None
-    option_char: list[str] | None = None
+    round_id: Any = None
+    option_char: Any = None
     metadata: dict[str, Any] | None = None
 
 
-_KEPT = ("category", "split", "round_id", "options", "option_char")
+_KEPT = ("category", "split", "round_id", "option_char")
 _LIST_KEYS = ("predictions", "results", "annotations", "answers", "data")
 
 

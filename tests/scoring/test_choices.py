@@ -110,13 +110,14 @@ def test_variants(bench, value) -> None:
 def test_submission_is_a_workbook(bench) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     rows = [{k: v for k, v in row(7, "").items() if k != "answer"} | {"question": "=1+1"}]
-    run = bench.score("mmbench", [bench.write("MMBench_TEST_EN.tsv", rows)], {7: "B"})
+    run = bench.score("mmbench", [bench.write("MMBench_TEST_EN.tsv", rows)], {7: "-B"})
     file = benchmarks.get("mmbench").submission(run.pairs, "test")
     sheet = openpyxl.load_workbook(io.BytesIO(file.data)).active
     assert list(sheet.values) == [
         ("index", "question", "A", "B", "prediction"),
-        (7, "'=1+1", "cat", "dog", "B"),  # not a formula
+        (7, "=1+1", "cat", "dog", "-B"),
     ]
+    assert {cell.data_type for cell in sheet[2]} == {"n", "s"}  # texts, and no formula
 
 
 def test_ccbench_is_circular_too(bench, value) -> None:

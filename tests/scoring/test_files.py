@@ -44,6 +44,13 @@ def test_numbers_are_texts_and_cut_off_answers_are_known() -> None:
     assert (answer.text, answer.truncated, answer.fields) == ("3", True, {"a": 1, "category": "x"})
 
 
+@pytest.mark.parametrize("more", [{"options": [1, None]}, {"options": "A. cat"}, {"round_id": "x", "option_char": 3}])
+def test_fields_that_others_use_otherwise_do_no_harm(bench, more: dict[str, object]) -> None:
+    row = {"index": 1, "question": "?", "A": "cat", "B": "dog", "answer": "A", "category": "x", "image": "1"}
+    run = bench.score("mmbench", [bench.write("MMBench_DEV_EN.tsv", [row])], [{"question_id": 1, "text": "A", **more}])
+    assert run.result.metrics["accuracy"].value == 100
+
+
 def test_lines_that_cannot_be_read_are_named() -> None:
     text = b'{"question_id": 1, "text": "a"}\nnonsense\n{"text": "b"}\n{"question_id": 4}\n\xff\n'
     answers = predictions.read(text, where="a.jsonl")
