@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -22,8 +24,24 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what a reader of the README has."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "examples").symlink_to(ROOT / "examples")
-    (folder / "parts").symlink_to(ROOT / "tests/conformance/mg_llava")
+    parts = folder / "parts"
+    parts.mkdir()
+    for name in ("mg_llava.pth", "llm", "clip", "convnext"):
+        (parts / name).symlink_to(ROOT / "tests/conformance/mg_llava" / name)
+    for name in ("ram_plus_tiny.pth", "config.json", "ram_tag_list.txt", "ram_tag_list_threshold.txt"):
+        published = name.replace("ram_plus_tiny", "ram_plus_swin_large_14m")
+        (parts / published).symlink_to(ROOT / "tests/conformance/ram_plus" / name)
+    _tiny_transformers().owl("owlv2", parts / "owlv2-large-patch14-ensemble")
     return folder
+
+
+def _tiny_transformers() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tiny_transformers", ROOT / "tests/detect/tiny_transformers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _environment() -> dict[str, str]:
