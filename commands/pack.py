@@ -194,8 +194,6 @@ def pack(
             console.summarize(_plan(ready, out), title="pack would write", as_json=as_json, quiet=False)
             return
         counts = _carry_out(ready, output, many, quiet=quiet, energon=energon)
-        if energon:
-            pack_tars.prepare_energon(Path(out))
         total = plan.samples + plan.failures
     console.summarize({"out": out, **counts}, title="mgtool pack", as_json=as_json, quiet=quiet)
     raise typer.Exit(exit_code(counts["failures"], total, allow_failures))
