@@ -163,8 +163,8 @@ READERS = {
     "datasets": Reader(
         "datasets",
         "datasets",
-        "import glob, datasets\n"
-        f'rows = datasets.load_dataset("webdataset", data_files={_TARS}, split="train", streaming=True)',
+        "import os, datasets  # the head of this file tells it splits and types\n"
+        'rows = datasets.load_dataset(os.getcwd(), split="train", streaming=True)',
         _datasets,
     ),
     "wids": Reader("wids", "wids", 'import wids\nrows = wids.ShardListDataset("index.json")', _wids),
