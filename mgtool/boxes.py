@@ -168,7 +168,8 @@ class Placement:
     def restore_boxes(self, boxes: Floats) -> Floats:
         """(n, 4) boxes of the model frame in picture pixels, inside the picture; float32."""
         moved = boxes * np.float32(self.side / self.size) - np.array(self.offset * 2, dtype=np.float32)
-        return np.clip(moved, 0, np.array((self.width, self.height) * 2, dtype=np.float32))
+        inside = np.clip(moved, 0, np.array((self.width, self.height) * 2, dtype=np.float32))
+        return np.asarray(inside, dtype=np.float32)
 
     def clip(self, boxes: Floats) -> tuple[Floats, Indices]:
         """Clip (n, 4) boxes of the model frame to it; drops those wholly outside.
