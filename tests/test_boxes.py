@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mgtool.boxes import BoxRules, Placement, best_per_label, nms, place
+from mgtool.boxes import BoxRules, Placement, Shrinking, best_per_label, nms, place
 from mgtool.errors import ItemError
 from mgtool.records import Detections
 
@@ -154,3 +154,15 @@ def test_a_square_picture_is_not_padded_and_the_padding_has_its_colour():
     assert wide.getpixel((20, 0)) == (122, 116, 104)
     assert wide.getpixel((20, 20)) == (9, 9, 9)
     assert Placement(20, 20, 20).offset == (0, 0)
+
+
+def test_a_smaller_picture_keeps_its_boxes_in_place() -> None:
+    shrinking = Shrinking(200, 100, 50)
+    assert shrinking.size == (50, 25)
+    assert shrinking.move_picture(Image.new("RGB", (200, 100))).size == (50, 25)
+    found = ((0.0, 0.0, 200.0, 100.0), (20.0, 40.0, 30.0, 60.0))
+    moved = shrinking.move_boxes(Detections(found, (0.5, 0.4), ("a", "b")))
+    assert moved.boxes == ((0.0, 0.0, 50.0, 25.0), (5.0, 10.0, 7.5, 15.0))
+    assert moved.scores == (0.5, 0.4)
+    assert Shrinking(40, 30, 50).size == (40, 30)
+    assert Shrinking(1000, 1, 100).size == (100, 1)

@@ -28,3 +28,39 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     grey = images.decode((tmp_path / "sixteen_bit.png").read_bytes()).convert("L")
     assert grey.getextrema() == (0, 255)
     assert 100 < grey.getpixel((32, 24)) < 160
+
+
+def _files() -> dict[str, bytes]:
+    photo = nasty.photo(3, (120, 80))
+    return {
+        "JPEG": nasty.encode(photo, "JPEG"),
+        "progressive JPEG": nasty.encode(photo, "JPEG", progressive=True, quality=80),
+        "grey JPEG": nasty.encode(photo.convert("L"), "JPEG"),
+        "JPEG with EXIF": nasty.encode(photo, "JPEG", exif=b"Exif\x00\x00" + bytes(200)),
+        "PNG": nasty.encode(photo, "PNG"),
+        "interlaced palette PNG": nasty.encode(photo.quantize(16), "PNG"),
+        "WebP": nasty.encode(photo, "WEBP"),
+        "lossless WebP": nasty.encode(photo, "WEBP", lossless=True),
+        "WebP with EXIF": nasty.encode(photo, "WEBP", exif=b"Exif\x00\x00" + bytes(20)),
+        "GIF": nasty.encode(photo.quantize(32), "GIF"),
+        "BMP": nasty.encode(photo, "BMP"),
+    }
+
+
+@pytest.mark.parametrize("name", _files())
+def test_a_check_without_decoding_says_what_decoding_says(name: str) -> None:
+    whole = _files()[name]
+    assert images.check(whole) == images.probe(whole, with_format=True)
+    assert images.check(whole + b"trailing bytes") == images.probe(whole, with_format=True)
+    for share in (0.02, 0.3, 0.6, 0.9, 0.99):
+        with pytest.raises(ItemError) as caught:
+            images.check(whole[: int(len(whole) * share)])
+        assert caught.value.reason in ("truncated", "corrupt", "not_an_image")
+
+
+def test_a_check_has_the_limit_of_decoding() -> None:
+    for data in (nasty.encode(nasty.photo(0, (20, 10)), "JPEG"), nasty.bomb(20, 10)):
+        assert images.check(data, max_pixels=200)[:2] == (20, 10)
+        with pytest.raises(ItemError) as caught:
+            images.check(data, max_pixels=199)
+        assert caught.value.reason == "too_many_pixels"
