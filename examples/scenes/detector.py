@@ -51,13 +51,18 @@ def main() -> None:
 
 
 def configured(data: Path, work: Path, split: str = "test", iterations: int | None = None) -> Any:
-    """The config with its folders, and with another length where one is given."""
-    text = CONFIG.read_text(encoding="utf-8").replace('data_root = ""', f"data_root = {str(data)!r}")
-    text = text.replace('"test"', repr(split)).replace("/test/", f"/{split}/")
-    if iterations:
-        text = text.replace("iterations = 2000", f"iterations = {iterations}")
-    config = Config.fromstring(text, ".py")
+    """The config with its folders, the set to test on, and another length where one is given."""
+    config = Config.fromfile(str(CONFIG))
     config.work_dir = str(work)
+    for part, name in (("train", "train"), ("val", "val"), ("test", split)):
+        dataset = config[f"{part}_dataloader"].dataset
+        dataset.data_root = str(data)
+        dataset.ann_file = f"{name}/objects.json"
+        dataset.data_prefix = {"img": f"{name}/images/"}
+        if part != "train":
+            config[f"{part}_evaluator"].ann_file = str(data / dataset.ann_file)
+    if iterations:
+        config.train_cfg.max_iters = config.param_scheduler[1].end = iterations
     return config
 
 
@@ -90,7 +95,7 @@ def export(work: Path, out: Path) -> None:
     """Write the averaged weights' network, weights stored in float16 and computed with in float32."""
     import onnx
 
-    checkpoint = Path((work / "last_checkpoint").read_text(encoding="utf-8").strip())
+    checkpoint = work / Path((work / "last_checkpoint").read_text(encoding="utf-8").strip()).name
     config = Config.fromfile(str(CONFIG))
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
@@ -101,9 +106,8 @@ def export(work: Path, out: Path) -> None:
     detector.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"])
     module = Boxes(detector.eval(), config.size)
     example = torch.zeros(1, 3, config.size, config.size)
-    names = {"input_names": ["pictures"], "output_names": ["scores", "boxes"]}
-    axes = {"pictures": {0: "batch"}, "scores": {0: "batch"}, "boxes": {0: "batch"}}
-    torch.onnx.export(module, (example,), out, opset_version=OPSET, dynamo=False, dynamic_axes=axes, **names)
+    names = {"input_names": ["picture"], "output_names": ["scores", "boxes"]}
+    torch.onnx.export(module, (example,), out, opset_version=OPSET, dynamo=False, **names)
     graph = onnx.load(out)
     halve(graph)
     onnx.checker.check_model(graph)

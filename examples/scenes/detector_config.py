@@ -1,9 +1,8 @@
 """MMDetection's config of the scenes' detector: RTMDet with CSPNeXt at half the width of its tiny size.
 
-One class, ``object``: the model that takes the boxes names things itself. `detector.py` fills in the folder.
+One class, ``object``: the model that takes the boxes names things itself. `detector.py` fills in the folders.
 """
 
-data_root = ""
 size = 256
 iterations = 2000
 batch_size = 16
@@ -89,35 +88,23 @@ test_pipeline = [
 ]
 
 
-def coco(split, pipeline, **more):
-    """A set of scenes as `make.py scenes` wrote it."""
-    return {
-        "type": "CocoDataset",
-        "data_root": data_root,
-        "metainfo": classes,
-        "ann_file": f"{split}/objects.json",
-        "data_prefix": {"img": f"{split}/images/"},
-        "pipeline": pipeline,
-        **more,
-    }
-
-
+coco = {"type": "CocoDataset", "metainfo": classes}
 train_dataloader = {
     "batch_size": batch_size,
     "num_workers": 1,
     "persistent_workers": True,
     "sampler": {"type": "InfiniteSampler"},
-    "dataset": coco("train", train_pipeline),
+    "dataset": {**coco, "pipeline": train_pipeline},
 }
 val_dataloader = {
     "batch_size": batch_size,
     "num_workers": 0,
     "sampler": {"type": "DefaultSampler", "shuffle": False},
-    "dataset": coco("val", test_pipeline, test_mode=True),
+    "dataset": {**coco, "pipeline": test_pipeline, "test_mode": True},
 }
-test_dataloader = {**val_dataloader, "dataset": coco("test", test_pipeline, test_mode=True)}
-val_evaluator = {"type": "CocoMetric", "ann_file": f"{data_root}/val/objects.json", "metric": "bbox"}
-test_evaluator = {**val_evaluator, "ann_file": f"{data_root}/test/objects.json"}
+test_dataloader = val_dataloader
+val_evaluator = {"type": "CocoMetric", "metric": "bbox"}
+test_evaluator = val_evaluator
 
 train_cfg = {"type": "IterBasedTrainLoop", "max_iters": iterations, "val_interval": 1000}
 val_cfg = {"type": "ValLoop"}
