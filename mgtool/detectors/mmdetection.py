@@ -215,6 +215,8 @@ def _import() -> None:
     for module in ("mmengine", "mmcv", "cv2"):
         require(module, what=WHAT, extra="mmdet")
     mmcv_stand_in.install()
+    # MMEngine imports it where it is installed, for optimisers, and it complains of a kernel that nobody needs here
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     require("mmdet.apis", what=WHAT, extra="mmdet")
     from mmengine.logging import MMLogger
 

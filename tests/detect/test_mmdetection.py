@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mgtool import detectors
+from mgtool import boxfiles, detectors
 from mgtool.detectors import mmdetection
 from mgtool.errors import CheckpointError, UsageError
 from mgtool.records import Detections
@@ -209,3 +211,19 @@ def test_a_missing_operator_ends_the_run_with_one_line(specs, pictures, tmp_path
     detector = load(f"mmdet:{tmp_path / 'rotated.py'}:{weights}")
     with pytest.raises(UsageError, match=r"operator roi_align_rotated_forward, which mmcv-lite lacks; install mmcv"):
         detector.detect(pictures[:1], None)
+
+
+@pytest.mark.slow
+def test_a_tagger_s_words_and_the_own_visualiser_from_the_command_line(specs, tmp_path: Path) -> None:
+    tagger = f"ram++:{IMAGES.parent / 'conformance' / 'ram_plus' / 'ram_plus_tiny.pth'}"
+    command = [sys.executable, "-m", "mgtool.commands.main", "detect", str(IMAGES), "--detector", specs["glip"]]
+    command += ["--tagger", tagger, "--threshold", "0", "--visualize", "1", "--out", str(tmp_path / "out"), "-q"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
+    records = list(boxfiles.read(str(tmp_path / "out")))
+    assert len(records) == 3
+    assert all(set(record.labels or ()) <= set(record.tags or ()) for record in records)
+    assert any(record.labels for record in records)
+    (drawn,) = (tmp_path / "out" / "visualized").iterdir()
+    own = load(specs["glip"]).draw(Image.open(IMAGES / records[0].image).convert("RGB"), records[0].detections)
+    assert np.abs(np.asarray(Image.open(drawn), dtype=int) - np.asarray(own, dtype=int)).mean() < 5
