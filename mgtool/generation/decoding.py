@@ -40,10 +40,10 @@ class OwnLayer(DynamicLayer):
         if has[0] >= rows and has[2] >= tokens:
             return
         shape = (max(has[0], rows), like.shape[1], max(has[2], tokens), like.shape[3])
-        before, self.is_initialized = (self.keys, self.values) if self.is_initialized else None, True
-        self.keys, self.values = like.new_zeros(shape), like.new_zeros(shape)
-        if before is not None:
-            self.keys[: has[0], :, : has[2]], self.values[: has[0], :, : has[2]] = before
+        keys, values = like.new_zeros(shape), like.new_zeros(shape)
+        if self.is_initialized:
+            keys[: has[0], :, : has[2]], values[: has[0], :, : has[2]] = self.keys, self.values
+        self.keys, self.values, self.is_initialized = keys, values, True
 
     def put(self, first: int, keys: Tensor, values: Tensor) -> None:
         """Fill the rows from `first` on with (n, heads, T, d)."""

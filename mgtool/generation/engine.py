@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +24,10 @@ VISUALS_KEPT = 8
 """Pictures whose tokens are kept for later groups."""
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows beyond which a step costs as much more as it answers more."""
+GROUPS_A_STEP = {"cpu": 1}
+"""Groups that are prefilled between two steps; a CPU takes so long for one that the other rows' answers would wait."""
+SMALLEST_PART = 8
+"""Prompts of a group that are worth prefilling before there is room for all of it."""
 MEMORY_SHARE = 0.6
 """Of the memory that is free once the model is there, for keys and values."""
 
@@ -38,7 +42,8 @@ class Group:
         numbers: N names of the prompts, for the caller.
         prompts: N lists of token ids with placeholders.
         is_video: the pictures are the frames of one video, at one placeholder.
-        shared: tokens that all prompts begin with; counted where it is not given.
+        shared: tokens whose keys and values the prompts share with those of the group that this is a part of; None
+            for a whole group.
     """
 
     key: tuple[str, ...]
@@ -46,15 +51,21 @@ class Group:
     numbers: Sequence[int]
     prompts: Sequence[Sequence[int]]
     is_video: bool = False
-    shared: int = -1
+    shared: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.shared < 0:
-            object.__setattr__(self, "shared", shared_length(self.prompts))
+    @property
+    def common(self) -> int:
+        """Tokens that the prompts share."""
+        return shared_length(self.prompts) if self.shared is None else self.shared
 
     def part(self, begin: int, end: int | None = None) -> Group:
-        """Some of the prompts."""
-        return replace(self, numbers=self.numbers[begin:end], prompts=self.prompts[begin:end])
+        """Some of the prompts, which go on sharing what the whole group shares."""
+        numbers, prompts = self.numbers[begin:end], self.prompts[begin:end]
+        return replace(self, numbers=numbers, prompts=prompts, shared=self.common)
+
+    def alone(self, at: int) -> Group:
+        """One prompt, which shares nothing."""
+        return replace(self, numbers=[self.numbers[at]], prompts=[self.prompts[at]], shared=None)
 
 
 class Completion(NamedTuple):
@@ -88,7 +99,7 @@ class Engine:
         processor: the model's.
         max_new_tokens: limit of an answer.
         batch_size: most prompts that are decoded together, None for what the device is good for; halved for good
-            where memory does not suffice.
+            where memory does not suffice. With 1, every prompt is computed alone and shares nothing but its pictures.
         chooser: of tokens; greedy where there is none.
         stops: texts that end an answer, beside the template's.
     """
@@ -107,20 +118,27 @@ class Engine:
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size or MOST_ROWS.get(model.device.type, 64)
         self.token_budget = _token_budget(model)
+        self._shares = batch_size != 1
         self.chooser: Chooser = chooser or Greedy()
         self._ends = set(processor.eos_token_ids)
         self._stops = [*processor.stop_strings, *stops]
         self._visuals: OrderedDict[tuple[str, ...], list[Tensor]] = OrderedDict()
         self._supply: Iterator[Group] = iter(())
+        self._is_ready: Callable[[], bool] = lambda: True
         self._waiting: deque[Group] = deque()
         self._running: list[_Row] = []
         self._rows = self._no_rows()
         self._prefix: tuple[Any, Prefix] | None = None
         self._ready: list[Outcome] = []
 
-    def generate(self, groups: Iterable[Group]) -> Iterator[Outcome]:
-        """An outcome for every prompt, in the order in which they end; groups are drawn when there is room."""
-        self._supply = iter(groups)
+    def generate(self, groups: Iterable[Group], is_ready: Callable[[], bool] = lambda: True) -> Iterator[Outcome]:
+        """An outcome for every prompt, in the order in which they end.
+
+        Args:
+            groups: drawn when there is room.
+            is_ready: whether the next one can be had without waiting; else rows that run go on without it.
+        """
+        self._supply, self._is_ready = iter(groups), is_ready
         while self._fill() or self._running:
             yield from self.step()
 
@@ -140,15 +158,19 @@ class Engine:
 
     def _fill(self) -> bool:
         """Whether a group waits, drawing one from the stream where none does."""
-        if not self._waiting:
-            self._waiting.extend(itertools.islice(self._supply, 1))
+        if not self._waiting and (self._is_ready() or not self._running):
+            for group in itertools.islice(self._supply, 1):
+                parts = [group.alone(at) for at in range(len(group.prompts))]
+                self._waiting.extend([group.part(0)] if self._shares else parts)
         return bool(self._waiting)
 
     def _schedule(self) -> None:
         """Prefill groups while there is room, splitting one that is larger than a batch."""
-        while len(self._running) < self.batch_size and self._fill():
+        for _ in range(GROUPS_A_STEP.get(self.model.device.type, self.batch_size)):
+            if len(self._running) >= self.batch_size or not self._fill():
+                return
             room = self._room(self._waiting[0])
-            if len(self._waiting[0].prompts) > room and self._running:
+            if room < min(len(self._waiting[0].prompts), SMALLEST_PART) and self._running:
                 return
             group = self._waiting.popleft()
             if len(group.prompts) > room:
@@ -161,8 +183,8 @@ class Engine:
 
     def _room(self, group: Group) -> int:
         """Prompts of a group that rows and tokens are left for; 1 at least where nothing runs."""
-        longest = max(map(len, group.prompts)) - group.shared + self.max_new_tokens
-        shared = group.shared + sum(len(picture.boxes) + self._vision_tokens for picture in group.pictures)
+        longest = max(map(len, group.prompts)) - group.common + self.max_new_tokens
+        shared = group.common + sum(len(picture.boxes) + self._vision_tokens for picture in group.pictures)
         reserved = sum(row.limit - len(row.ids) for row in self._running)
         left = self.token_budget - self._rows.held - reserved - shared
         room = min(self.batch_size - len(self._running), left // longest)
@@ -174,7 +196,7 @@ class Engine:
         begun = [self._begin(single, visuals) for single in singles]
         rows = [row for row in begun if isinstance(row, _Row)]
         if rows:
-            self._prefill(rows, visuals, group.shared)
+            self._prefill(rows, visuals, group.common)
             self._running += rows
             _note(rows, self._rows.tokens[-len(rows) :])
             self._retire()

@@ -106,6 +106,7 @@ class AnswersFile:
                     f"{self.answers.path} answers {done[0]} where the input has {item.id}: add --overwrite"
                 )
             self.counts["failed" if position in failed else "answered"] += 1
+        self.answers.keep(self.counts["answered"] * self.samples)
         return iter(())
 
     def write(self, position: int, result: Result) -> None:

@@ -1,8 +1,11 @@
-"""What is to be asked, in the order in which it is cheap: questions of one picture together, pictures loaded ahead."""
+"""What is to be asked, in the order in which it is cheap: questions of one picture together, pictures loaded ahead.
+
+Samples are read in a thread and planned window by window: a window is full after so many samples or bytes of pictures,
+or when the input has nothing more to give for a moment, so that a slow pipe is answered as it comes.
+"""
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +15,7 @@ from typing import Any, NamedTuple
 from mgtool import images, sources, videos
 from mgtool.boxfiles import BoxIndex
 from mgtool.errors import ItemError, UsageError
+from mgtool.generation.ahead import Ahead, read_ahead, windows
 from mgtool.generation.engine import Group
 from mgtool.generation.prompts import Prompter
 from mgtool.model.processor import PlacedPicture
@@ -20,8 +24,15 @@ from mgtool.records import Detections, Failure, Media, Sample, canonical
 STAGE = "infer"
 WINDOW = 256
 """Samples among which those of one picture are brought together."""
+WINDOW_BYTES = 1 << 28
+"""Of different pictures among them."""
+SIMILAR = 16
+"""Prompts whose lengths differ by fewer tokens stay in the input's order."""
 LOADED_AHEAD = 4
 """Groups whose pictures are decoded while the model is busy."""
+
+DECODERS = 2
+"""Threads that decode pictures; PIL computes without Python's lock."""
 
 Position = int
 
@@ -106,25 +117,30 @@ class Planner:
         self.prompter, self.processor, self.boxes, self.is_known = prompter, processor, boxes, is_known
         self.asked: dict[Position, Asked] = {}
         self.failures: dict[Position, Failure] = {}
+        self._ahead: Ahead[tuple[Position, sources.Item]] | None = None
+        self._is_inside = True
 
     def groups(self, items: Iterable[tuple[Position, sources.Item]]) -> Iterator[Group]:
-        """Groups, window by window, their pictures decoded ahead in a thread."""
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead: deque[tuple[list[Asked], list[Future[list[PlacedPicture]]]]] = deque()
-            for gathered in self._gathered(items):
-                ahead.append((gathered, [pool.submit(self._load, shown) for shown in gathered[0].shown]))
-                if len(ahead) > LOADED_AHEAD:
-                    yield from self._loaded(*ahead.popleft())
-            while ahead:
-                yield from self._loaded(*ahead.popleft())
+        """Groups, window by window, their pictures decoded ahead in threads."""
+        with read_ahead(items) as self._ahead, ThreadPoolExecutor(max_workers=DECODERS) as pool:
+            for window in windows(self._ahead, self._planned, samples=WINDOW, size=WINDOW_BYTES):
+                loading: deque[tuple[list[Asked], list[Future[list[PlacedPicture]]]]] = deque()
+                for gathered in _gather(window):
+                    loading.append((gathered, [pool.submit(self._load, shown) for shown in gathered[0].shown]))
+                    if len(loading) > LOADED_AHEAD:
+                        yield from self._loaded(*loading.popleft())
+                while loading:
+                    self._is_inside = len(loading) > 1
+                    yield from self._loaded(*loading.popleft())
 
-    def _gathered(self, items: Iterable[tuple[Position, sources.Item]]) -> Iterator[list[Asked]]:
-        planned = (asked for position, item in items if (asked := self._plan(position, item)) is not None)
-        while window := list(itertools.islice(planned, WINDOW)):
-            groups: dict[tuple[str, ...], list[Asked]] = {}
-            for asked in window:
-                groups.setdefault(tuple(shown.key for shown in asked.shown), []).append(asked)
-            yield from groups.values()
+    def is_ready(self) -> bool:
+        """Whether the next group is at hand, or the input has something to make it of."""
+        return self._is_inside or self._ahead is None or self._ahead.is_ready()
+
+    def _planned(self, numbered: tuple[Position, sources.Item]) -> tuple[list[Asked], int]:
+        """The sample as it is asked, if it can be, and the bytes of its pictures."""
+        asked = self._plan(*numbered)
+        return ([], 0) if asked is None else ([asked], sum(len(shown.data) for shown in asked.shown))
 
     def _plan(self, position: Position, item: sources.Item) -> Asked | None:
         if isinstance(item, Failure):
@@ -178,3 +194,11 @@ class Planner:
         key = tuple(shown.key for shown in gathered[0].shown)
         is_video = any(shown.is_video for shown in gathered[0].shown)
         yield Group(key, placed, [asked.position for asked in gathered], [asked.ids for asked in gathered], is_video)
+
+
+def _gather(window: Sequence[Asked]) -> list[list[Asked]]:
+    """Samples by their pictures: groups in the input's order, for answers to be written soon; longest prompts first."""
+    groups: dict[tuple[str, ...], list[Asked]] = {}
+    for asked in window:
+        groups.setdefault(tuple(shown.key for shown in asked.shown), []).append(asked)
+    return [sorted(group, key=lambda asked: -(len(asked.ids) // SIMILAR)) for group in groups.values()]

@@ -43,7 +43,7 @@ def answer_items(request: Request, items: Items, boxes: BoxSource, emit: Emit) -
         first = [] if cache is None else list(itertools.islice(groups, 1))
         if first or cache is None:
             engine = make_engine(request, load_model(request), asking.processor, asking.chooser)
-            for number, outcome in engine.generate(itertools.chain(first, groups)):
+            for number, outcome in engine.generate(itertools.chain(first, groups), asking.planner.is_ready):
                 asking.put(number, outcome)
         asking.flush()
 

@@ -1,0 +1,162 @@
+"""Rows that share, enter and leave: the tokens are those of prompts that are answered alone."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from mgtool.generation.attention import Prefix, View, shared_prefixes
+from mgtool.generation.choosing import Greedy
+from mgtool.generation.engine import Engine, Group
+from mgtool.model import (
+    IMAGE_TOKEN_ID,
+    ConvNextTowerConfig,
+    MGLlavaConfig,
+    MGLlavaForConditionalGeneration,
+    MGLlavaProcessor,
+    PlacedPicture,
+)
+
+TOKENIZER = Path(__file__).parent.parent / "conformance" / "mg_llava" / "llm"
+SIZES = {
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "initializer_range": 0.2,
+}
+LLMS = {"llama": {}, "mistral": {"sliding_window": 12}, "qwen2": {"tie_word_embeddings": True}, "phi3": {}}
+
+
+@functools.cache
+def built(kind):
+    """A tiny model of random weights and its processor."""
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    low = AutoConfig.for_model("clip_vision_model", **tower, image_size=42, patch_size=14)
+    high = ConvNextTowerConfig(architecture="test_convnext", image_size=96)
+    text = AutoConfig.for_model(kind, **(SIZES | LLMS[kind]))
+    torch.manual_seed(0)
+    model = MGLlavaForConditionalGeneration(MGLlavaConfig(text_config=text, low_config=low, high_config=high)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.2)
+    return model, MGLlavaProcessor(AutoTokenizer.from_pretrained(TOKENIZER), image_size=96)
+
+
+def picture(seed):
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.randint(0, 97, (seed + 1, 2, 2), generator=generator).sort(dim=1).values
+    return PlacedPicture(torch.randn(3, 96, 96, generator=generator), corners.reshape(-1, 4).float(), ())
+
+
+class Lengths(Greedy):
+    """Every answer has a length of its own, so that rows leave at different times."""
+
+    def choose(self, logits, draws):
+        for draw in draws:
+            draw.logprobs.append(0.0)
+            draw.done = len(draw.logprobs) > draw.number * 5 % 7
+        return super().choose(logits, draws)
+
+
+def answered(kind, groups, batch_size, budget=None):
+    model, processor = built(kind)
+    engine = Engine(model, processor, max_new_tokens=6, batch_size=batch_size, chooser=Lengths())
+    engine.token_budget = budget or engine.token_budget
+    return {number: outcome.ids for number, outcome in engine.generate(groups)}
+
+
+words = st.lists(st.integers(3, 390), min_size=1, max_size=9)
+asked = st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=6)), min_size=1, max_size=3)
+
+
+def grouped(drawn):
+    """Groups of prompts, every one with a beginning of its own; the first group is text alone."""
+    groups, count = [], 0
+    for at, (start, ends) in enumerate(drawn):
+        shown = [IMAGE_TOKEN_ID] if at else []
+        prompts = [[1, *shown, *start, *end] for end in ends]
+        groups.append(Group((str(at),), [picture(at)] if at else [], range(count, count + len(ends)), prompts))
+        count += len(ends)
+    return groups
+
+
+@pytest.mark.parametrize("kind", LLMS)
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(drawn=asked, batch_size=st.integers(2, 9), budget=st.sampled_from([None, 60]))
+def test_sharing_and_batching_change_no_token(kind, drawn, batch_size, budget):
+    groups = grouped(drawn)
+    assert answered(kind, groups, batch_size, budget) == answered(kind, groups, 1)
+
+
+def test_alone_is_what_generate_gives():
+    model, processor = built("llama")
+    group = grouped([([5, 6], [[7, 8], [9]]), ([5], [[30, 31], [32, 33, 34], [35]])])[1]
+    got = answered("llama", [group], 1)
+    for number, ids in zip(group.numbers, group.prompts, strict=True):
+        options = {"max_new_tokens": len(got[number]), "do_sample": False, "eos_token_id": 399, "pad_token_id": 0}
+        plain = model.generate(**processor.collate([ids], group.pictures), **options)[0].tolist()
+        assert got[number] == plain
+
+
+@pytest.mark.parametrize("kind", LLMS)
+def test_attention_over_a_prefix_is_attention_over_whole_rows(kind):
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **(SIZES | LLMS[kind]))).eval()
+    starts = [torch.randint(3, 390, (1, length)) for length in (9, 14)]
+    own = torch.randint(3, 390, (5, 4))
+    rows = [slice(0, 1), torch.tensor([1, 2, 4]), slice(3, 4)]
+    with torch.inference_mode():
+        prefixes = []
+        for start in starts:
+            cache = DynamicCache()
+            model(input_ids=start, past_key_values=cache, use_cache=True)
+            prefixes.append(Prefix.of(cache))
+        prefixes.append(Prefix([], [], 0))
+        lengths = torch.zeros(5, 1, dtype=torch.int64)
+        for places, prefix in zip(rows, prefixes, strict=True):
+            lengths[places] = prefix.length
+        positions = lengths + torch.arange(4)
+        view = View(list(zip(rows, prefixes, strict=True)), positions, positions)
+        with shared_prefixes(model):
+            options = {"past_key_values": DynamicCache(), "use_cache": True}
+            found = model(input_ids=own, position_ids=positions, view=view, **options).logits
+        for row, start in enumerate([starts[0], starts[1], starts[1], own[:1, :0], starts[1]]):
+            whole = model(input_ids=torch.cat([start, own[row : row + 1]], dim=1)).logits[0, -4:]
+            assert (found[row] - whole).abs().max() <= 1e-4 * whole.abs().max()
+
+
+def test_what_is_shared_is_in_memory_once():
+    model, processor = built("llama")
+    prompts = [[1, IMAGE_TOKEN_ID, *range(5, 50), 60 + end] for end in range(12)]
+    engine = Engine(model, processor, max_new_tokens=4, batch_size=12, chooser=Lengths())
+    group = Group(("one",), [picture(2)], range(12), prompts)
+    held = [engine._rows.held for _ in engine.generate([group])]
+    whole = 9 + 3 + len(prompts[0]) - 1
+    assert whole < max(held) <= whole + 12 * 4
+    assert len(engine._rows) == 0
+
+
+def test_memory_for_few_tokens_is_few_rows_at_once():
+    groups = grouped([([5, 6], [[7 + end] for end in range(9)])])
+    rows = []
+    handle = built("llama")[0].language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["position_ids"])) if "view" in kwargs else None,
+        with_kwargs=True,
+    )
+    assert answered("llama", groups, 9, budget=24) == answered("llama", groups, 9)
+    handle.remove()
+    assert max(rows[: len(rows) // 2]) < 9 == max(rows)
