@@ -232,7 +232,7 @@ def test_appending_that_was_cut_short_ends_with_the_same_bytes(inputs: Path, tmp
     record = json.loads((tmp_path / "p" / "run.json").read_bytes())
     del record["finished"]
     (tmp_path / "p" / "run.json").write_text(json.dumps(record))
-    last = sorted((tmp_path / "p").glob("*.tar"))[-1]
+    last = max((tmp_path / "p").glob("*.tar"))
     os.truncate(last, 700)
     last.with_name(last.name.replace("4", "3")).with_suffix(".json").unlink()
     run(_first(inputs, tmp_path / "in", COUNT), *_args(inputs, tmp_path / "p", "--append")[1:])
