@@ -37,7 +37,8 @@ def infer(mgtool, models, tmp_path):
 
     def run(*arguments: object, out: str = "answers.jsonl", model: str = "vicuna"):
         path = tmp_path / out
-        code, _, stderr = mgtool("infer", *arguments, "--model", models[model], "--out", path, "--device", "cpu", "-q")
+        fixed = ("--model", models[model], "--out", path, "--device", "cpu", "-q")
+        code, _, stderr = mgtool("infer", *fixed, *arguments)
         return code, lines(path) if path.exists() else [], stderr
 
     return run
