@@ -48,6 +48,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100"}
 
 
+@pytest.mark.timeout(900)
 def test_every_example_runs(workplace: Path) -> None:
     commands = [line for block in _blocks("sh") for line in block.splitlines() if line.strip()]
     assert len(commands) >= 9
