@@ -206,7 +206,8 @@ class Engine:
     def _begin(self, prompt: Group, visuals: Sequence[Tensor]) -> _Row | ItemError:
         """A row with the number of tokens that there is room for; the reason where there is none."""
         length = sum(token >= 0 for token in prompt.prompts[0]) + sum(map(len, visuals))
-        longest = getattr(self.model.config.text_config, "max_position_embeddings", None)
+        # Eight frames are more tokens than most language models name, and the published model was shown them.
+        longest = None if prompt.is_video else getattr(self.model.config.text_config, "max_position_embeddings", None)
         draw = self.chooser.begin(prompt.numbers[0])
         if longest is None:
             return _Row(prompt, self.max_new_tokens, draw)

@@ -32,7 +32,8 @@ class Truncator:
     def fit(self, sample: Sample, ids: Sequence[int], pictures: Sequence[PlacedPicture]) -> Cut | None:
         """The prompt with as much of its question as fits; None where all of it does, or nothing would."""
         visual = sum(self.patches + self.has_boxes * len(picture.boxes) for picture in pictures)
-        if self.longest is None or self.room is None or _text_tokens(ids) + visual < self.longest:
+        has_room = sample.video is not None or self.longest is None or _text_tokens(ids) + visual < self.longest
+        if has_room or self.room is None:
             return None
         conversation = self.prompter.converse(sample)
         fitting, over = 0, len(conversation.question)
