@@ -56,10 +56,11 @@ Prompt = Annotated[
     typer.Option("--prompt", metavar="TEMPLATE", help="What to ask: {question} and other fields are filled in."),
 ]
 System = Annotated[
-    str | None, typer.Option("--system", metavar="TEXT", help="System text before the first turn [default: none].")
+    str | None,
+    typer.Option("--system", metavar="TEXT", help="System text before the first turn (default: the sample's own)."),
 ]
 MaxNewTokens = Annotated[
-    int | None, typer.Option("--max-new-tokens", min=1, help="Limit of an answer [default: the task's, or 100].")
+    int | None, typer.Option("--max-new-tokens", min=1, help="Limit of an answer (default: the task's, or 100).")
 ]
 Temperature = Annotated[
     float, typer.Option("--temperature", help="Sample at this temperature; 0 is greedy.", rich_help_panel=_ANSWERS)
@@ -97,7 +98,7 @@ BatchSize = Annotated[
 ]
 DtypeOption = Annotated[
     Dtype | None,
-    typer.Option("--dtype", help="Of the weights [default: float32 on a CPU, else auto].", rich_help_panel=_MODEL),
+    typer.Option("--dtype", help="Of the weights (default: float32 on a CPU, else auto).", rich_help_panel=_MODEL),
 ]
 Device = Annotated[
     str,
