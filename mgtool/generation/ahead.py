@@ -51,7 +51,7 @@ class Ahead(Generic[Read]):
         if isinstance(found, _End):
             self._queue.put(found)  # for whoever asks again
             raise found.error or StopIteration
-        return found  # type: ignore[no-any-return]
+        return found
 
     def is_ready(self) -> bool:
         """Whether `get` would answer at once."""

@@ -102,7 +102,7 @@ def attend(
     scores = _scores(asked, key, view, module.layer_idx)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    by_step = scores.unflatten(2, (-1, steps))
+    by_step = scores.view(heads, count, -1, steps, scores.shape[-1])
     by_step[..., view.longest :] += view.bias.to(scores)[:, None]
     if sliding_window is not None and view.reach > sliding_window:
         by_step.masked_fill_(view.out_of(sliding_window).to(scores.device)[:, None], -torch.inf)
@@ -117,17 +117,18 @@ def _scores(asked: Tensor, key: Tensor, view: View, layer: int) -> Tensor:
     scores = asked.new_full((heads, count, each, view.longest + key.shape[2]), -torch.inf)
     for rows, prefix in view.groups:
         found = asked[:, rows].flatten(1, 2) @ prefix.keys[layer].mT
-        scores[:, rows, :, : prefix.length] = found.unflatten(1, (-1, each))
+        scores[:, rows, :, : prefix.length] = found.view(heads, -1, each, prefix.length)
     scores[..., view.longest :] = (asked.transpose(0, 1) @ key.mT).transpose(0, 1)
     return scores
 
 
 def _mix(weights: Tensor, value: Tensor, view: View, layer: int) -> Tensor:
     """(heads, R, n, longest + W) and (R, heads, W, d) -> (heads, R, n, d)."""
+    heads, _, each, _ = weights.shape
     mixed = (weights[..., view.longest :].transpose(0, 1) @ value).transpose(0, 1).contiguous()
     for rows, prefix in view.groups:
         found = weights[:, rows, :, : prefix.length].flatten(1, 2) @ prefix.values[layer]
-        mixed[:, rows] += found.unflatten(1, (-1, weights.shape[2]))
+        mixed[:, rows] += found.view(heads, -1, each, found.shape[-1])
     return mixed
 
 

@@ -24,6 +24,9 @@ class OwnLayer(DynamicLayer):
 
     def __init__(self, rows: Rows) -> None:
         super().__init__()
+        self.keys: Tensor
+        self.values: Tensor
+        self.is_initialized: bool = False
         self.rows = rows
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
