@@ -34,7 +34,7 @@ def infer(
     yes_no: options.YesNo = False,
     logprobs: options.Logprobs = False,
     truncate: options.Truncate = None,
-    batch_size: options.BatchSize = 32,
+    batch_size: options.BatchSize = None,
     dtype: options.DtypeOption = None,
     device: options.Device = "auto",
     quantize: options.Quantize = None,
@@ -138,7 +138,7 @@ def _say_plan(wanted: dict[str, Any], out: str | None, as_json: bool) -> None:
     from mgtool import sources
 
     samples, failures = sources.count(sources.read_samples(wanted["inputs"], images=wanted["images"]))
-    limits = {"max_new_tokens": wanted["max_new_tokens"], "batch_size": wanted["batch_size"]}
+    limits = {"max_new_tokens": wanted["max_new_tokens"], "batch_size": wanted["batch_size"] or "auto"}
     plan = {"out": out, "samples": samples, "unreadable": failures, **limits}
     console.summarize(plan, title="mgtool infer would answer", as_json=as_json, quiet=False)
 

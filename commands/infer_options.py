@@ -94,7 +94,13 @@ Truncate = Annotated[
 ]
 
 BatchSize = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Most prompts decoded together.", rich_help_panel=_MODEL)
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Most prompts decoded together (default: what the device is good for).",
+        rich_help_panel=_MODEL,
+    ),
 ]
 DtypeOption = Annotated[
     Dtype | None,

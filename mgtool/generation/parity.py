@@ -25,14 +25,14 @@ class Parity:
         samples: that both ways answered.
         equal: share of them with the same tokens.
         largest_difference: of two logits for the same token after the same tokens.
-        batch_size: prompts decoded together.
+        batch_size: most prompts decoded together; None for what the device is good for.
         dtype: of the weights.
     """
 
     samples: int
     equal: float
     largest_difference: float
-    batch_size: int
+    batch_size: int | None
     dtype: str
 
     def to_dict(self) -> dict[str, Any]:

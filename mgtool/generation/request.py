@@ -32,7 +32,7 @@ class Request:
         device: as torch names it; several with commas between them are a process each.
         images: where relative names of pictures start.
         boxes: a box file or folder; ``off`` for none; None for those that the samples carry.
-        batch_size: most prompts that are decoded together.
+        batch_size: most prompts that are decoded together; None for what the device is good for.
         decoding: how answers are drawn.
         truncate: the side from which a question is cut where the prompt is too long; empty for a failure.
         deterministic: every prompt is computed alone, with torch's deterministic algorithms.
@@ -51,7 +51,7 @@ class Request:
     device: str
     images: str | None = None
     boxes: str | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     decoding: Decoding = GREEDY
     truncate: Side = ""
     deterministic: bool = False

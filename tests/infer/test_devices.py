@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mgtool.generation.fleet import chunked
@@ -128,6 +132,24 @@ def test_deterministic_answers_do_not_depend_on_batches(ask):
     options = ("--deterministic", "--dtype", "bfloat16", "--logprobs")
     one = ask("one", *options, "--batch-size", 1)
     assert one == ask("many", *options, "--batch-size", 32)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_one_line_and_the_run_goes_on_later(ask, models, questions, tmp_path):
+    whole = ask("whole", "--batch-size", 1)[1]
+    out = tmp_path / "killed" / "answers.jsonl"
+    command = [sys.executable, "-m", "mgtool.commands.main", "infer", questions, "--images", PHOTOS, "--boxes", "off"]
+    command += ["--model", models["vicuna"], "--max-new-tokens", 3, "--batch-size", 1, "--out", out, "-q"]
+    run = subprocess.Popen(list(map(str, [*command, "--device", "cpu,cpu"])), stderr=subprocess.PIPE, text=True)
+    partial = out.with_name("answers.jsonl.partial")
+    while run.poll() is None and not (partial.exists() and partial.stat().st_size):
+        time.sleep(0.01)
+    serving = [child for child in psutil.Process(run.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    serving[0].kill()
+    stderr = run.communicate(timeout=60)[1]
+    assert (run.returncode, stderr.count("\n"), "was killed" in stderr) == (2, 1, True)
+    assert not out.exists()
+    assert ask("killed", "--batch-size", 1)[1] == whole
 
 
 def test_unordered_answers_are_the_same_ones(mgtool, models, questions):
