@@ -160,3 +160,21 @@ def test_memory_for_few_tokens_is_few_rows_at_once():
     assert answered("llama", groups, 9, budget=24) == answered("llama", groups, 9)
     handle.remove()
     assert max(rows[: len(rows) // 2]) < 9 == max(rows)
+
+
+@pytest.mark.parametrize(("is_ready", "ended_before"), [(False, 4), (True, 0)])
+def test_rows_do_not_wait_for_an_input_that_has_nothing_yet(is_ready, ended_before):
+    model, processor = built("llama")
+    first, second = grouped([([5, 6], [[7 + end] for end in range(4)]), ([8], [[9], [10]])])
+    ended, drawn = [], []
+
+    def supply():
+        yield first
+        drawn.append(len(ended))
+        yield second
+
+    engine = Engine(model, processor, max_new_tokens=4, batch_size=8)
+    for number, _ in engine.generate(supply(), lambda: is_ready):
+        ended.append(number)
+    assert drawn == [ended_before]
+    assert sorted(ended) == list(range(6))
