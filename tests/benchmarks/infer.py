@@ -73,8 +73,8 @@ WORKLOADS = {  # pictures, questions a picture, shortest and longest answer, que
     "mixed": (2, 8, (5, 500), 2, 16),
 }
 QUICK = {
-    "pope": (2, 18, (3, 3), 4, 18),
-    "gqa": (2, 30, (4, 4), 4, 15),
+    "pope": (2, 18, (3, 3), 4, 6),
+    "gqa": (2, 30, (4, 4), 4, 6),
     "caption": (4, 1, (24, 24), 2, 4),
     "mixed": (2, 8, (5, 80), 2, 16),
 }
