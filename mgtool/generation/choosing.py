@@ -94,6 +94,9 @@ class Sampler:
 
     def choose(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
         """Invert the distribution function, in the vocabulary's order, at one random number a row."""
+        device = logits.device
+        if torch.are_deterministic_algorithms_enabled():  # cumulative sums have none on a GPU
+            logits = logits.cpu()
         probabilities = (logits.double() / self.decoding.temperature).softmax(-1)
         if self.decoding.top_p < 1:
             probabilities = nucleus(probabilities, self.decoding.top_p)
@@ -105,7 +108,7 @@ class Sampler:
         tokens = torch.searchsorted(below, wanted, right=True)[:, 0].minimum(last)
         if self.decoding.logprobs:
             _note(logits, tokens, draws)
-        return tokens
+        return tokens.to(device)
 
 
 class Choices:
