@@ -47,11 +47,11 @@ def train(
     epochs: Annotated[float, typer.Option("--epochs", min=0, help="Passes over the samples.")] = 1.0,
     max_steps: Annotated[int, typer.Option("--max-steps", help="End after so many steps.")] = -1,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Samples on a device at once [default: 32; tune: 16].")
+        int | None, typer.Option("--batch-size", min=1, help="Samples on a device at once (align: 32, tune: 16).")
     ] = None,
     accumulate: Annotated[int, typer.Option("--accumulate", min=1, help="Batches of a step.")] = 1,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", min=0, help="Peak [default: 1e-3; tune: 2e-5].")
+        float | None, typer.Option("--learning-rate", min=0, help="Peak (align: 1e-3, tune: 2e-5).")
     ] = None,
     max_length: Annotated[int, typer.Option("--max-length", min=1, help="Most text tokens of a sample.")] = 1472,
     dtype: Annotated[Precision, typer.Option("--dtype", help="Of the arithmetic.")] = Precision.bfloat16,

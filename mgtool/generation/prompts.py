@@ -11,15 +11,14 @@ import msgspec
 from mgtool import benchmarks
 from mgtool.benchmarks.base import SINGLE_WORD
 from mgtool.errors import ItemError, UsageError
+from mgtool.model.conversations import IMAGE, PLACEHOLDER, VIDEO, bare, show_media
 from mgtool.records import Sample, Turn
 
 CAPTION = "Describe this picture."
 """What `--task caption` asks."""
-IMAGE, VIDEO = "<image>", "<video>"
 MAX_NEW_TOKENS = 100
 
 _FIELD = re.compile(r"\{(\w+)\}")
-_PLACEHOLDER = re.compile(f"{IMAGE}|{VIDEO}")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Conversation:
         *earlier, (asked, answer) = self.turns
         before, found, after = asked.rpartition(self.question)
         if not found:
-            before, after = "".join(_PLACEHOLDER.findall(asked)) + "\n", ""
+            before, after = "".join(PLACEHOLDER.findall(asked)) + "\n", ""
         return Conversation([*earlier, (before + question + after, answer)], question, self.system)
 
 
@@ -81,14 +80,14 @@ class Prompter:
         question = self._question(sample, last)
         if not question:
             raise ItemError("empty_prompt", "the question has no text")
-        places = _PLACEHOLDER.findall(last)
+        places = PLACEHOLDER.findall(last)
         asked = "".join(places) + "\n" + question if places else question
-        asked = last if places and question == _bare(last) else asked
-        shown = _shown([*earlier, (asked, None)], len(sample.images), is_video=sample.video is not None)
+        asked = last if places and question == bare(last) else asked
+        shown = show_media([*earlier, (asked, None)], pictures=len(sample.images), is_video=sample.video is not None)
         return Conversation(shown, question, own if self.system is None else self.system)
 
     def _question(self, sample: Sample, last: str) -> str:
-        question = _bare(last)
+        question = bare(last)
         if self.template is not None:
             return _filled(self.template, {**sample.metadata, "question": question}).strip()
         if self.task == "caption":
@@ -99,15 +98,11 @@ class Prompter:
             return question if question.endswith(SINGLE_WORD) else f"{question}\n{SINGLE_WORD}"
         if self.task:
             turns = (Turn("human", question),)
-            return _bare(benchmarks.get(self.task).prompt(msgspec.structs.replace(sample, turns=turns)))
+            return bare(benchmarks.get(self.task).prompt(msgspec.structs.replace(sample, turns=turns)))
         return question
 
 
 _CAPTIONS = ("coco-caption", "nocaps", "flickr30k")
-
-
-def _bare(text: str) -> str:
-    return _PLACEHOLDER.sub("", text).strip()
 
 
 def _filled(template: str, fields: dict[str, object]) -> str:
@@ -130,20 +125,3 @@ def _split(turns: Sequence[Turn]) -> tuple[list[tuple[str, str | None]], str]:
         return [], ""
     pairs = [(kept[at].value, kept[at + 1].value) for at in range(0, len(kept) - 1, 2)]
     return list(pairs), kept[-1].value
-
-
-def _shown(
-    turns: list[tuple[str, str | None]], pictures: int, *, is_video: bool = False
-) -> list[tuple[str, str | None]]:
-    """The turns with one placeholder for each picture or the video; where there is none, all stand at the start."""
-    found = [place for question, _ in turns for place in _PLACEHOLDER.findall(question)]
-    wanted = [IMAGE] * pictures + [VIDEO] * is_video
-    if is_video and found == [IMAGE]:  # conversations about videos often call them images
-        return [(question.replace(IMAGE, VIDEO), answer) for question, answer in turns]
-    if wanted and not found:
-        (question, answer), *rest = turns
-        return [("".join(f"{place}\n" for place in wanted) + question, answer), *rest]
-    if sorted(found) != wanted:
-        shown = f"{found.count(IMAGE)} pictures and {found.count(VIDEO)} videos"
-        raise ItemError("bad_record", f"the text shows {shown}, the record has {pictures} and {int(is_video)}")
-    return turns

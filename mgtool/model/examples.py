@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from torch.utils.data import Dataset
 
 from mgtool import images, sources, videos
 from mgtool.errors import InputError, ItemError
+from mgtool.model.conversations import show_media
 from mgtool.model.processor import MGLlavaProcessor, PlacedPicture
 from mgtool.model.splice import IGNORED
 from mgtool.model.templates import Turn
@@ -19,8 +19,6 @@ from mgtool.records import Detections, Failure, Media, Sample
 STAGE = "train"
 NEAR_LIMIT = 50
 """Texts this close to the limit of tokens keep one box of each label (the published training)."""
-
-_PLACEHOLDER = re.compile(r"<image>|<video>")
 
 
 class Example(NamedTuple):
@@ -43,14 +41,14 @@ def to_example(sample: Sample, processor: MGLlavaProcessor, *, max_length: int) 
     """A conversation as it is learned: loss on the answers alone, cut at `max_length` text tokens.
 
     Args:
-        sample: whose turns alternate between ``human`` and ``gpt``; an opening ``system`` turn is refused.
+        sample: whose turns alternate between ``human`` and ``gpt``, after a ``system`` turn if there is one.
         processor: of the model that learns.
         max_length: most text tokens, placeholders included.
 
     Raises:
         ItemError: a picture, box or turn that cannot be used, or no answer within `max_length`.
     """
-    text = processor.encode(_turns(sample))
+    text = processor.encode(*_turns(sample))
     ids, labels = text.ids[:max_length], text.labels[:max_length]
     if all(label == IGNORED for label in labels):
         raise ItemError("prompt_too_long", f"no answer begins within {max_length} tokens")
@@ -64,21 +62,15 @@ def to_example(sample: Sample, processor: MGLlavaProcessor, *, max_length: int) 
     return Example(ids, labels, pictures, [1] * len(pictures))
 
 
-def _turns(sample: Sample) -> list[Turn]:
-    """Questions with their answers; a question that shows something begins with it."""
-    speakers = [turn.speaker for turn in sample.turns]
+def _turns(sample: Sample) -> tuple[list[Turn], str]:
+    """Questions with their answers, and the system text."""
+    said = list(sample.turns)
+    system = said.pop(0).value if said and said[0].speaker == "system" else ""
+    speakers = [turn.speaker for turn in said]
     if not speakers or speakers != ["human", "gpt"] * (len(speakers) // 2):
         raise ItemError("bad_record", f"turns are {', '.join(speakers) or 'none'}; a question and an answer in turn")
-    shown = "<video>" if sample.video is not None else "<image>"
-    count = 1 if sample.video is not None else len(sample.images)
-    found = [_PLACEHOLDER.findall(turn.value) for turn in sample.turns]
-    if not any(found):
-        found[0] = [shown] * count
-    if sum(map(len, found)) != count or any(name != shown for names in found for name in names):
-        raise ItemError("bad_record", f"the text shows {sum(map(len, found))} pictures or videos, there are {count}")
-    texts = [_PLACEHOLDER.sub("", turn.value).strip() for turn in sample.turns]
-    said = ["".join(names) + "\n" * bool(names) + text for names, text in zip(found, texts, strict=True)]
-    return list(zip(said[::2], said[1::2], strict=True))
+    turns = [(question.value, answer.value) for question, answer in zip(said[::2], said[1::2], strict=True)]
+    return show_media(turns, pictures=len(sample.images), is_video=sample.video is not None), system
 
 
 def _seen(media: Media, number: int) -> Detections | None:

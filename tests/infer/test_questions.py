@@ -149,7 +149,8 @@ def test_other_options_refuse_to_go_on(infer, write):
     [
         (human("What?"), 1, [("<image>\nWhat?", None)]),
         (human("<image>\nWhat?"), 1, [("<image>\nWhat?", None)]),
-        (human("What?\n<image>", "A cup."), 1, [("What?\n<image>", None)]),
+        (human("What?\n<image>", "A cup."), 1, [("<image>\nWhat?", None)]),
+        (human("<image> or <image>?"), 2, [("<image> or <image>?", None)]),
         (human("What?"), 0, [("What?", None)]),
         (human("<image>\nWhat?", "A cup.", "Full?"), 1, [("<image>\nWhat?", "A cup."), ("Full?", None)]),
         (human("What?", "A cup.", "Full?", "Yes"), 1, [("<image>\nWhat?", "A cup."), ("Full?", None)]),
