@@ -69,7 +69,7 @@ BOXES = 20
 WORKLOADS = {  # pictures, questions a picture, shortest and longest answer, questions of the plain loop and of static
     "pope": (2, 18, (3, 3), 2, 0),
     "gqa": (2, 30, (4, 4), 2, 0),
-    "caption": (8, 1, (100, 100), 2, 0),
+    "caption": (8, 1, (100, 100), 1, 0),
     "mixed": (2, 8, (5, 500), 2, 16),
 }
 QUICK = {
