@@ -242,6 +242,7 @@ def compare(workload, model, processor):
     if "static_s" in row:
         row |= {"static_ratio": row["static_s"] / row["mgtool_s"]}
         row |= {"static_cpu_ratio": row["static_cpu_s"] / row["mgtool_cpu_s"]}
+    row["load"] = round(os.getloadavg()[0], 1)
     row["roofline"] = least_seconds(workload, model, processor, samples, lengths) / row["mgtool_s"]
     return row, answers, chooser
 
@@ -411,7 +412,9 @@ def table(results):
             few, many = row["few_peak_bytes"] / 1e6, row["peak_bytes"] / 1e6
             yield f"\nmemory: {few:.0f} MB at {row['few_questions']:,} questions, {many:.0f} MB at {row['questions']:,}"
             continue
-        static_s = f"{row['static_s']:.1f} ({row['static_ratio']:.1f}x)" if "static_s" in row else "-"
+        static_s = "-"
+        if "static_s" in row:
+            static_s = f"{row['static_s']:.1f} ({row['static_ratio']:.1f}x, by CPU {row['static_cpu_ratio']:.1f}x)"
         cells = [name, row["questions"], f"{row['plain_s']:.1f}", static_s, f"{row['mgtool_s']:.1f}"]
         cells += [f"{row['ratio']:.1f}", f"{row['cpu_ratio']:.1f}", f"{row['tokens_per_s']:.1f}"]
         yield "| " + " | ".join(map(str, [*cells, f"{row['roofline']:.0%}", row["equal"]])) + " |"
