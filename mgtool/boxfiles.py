@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import mmap
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from mgtool import tars
-from mgtool.errors import InputError
+from mgtool import jsonlists, tars
+from mgtool.errors import InputError, OutputError
 from mgtool.records import Box, BoxRecord, Detections, FrameDetections, SampleId, convert, dumps, parse
 from mgtool.shards import list_shards
 
@@ -98,6 +99,9 @@ class BoxIndex:
         self._database = sqlite3.connect(self._file)
         try:
             self.count = self._fill(path)
+        except sqlite3.OperationalError as error:
+            self.close()
+            raise OutputError(f"{self._file}: cannot be written: {error}; TMPDIR names another folder") from error
         except BaseException:
             self.close()
             raise
@@ -242,16 +246,31 @@ def _parquet(path: Path) -> Iterator[_Entry]:
 
 
 def _json(path: Path) -> Iterator[_Entry]:
-    with path.open("rb") as file, _mapped(file) as data:
-        try:
-            whole = msgspec.json.decode(data, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if _first_byte(path) != b"{":
-                raise InputError(f"{path}: not valid JSON: {error}") from error
-            file.seek(0)
-            yield from _lines(file, str(path))
+    with path.open("rb") as file:
+        if _first_byte(path) == b"[":
+            yield from _listed(jsonlists.elements(file, where=str(path)), path)
             return
-        yield from _decoded(whole, path)
+        with _mapped(file) as data:
+            try:
+                whole = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                file.seek(0)
+                yield from _lines(file, str(path))
+                return
+            yield from _decoded(whole, path)
+
+
+def _listed(elements: Iterator[bytes], path: Path) -> Iterator[_Entry]:
+    first = next(elements, None)
+    if first is None:
+        return
+    elements = itertools.chain([first], elements)
+    if "bbox" in parse(first, dict[str, Any], where=f"{path}: record 1"):
+        yield from _coco(elements, *_images_beside(path), path)
+        return
+    for number, element in enumerate(elements, 1):
+        where = f"{path}: record {number}"
+        yield _entry(parse(element, dict[str, Any], where=where), where)
 
 
 @contextlib.contextmanager
@@ -262,15 +281,8 @@ def _mapped(file: IO[bytes]) -> Iterator[bytes | mmap.mmap]:
         raise InputError(f"{file.name}: the file is empty") from error
 
 
-def _decoded(whole: list[msgspec.Raw] | dict[str, msgspec.Raw], path: Path) -> Iterator[_Entry]:
-    if isinstance(whole, list):
-        if whole and "bbox" in parse(whole[0], dict[str, Any], where=f"{path}: record 1"):
-            yield from _coco(whole, *_images_beside(path), path)
-            return
-        for number, raw in enumerate(whole, 1):
-            where = f"{path}: record {number}"
-            yield _entry(parse(raw, dict[str, Any], where=where), where)
-    elif "annotations" in whole and "images" in whole:
+def _decoded(whole: dict[str, msgspec.Raw], path: Path) -> Iterator[_Entry]:
+    if "annotations" in whole and "images" in whole:
         results = parse(whole["annotations"], list[msgspec.Raw], where=f"{path}: annotations")
         yield from _coco(results, *_images_of(whole, path), path)
     elif "sha256" in whole or "boxes" in whole:
@@ -324,7 +336,7 @@ def _images_of(whole: Mapping[str, msgspec.Raw], path: Path) -> tuple[list[_Pict
 
 
 def _coco(
-    results: list[msgspec.Raw], pictures: list[_Picture], names: Mapping[int, str], path: Path
+    results: Iterable[bytes | msgspec.Raw], pictures: list[_Picture], names: Mapping[int, str], path: Path
 ) -> Iterator[_Entry]:
     found: dict[SampleId, list[_Result]] = {picture.id: [] for picture in pictures}
     for number, raw in enumerate(results, 1):

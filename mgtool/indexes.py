@@ -75,16 +75,13 @@ class TarIndex(Sequence[Sample]):
         Raises:
             InputError: no tar there, or one that is compressed or broken.
         """
-        import pyarrow
         from pyarrow import parquet
 
         urls = find(source)
         beside = Path(urls[0]).with_name(INDEX_FILE)
         if _is_fresh(beside, urls):
             return cls(parquet.read_table(beside), urls)
-        rows = [entry for url in urls for entry in scan(url)]
-        schema = _schema(urls)
-        return cls(pyarrow.Table.from_arrays(_columns(rows, schema), schema=schema), urls)
+        return cls(_table([entry for url in urls for entry in scan(url)], _schema(urls)), urls)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -142,7 +139,7 @@ def write_index(folder: Path, urls: Sequence[str], entries: Iterable[Entry] | No
         urls: its tars in order.
         entries: of all tars in order, where they are known; else the tars are read over.
     """
-    from pyarrow import RecordBatch, parquet
+    from pyarrow import parquet
 
     path = folder / INDEX_FILE
     if _is_fresh(path, urls):
@@ -151,8 +148,7 @@ def write_index(folder: Path, urls: Sequence[str], entries: Iterable[Entry] | No
     rows = iter(entries) if entries is not None else (entry for url in urls for entry in scan(url))
     with atomic_file(path) as file, parquet.ParquetWriter(file, schema) as writer:
         while batch := list(itertools.islice(rows, _BATCH_ROWS)):
-            columns = dict(zip(Entry._fields, zip(*batch, strict=True), strict=True))
-            writer.write_batch(RecordBatch.from_pydict(columns, schema=schema))
+            writer.write_table(_table(batch, schema))
     return path
 
 
@@ -220,11 +216,16 @@ def _box_count(data: bytes | None) -> int:
         return 0  # as in `_entry`
 
 
-def _columns(entries: Sequence[Entry], schema: pyarrow.Schema) -> list[Any]:
-    import pyarrow
+def _table(entries: Iterable[Entry], schema: pyarrow.Schema) -> pyarrow.Table:
+    """Rows by way of JSON: arrow's other ways import pandas where it is installed, which takes a second."""
+    from pyarrow import json
 
-    columns = zip(*entries, strict=True) if entries else [()] * len(schema)
-    return [pyarrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    lines = b"\n".join(dumps(entry._asdict()) for entry in entries)
+    if not lines:
+        return schema.empty_table()
+    parsing = json.ParseOptions(explicit_schema=schema, newlines_in_values=False)
+    table = json.read_json(io.BytesIO(lines), json.ReadOptions(use_threads=False), parsing)
+    return table.replace_schema_metadata(schema.metadata)
 
 
 def _schema(urls: Sequence[str]) -> pyarrow.Schema:

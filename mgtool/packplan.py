@@ -11,14 +11,14 @@ import functools
 import hashlib
 import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from mgtool import images, sources
-from mgtool.errors import InputError, ItemError, ResumeError
+from mgtool.errors import InputError, ItemError, OutputError, ResumeError
 from mgtool.packing import Layout
 from mgtool.packsurvey import HASH_BYTES, UNSAFE, Look, Spool, Survey, bytes_of, media_of, pack_hashes, pieces
 from mgtool.records import Failure, Media
@@ -114,7 +114,7 @@ class Plan:
 
     def __init__(self, folder: Path, *, sizes: bool = False) -> None:
         self.spool = Spool(folder / "items.sqlite")
-        self._sizes = sizes
+        self._folder, self._sizes = folder, sizes
         self._database = sqlite3.connect(folder / "plan.sqlite", isolation_level=None)
         for pragma in UNSAFE:
             self._database.execute(pragma)
@@ -130,8 +130,10 @@ class Plan:
     def __enter__(self) -> Plan:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise OutputError(f"{self._folder}: the plan of the run cannot be written: {error}") from error
 
     def remember(self, shards: Iterable[Done]) -> None:
         """What is in the shards that are complete."""
@@ -261,7 +263,7 @@ class Plan:
         self._database.executemany("UPDATE links SET parent = ? WHERE picture = ?", shortened)
         return path[-1]
 
-    def jobs(self, size: Size, base: Base, names: Sequence[str]) -> Iterator[Job]:
+    def jobs(self, size: Size, base: Base, names: Sequence[str]) -> Generator[Job]:
         """The shards that are to be made, in order.
 
         Args:

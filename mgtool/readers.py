@@ -121,7 +121,7 @@ def _ray(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         ray.data.DataContext.get_current().execution_options.preserve_order = True
-        for row in ray.data.read_webdataset(list(urls), decoder=False).iter_rows():
+        for row in ray.data.read_webdataset(list(urls), decoder=None).iter_rows():
             yield row["__key__"], {part: data for part, data in row.items() if not part.startswith("__")}
     finally:
         if started:
@@ -169,7 +169,10 @@ READERS = {
     ),
     "wids": Reader("wids", "wids", 'import wids\nrows = wids.ShardListDataset("index.json")', _wids),
     "ray": Reader(
-        "ray.data", "ray[data]", f"import glob, ray\nrows = ray.data.read_webdataset({_TARS}).iter_rows()", _ray
+        "ray.data",
+        "ray[data]",
+        f'import glob, ray\nrows = ray.data.read_webdataset({_TARS}, decoder="PIL").iter_rows()',
+        _ray,
     ),
     "energon": Reader(
         "megatron.energon",

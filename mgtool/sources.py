@@ -21,7 +21,7 @@ from typing import IO, Any, TypeAlias
 import fsspec
 import msgspec
 
-from mgtool import images, tars, tarstream, tsv
+from mgtool import images, jsonlists, tars, tarstream, tsv
 from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.records import BoxRecord, Failure, Media, Sample, SampleId, Turn, convert, parse
 
@@ -46,9 +46,9 @@ class Place:
     def media(self, name: str, *, beside: str = "") -> Media:
         """A picture or video by the name that a record gives it."""
         if "://" in name or posixpath.isabs(name):
-            return Media(name=name, uri=name)
+            return Media(name=_text(name), uri=name)
         root = self.images if self.images is not None else beside
-        return Media(name=posixpath.normpath(name), uri=posixpath.join(root, name) if root else name)
+        return Media(name=_text(posixpath.normpath(name)), uri=posixpath.join(root, name) if root else name)
 
 
 def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[bytes] | None = None) -> Iterator[Item]:
@@ -62,6 +62,8 @@ def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[
     Raises:
         InputError: an input that is not there or is of no known kind.
     """
+    if images is not None and "://" not in images and not Path(images).is_dir():
+        raise InputError(f"--images {images}: no such folder")
     place = Place(images)
     for given in inputs:
         if given == "-":
@@ -84,11 +86,11 @@ def read_bytes(media: Media) -> bytes:
         with fsspec.open(media.uri, "rb") as file:
             return bytes(file.read())
     except FileNotFoundError as error:
-        raise ItemError("missing", f"no file {media.uri}") from error
+        raise ItemError("missing", f"no file {_text(media.uri)}") from error
     except IsADirectoryError as error:
-        raise ItemError("missing", f"{media.uri} is a folder") from error
+        raise ItemError("missing", f"{_text(media.uri)} is a folder") from error
     except (OSError, ValueError) as error:
-        raise ItemError("unreadable", f"{media.uri}: {error}") from error
+        raise ItemError("unreadable", f"{_text(media.uri)}: {_text(str(error))}") from error
 
 
 def size(media: Media) -> int:
@@ -195,7 +197,12 @@ def _named(path: Path, root: Path, place: Place) -> Media:
     """A file with the name that records give it: relative to the folder of pictures where it lies there."""
     base = Path(place.images) if place.images is not None and "://" not in place.images else root
     relative = path.relative_to(base) if path.is_relative_to(base) else path.relative_to(root)
-    return Media(name=relative.as_posix(), uri=path.as_posix())
+    return Media(name=_text(relative.as_posix()), uri=path.as_posix())
+
+
+def _text(name: str) -> str:
+    """A file's name as records can hold it: bytes that are no UTF-8 as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _bare(media: Media) -> Sample:
@@ -224,8 +231,10 @@ def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> I
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if tarstream.looks_like_tar(head):
         return tars.read_stream(file, where=where)
-    if start == b"[" or (start == b"{" and (_COCO_START.match(head) or not _is_json_line(head))):
-        return _read_json(file, place, where=where, beside=beside)
+    if start == b"[":
+        return _read_json_list(file, place, where=where, beside=beside)
+    if start == b"{" and (_COCO_START.match(head) or not _is_json_line(head)):
+        return _read_json_object(file, place, where=where, beside=beside)
     if start == b"{":
         return _read_json_lines(file, place, where=where, beside=beside)
     if b"\0" in head:
@@ -263,18 +272,18 @@ def _read_json_lines(file: IO[bytes], place: Place, *, where: str, beside: str) 
             yield _record(line, f"line {number}", place, where=f"{where}:{number}", beside=beside)
 
 
-def _read_json(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
-    """A JSON list of conversations or questions, or a COCO file; the elements stay undecoded until their turn."""
-    data = _mapped(file)
+def _read_json_list(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
+    for number, element in enumerate(jsonlists.elements(file, where=where), 1):
+        yield _record(element, f"record {number}", place, where=f"{where}: record {number}", beside=beside)
+
+
+def _read_json_object(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
+    """A COCO file, or another JSON object over several lines."""
     try:
-        whole = msgspec.json.decode(data, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+        whole = msgspec.json.decode(_mapped(file), type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from error
-    if isinstance(whole, dict):
-        yield from _read_coco(whole, place, where=where, beside=beside)
-        return
-    for number, raw in enumerate(whole, 1):
-        yield _record(raw, f"record {number}", place, where=f"{where}: record {number}", beside=beside)
+    yield from _read_coco(whole, place, where=where, beside=beside)
 
 
 def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:

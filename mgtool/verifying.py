@@ -349,7 +349,8 @@ def _read_elsewhere(urls: Sequence[str]) -> list[tuple[str, Finding | None]]:
             with quietly():
                 detail = _compare(urls, reader.read(urls))
         except Exception as error:  # noqa: BLE001 - foreign programs raise whatever they like: it is what is reported
-            detail = (str(error) or type(error).__name__).splitlines()[0][:300]
+            cause = getattr(error, "cause", None) or error  # Ray wraps the error of its workers in their traceback
+            detail = (str(cause).strip() or type(cause).__name__).splitlines()[0][:300]
         found.append((name, Finding(check="reader", detail=f"{name}: {detail}") if detail else None))
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,16 @@ def test_conversations_and_questions(tmp_path: Path, as_lines: bool) -> None:
     ]
     text = "\n".join(map(json.dumps, rows)) if as_lines else json.dumps(rows)
     (tmp_path / "x.json").write_text(text)
-    first, question, plain, bad, several = read(tmp_path / "x.json", images="/photos")
+    (tmp_path / "photos").mkdir()
+    first, question, plain, bad, several = read(tmp_path / "x.json", images=str(tmp_path / "photos"))
     assert isinstance(first, Sample)
-    assert (first.images[0].name, first.images[0].uri) == ("p/a.jpg", "/photos/p/a.jpg")
+    assert (first.images[0].name, first.images[0].uri) == ("p/a.jpg", f"{tmp_path}/photos/p/a.jpg")
     assert (question.id, question.turns[0].value, question.metadata) == (7, "Why?", {"category": "c"})
     assert (plain.images, len(plain.turns)) == ((), 2)
     assert isinstance(bad, Failure)
     assert bad.reason == "bad_record"
     assert len(several.images) == 2
-    assert read("-", images="/photos", stdin=io.BytesIO(text.encode()))[:3] == [first, question, plain]
+    assert read("-", images=str(tmp_path / "photos"), stdin=io.BytesIO(text.encode()))[:3] == [first, question, plain]
 
 
 def test_paths_tsv_and_coco(tmp_path: Path) -> None:
@@ -71,3 +73,18 @@ def test_what_cannot_be_read_at_all(tmp_path: Path, name: str) -> None:
     (tmp_path / "bin").write_bytes(b"a\0b" * 100)
     with pytest.raises(InputError, match=name):
         read(tmp_path / name)
+
+
+def test_names_of_no_encoding(tmp_path: Path) -> None:
+    place = tmp_path / "photos"
+    place.mkdir()
+    (place / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"a picture")
+    [sample] = read(place)
+    assert sample.id == sample.images[0].name == "bad\\udcff.jpg"
+    assert sources.read_bytes(sample.images[0]) == b"a picture"
+
+
+def test_a_wrong_folder_of_pictures(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[]")
+    with pytest.raises(InputError, match="--images nowhere: no such folder"):
+        read(tmp_path / "x.json", images="nowhere")

@@ -6,11 +6,12 @@ those that are not complete. Keys count up over all shards of all splits.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -85,7 +86,7 @@ class Prepared(NamedTuple):
     base: Base
 
     @property
-    def jobs(self) -> Iterator[Job]:
+    def jobs(self) -> Generator[Job]:
         """The shards that are to be made."""
         return self.plan.jobs(self.order.shard_size, self.base, self.order.names)
 
@@ -152,9 +153,10 @@ def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int]
         advance: told the number of items done.
     """
     shards.sweep(folder)
-    jobs = ((folder, job) for job in ready.jobs)
-    for report in _in_order(_write, jobs, ready.packer, ready.plan.spool, workers, done=_whole):
-        advance(report.items)
+    with contextlib.closing(ready.jobs) as planned:
+        jobs = ((folder, job) for job in planned)
+        for report in _in_order(_write, jobs, ready.packer, ready.plan.spool, workers, done=_whole):
+            advance(report.items)
     shards.sweep(folder)  # again: workers of a killed run may have outlived the first time
     counts = packshards.publish(folder, ready.order.names, ready.plan.skipped)
     datacard.describe(folder, packshards.tars(folder), packshards.entries(folder))

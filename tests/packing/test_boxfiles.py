@@ -112,7 +112,7 @@ def test_published_files_are_known_by_id(tmp_path: Path, as_dict: bool) -> None:
     [
         ("x.jsonl", '{"sha256": "a", "width": 1}\n', "x.jsonl:1"),
         ("x.jsonl", '{"id": 1, "boxes": [[0,0,1,1]], "scores": [], "labels": []}\n', "1 boxes, 0 scores"),
-        ("x.json", "[{]", "not valid JSON"),
+        ("x.json", "[{]", "record 1: JSON is malformed"),
         ("x.json", "", "empty"),
         ("x.json", '[{"image_id": 1, "category_id": 1, "bbox": [0,0,1,1], "score": 1}]', "images"),
         ("x.parquet", "no parquet", "not a readable parquet"),

@@ -1,0 +1,75 @@
+"""JSON lists of any length, element by element: memory holds about one element."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import IO
+
+import msgspec
+
+from mgtool.errors import InputError
+
+_CHUNK = 1 << 20
+_BLANK = b" \t\r\n"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_FLAT = rb'(?:[^"{}\[\]]*+' + _TEXT + rb')*+[^"{}\[\]]*+'
+_TOKEN = re.compile(_FLAT + rb"([{\[]" + _FLAT + rb"[}\]]|[{}\[\]])", re.DOTALL)
+"""What holds no bracket, then an object or list without others in it, or a bracket."""
+
+_CLOSING = frozenset(b"}]")
+
+
+def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
+    """The elements of a JSON list, undecoded; objects and lists among them are bounded, not checked.
+
+    Args:
+        file: a list from its first byte on.
+        where: the file's name in errors.
+
+    Raises:
+        InputError: no list, or one that is cut off or followed by something else.
+    """
+    buffer = file.read(_CHUNK).removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANK)
+    if not buffer.startswith(b"["):
+        raise InputError(f"{where}: not valid JSON: no list")
+    buffer, before = buffer[1:], b"["
+    while True:
+        begin, depth, at, end = 0, 0, 0, 0
+        while token := _TOKEN.match(buffer, end):
+            start, end = token.span(1)
+            is_closing = buffer[start] in _CLOSING
+            if is_closing and not depth:
+                yield from _between(before, buffer[begin:start], b"]", where)
+                _refuse_more(buffer[end:], file, where)
+                return
+            at = at if depth else start
+            depth += -1 if is_closing else end - start == 1
+            if not depth:
+                yield from _between(before, buffer[begin:at], b"0]", where)
+                yield buffer[at:end]
+                begin, before = end, b"[0"
+        more = file.read(max(_CHUNK, len(buffer) - begin))  # an element that is long is looked at a few times only
+        if not more:
+            raise InputError(f"{where}: not valid JSON: the list has no end")
+        buffer = buffer[begin:] + more
+
+
+def _between(before: bytes, text: bytes, after: bytes, where: str) -> Iterator[bytes]:
+    """Numbers, texts and the like between two objects or lists, for which zeros stand in."""
+    if text == b"," and before == b"[0" and after == b"0]":
+        return
+    try:
+        found = msgspec.json.decode(before + text + after, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: not valid JSON: {error}") from error
+    yield from map(bytes, found[len(before) - 1 : len(found) - len(after) + 1])
+
+
+def _refuse_more(rest: bytes, file: IO[bytes], where: str) -> None:
+    while rest:
+        if rest.strip(_BLANK):
+            raise InputError(f"{where}: not valid JSON: something stands behind the list")
+        rest = file.read(_CHUNK)
