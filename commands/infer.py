@@ -146,6 +146,8 @@ def _say_plan(wanted: dict[str, Any], out: str | None, as_json: bool) -> None:
 def _device_and_dtype(device: str, dtype: options.Dtype | None) -> dict[str, str]:
     import torch
 
+    from mgtool import precision
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     names = device.split(",")
@@ -154,15 +156,9 @@ def _device_and_dtype(device: str, dtype: options.Dtype | None) -> dict[str, str
         raise UsageError(
             f"--device {device}: give cpu, cuda, cuda:1, auto, or several of one kind, as in cuda:0,cuda:1"
         )
-    on_cpu = kinds == {"cpu"}
-    if not on_cpu and not torch.cuda.is_available():
+    if kinds == {"cuda"} and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: torch finds no CUDA device here; --device cpu works everywhere")
-    if dtype is None:
-        dtype = options.Dtype.float32 if on_cpu else options.Dtype.auto
-    if dtype is options.Dtype.auto:
-        fast = torch.ops.mkldnn._is_mkldnn_bf16_supported() if on_cpu else torch.cuda.is_bf16_supported()
-        dtype = options.Dtype.bfloat16 if fast else options.Dtype.float32 if on_cpu else options.Dtype.float16
-    return {"device": device, "dtype": dtype.value}
+    return {"device": device, "dtype": precision.choose(dtype and dtype.value, names[0])}
 
 
 def _compare(wanted: dict[str, Any], count: int, as_json: bool) -> None:

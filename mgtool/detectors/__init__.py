@@ -25,7 +25,7 @@ TAGGERS = {"ram++": "mgtool.detectors.ram_plus"}
 BOXES = "boxes"
 """Kind of ``boxes:PATH``, a file of boxes in a detector's place: `mgtool.detectors.known_boxes.KnownBoxes`."""
 
-FORMS = "nanodet, mmdet:CONFIG[:CHECKPOINT], owlv2:PATH, hf:PATH, boxes:PATH"
+FORMS = "nanodet, mmdet:[CONFIG:]CHECKPOINT, owlv2:PATH, hf:PATH, boxes:PATH"
 
 
 def load(
@@ -33,14 +33,14 @@ def load(
     *,
     threshold: float | None = None,
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: str | None = None,
     vocabulary: tuple[str, ...] | None = None,
     trust_checkpoint: bool = False,
 ) -> Detector:
     """The detector that `spec` names, with its weights.
 
     Args:
-        spec: ``nanodet``, ``mmdet:CONFIG[:CHECKPOINT]``, ``owlv2:PATH`` or ``hf:PATH``.
+        spec: ``nanodet``, ``mmdet:[CONFIG:]CHECKPOINT``, ``owlv2:PATH`` or ``hf:PATH``.
         threshold, device, dtype, vocabulary, trust_checkpoint: see `Settings`.
 
     Raises:
@@ -57,7 +57,7 @@ def load_tagger(
     spec: str,
     *,
     device: str = "auto",
-    dtype: str = "auto",
+    dtype: str | None = None,
     tag_list: str | None = None,
     tag_thresholds: str | None = None,
 ) -> Tagger:

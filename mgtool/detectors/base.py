@@ -8,13 +8,12 @@ from typing import Protocol
 
 from PIL import Image
 
+from mgtool import precision
 from mgtool.errors import UsageError
 from mgtool.records import Box, Detections
 
 Object = tuple[float, Box, str]
 """Score, xyxy in float pixels of the picture, label."""
-
-DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
 class Detector(Protocol):
@@ -55,20 +54,20 @@ class Settings:
     Attributes:
         threshold: lowest score of a box that is kept; None for the detector's own default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
-        dtype: one of `DTYPES`; ``auto`` is float32 on a CPU and the checkpoint's elsewhere.
+        dtype: what networks compute in, as `mgtool.precision.choose` takes it; boxes and scores are always float32.
         vocabulary: words for open-vocabulary detectors; None where none was given.
         trust_checkpoint: unpickle a checkpoint that holds more than tensors.
     """
 
     threshold: float | None = None
     device: str = "auto"
-    dtype: str = "auto"
+    dtype: str | None = None
     vocabulary: tuple[str, ...] | None = None
     trust_checkpoint: bool = False
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UsageError(f"--dtype {self.dtype}: give one of {', '.join(DTYPES)}")
+        if self.dtype not in (None, *precision.FORMATS):
+            raise UsageError(f"--dtype {self.dtype}: give one of {', '.join(precision.FORMATS)}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"--threshold {self.threshold}: give a score from 0 to 1")
 
@@ -87,6 +86,11 @@ class Settings:
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise UsageError(f"--device {self.device}: this machine does not have it; try --device cpu") from error
         return self.device
+
+    def refuse_narrow(self, spec: str) -> None:
+        """Raise a `UsageError` where a narrow format is asked of a detector that has none."""
+        if self.dtype in ("bfloat16", "float16"):
+            raise UsageError(f"--dtype {self.dtype}: --detector {spec} computes in float32; leave --dtype out")
 
 
 def ranked(objects: Iterable[Object]) -> Detections:

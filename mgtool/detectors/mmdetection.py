@@ -1,4 +1,4 @@
-"""Any MMDetection model: a config (file, or name of a shipped one) and a checkpoint, batched by its test pipeline."""
+"""Any MMDetection model: a config (file, shipped name, the checkpoint's own) and weights, by its test pipeline."""
 
 from __future__ import annotations
 
@@ -24,27 +24,33 @@ from mgtool.records import Detections, canonical
 THRESHOLD = 0.3
 WHAT = "--detector mmdet"
 _TEXT_FILES = (".json", ".txt")
+_CHECKPOINTS = (".pth", ".pt")
 
 
 def load(target: str, settings: Settings) -> MMDetection:
-    """The model of ``CONFIG[:CHECKPOINT]``.
+    """The model of ``CONFIG:CHECKPOINT``, or of ``CHECKPOINT`` with the config that it carries.
 
     Raises:
-        UsageError: no such config, no checkpoint, or a device that is not there.
+        UsageError: no such config, no checkpoint, a device that is not there, or a narrow number format.
         MissingExtraError: MMDetection is not installed.
         CheckpointError: weights that cannot be read or do not fit the config, or a language model that is not there.
     """
+    settings.refuse_narrow("mmdet")
     name, _, weights = target.partition(":")
+    if not weights and Path(name).suffix in _CHECKPOINTS:
+        name, weights = "", name
     # Recorded as well as ignored: MMDetection sets filters of its own.
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("ignore")
         _import()
-        config = _config(name)
+        config = _config(name) if name else None
         if not weights:
-            raise UsageError(f"{WHAT}:{name}: give its weights too: {WHAT} mmdet:{name}:CHECKPOINT.pth")
+            raise UsageError(f"{WHAT}:{name}: give its weights too: {WHAT}:{name}:CHECKPOINT.pth")
         checkpoint = _checkpoint(Path(weights), trust=settings.trust_checkpoint)
+        if config is None:
+            config = _own_config(weights, checkpoint, trust=settings.trust_checkpoint)
         digest = sha256(canonical(_plain(config.to_dict())))[:16]
-        language = _language_model(config, (Path(weights).parent, Path(name).parent))
+        language = _language_model(config, (Path(weights).parent, Path(name or weights).parent))
         if language is not None:
             quiet()
             _place_language_model(config, language)
@@ -53,7 +59,7 @@ def load(target: str, settings: Settings) -> MMDetection:
     threshold = THRESHOLD if settings.threshold is None else settings.threshold
     with Path(weights).open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256").hexdigest()
-    identity = f"mmdet {Path(name).stem} config:{digest} weights:{hashed[:16]} threshold:{threshold:g}"
+    identity = f"mmdet {Path(name or weights).stem} config:{digest} weights:{hashed[:16]} threshold:{threshold:g}"
     return MMDetection(model, identity, threshold, settings.vocabulary)
 
 
@@ -242,6 +248,24 @@ def _config(name: str) -> Any:
         return Config.fromfile(str(path))
     except (OSError, SyntaxError, ValueError, KeyError, AttributeError, ImportError) as error:
         raise UsageError(f"{WHAT}:{name}: not a readable config: {error}") from error
+
+
+def _own_config(name: str, checkpoint: dict[str, Any], *, trust: bool) -> Any:
+    """The config that training left in a checkpoint."""
+    from mmengine.config import Config
+
+    meta = checkpoint.get("meta", {})
+    text = meta.get("cfg") or meta.get("config")
+    if not isinstance(text, str):
+        raise UsageError(f"{WHAT}:{name}: the checkpoint carries no config: give {WHAT}:CONFIG:{name}")
+    if not trust:
+        # reading a config runs it
+        advice = f"give {WHAT}:CONFIG:{name}, or, if you trust its source, add --trust-checkpoint"
+        raise UsageError(f"{WHAT}:{name}: the config in the checkpoint is Python code: {advice}")
+    try:
+        return Config.fromstring(text, ".py")
+    except (OSError, SyntaxError, ValueError, KeyError, AttributeError, ImportError) as error:
+        raise UsageError(f"{WHAT}:{name}: the checkpoint's config cannot be read: {error}") from error
 
 
 def _plain(value: Any) -> Any:

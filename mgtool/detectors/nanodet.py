@@ -32,8 +32,9 @@ def load(target: str, settings: Settings) -> NanoDet:
     """The shipped detector; `target` is empty.
 
     Raises:
-        UsageError: a device that onnxruntime here cannot use.
+        UsageError: a device that onnxruntime here cannot use, or a narrow number format.
     """
+    settings.refuse_narrow("nanodet")
     weights = (resources.files(__package__) / "weights" / WEIGHTS).read_bytes()
     threshold = THRESHOLD if settings.threshold is None else settings.threshold
     return NanoDet(weights, threshold=threshold, device=settings.device)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from mgtool import precision
 from mgtool.detectors.base import Settings
 from mgtool.detectors.text_embeddings import TextEmbeddings, default_path
-from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder, torch_dtype
+from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder
 from mgtool.errors import CheckpointError, UsageError
 from mgtool.records import Detections
 
@@ -28,7 +28,7 @@ def load(target: str, settings: Settings) -> Owlv2Detector:
         threshold=THRESHOLD if settings.threshold is None else settings.threshold,
         vocabulary=settings.vocabulary,
         device=device,
-        dtype=torch_dtype(settings.dtype, device),
+        dtype=precision.choose(settings.dtype, device),
     )
 
 
@@ -40,7 +40,8 @@ class Owlv2Detector:
         threshold: a box is kept when its score is above this.
         vocabulary: words for pictures that bring none.
         cache: file of text embeddings; None for `default_path`.
-        device, dtype: where and in what precision it runs; ``"auto"`` is the checkpoint's own precision.
+        device: where it runs.
+        dtype: what the picture's tower computes in; scores, boxes and words are float32 always.
 
     Raises:
         CheckpointError: files that are not there or do not fit.
@@ -54,20 +55,20 @@ class Owlv2Detector:
         vocabulary: Sequence[str] | None = None,
         cache: Path | None = None,
         device: str = "cpu",
-        dtype: Any = torch.float32,
+        dtype: str = "float32",
     ) -> None:
         from transformers import Owlv2ForObjectDetection, Owlv2Processor
 
         path = model_folder(str(folder))
         self.processor = load_processor(Owlv2Processor, path)
-        self.model = load_pretrained(Owlv2ForObjectDetection, path, device, dtype)
+        self.model = load_pretrained(Owlv2ForObjectDetection, path, device)
         if self.model.config.model_type != "owlv2":
             raise CheckpointError(f"{folder}: holds {self.model.config.model_type}, not owlv2; try hf:{folder}")
         self.vocabulary = None if vocabulary is None else tuple(vocabulary)
-        self._threshold = threshold
-        weights = f"{hash_folder(path)} dtype={self.model.dtype}"
+        self._threshold, self._dtype = threshold, dtype
+        weights = hash_folder(path)
         self.embeddings = TextEmbeddings(cache or default_path(), weights, PROMPT, self._encode)
-        self.identity = f"owlv2 weights={weights} threshold={threshold} prompt={PROMPT!r}"
+        self.identity = f"owlv2 weights={weights} dtype={dtype} threshold={threshold} prompt={PROMPT!r}"
 
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
         """Objects of each picture, best first; boxes are not clipped to the picture.
@@ -103,15 +104,18 @@ class Owlv2Detector:
             queries, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         ).to(self.model.device)
         pooled = self.model.owlv2.get_text_features(**tokens).pooler_output
-        return (pooled / torch.linalg.norm(pooled, dim=-1, keepdim=True)).float().cpu()
+        return (pooled / torch.linalg.norm(pooled, dim=-1, keepdim=True)).cpu()
 
     @torch.inference_mode()
     def _see(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
-        """(b, patches, width) features and (b, patches, 4) cxcywh in parts of the padded square."""
+        """(b, patches, width) features and (b, patches, 4) cxcywh in parts of the padded square, both float32."""
         pixels = self.processor.image_processor(pictures, return_tensors="pt").pixel_values
-        grid, _ = self.model.image_embedder(pixels.to(self.model.device, self.model.dtype))
+        device = self.model.device
+        with precision.computing_in(self._dtype, device.type):
+            grid, _ = self.model.image_embedder(pixels.to(device))
+        grid = grid.float()
         features = grid.flatten(1, 2)
-        return features, self.model.box_predictor(features, grid).float()
+        return features, self.model.box_predictor(features, grid)
 
     @torch.inference_mode()
     def _compare(self, features: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -119,7 +123,7 @@ class Owlv2Detector:
         # one picture at a time: pictures have different numbers of words, and padding them changes what is best
         queries = self.embeddings([word.lower() for word in words]).to(features)
         logits, _ = self.model.class_predictor(features[None], queries[None])
-        best = logits[0].float().max(-1)
+        best = logits[0].max(-1)
         return best.values.sigmoid(), best.indices
 
     def _detections(

@@ -16,9 +16,10 @@ from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
+from mgtool import precision
 from mgtool.detectors.base import Settings
 from mgtool.detectors.ram_plus_model import DESCRIPTIONS, RamPlus, RamPlusConfig, from_published
-from mgtool.detectors.weights_files import hash_files, listed, torch_dtype
+from mgtool.detectors.weights_files import hash_files, listed
 from mgtool.errors import CheckpointError, InputError
 from mgtool.images import sha256
 from mgtool.records import canonical, parse
@@ -30,13 +31,12 @@ TAG_THRESHOLDS = "ram_tag_list_threshold.txt"
 def load(target: str, settings: Settings, tag_list: str | None, tag_thresholds: str | None) -> RamPlusTagger:
     """The tagger of ``ram++:CHECKPOINT``; errors as `RamPlusTagger`."""
     device = settings.torch_device()
-    dtype = torch_dtype(settings.dtype, device)
     return RamPlusTagger(
         target,
         tag_list=tag_list,
         tag_thresholds=tag_thresholds,
         device=device,
-        dtype=torch.float32 if dtype == "auto" else dtype,
+        dtype=precision.choose(settings.dtype, device),
     )
 
 
@@ -47,7 +47,8 @@ class RamPlusTagger:
         checkpoint: the published file, ``{"model": state_dict}``; a ``config.json`` beside it gives other widths.
         tag_list: one tag a line; None for the file beside the checkpoint, else the one in an installed ``ram``.
         tag_thresholds: one number a line, in the order of the tags; None as for `tag_list`.
-        device, dtype: where and in what precision it runs.
+        device: where it runs.
+        dtype: what the network computes in; its logits are float32 always.
 
     Raises:
         CheckpointError: a checkpoint that is not there or does not fit.
@@ -61,13 +62,13 @@ class RamPlusTagger:
         tag_list: str | Path | None = None,
         tag_thresholds: str | Path | None = None,
         device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: str = "float32",
     ) -> None:
         path = Path(checkpoint)
         state = _read_state(path)
         self.config = _read_config(path.with_name("config.json"))
         self.tags, thresholds = _read_tags(path, tag_list, tag_thresholds)
-        self.model = _build(path, self.config, state, len(self.tags)).to(device, dtype)
+        self.model = _build(path, self.config, state, len(self.tags)).to(device)
         self._thresholds = torch.tensor(thresholds, device=device)
         self._device, self._dtype = device, dtype
         settings = canonical([msgspec.to_builtins(self.config), self.tags, thresholds])
@@ -91,7 +92,8 @@ class RamPlusTagger:
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """(b, 3, size, size) from `pixels` -> (b, tags) float32."""
-        return self.model(pixels.to(self._device, self._dtype)).float()
+        with precision.computing_in(self._dtype, self._device):
+            return self.model(pixels.to(self._device)).float()
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

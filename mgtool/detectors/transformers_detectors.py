@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mgtool import precision
 from mgtool.detectors.base import Object, Settings, ranked
-from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder, torch_dtype
+from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder
 from mgtool.errors import CheckpointError, UsageError
 from mgtool.records import Detections
 
@@ -19,6 +22,8 @@ OWL = ("owlvit", "owlv2")
 GROUNDING = ("grounding-dino", "mm-grounding-dino")
 PROMPT = "a photo of {}"
 """What OWL-ViT and OWLv2 are asked about a word."""
+_HEAD = re.compile(r"(^|[._])((b?box|class|score|labels)_(embed|head|predictor|classifier)|integral)(\.\d+)?$")
+"""Names of the modules of transformers' detectors that give scores and boxes."""
 
 
 def load(target: str, settings: Settings) -> TransformersDetector:
@@ -29,7 +34,7 @@ def load(target: str, settings: Settings) -> TransformersDetector:
         threshold=settings.threshold,
         vocabulary=settings.vocabulary,
         device=device,
-        dtype=torch_dtype(settings.dtype, device),
+        dtype=precision.choose(settings.dtype, device),
     )
 
 
@@ -43,7 +48,8 @@ class TransformersDetector:
         folder: a saved model with its processor.
         threshold: a box is kept when its score is above this; None for what transformers takes for the kind.
         vocabulary: words for pictures that bring none; unused by a detector of a fixed set of classes.
-        device, dtype: where and in what precision it runs; ``"auto"`` is the checkpoint's own precision.
+        device: where it runs.
+        dtype: what the network computes in; its heads, scores and boxes are float32 always.
 
     Raises:
         CheckpointError: files that are not there, do not fit, or hold no object detector.
@@ -56,18 +62,21 @@ class TransformersDetector:
         threshold: float | None = None,
         vocabulary: Sequence[str] | None = None,
         device: str = "cpu",
-        dtype: Any = torch.float32,
+        dtype: str = "float32",
     ) -> None:
         path = model_folder(str(folder))
         self.kind, auto_model, auto_processor = _classes(path)
-        self.model = load_pretrained(auto_model, path, device, dtype)
+        self.model = load_pretrained(auto_model, path, device)
+        self._dtype = dtype
+        if dtype != "float32":
+            _keep_heads_in_float32(self.model)
         self.processor = load_processor(auto_processor, path)
         self.open_vocabulary = self.kind in OWL + GROUNDING
         defaults = dict.fromkeys(OWL, 0.1) | dict.fromkeys(GROUNDING, 0.25)
         self._threshold = defaults.get(self.kind, 0.5) if threshold is None else threshold
         self.vocabulary = None if vocabulary is None else tuple(vocabulary)
-        weights = f"{hash_folder(path)} dtype={self.model.dtype}"
-        self.identity = f"hf {self.kind} weights={weights} threshold={self._threshold}"
+        weights = f"weights={hash_folder(path)} dtype={dtype}"
+        self.identity = f"hf {self.kind} {weights} threshold={self._threshold}"
 
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
         """Objects of each picture, best first; boxes as the model gives them, not clipped.
@@ -130,7 +139,6 @@ class TransformersDetector:
         self, words: tuple[str, ...], pixels: dict[str, Tensor], sizes: list[tuple[int, int]]
     ) -> list[list[Object]]:
         images = {name: value.to(self.model.device) for name, value in pixels.items()}
-        images["pixel_values"] = images["pixel_values"].to(self.model.dtype)
         if self.kind in GROUNDING:
             return self._run_grounding(words, images, sizes)
         if self.kind in (*OWL, "yolos"):
@@ -140,7 +148,7 @@ class TransformersDetector:
             post, names = self.processor.post_process_grounded_object_detection, words
         else:
             text, post, names = {}, self.processor.post_process_object_detection, self.model.config.id2label
-        results = post(_float(self.model(**text, **images)), threshold=self._threshold, target_sizes=sizes)
+        results = post(self._forward(**text, **images), threshold=self._threshold, target_sizes=sizes)
         return [_objects(r["scores"], r["boxes"], [names[i] for i in r["labels"].tolist()]) for r in results]
 
     def _tokens(self, queries: list[str]) -> dict[str, Tensor]:
@@ -148,12 +156,18 @@ class TransformersDetector:
         options = {"padding": "max_length", "truncation": True, "max_length": length}
         return self.processor.tokenizer(queries, return_tensors="pt", **options).to(self.model.device)
 
+    def _forward(self, **inputs: Tensor) -> Any:
+        with precision.computing_in(self._dtype, self.model.device.type):
+            outputs = self.model(**inputs)
+        outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
+        return outputs
+
     def _run_grounding(
         self, words: tuple[str, ...], images: dict[str, Tensor], sizes: list[tuple[int, int]]
     ) -> list[list[Object]]:
         text = "".join(map(_phrase, words))
         tokens = self.processor.tokenizer([text] * len(sizes), return_token_type_ids=True, return_tensors="pt")
-        outputs = _float(self.model(**tokens.to(self.model.device), **images))
+        outputs = self._forward(**tokens.to(self.model.device), **images)
         results = self.processor.post_process_grounded_object_detection(
             outputs, tokens["input_ids"], threshold=self._threshold, target_sizes=sizes
         )
@@ -202,12 +216,22 @@ def _classes(path: Path) -> tuple[str, Any, Any]:
     raise CheckpointError(f"{path}: {config.model_type} is no object detector that mgtool runs ({known})")
 
 
-def _float(outputs: Any) -> Any:
-    """Scores and boxes in float32: half precision has too few digits for pixels."""
-    outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
-    return outputs
+def _keep_heads_in_float32(model: Any) -> None:
+    """What gives scores and boxes is left out of autocast: narrow formats have too few digits for pixels."""
+    for name, module in model.named_modules():
+        if _HEAD.search(name) and not isinstance(module, torch.nn.ModuleList):
+            module.forward = functools.partial(_in_float32, module.forward, model.device.type)
+
+
+def _in_float32(forward: Callable[..., Any], device: str, *args: Any, **kwargs: Any) -> Any:
+    with torch.autocast(device, enabled=False):
+        return forward(*map(_widened, args), **{name: _widened(value) for name, value in kwargs.items()})
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _objects(scores: Tensor, boxes: Tensor, labels: list[str]) -> list[Object]:
-    corners = [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.float().tolist()]
-    return list(zip(scores.float().tolist(), corners, labels, strict=True))
+    corners = [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist()]
+    return list(zip(scores.tolist(), corners, labels, strict=True))

@@ -1,4 +1,4 @@
-"""Weights on disk: their hash, and the precision they are run in."""
+"""Weights on disk: their hash, and transformers' models and processors from them."""
 
 from __future__ import annotations
 
@@ -38,15 +38,6 @@ def hash_folder(folder: Path) -> str:
     return hash_files(path for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES and path.is_file())
 
 
-def torch_dtype(name: str, device: str) -> Any:
-    """The torch dtype of a `Settings.dtype`; ``"auto"`` stands for the checkpoint's own on an accelerator."""
-    import torch
-
-    if name == "auto":
-        return torch.float32 if device == "cpu" else "auto"
-    return getattr(torch, name)
-
-
 def quiet() -> None:
     """Nothing of transformers' own on stderr: no progress, no reports of weights that are not used."""
     from transformers.utils import logging
@@ -55,17 +46,20 @@ def quiet() -> None:
     logging.set_verbosity_error()
 
 
-def load_pretrained(auto_class: Any, folder: Path, device: str, dtype: Any) -> Any:
-    """A saved model, from disk alone, in evaluation mode on `device`.
+def load_pretrained(auto_class: Any, folder: Path, device: str) -> Any:
+    """A saved model in float32, from disk alone, in evaluation mode on `device`.
 
     Raises:
         CheckpointError: files that are not there, do not fit, or leave weights without values.
     """
+    import torch
     from safetensors import SafetensorError
 
     quiet()
     try:
-        model, info = auto_class.from_pretrained(folder, local_files_only=True, dtype=dtype, output_loading_info=True)
+        model, info = auto_class.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {_first_line(error)}") from error
     if absent := sorted(info["missing_keys"]):

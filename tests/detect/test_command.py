@@ -82,7 +82,7 @@ def test_one_line_for_each_distinct_picture_in_input_order(many: Path, whole: Pa
     assert [line["id"] for line in _lines(whole / "failures.jsonl")] == ["030-bad.jpg"]
 
 
-@pytest.mark.parametrize(("workers", "batch"), [(0, 1), (1, 5), (3, 32)])
+@pytest.mark.parametrize(("workers", "batch"), [(0, 1), pytest.param(1, 5, marks=pytest.mark.slow), (3, 32)])
 def test_workers_and_batch_size_change_nothing(
     many: Path, whole: Path, tmp_path: Path, workers: int, batch: int
 ) -> None:

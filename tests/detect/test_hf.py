@@ -118,6 +118,27 @@ def test_more_words_than_grounding_dino_reads_at_once(folders, pictures) -> None
     assert set(found.labels) <= set(words)
 
 
+@pytest.mark.parametrize("kind", CLOSED | OPEN)
+def test_heads_are_float32_where_the_network_is_not(folders, pictures, kind: str) -> None:
+    exact, narrow = (
+        detectors.load(f"hf:{folders[kind]}", threshold=0.0, device="cpu", vocabulary=WORDS, dtype=dtype)
+        for dtype in (None, "bfloat16")
+    )
+    (expected,), (found,) = (detector.detect(pictures[:1], None) for detector in (exact, narrow))
+    scores = torch.tensor(found.scores)
+    assert not torch.equal(scores.bfloat16().float(), scores)
+    assert found.scores != expected.scores
+    assert exact.identity != narrow.identity
+    if kind in ("detr", "yolos", "owlvit", "owlv2"):  # the others choose their queries by scores, here random ones
+        for box, score in zip(found.boxes, found.scores, strict=True):
+            near = [abs(s - score) for b, s in zip(expected.boxes, expected.scores, strict=True) if _close(b, box)]
+            assert min(near, default=1) < 0.01
+
+
+def _close(one, other) -> bool:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) < 5
+
+
 def test_identity_names_weights_and_threshold(folders) -> None:
     one, other = (detectors.load(f"hf:{folders['yolos']}", threshold=t, device="cpu").identity for t in (0.1, 0.2))
     assert one != other

@@ -201,6 +201,29 @@ def test_shipped_names_are_found_and_mistakes_are_one_line(specs, tmp_path: Path
         load(f"mmdet:{config}:{tmp_path / 'odd.pth'}", trust_checkpoint=True)
 
 
+def test_a_checkpoint_may_bring_its_config(specs, pictures, tmp_path: Path) -> None:
+    _, config, weights = specs["rtmdet"].split(":")
+    checkpoint = torch.load(weights)
+    with pytest.raises(UsageError, match="carries no config: give --detector mmdet:CONFIG:"):
+        load(f"mmdet:{weights}")
+    checkpoint["meta"]["cfg"] = Path(config).read_text()
+    alone = tmp_path / "alone.pth"
+    torch.save(checkpoint, alone)
+    with pytest.raises(UsageError, match=r"is Python code: .*--trust-checkpoint"):
+        load(f"mmdet:{alone}")
+    found = load(f"mmdet:{alone}", trust_checkpoint=True).detect(pictures[:1], None)
+    assert found == load(specs["rtmdet"]).detect(pictures[:1], None)
+    checkpoint["meta"]["cfg"] = "model = dict("
+    torch.save(checkpoint, alone)
+    with pytest.raises(UsageError, match="the checkpoint's config cannot be read"):
+        load(f"mmdet:{alone}", trust_checkpoint=True)
+
+
+def test_narrow_number_formats_are_refused(specs) -> None:
+    with pytest.raises(UsageError, match="--detector mmdet computes in float32"):
+        load(specs["rtmdet"], dtype="bfloat16")
+
+
 def test_a_missing_operator_ends_the_run_with_one_line(specs, pictures, tmp_path: Path) -> None:
     _, config, weights = specs["faster-rcnn"].split(":")
     config = mmdetection._config(config)

@@ -116,6 +116,16 @@ def test_each_query_is_embedded_once_and_kept_on_disk(folder: Path, pictures, tm
     file.close()
 
 
+def test_a_narrow_format_moves_boxes_little_and_shares_the_words(folder: Path, pictures) -> None:
+    exact, narrow = (Owlv2Detector(folder, threshold=0.0, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    assert exact.identity != narrow.identity
+    assert torch.equal(exact.embeddings(["cup"]), narrow.embeddings(["cup"]))
+    for before, after in zip(exact._see(pictures[:1]), narrow._see(pictures[:1]), strict=True):
+        assert after.dtype == torch.float32
+        assert not torch.equal(before, after)
+        torch.testing.assert_close(before, after, atol=0.05, rtol=0.05)
+
+
 def test_other_weights_do_not_share_embeddings(folder: Path, tmp_path: Path) -> None:
     other = tiny.owl("owlv2", tmp_path / "other")
     model = Owlv2ForObjectDetection.from_pretrained(other)

@@ -61,6 +61,15 @@ def test_a_batch_equals_singles(tagger, pictures) -> None:
     assert tagger.tag([]) == []
 
 
+def test_a_narrow_format_moves_logits_little(tagger, pictures) -> None:
+    narrow = RamPlusTagger(KIT / "ram_plus_tiny.pth", dtype="bfloat16")
+    pixels = tagger.pixels(pictures[:1])
+    before, after = tagger.logits(pixels), narrow.logits(pixels)
+    assert after.dtype == torch.float32
+    assert 0 < (before - after).abs().max() < 0.1
+    assert narrow.identity != tagger.identity
+
+
 def test_reweighting_equals_a_loop_over_pictures_and_tags(tagger) -> None:
     model = tagger.model
     mean = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))

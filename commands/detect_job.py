@@ -1,0 +1,191 @@
+"""What one run of `mgtool detect` is asked for, and what it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mgtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import typer
+
+    from mgtool.detectors.filters import Filters
+    from mgtool.detectors.finding import BatchSize, Finder
+    from mgtool.detectors.loading import Named
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "mg-llava": {
+        "tagger": "ram++:ram_plus_swin_large_14m.pth",
+        "detector": "owlv2:owlv2-large-patch14-ensemble",
+        "threshold": 0.2,
+        "dtype": "float32",
+        "round": True,
+        "format": "mg-llava",
+    }
+}
+"""Name -> values of options that are not given; `mg-llava` is the paper's way to the published box files."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The options of one run; `batch_size`, `workers` and `device` do not change what comes out."""
+
+    inputs: tuple[str, ...]
+    images: str | None
+    detector: str
+    tagger: str
+    tag_list: str | None
+    tag_thresholds: str | None
+    vocabulary: str
+    threshold: float | None
+    boxes: str | None
+    keep: str
+    drop: str
+    min_size: float
+    nms: float | None
+    max_boxes: int | None
+    round: bool
+    dtype: str | None
+    device: str
+    trust_checkpoint: bool
+    format: str
+    shard_size: int
+    visualize: int
+    frames: int
+    batch_size: int | None
+    workers: int
+
+    def batch(self) -> BatchSize:
+        """How many pictures the detector gets at once."""
+        from mgtool.detectors.finding import BatchSize
+
+        return BatchSize(self.batch_size)
+
+    def items(self) -> Iterator[Named]:
+        """Every picture of the input, in order."""
+        from mgtool import sources
+
+        items = sources.pictures(sources.read_samples(self.inputs, images=self.images))
+        return _without_videos(items) if self.format == "coco" else items
+
+    def identity(self, finder: Finder) -> dict[str, Any]:
+        """What a run that goes on must agree in."""
+        from mgtool.fingerprints import fingerprint
+
+        return {
+            "detector": finder.identity,
+            "vocabulary": self.vocabulary,
+            "words": self._words_hash(),
+            "threshold": self.threshold,
+            "format": self.format,
+            "shard_size": self.shard_size,
+            "images": self.images,
+            "frames": self.frames,
+            "inputs": [fingerprint(given) for given in self.inputs],
+        }
+
+    def _words(self) -> tuple[str, ...] | None:
+        from mgtool.detectors import vocabulary
+
+        return vocabulary.read(self.vocabulary) if self.vocabulary else None
+
+    def _words_hash(self) -> str | None:
+        from mgtool.images import sha256
+
+        words = self._words()
+        return None if words is None else sha256("\n".join(words).encode())[:16]
+
+    def filters(self) -> Filters:
+        """Which boxes are kept."""
+        from mgtool.detectors import vocabulary
+        from mgtool.detectors.filters import Filters
+
+        return Filters(
+            threshold=self.threshold,
+            keep=vocabulary.read(self.keep, option="--keep") if self.keep else None,
+            drop=vocabulary.read(self.drop, option="--drop") if self.drop else (),
+            min_size=self.min_size,
+            nms=self.nms,
+            max_boxes=self.max_boxes,
+            round=self.round,
+        )
+
+    def finder(self) -> Finder:
+        """The detector and the tagger, with their weights, and the boxes that are known."""
+        from mgtool import detectors
+        from mgtool.detectors.finding import Finder
+        from mgtool.detectors.known_boxes import KnownBoxes
+
+        kind, _, target = self.detector.partition(":")
+        if kind == detectors.BOXES:
+            return Finder(None, None, self.filters(), KnownBoxes(target, alone=True))
+        known = KnownBoxes(self.boxes) if self.boxes else None
+        tagger = None
+        if self.tagger:
+            tagger = detectors.load_tagger(
+                self.tagger,
+                device=self.device,
+                dtype=self.dtype,
+                tag_list=self.tag_list,
+                tag_thresholds=self.tag_thresholds,
+            )
+        if self.detector == "none":
+            return Finder(None, tagger, self.filters(), known)
+        detector = detectors.load(
+            self.detector,
+            threshold=self.threshold,
+            device=self.device,
+            dtype=self.dtype,
+            vocabulary=self._words(),
+            trust_checkpoint=self.trust_checkpoint,
+        )
+        return Finder(detector, tagger, self.filters(), known)
+
+    def check(self) -> None:
+        """Refuse what does not go together, before anything is read or loaded."""
+        from mgtool import boxformats, detectors
+
+        boxformats.check(self.format)
+        detectors.Settings(self.threshold, self.device, self.dtype)
+        self.filters()
+        self._words()
+        if self.tagger:
+            detectors.check_tagger(self.tagger)
+        if self.detector.startswith(f"{detectors.BOXES}:") and (self.tagger or self.boxes):
+            raise UsageError(f"--detector {self.detector}: looks at no picture; leave --tagger and --boxes out")
+        if self.detector != "none":
+            detectors.check(self.detector)
+        elif not self.tagger:
+            raise UsageError("--detector none: give a --tagger, or there is nothing to do")
+
+
+def preset(name: str, context: typer.Context, out: str) -> dict[str, Any]:
+    """A preset's values of the options that are given nowhere."""
+    if name and name not in PRESETS:
+        raise UsageError(f"--preset {name}: give {', '.join(PRESETS)}")
+    values = {key: value for key, value in PRESETS.get(name, {}).items() if out != "-" or key != "format"}
+    sources = {key: context.get_parameter_source(key) for key in values}
+    return {key: value for key, value in values.items() if (source := sources[key]) and source.name == "DEFAULT"}
+
+
+def batch_size(text: str) -> int | None:
+    """A given size; None where it is to be found."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size {text}: give a number from 1 on, or auto")
+    return int(text)
+
+
+def _without_videos(items: Iterator[Named]) -> Iterator[Named]:
+    from mgtool.records import Failure
+
+    detail = "COCO's form has no place for videos; jsonl, parquet and mg-llava have"
+    for item in items:
+        if isinstance(item, tuple) and item[1] is item[0].video:
+            yield Failure(id=item[0].id, stage="detect", reason="unsupported", detail=detail)
+        else:
+            yield item
