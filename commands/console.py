@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PLAIN_LINE_EVERY_S = 30.0
 Advance = Callable[[int], None]
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str) -> None:

@@ -116,7 +116,9 @@ def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[tup
         about={**about, "versions": versions},
     )
     output = stage.Output(folder, format=job.format, shard_size=job.shard_size, visualize=job.visualize)
-    run.begin(overwrite=overwrite)
+    # a run that stopped before its first picture, at a wrong input, is no reason to refuse another
+    is_idle = run.before().get("command") == "detect" and not run.finished and not output.begun
+    run.begin(overwrite=overwrite or is_idle)
     if overwrite:
         output.clear()
         run.begin()

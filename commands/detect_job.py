@@ -146,8 +146,9 @@ class Job:
 
     def check(self) -> None:
         """Refuse what does not go together, before anything is read or loaded."""
-        from mgtool import boxformats, detectors
+        from mgtool import boxformats, detectors, sources
 
+        sources.check(self.inputs)
         boxformats.check(self.format)
         detectors.Settings(self.threshold, self.device, self.dtype)
         self.filters()
@@ -156,6 +157,8 @@ class Job:
             detectors.check_tagger(self.tagger)
         if self.detector.startswith(f"{detectors.BOXES}:") and (self.tagger or self.boxes):
             raise UsageError(f"--detector {self.detector}: looks at no picture; leave --tagger and --boxes out")
+        if self.vocabulary and self.detector in ("nanodet", "none"):
+            raise UsageError(f"--vocabulary: --detector {self.detector} looks for no words; --keep chooses labels")
         if self.detector != "none":
             detectors.check(self.detector)
         elif not self.tagger:

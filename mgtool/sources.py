@@ -72,6 +72,13 @@ def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[
             yield from _read_one(given, place)
 
 
+def check(inputs: Iterable[str]) -> None:
+    """Raise an `InputError` where a file or folder that is named is not there; URLs are not asked."""
+    for given in inputs:
+        if given != "-" and "://" not in given and tarstream.expand(given) is None and not Path(given).exists():
+            raise InputError(f"{given}: no such file or folder")
+
+
 def read_bytes(media: Media) -> bytes:
     """The bytes of a picture or video.
 

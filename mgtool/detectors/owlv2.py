@@ -109,8 +109,8 @@ class Owlv2Detector:
     @torch.inference_mode()
     def _see(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
         """(b, patches, width) features and (b, patches, 4) cxcywh in parts of the padded square, both float32."""
-        pixels = self.processor.image_processor(pictures, return_tensors="pt").pixel_values
         device = self.model.device
+        pixels = self.processor.image_processor(pictures, return_tensors="pt", device=device).pixel_values
         with precision.computing_in(self._dtype, device.type):
             grid, _ = self.model.image_embedder(pixels.to(device))
         grid = grid.float()

@@ -98,7 +98,9 @@ class RamPlusTagger:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; download ram_plus_swin_large_14m.pth and give its path")
+        raise CheckpointError(
+            f"{path}: no such file; download ram_plus_swin_large_14m.pth and give --tagger ram++:PATH"
+        )
     try:
         # the published file carries its optimizer too: a mapped file reads only what is used
         whole = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

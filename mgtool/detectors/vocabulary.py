@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from importlib import resources
 from pathlib import Path
 
@@ -26,14 +27,19 @@ def read(spec: str, *, option: str = "--vocabulary") -> tuple[str, ...]:
     ('cat', 'dog')
 
     Raises:
-        UsageError: a list without words, or a file that cannot be read.
+        UsageError: a list without words, a file that cannot be read, or a misspelt name of a list.
     """
-    if spec in SHIPPED:
-        words = list(shipped(spec))
-    elif "," not in spec and (Path(spec).is_file() or Path(spec).suffix == ".txt"):
-        words = _lines(Path(spec), option)
-    else:
+    name = spec.lower()
+    if name in SHIPPED:
+        words = list(shipped(name))
+    elif "," in spec:
         words = spec.split(",")
+    elif Path(spec).is_file() or Path(spec).suffix == ".txt":
+        words = _lines(Path(spec), option)
+    elif close := difflib.get_close_matches(name, SHIPPED, n=1, cutoff=0.8):
+        raise UsageError(f"{option} {spec}: did you mean {close[0]}? For the word itself give a comma list: {spec},")
+    else:
+        words = [spec]
     unique = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
     if not unique:
         raise UsageError(f"{option} {spec}: no words; give {', '.join(SHIPPED)}, a text file or a comma list")

@@ -198,6 +198,11 @@ class Output:
         self._journal = Journal(folder / JOURNAL)
         self._shard: list[BoxRecord] = []
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is an entry of an earlier run that did not finish."""
+        return self._journal.path.is_file() and self._journal.path.stat().st_size > 0
+
     def clear(self) -> None:
         """Remove what an earlier run wrote."""
         shutil.rmtree(self.folder / VISUALIZED, ignore_errors=True)

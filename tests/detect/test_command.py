@@ -122,6 +122,30 @@ def test_another_threshold_is_refused_and_overwrite_starts_afresh(tmp_path: Path
     assert [line["labels"] for line in _lines(out / "boxes-000000.jsonl")] == [["person"], [], []]
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--detector", "nanodet:x:"), "--detector nanodet:x:: give one of nanodet"),
+        (("--dtype", "bfloat16"), "--dtype bfloat16: --detector nanodet computes in float32"),
+        (("--vocabulary", "cat,dog"), "--vocabulary: --detector nanodet looks for no words; --keep chooses labels"),
+        (("nowhere",), "nowhere: no such file or folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_the_folder_free(tmp_path: Path, options: tuple[str, ...], line: str) -> None:
+    (tmp_path / "one.jpg").write_bytes((IMAGES / "coffee.jpg").read_bytes())
+    done = _mgtool(tmp_path / "one.jpg", *options, "--out", tmp_path / "boxes", code=2)
+    assert done.stderr.decode().startswith(f"error: {line}")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "boxes").exists()
+
+
+def test_a_run_that_found_nothing_to_look_at_does_not_keep_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    _mgtool(tmp_path / "empty.txt", "--out", tmp_path / "boxes", code=2)
+    _mgtool(IMAGES / "coffee.jpg", "--out", tmp_path / "boxes", "-q")
+    assert [line["image"] for line in _lines(tmp_path / "boxes" / "boxes-000000.jsonl")] == ["coffee.jpg"]
+
+
 def test_every_kind_of_picture_gives_boxes_or_a_reason(tmp_path: Path) -> None:
     expected: dict[str, str | None] = _nasty().make(tmp_path / "nasty")
     out = tmp_path / "boxes"
