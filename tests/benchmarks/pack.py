@@ -1,10 +1,11 @@
 """Packing and reading back: speed against `tar cf` and webdataset, and peak memory from 10^3 to 10^6 samples.
 
-    python tests/benchmarks/pack.py [--quick] [--json] [--gigabytes 4] [--workers 0] [--folder DIR]
+    python tests/benchmarks/pack.py [--quick] [--json] [--only speed|memory] [--gigabytes 4] [--workers 0] [--folder D]
 
-Every writer reads the same files, which were read once before, and every reader the same tars; the best of three.
-mgtool's time is that of the whole command: it checks and hashes each picture, looks its boxes up, hashes each tar
-twice, and waits until it is on disk. `tar cf` does none of this; the rows "... on disk" add `sync` to it.
+Writers take turns on the same files, which are in memory ("warm") or, where the cache can be emptied, on disk only
+("cold"); readers read the same tars; the best of three. mgtool's time is that of the whole command: it checks and
+hashes each picture, looks its boxes up, hashes each tar twice, and waits until it is on disk. `tar cf` does none of
+this, so the rows "+ sync" wait for the disk with all of them. `load` is what the machine was busy with, 1 a core.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 from PIL import Image
 
 REPEATS = 3
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 PACK = [sys.executable, "-m", "mgtool.commands.main", "pack"]
 WEBDATASET_WRITER = """
 import json, sys
@@ -95,19 +98,30 @@ def make_data(folder, count, side):
     return total
 
 
-def timed(command, out):
-    """Best time of a command that fills a folder, and that time with `sync` of what it wrote."""
-    best = durable = float("inf")
+class Times(NamedTuple):
+    """Best seconds of a command until it returns, and until what it wrote is on disk."""
+
+    returned: float = float("inf")
+    durable: float = float("inf")
+
+
+def timed(commands, *, cold):
+    """Times of commands that each fill a folder, in turns; `cold` empties the cache of files before each."""
+    best = {out: Times() for out in commands}
     for _ in range(REPEATS):
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir()
-        os.sync()
-        began = time.perf_counter()
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-        middle = time.perf_counter()
-        subprocess.run(["sync", "-f", str(out)], check=True)
-        best, durable = min(best, middle - began), min(durable, time.perf_counter() - began)
-    return best, durable
+        for out, command in commands.items():
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+            os.sync()
+            if cold:
+                DROP_CACHES.write_text("3")
+            began = time.perf_counter()
+            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+            middle = time.perf_counter()
+            subprocess.run(["sync", "-f", str(out)], check=True)
+            now = Times(middle - began, time.perf_counter() - began)
+            best[out] = Times(*map(min, best[out], now))
+    return best.values()
 
 
 def same_pictures(photos, tars):
@@ -141,6 +155,7 @@ def row(mgtool_s, plain_s, total, count, equal):
         "equal": equal,
         "mgtool_mb_per_s": round(total / mgtool_s / 1e6),
         "mgtool_samples_per_s": round(count / mgtool_s),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 
@@ -148,21 +163,26 @@ def writing(place, name, count, side, workers):
     """`mgtool pack` against `tar cf` and ShardWriter; leaves mgtool's tars for the readers."""
     data, size = place / name, 1000
     total = make_data(data, count, side)
-    for path in (data / "photos").iterdir():
-        path.read_bytes()
-    mgtool_s, _ = timed(pack_command(data, place / f"{name}-mgtool", workers, size), place / f"{name}-mgtool")
-    equal = same_pictures(data / "photos", place / f"{name}-mgtool")
-    plain = place / f"{name}-plain"
-    tar = ["tar", "cf", str(plain / "x.tar"), "--sort=name", "-C", str(data), "photos"]
-    tar_s, tar_durable_s = timed(tar, plain)
-    writer = [sys.executable, "-c", WEBDATASET_WRITER, str(data), str(plain), str(size)]
-    writer_s, _ = timed(writer, plain)
-    shutil.rmtree(plain)
-    return {
-        f"write {name}, against tar cf": row(mgtool_s, tar_s, total, count, equal),
-        f"write {name}, against tar cf on disk": row(mgtool_s, tar_durable_s, total, count, equal),
-        f"write {name}, against webdataset": row(mgtool_s, writer_s, total, count, equal),
+    packed, tarred, written = (place / f"{name}-{who}" for who in ("mgtool", "tar", "webdataset"))
+    commands = {
+        packed: pack_command(data, packed, workers, size),
+        tarred: ["tar", "cf", str(tarred / "x.tar"), "--sort=name", "-C", str(data), "photos"],
+        written: [sys.executable, "-c", WEBDATASET_WRITER, str(data), str(written), str(size)],
     }
+    rows = {}
+    for cold in (False, True) if os.access(DROP_CACHES, os.W_OK) else (False,):
+        if not cold:
+            for path in (data / "photos").iterdir():
+                path.read_bytes()
+        mgtool, tar, writer = timed(commands, cold=cold)
+        equal = same_pictures(data / "photos", packed)
+        kind = f"write {name}, {'cold' if cold else 'warm'}"
+        for plain, times in (("tar cf", tar), ("webdataset", writer)):
+            rows[f"{kind}, {plain}"] = row(mgtool.returned, times.returned, total, count, equal)
+            rows[f"{kind}, {plain} + sync"] = row(mgtool.durable, times.durable, total, count, equal)
+    shutil.rmtree(tarred)
+    shutil.rmtree(written)
+    return rows
 
 
 def reading(tars, name):
@@ -227,6 +247,15 @@ def resident(process):
 
 def run(place, options):
     """All workloads."""
+    rows = speed(place, options) if options.only != "memory" else {}
+    if options.only != "speed":
+        for count in (1_000, 10_000) if options.quick else (1_000, 100_000, 1_000_000):
+            rows[f"memory, {count:,} samples"] = memory(place, count, options.workers)
+    return rows
+
+
+def speed(place, options):
+    """Writing and reading of large and of small pictures."""
     small = 2_000 if options.quick else 30_000
     large = int(options.gigabytes * 1e9 / 185_000)
     rows = writing(place, "185 KB pictures", large, 480, options.workers)
@@ -237,8 +266,6 @@ def run(place, options):
     rows |= reading(place / "8 KB pictures-mgtool", "8 KB pictures")
     for path in place.glob("8 KB*"):
         shutil.rmtree(path)
-    for count in (1_000, 10_000) if options.quick else (1_000, 100_000, 1_000_000):
-        rows[f"memory, {count:,} samples"] = memory(place, count, options.workers)
     return rows
 
 
@@ -263,6 +290,7 @@ def main():
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--gigabytes", type=float, default=4.0, help="of large pictures")
     parser.add_argument("--workers", type=int, default=0, help="of mgtool; 0: one a core")
+    parser.add_argument("--only", choices=("speed", "memory"), help="not everything")
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder otherwise")
     options = parser.parse_args()
     if options.quick:
