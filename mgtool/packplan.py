@@ -116,9 +116,10 @@ class Plan:
         self.spool = Spool(folder / "items.sqlite")
         self._folder, self._sizes = folder, sizes
         self._database = sqlite3.connect(folder / "plan.sqlite", isolation_level=None)
-        for pragma in UNSAFE:
-            self._database.execute(pragma)
-        self._database.executescript(_TABLES)
+        with self._said():
+            for pragma in UNSAFE:
+                self._database.execute(pragma)
+            self._database.executescript(_TABLES)
         self.samples = self.failures = self.skipped = 0
         self.input_sha256, self.layout = "", Layout()
 
@@ -130,9 +131,18 @@ class Plan:
     def __enter__(self) -> Plan:
         return self
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
         if isinstance(error, sqlite3.OperationalError):
+            with self._said():
+                raise error
+
+    @contextlib.contextmanager
+    def _said(self) -> Iterator[None]:
+        """What SQLite says of a full disk as mgtool says it."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
             raise OutputError(f"{self._folder}: the plan of the run cannot be written: {error}") from error
 
     def remember(self, shards: Iterable[Done]) -> None:

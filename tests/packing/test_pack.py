@@ -210,6 +210,16 @@ def test_nasty_pictures_are_failures_with_their_reasons(tmp_path: Path) -> None:
     run(tmp_path / "in", "--out", tmp_path / "out", "-q", "--allow-failures", "5", expect=0)
 
 
+@pytest.mark.parametrize("kilobytes", [1, 20, 28])
+def test_a_full_disk_is_said_in_one_line(inputs: Path, tmp_path: Path, kilobytes: int) -> None:
+    limited = f"ulimit -f {kilobytes}; exec {sys.executable} -m mgtool.commands.main pack"
+    arguments = map(str, [*_args(inputs, tmp_path / "o"), "--workers", 1])
+    done = subprocess.run(["bash", "-c", f'{limited} "$@"', "-", *arguments], capture_output=True, check=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"cannot be written" in done.stderr
+    assert not list(tmp_path.glob("o/*.tar"))
+
+
 def test_dry_run_writes_nothing_and_counts(inputs: Path, tmp_path: Path) -> None:
     done = run(*_args(inputs, tmp_path / "o"), "--dry-run", "--json")
     plan = json.loads(done.stdout)

@@ -118,7 +118,16 @@ def blocks(card: Path) -> list[str]:
 MODULES = ["mgtool", *(reader.module for reader in READERS.values())]
 
 
-@pytest.mark.parametrize("number", range(len(MODULES)), ids=MODULES)
+SLOW = ("ray.data",)
+"""Half a minute; that it reads the same tars is tested above."""
+
+CASES = [
+    pytest.param(number, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+    for number, name in enumerate(MODULES)
+]
+
+
+@pytest.mark.parametrize("number", CASES)
 def test_the_data_cards_lines_run(number: int, tars_of_given: Path, tmp_path: Path) -> None:
     pytest.importorskip(MODULES[number])
     folder = Path(shutil.copytree(tars_of_given, tmp_path / "tars"))
