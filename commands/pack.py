@@ -9,11 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mgtool.commands import console, pack_tars
+from mgtool.commands import pack_options as options
 from mgtool.commands.options import (
     AllowFailures,
     Config,
@@ -27,126 +28,38 @@ from mgtool.commands.options import (
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
+    from mgtool.packing import Recipe
     from mgtool.packplan import Size
     from mgtool.records import Failure
-    from mgtool.stages.pack import Output, Prepared, Source
+    from mgtool.stages.pack import Order, Output, Prepared, Source
 
 _CHOICES = {"--missing-boxes": ("fail", "empty", "skip"), "--check": ("structure", "decode")}
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _SPLIT = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(\d*\.?\d+)")
-_SHARDS, _PICTURES, _CHOOSING, _PACKED = "Shards", "Pictures", "Choosing samples", "Tars that are there"
 
 
 def pack(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="What to pack; `-` is stdin.")],
-    out: Annotated[
-        str, typer.Option("--out", metavar="DIR|-", help="Folder of tars, or one tar on stdout.", show_default=False)
-    ] = "",
-    images: Annotated[
-        str | None, typer.Option("--images", metavar="DIR", help="Where relative picture names start.")
-    ] = None,
-    boxes: Annotated[
-        str | None, typer.Option("--boxes", metavar="PATH", help="Boxes in any form that detect writes.")
-    ] = None,
-    add: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--add",
-            metavar="INPUT[,images=DIR][,boxes=PATH]",
-            help="One more input with its own pictures and boxes; may be given again.",
-        ),
-    ] = None,
-    missing_boxes: Annotated[
-        str, typer.Option("--missing-boxes", help="A picture that --boxes does not know: fail, empty or skip.")
-    ] = "fail",
-    shard_size: Annotated[
-        str,
-        typer.Option("--shard-size", metavar="N|BYTES", help="Samples of one tar, or about its bytes: 500MB, 1GB."),
-    ] = "1000",
-    shuffle: Annotated[
-        int | None, typer.Option("--shuffle", metavar="SEED", help="Mix the samples.", rich_help_panel=_SHARDS)
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="NAME=SHARE,...",
-            help="train=0.98,val=0.02: by the pictures' hashes, no picture in two splits.",
-            rich_help_panel=_SHARDS,
-        ),
-    ] = None,
-    append: Annotated[
-        bool,
-        typer.Option("--append", help="Add what is new to a finished run, in new tars.", rich_help_panel=_SHARDS),
-    ] = False,
-    check: Annotated[
-        str,
-        typer.Option(
-            "--check",
-            help="How broken pictures are found: structure (nothing is decoded) or decode.",
-            rich_help_panel=_PICTURES,
-        ),
-    ] = "structure",
-    max_pixels: Annotated[
-        int | None,
-        typer.Option("--max-pixels", min=1, help="Larger pictures are failures.", rich_help_panel=_PICTURES),
-    ] = None,
-    resize: Annotated[
-        int,
-        typer.Option(
-            "--resize",
-            metavar="SIDE",
-            min=0,
-            help="Make larger pictures smaller, to this longest side, and their boxes with them.",
-            rich_help_panel=_PICTURES,
-        ),
-    ] = 0,
-    reencode: Annotated[
-        str,
-        typer.Option(
-            "--reencode",
-            metavar="jpeg:95|webp:90|png",
-            help="Encode all pictures anew; else their bytes stay.",
-            rich_help_panel=_PICTURES,
-        ),
-    ] = "",
-    dedupe: Annotated[
-        bool,
-        typer.Option(
-            "--dedupe",
-            help="Leave out samples whose pictures and conversation came before.",
-            rich_help_panel=_CHOOSING,
-        ),
-    ] = False,
-    min_boxes: Annotated[
-        int, typer.Option("--min-boxes", min=0, help="Leave out samples with fewer.", rich_help_panel=_CHOOSING)
-    ] = 0,
-    where: Annotated[
-        str,
-        typer.Option(
-            "--where",
-            metavar="CONDITION",
-            help="Leave out samples that do not meet it: `width >= 336 and boxes > 0`.",
-            rich_help_panel=_CHOOSING,
-        ),
-    ] = "",
-    energon: Annotated[
-        bool, typer.Option("--energon", help="Let energon's own tool index the tars, too.", rich_help_panel=_SHARDS)
-    ] = False,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Check the tars INPUT, whoever wrote them.", rich_help_panel=_PACKED),
-    ] = False,
-    unpack: Annotated[
-        Path | None,
-        typer.Option(
-            "--unpack",
-            metavar="DIR",
-            help="Write what can be packed again out of the tars INPUT.",
-            rich_help_panel=_PACKED,
-        ),
-    ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes; 0: one a core.")] = 0,
+    inputs: options.Inputs,
+    out: options.Out = "",
+    images: options.Images = None,
+    boxes: options.Boxes = None,
+    add: options.Add = None,
+    missing_boxes: options.MissingBoxes = "fail",
+    shard_size: options.ShardSize = "1000",
+    shuffle: options.Shuffle = None,
+    split: options.Split = None,
+    append: options.Append = False,
+    check: options.Check = "structure",
+    max_pixels: options.MaxPixels = None,
+    resize: options.Resize = 0,
+    reencode: options.Reencode = "",
+    dedupe: options.Dedupe = False,
+    min_boxes: options.MinBoxes = 0,
+    where: options.Where = "",
+    energon: options.Energon = False,
+    verify: options.Verify = False,
+    unpack: options.Unpack = None,
+    workers: options.Workers = 0,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -166,7 +79,6 @@ def pack(
     pack_tars.need_energon(energon)
     exit_code(0, 0, allow_failures)
     from mgtool.packing import Recipe
-    from mgtool.packplan import Plan
     from mgtool.stages import pack as stage
 
     recipe = Recipe(
@@ -184,19 +96,30 @@ def pack(
     about |= {"add": add} if add else {}
     output = None if out == "-" else stage.Output(Path(out), about, append=append, overwrite=overwrite, dry=dry_run)
     many = workers or default_workers()
+    with _prepared(given, recipe, order, output, many) as ready:
+        if dry_run:
+            console.summarize(_plan(ready, out), title="pack would write", as_json=as_json, quiet=False)
+            return
+        counts = _carry_out(ready, output, many, quiet=quiet, energon=energon)
+        total = ready.plan.samples + ready.plan.failures
+    console.summarize({"out": out, **counts}, title="mgtool pack", as_json=as_json, quiet=quiet)
+    raise typer.Exit(exit_code(counts["failures"], total, allow_failures))
+
+
+@contextlib.contextmanager
+def _prepared(
+    given: list[Given], recipe: Recipe, order: Order, output: Output | None, workers: int
+) -> Iterator[Prepared]:
+    """The plan of what is to be packed, while its files are there."""
+    from mgtool.packplan import Plan
+    from mgtool.stages import pack as stage
+
     with (
         _scratch(output) as place,
         _sources(given) as opened,
         Plan(place, sizes=bool(order.shard_size.bytes)) as plan,
     ):
-        ready = stage.prepare(plan, opened, recipe, order, output=output, workers=many)
-        if dry_run:
-            console.summarize(_plan(ready, out), title="pack would write", as_json=as_json, quiet=False)
-            return
-        counts = _carry_out(ready, output, many, quiet=quiet, energon=energon)
-        total = plan.samples + plan.failures
-    console.summarize({"out": out, **counts}, title="mgtool pack", as_json=as_json, quiet=quiet)
-    raise typer.Exit(exit_code(counts["failures"], total, allow_failures))
+        yield stage.prepare(plan, opened, recipe, order, output=output, workers=workers)
 
 
 def _carry_out(ready: Prepared, output: Output | None, workers: int, *, quiet: bool, energon: bool) -> dict[str, Any]:
