@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,7 @@ def detect(
         return
     if out is None:
         raise UsageError("--out is missing: give the folder to write, or - for box lines on stdout")
-    job = replace(_job(given), **detect_job.preset(preset, context, out))
-    job.check()
-    if out == "-" and (as_json or job.format != "jsonl" or visualize or report):
-        raise UsageError("--out - is for box lines alone: leave --json, --format, --visualize and --report out")
+    job = _job(given)
     if dry_run:
         _say_what_would_be_done(job, out, as_json)
         return
@@ -90,11 +87,16 @@ def detect(
 
 
 def _job(given: dict[str, Any]) -> Job:
-    """The options under the names that they share with a job."""
+    """The job, from options of the same names, the preset's values in place of those that are not given."""
     workers = default_workers() if given["workers"] is None else given["workers"]
     parsed = {"inputs": tuple(given["inputs"]), "batch_size": detect_job.batch_size(given["batch_size"])}
     same = {field.name: given[field.name] for field in fields(Job)}
-    return Job(**{**same, **parsed, "workers": workers})
+    preset = detect_job.preset(given["preset"], given["context"], given["out"])
+    job = Job(**{**same, **parsed, "workers": workers, **preset})
+    job.check()
+    if given["out"] == "-" and (given["as_json"] or job.format != "jsonl" or given["visualize"] or given["report"]):
+        raise UsageError("--out - is for box lines alone: leave --json, --format, --visualize and --report out")
+    return job
 
 
 def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[tuple[int, int], dict[str, Any]]:

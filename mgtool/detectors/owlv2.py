@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,7 +15,7 @@ from mgtool.detectors.base import Settings
 from mgtool.detectors.text_embeddings import TextEmbeddings, default_path
 from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder
 from mgtool.errors import CheckpointError, UsageError
-from mgtool.records import Detections
+from mgtool.records import Detections, parse
 
 PROMPT = "a photo of {}"
 THRESHOLD = 0.2
@@ -60,10 +61,11 @@ class Owlv2Detector:
         from transformers import Owlv2ForObjectDetection, Owlv2Processor
 
         path = model_folder(str(folder))
+        kind = parse((path / "config.json").read_bytes(), dict[str, Any], where=f"{path}/config.json").get("model_type")
+        if kind != "owlv2":
+            raise CheckpointError(f"{folder}: holds {kind}, not owlv2; try hf:{folder}")
         self.processor = load_processor(Owlv2Processor, path)
         self.model = load_pretrained(Owlv2ForObjectDetection, path, device)
-        if self.model.config.model_type != "owlv2":
-            raise CheckpointError(f"{folder}: holds {self.model.config.model_type}, not owlv2; try hf:{folder}")
         self.vocabulary = None if vocabulary is None else tuple(vocabulary)
         self._threshold, self._dtype = threshold, dtype
         weights = hash_folder(path)

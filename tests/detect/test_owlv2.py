@@ -156,3 +156,5 @@ def test_mistakes_are_one_line(folder: Path, pictures, tmp_path: Path) -> None:
         Owlv2Detector(folder).detect(pictures, None)
     with pytest.raises(CheckpointError, match=r"no config\.json there"):
         Owlv2Detector(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="holds yolos, not owlv2; try hf:"):
+        Owlv2Detector(tiny.yolos(tmp_path / "yolos"))
