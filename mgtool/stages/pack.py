@@ -26,7 +26,7 @@ from mgtool.indexes import Entry
 from mgtool.packing import Layout, Packer, Recipe, Skipped
 from mgtool.packplan import Base, Job, Plan, Size
 from mgtool.packsurvey import Look, Spool, look, pack_hashes
-from mgtool.records import Failure, convert, dumps
+from mgtool.records import Failure, canonical, convert, dumps
 from mgtool.tarwriting import TarWriter
 from mgtool.workers import begin as begin_worker
 
@@ -196,8 +196,16 @@ def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple
     base, new = convert(before.get("base", {}), Base, where=str(run.path)), layout
     if before:
         layout = convert(before.get("layout", new), Layout, where=str(run.path))
-        renewed = any(before.get("identity", {}).get(key) != identity[key] for key in _RENEWED)
-        if output.append and before.get("finished") and renewed:
+        old = before.get("identity", {})
+        different = {key for key in {*old, *identity} if canonical(old.get(key)) != canonical(identity.get(key))}
+        can_append = bool(before.get("finished") and different and different <= {*_RENEWED})
+        if can_append and not output.append:
+            what = " and ".join(sorted(different))
+            raise ResumeError(
+                f"{output.folder} holds a run with another {what}: add --append to pack what is new in it as well, "
+                "choose another --out or add --overwrite"
+            )
+        if can_append:
             base = packshards.after(output.folder)
             if new.boxes and not layout.boxes:
                 raise ResumeError(f"{output.folder} holds samples without boxes: pack those with boxes elsewhere")

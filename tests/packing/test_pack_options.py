@@ -207,7 +207,7 @@ def test_appending_adds_only_what_is_new(inputs: Path, tmp_path: Path) -> None:
     run(_first(inputs, tmp_path / "in", 12), *options)
     before = contents(tmp_path / "o")
     grown = _first(inputs, tmp_path / "in", COUNT)
-    assert "input" in run(grown, *options, expect=2)["error"]
+    assert "another input: add --append" in run(grown, *options, expect=2)["error"]
     counts = run(grown, *options, "--append", "--workers", 2)
     assert counts["samples"] + counts["failures"] == COUNT
     after = contents(tmp_path / "o")
