@@ -16,6 +16,7 @@ a machine that does other work as well, look at ``cpu_ratio``.
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -249,7 +250,7 @@ def compare(workload, model, processor):
 
 def least_seconds(workload, model, processor, samples, lengths):
     """Seconds that the arithmetic and the reading of weights take at this machine's measured best."""
-    flops_per_s, bytes_per_s = machine(model.dtype)
+    flops_per_s, bytes_per_s = machine_best(model.dtype)
     layers = sum(p.numel() for p in model.language_model.model.layers.parameters())
     head = model.get_input_embeddings().weight.numel()
     shown = model.config.low_grid**2 + BOXES
@@ -270,11 +271,12 @@ def tower_flops(model):
     return counter.get_total_flops()
 
 
-def machine(dtype):
-    """The best FLOP/s of a matrix product and bytes/s of reading, measured here and now."""
+@functools.cache
+def machine_best(dtype):
+    """The best FLOP/s of a matrix product and bytes/s of reading, over long enough to meet a quiet moment."""
     matrix, vector = torch.ones(2048, 2048, dtype=dtype), torch.ones(1 << 27)
-    product = min(measured(lambda: matrix @ matrix)[1] for _ in range(8))
-    reading = min(measured(vector.sum)[1] for _ in range(4))
+    product = min(measured(lambda: matrix @ matrix)[1] for _ in range(100))
+    reading = min(measured(vector.sum)[1] for _ in range(50))
     return 2 * 2048**3 / product, vector.nbytes / reading
 
 
