@@ -25,7 +25,7 @@ from mgtool.errors import ItemError, ResumeError
 from mgtool.indexes import Entry
 from mgtool.packing import Layout, Packer, Recipe, Skipped
 from mgtool.packplan import Base, Job, Plan, Size
-from mgtool.packsurvey import Look, Spool, look, pack_hashes
+from mgtool.packsurvey import Look, Spool, look, media_of, pack_hashes
 from mgtool.records import Failure, canonical, convert, dumps
 from mgtool.tarwriting import TarWriter
 from mgtool.workers import begin as begin_worker
@@ -33,6 +33,9 @@ from mgtool.workers import begin as begin_worker
 STAGE = "pack"
 
 _KEY_DIGITS = 9
+_AHEAD = 16
+"""Samples whose pictures the system reads while another is packed."""
+
 _LOOKS = 256
 """Samples that a worker looks into at a time."""
 
@@ -324,9 +327,22 @@ def _write(folder_job: tuple[Path, Job]) -> packshards.ShardReport:
     return report
 
 
+def _announced(rows: Iterable[tuple[int, int, sources.Item]]) -> Iterator[tuple[int, int, sources.Item]]:
+    """The same rows, while the system reads the pictures of those to come: a worker does not wait for the disk."""
+    waiting: deque[tuple[int, int, sources.Item]] = deque()
+    for row in rows:
+        if not isinstance(row[2], Failure):
+            for media in media_of(row[2]):
+                sources.announce(media)
+        waiting.append(row)
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
 def _fill(writer: TarWriter, job: Job, packer: Packer, spool: Spool, filled: _Filled) -> None:
     """Add the items that can be used."""
-    for key, (number, source, item) in enumerate(spool.read(job.numbers), job.key):
+    for key, (number, source, item) in enumerate(_announced(spool.read(job.numbers)), job.key):
         hashes = b""
         try:
             if isinstance(item, Failure):
