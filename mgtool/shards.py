@@ -253,7 +253,7 @@ class Run:
         return self._on_disk()
 
     def begin(self, *, overwrite: bool = False, renewed: Collection[str] = ()) -> None:
-        """Write the record, or check that the one on disk is of the same run.
+        """Write the record, or check that the one on disk is of the same run; what killed writers left aside goes.
 
         Args:
             overwrite: whatever is on disk does not count.
@@ -262,6 +262,7 @@ class Run:
         Raises:
             ResumeError: naming the first difference.
         """
+        sweep(self.path.parent)
         before = {} if overwrite else self._on_disk()
         if before:
             self._refuse_difference(before, renewed if before.get("finished") else ())

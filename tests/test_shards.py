@@ -1,5 +1,8 @@
 """Files are whole or absent; a run goes on only when it is the same run."""
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,12 @@ def test_another_run_is_refused_with_the_difference(tmp_path: Path) -> None:
         run(2).begin()
     run(2).begin(overwrite=True)
     assert not run(2).finished
+
+
+def test_a_run_begins_by_removing_what_killed_writers_left(tmp_path: Path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    left = tmp_path / f".scores.jsonl.writing-{socket.gethostname()}-{killed.pid}"
+    left.write_bytes(b"half")
+    shards.Run(tmp_path / "run.json", command="eval", identity={}, about={}).begin()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
