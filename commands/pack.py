@@ -7,7 +7,7 @@ import importlib.metadata
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +68,7 @@ def pack(
     allow_failures: AllowFailures = "0",
 ) -> None:
     """Pack samples into WebDataset tars that every reader opens; a second run goes on where the first stopped."""
-    _choose("--missing-boxes", missing_boxes)
-    _choose("--check", check)
+    _choose({"--missing-boxes": missing_boxes, "--check": check})
     about_tars = pack_tars.Options(inputs, workers, quiet, as_json, overwrite, allow_failures)
     if pack_tars.handles(about_tars, verify=verify, unpack=unpack, out=out):
         return
@@ -81,15 +80,9 @@ def pack(
     from mgtool.packing import Recipe
     from mgtool.stages import pack as stage
 
-    recipe = Recipe(
-        missing_boxes=missing_boxes,  # type: ignore[arg-type]
-        check=check,  # type: ignore[arg-type]
-        resize=resize,
-        reencode=reencode,
-        min_boxes=min_boxes,
-        where=where,
-        **({"max_pixels": max_pixels} if max_pixels is not None else {}),
-    )
+    chosen: dict[str, Any] = {"missing_boxes": missing_boxes, "check": check, "resize": resize, "reencode": reencode}
+    chosen |= {"max_pixels": max_pixels} if max_pixels is not None else {}
+    recipe = Recipe(**chosen, min_boxes=min_boxes, where=where)
     recipe.validate()
     order = stage.Order(shard_size=_size(shard_size), shuffle=shuffle, split=_shares(split), dedupe=dedupe)
     about = {"mgtool": importlib.metadata.version("mgtool"), "inputs": inputs, "images": images, "boxes": boxes}
@@ -114,6 +107,8 @@ def _prepared(
     from mgtool.packplan import Plan
     from mgtool.stages import pack as stage
 
+    if workers > 1 and output is not None:
+        stage.ready_workers()
     with (
         _scratch(output) as place,
         _sources(given) as opened,
@@ -159,9 +154,10 @@ def _plan(ready: Prepared, out: str) -> dict[str, Any]:
     }
 
 
-def _choose(option: str, value: str) -> None:
-    if value not in _CHOICES[option]:
-        raise UsageError(f"{option} {value}: choose one of {', '.join(_CHOICES[option])}")
+def _choose(chosen: Mapping[str, str]) -> None:
+    for option, value in chosen.items():
+        if value not in _CHOICES[option]:
+            raise UsageError(f"{option} {value}: choose one of {', '.join(_CHOICES[option])}")
 
 
 Given = tuple[list[str], str | None, str | None]

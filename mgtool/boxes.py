@@ -6,6 +6,7 @@ square of `size` pixels that the model sees (768 in the published models).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -195,7 +196,7 @@ class Shrinking:
     height: int
     longest: int
 
-    @property
+    @functools.cached_property
     def size(self) -> tuple[int, int]:
         """Width and height afterwards, at least 1."""
         scale = min(1.0, self.longest / max(self.width, self.height))

@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from mgtool import jsonlists, tars
-from mgtool.errors import InputError, OutputError
+from mgtool.errors import InputError, OutputError, RecordError
 from mgtool.records import Box, BoxRecord, Detections, FrameDetections, SampleId, convert, dumps, parse
 from mgtool.shards import list_shards
 
@@ -222,8 +222,14 @@ def _first_byte(path: Path) -> bytes:
 def _lines(file: IO[bytes], where: str) -> Iterator[_Entry]:
     for number, line in enumerate(file, 1):
         if line.strip():
-            fields = parse(line, dict[str, Any], where=f"{where}:{number}")
-            yield _entry(fields, f"{where}:{number}")
+            yield _line(line, f"{where}:{number}")
+
+
+def _line(line: bytes, where: str) -> _Entry:
+    try:
+        return _Entry(None, parse(line, BoxRecord, where=where))
+    except RecordError:  # one by id, or one whose fault is told by field
+        return _entry(parse(line, dict[str, Any], where=where), where)
 
 
 def _entry(fields: Mapping[str, Any], where: str) -> _Entry:

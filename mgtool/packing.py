@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import re
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -326,15 +327,16 @@ def _about(sample: Sample, pictures: list[PackedPicture], times: tuple[float, ..
 
 
 def _box_parts(found: list[Detections]) -> Parts:
-    boxes = [box for one in found for box in one.boxes]
+    chained = itertools.chain.from_iterable
+    boxes = list(chained(one.boxes for one in found))
     rows = np.asarray(boxes, dtype="<f4").reshape(-1, 4)
     if not np.isfinite(rows).all():
         raise ItemError("bad_boxes", "a box that is not finite")
     tagged = any(one.tags is not None for one in found)
     about = PackedBoxes(
-        scores=tuple(score for one in found for score in one.scores) or (0.0,),
-        labels=tuple(label for one in found for label in one.labels) or ("",),
-        pictures=tuple(index for index, one in enumerate(found) for _ in one.boxes) or (0,),
+        scores=tuple(chained(one.scores for one in found)) or (0.0,),
+        labels=tuple(chained(one.labels for one in found)) or ("",),
+        pictures=tuple(chained([index] * len(one.boxes) for index, one in enumerate(found))) or (0,),
         tags=dumps([one.tags for one in found]).decode() if tagged else "",
     )
     return {"boxes.npy": _npy_header(len(rows)) + rows.tobytes(), "boxes.json": dumps(about)}

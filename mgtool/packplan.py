@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mgtool import images, sources
-from mgtool.errors import InputError, ItemError, OutputError, ResumeError
+from mgtool.errors import InputError, ItemError, OutputError, Reason, ResumeError
 from mgtool.packing import Layout
 from mgtool.packsurvey import HASH_BYTES, UNSAFE, Look, Spool, Survey, bytes_of, media_of, pack_hashes, pieces
 from mgtool.records import Failure, Media
@@ -97,6 +97,20 @@ CREATE TABLE homes (picture BLOB, split TEXT, PRIMARY KEY (picture, split)) WITH
 """
 
 
+_ITEMS_IN_ORDER = """
+SELECT split, bytes, number, digest, content, reason, detail FROM items LEFT JOIN refused USING (number)
+ORDER BY split, rank, number
+"""
+
+
+class _Item(NamedTuple):
+    number: int
+    digest: bytes
+    content: bytes | None
+    reason: Reason | None
+    detail: str
+
+
 class Plan:
     """The order in which samples are packed, made in steps: `remember`, `gather`, `add_to`, `note`, `arrange`, `jobs`.
 
@@ -122,6 +136,7 @@ class Plan:
             self._database.executescript(_TABLES)
         self.samples = self.failures = self.skipped = 0
         self.input_sha256, self.layout = "", Layout()
+        self._remembers = False
 
     def close(self) -> None:
         """Close the files."""
@@ -149,6 +164,7 @@ class Plan:
         """What is in the shards that are complete."""
         with self._transaction():
             for shard in shards:
+                self._remembers = True
                 contents: Sequence[bytes | None] = pieces(shard.contents) or [None] * len(shard.pictures)
                 items = zip(pieces(shard.digests), contents, shard.pictures, strict=True)
                 rows = (
@@ -182,7 +198,8 @@ class Plan:
                 size = bytes_of(item) if self._sizes else 0
                 row = (number, digest, size)
                 self._database.execute("INSERT INTO items (number, digest, bytes) VALUES (?, ?, ?)", row)
-                self._refuse_changed(item, digest)
+                if self._remembers:
+                    self._refuse_changed(item, digest)
                 yield number, source, item
 
     def _refuse_changed(self, item: sources.Item, digest: bytes) -> None:
@@ -282,30 +299,19 @@ class Plan:
             names: of the splits, as in `arrange`; one empty name without.
         """
         key, index, split = base.key, 0, -1
-        numbers: list[int] = []
+        items: list[_Item] = []
         room = Size()
-        for number, one, size_of in self._rows("SELECT number, split, bytes FROM items ORDER BY split, rank, number"):
+        for one, size_of, *item in self._rows(_ITEMS_IN_ORDER):
             grown = Size(room.samples + 1, room.bytes + size_of)
-            if numbers and (one != split or _over(grown, size)):
-                yield self._job(names[split], index, key, numbers)
-                key, index, numbers, grown = key + len(numbers), index + 1, [], Size(1, size_of)
+            if items and (one != split or _over(grown, size)):
+                yield _job(names[split], index, key, items)
+                key, index, items, grown = key + len(items), index + 1, [], Size(1, size_of)
             if one != split:
                 split, index = one, base.shards.get(names[one], 0)
             room = grown
-            numbers.append(number)
-        if numbers:
-            yield self._job(names[split], index, key, numbers)
-
-    def _job(self, split: str, index: int, key: int, numbers: list[int]) -> Job:
-        columns = [self._one("SELECT digest, content FROM items WHERE number = ?", number) for number in numbers]
-        refused = {}
-        for number in numbers:
-            row = self._one("SELECT reason, detail FROM refused WHERE number = ?", number)
-            if row is not None:
-                refused[number] = ItemError(*row)
-        digests, contents = zip(*columns, strict=True)
-        whole = b"".join(content or bytes(HASH_BYTES) for content in contents) if any(contents) else b""
-        return Job(split, index, key, numbers, b"".join(digests), whole, refused)
+            items.append(_Item(*item))
+        if items:
+            yield _job(names[split], index, key, items)
 
     def _rows(self, query: str, *values: Any) -> Iterator[Any]:
         yield from self._database.execute(query, values)
@@ -318,6 +324,19 @@ class Plan:
         self._database.execute("BEGIN")
         yield
         self._database.execute("COMMIT")
+
+
+def _job(split: str, index: int, key: int, items: Sequence[_Item]) -> Job:
+    contents = [item.content for item in items]
+    return Job(
+        split,
+        index,
+        key,
+        numbers=[item.number for item in items],
+        digests=b"".join(item.digest for item in items),
+        contents=b"".join(content or bytes(HASH_BYTES) for content in contents) if any(contents) else b"",
+        refused={item.number: ItemError(item.reason, item.detail) for item in items if item.reason is not None},
+    )
 
 
 def _over(grown: Size, limit: Size) -> bool:

@@ -91,9 +91,10 @@ def read_bytes(media: Media) -> bytes:
         return media.data
     try:
         if "://" not in media.uri:
-            return Path(media.uri).read_bytes()
-        with fsspec.open(media.uri, "rb") as file:
-            return bytes(file.read())
+            with io.FileIO(media.uri) as file:
+                return file.readall()
+        with fsspec.open(media.uri, "rb") as remote:
+            return bytes(remote.read())
     except FileNotFoundError as error:
         raise ItemError("missing", f"no file {_text(media.uri)}") from error
     except IsADirectoryError as error:
@@ -107,7 +108,7 @@ def announce(media: Media) -> None:
     if media.data is not None or "://" in media.uri or not hasattr(os, "posix_fadvise"):
         return
     # what is wrong with it, `read_bytes` says
-    with contextlib.suppress(OSError, ValueError), Path(media.uri).open("rb", buffering=0) as file:
+    with contextlib.suppress(OSError, ValueError), io.FileIO(media.uri) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 

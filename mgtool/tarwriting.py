@@ -15,8 +15,11 @@ MAX_MEMBER_BYTES = 8**11 - 1
 
 _BLOCK = tarfile.BLOCKSIZE
 _NAME_BYTES, _SIZE_AT, _SUM_AT = 100, 124, 148
-_SMALL = 4096
-"""Members under this many bytes are joined with what stands around them before they are written."""
+_SMALL = 1 << 16
+"""Members under this many bytes are joined with what stands around them before they are hashed and written."""
+
+_JOINED_BYTES = 1 << 18
+"""About as many bytes are joined."""
 
 _SENT_BYTES = 1 << 24
 """Bytes after which the system is told to begin writing."""
@@ -38,14 +41,15 @@ _AFTER_NAME, _AFTER_SIZE, _AFTER_SUM = (
     _TEMPLATE[_SIZE_AT + 12 : _SUM_AT],
     _TEMPLATE[_SUM_AT + 8 :],
 )
+_REST_SUM = sum(_AFTER_SUM) + 8 * ord(" ")
 
 
 class TarWriter:
-    """Writes a USTAR file to a stream; memory holds one member.
+    """Writes a USTAR file to a stream; memory holds one sample, and small ones that wait to be written together.
 
     Attributes:
-        bytes: written so far.
-        sha256, md5: of these bytes, hexadecimal.
+        bytes: added so far.
+        sha256, md5: of the finished tar, hexadecimal.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -54,6 +58,8 @@ class TarWriter:
         self._sent = 0
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
+        self._waiting: list[bytes] = []
+        self._written = 0
         self.bytes = 0
 
     @property
@@ -71,31 +77,42 @@ class TarWriter:
             ItemError: as `header`.
         """
         members = [(header(f"{key}.{part}", len(parts[part])), parts[part]) for part in sorted(parts)]
-        ahead = b""
         for start, data in members:
-            head = ahead + start
-            ahead = _PADDING[: -len(data) % _BLOCK]
+            self._join(start)
             if len(data) < _SMALL:
-                ahead = head + data + ahead
-                continue
-            self._write(head)
-            self._write(data)
-        self._write(ahead)
+                self._join(data)
+            else:
+                self._write_waiting()
+                self._write(data)
+                self.bytes += len(data)
+            self._join(_PADDING[: -len(data) % _BLOCK])
+        if self.bytes - self._written >= _JOINED_BYTES:
+            self._write_waiting()
 
     def finish(self) -> None:
         """Write the end of the tar."""
         size = self.bytes + 2 * _BLOCK
-        self._write(_PADDING[: 2 * _BLOCK])
-        self._write(_PADDING[: -size % tarfile.RECORDSIZE])
+        self._join(_PADDING[: 2 * _BLOCK])
+        self._join(_PADDING[: -size % tarfile.RECORDSIZE])
+        self._write_waiting()
+
+    def _join(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self.bytes += len(data)
+
+    def _write_waiting(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._write(data)
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
-        if self._ahead is not None and self.bytes - self._sent >= _SENT_BYTES:
-            self._ahead(self._sent, self.bytes - self._sent)
-            self._sent = self.bytes
+        if self._ahead is not None and self._written - self._sent >= _SENT_BYTES:
+            self._ahead(self._sent, self._written - self._sent)
+            self._sent = self._written
         self._sha256.update(data)
         self._md5.update(data)
-        self.bytes += len(data)
+        self._written += len(data)
 
 
 def _write_behind(file: IO[bytes]) -> Callable[[int, int], None] | None:
@@ -120,5 +137,4 @@ def header(name: str, size: int) -> bytes:
     if len(encoded) > _NAME_BYTES or size > MAX_MEMBER_BYTES:
         raise ItemError("unsupported", f"{name}: {size:,} bytes; a tar holds members of up to {MAX_MEMBER_BYTES:,}")
     block = encoded.ljust(_NAME_BYTES, b"\0") + _AFTER_NAME + b"%011o\0" % size + _AFTER_SIZE
-    total = sum(block) + sum(_AFTER_SUM) + 8 * ord(" ")
-    return block + b"%06o\0 " % total + _AFTER_SUM
+    return block + b"%06o\0 " % (sum(block) + _REST_SUM) + _AFTER_SUM

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -234,6 +235,18 @@ def _equip(packer: Packer, spool: Spool) -> None:
     _packer, _spool = packer, spool
 
 
+def ready_workers() -> BaseContext:
+    """Have a process load what workers need, while this one goes on; they are then forked off it, and begin at once."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
+    forkserver.ensure_running()
+    return context
+
+
 def _in_order(
     task: Callable[[T], R],
     jobs: Iterable[T],
@@ -249,7 +262,7 @@ def _in_order(
         for job in jobs:
             yield done(job) or task(job)
         return
-    context = multiprocessing.get_context("spawn")
+    context = ready_workers()
     waiting: deque[Future[R] | R] = deque()
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(packer, spool)) as pool:
         for job in jobs:

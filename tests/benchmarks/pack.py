@@ -31,7 +31,7 @@ from PIL import Image
 
 REPEATS = 3
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
-PACK = [sys.executable, "-m", "mgtool.commands.main", "pack"]
+PACK = [str(Path(sys.executable).with_name("mgtool")), "pack"]
 WEBDATASET_WRITER = """
 import json, sys
 from pathlib import Path
