@@ -101,7 +101,7 @@ def render(title: str, subtitle: str, statistics: Statistics, shown: Sequence[Sh
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    script = asset("boxes.js")
+    script = asset("gallery.js") + asset("boxes.js")
     labels = sorted(statistics.labels.items(), key=lambda pair: (-pair[1], pair[0]))
     looked_at = statistics.pictures + statistics.frames
     html = environment.get_template("boxes.html.j2").render(

@@ -76,7 +76,7 @@ def render(page: Page) -> bytes:
     environment.filters |= {"p": tables.p_text, "words": lambda text: text.replace("_", " ")}
     shown = chosen(page.scores, page.comparison)
     names = list(dict.fromkeys(score.image for score in shown if score.image))
-    script = asset("report.js")
+    script = asset("gallery.js") + asset("report.js")
     html = environment.get_template("report.html.j2").render(
         page=page,
         plots=[plot(name, values) for name, values in {**page.breakdown, **page.slices}.items() if len(values) > 1],

@@ -1,34 +1,6 @@
-"use strict";
 (() => {
-  const $ = (id) => document.getElementById(id);
-  const data = JSON.parse($("data").textContent);
-  const blocks = [...document.querySelectorAll("script.pictures")];
-  const decoded = new Map();
   const names = new Map(data.labels);
   const state = { search: "", label: "", bin: "", least: 0, boxes: true, shown: [], at: -1 };
-
-  function make(tag, className, text) {
-    const node = document.createElement(tag);
-    if (className) node.className = className;
-    if (text !== undefined) node.textContent = text;
-    return node;
-  }
-
-  function picture(place) {
-    const block = Math.floor(place / data.perBlock);
-    if (!decoded.has(block)) {
-      if (decoded.size > 12) decoded.delete(decoded.keys().next().value);
-      decoded.set(block, JSON.parse(blocks[block].textContent));
-    }
-    return decoded.get(block)[place % data.perBlock];
-  }
-
-  function shape(tag, attributes, className) {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    if (className) node.setAttribute("class", className);
-    return node;
-  }
 
   const wanted = (box) => box[4] >= state.least && (state.label === "" || box[5] === names.get(Number(state.label)));
 
@@ -56,7 +28,7 @@
     if (pic.uri) {
       const image = make("img");
       image.alt = "";
-      image.decoding = "async";
+      image.decoding = "sync"; // else it is missing from the first frame
       image.src = pic.uri;
       frame.append(image);
     } else if (!pic.size[0]) {

@@ -1,9 +1,4 @@
-"use strict";
 (() => {
-  const $ = (id) => document.getElementById(id);
-  const data = JSON.parse($("data").textContent);
-  const blocks = [...document.querySelectorAll("script.pictures")];
-  const decoded = new Map();
   const CARD = { width: 268, height: 338, gap: 14 };
   const state = { search: "", result: "all", fields: {}, bin: "", boxes: true, shown: data.items, at: -1 };
 
@@ -13,30 +8,6 @@
   for (const item of data.items) {
     item.kind = kind(item);
     item.hay = [item.id, item.question, item.answer, item.target, item.image].filter(Boolean).join("\n").toLowerCase();
-  }
-
-  function make(tag, className, text) {
-    const node = document.createElement(tag);
-    if (className) node.className = className;
-    if (text !== undefined && text !== null) node.textContent = text;
-    return node;
-  }
-
-  function picture(place) {
-    if (place < 0) return null;
-    const block = Math.floor(place / data.perBlock);
-    if (!decoded.has(block)) {
-      if (decoded.size > 24) decoded.delete(decoded.keys().next().value);
-      decoded.set(block, JSON.parse(blocks[block].textContent));
-    }
-    return decoded.get(block)[place % data.perBlock];
-  }
-
-  function shape(tag, attributes, className) {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    if (className) node.setAttribute("class", className);
-    return node;
   }
 
   function overlay(pic, labels, scale) {
