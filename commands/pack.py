@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import re
 import sys
 import tempfile
@@ -77,6 +76,8 @@ def pack(
     _refuse_streams(given, out, as_json=as_json, folder_only=folder_only)
     pack_tars.need_energon(energon)
     exit_code(0, 0, allow_failures)
+    from importlib.metadata import version
+
     from mgtool.packing import Recipe
     from mgtool.stages import pack as stage
 
@@ -85,7 +86,7 @@ def pack(
     recipe = Recipe(**chosen, min_boxes=min_boxes, where=where)
     recipe.validate()
     order = stage.Order(shard_size=_size(shard_size), shuffle=shuffle, split=_shares(split), dedupe=dedupe)
-    about = {"mgtool": importlib.metadata.version("mgtool"), "inputs": inputs, "images": images, "boxes": boxes}
+    about = {"mgtool": version("mgtool"), "inputs": inputs, "images": images, "boxes": boxes}
     about |= {"add": add} if add else {}
     output = None if out == "-" else stage.Output(Path(out), about, append=append, overwrite=overwrite, dry=dry_run)
     many = workers or default_workers()
