@@ -157,7 +157,7 @@ class Job:
             detectors.check_tagger(self.tagger)
         if self.detector.startswith(f"{detectors.BOXES}:") and (self.tagger or self.boxes):
             raise UsageError(f"--detector {self.detector}: looks at no picture; leave --tagger and --boxes out")
-        if self.vocabulary and self.detector in ("nanodet", "none"):
+        if self.vocabulary and self.detector in ("nanodet", "tiny", "none"):
             raise UsageError(f"--vocabulary: --detector {self.detector} looks for no words; --keep chooses labels")
         if self.detector != "none":
             detectors.check(self.detector)

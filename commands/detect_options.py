@@ -24,7 +24,7 @@ DetectorSpec = Annotated[
     typer.Option(
         "--detector",
         metavar="SPEC",
-        help="nanodet, mmdet:[CONFIG:]CHECKPOINT, owlv2:PATH, hf:PATH, boxes:PATH, or none for tags only.",
+        help="nanodet, tiny, mmdet:[CONFIG:]CHECKPOINT, owlv2:PATH, hf:PATH, boxes:PATH, or none for tags only.",
         rich_help_panel=_FIND,
     ),
 ]

@@ -32,6 +32,7 @@ def test_a_wheel_installs_only_mgtool(tmp_path: Path) -> None:
         "mgtool/commands/main.py",
         "mgtool/py.typed",
         "mgtool/detectors/weights/nanodet_g_coco_416.onnx",
+        "mgtool/detectors/weights/rtmdet_scenes_256.onnx",
         "mgtool/detectors/vocabularies/coco.txt",
     ):
         assert needed in names

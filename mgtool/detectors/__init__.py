@@ -13,6 +13,7 @@ __all__ = ["BOXES", "DETECTORS", "TAGGERS", "Detector", "Settings", "Tagger", "l
 
 DETECTORS = {
     "nanodet": "mgtool.detectors.nanodet",
+    "tiny": "mgtool.detectors.tiny",
     "mmdet": "mgtool.detectors.mmdetection",
     "owlv2": "mgtool.detectors.owlv2",
     "hf": "mgtool.detectors.transformers_detectors",
@@ -25,7 +26,10 @@ TAGGERS = {"ram++": "mgtool.detectors.ram_plus"}
 BOXES = "boxes"
 """Kind of ``boxes:PATH``, a file of boxes in a detector's place: `mgtool.detectors.known_boxes.KnownBoxes`."""
 
-FORMS = "nanodet, mmdet:[CONFIG:]CHECKPOINT, owlv2:PATH, hf:PATH, boxes:PATH"
+SHIPPED = ("nanodet", "tiny")
+"""Kinds that take no target."""
+
+FORMS = "nanodet, tiny, mmdet:[CONFIG:]CHECKPOINT, owlv2:PATH, hf:PATH, boxes:PATH"
 
 
 def load(
@@ -40,7 +44,7 @@ def load(
     """The detector that `spec` names, with its weights.
 
     Args:
-        spec: ``nanodet``, ``mmdet:[CONFIG:]CHECKPOINT``, ``owlv2:PATH`` or ``hf:PATH``.
+        spec: ``nanodet``, ``tiny``, ``mmdet:[CONFIG:]CHECKPOINT``, ``owlv2:PATH`` or ``hf:PATH``.
         threshold, device, dtype, vocabulary, trust_checkpoint: see `Settings`.
 
     Raises:
@@ -74,7 +78,7 @@ def check(spec: str) -> tuple[str, str]:
     ('mmdet', 'rtmdet_tiny_8xb32-300e_coco:weights.pth')
     """
     kind, _, target = spec.partition(":")
-    if kind not in (*DETECTORS, BOXES) or bool(target) == (kind == "nanodet"):
+    if kind not in (*DETECTORS, BOXES) or bool(target) == (kind in SHIPPED):
         raise UsageError(f"--detector {spec}: give one of {FORMS}")
     return kind, target
 
