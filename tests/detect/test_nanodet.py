@@ -38,5 +38,5 @@ def test_the_threshold_is_the_lowest_score() -> None:
 
 @pytest.mark.parametrize("spec", ["yolo", "nanodet:x", "mmdet", "hf:", ""])
 def test_a_wrong_spec_names_the_right_ones(spec: str) -> None:
-    with pytest.raises(UsageError, match=r"give one of nanodet, mmdet:"):
+    with pytest.raises(UsageError, match=r"give one of nanodet, tiny, mmdet:"):
         detectors.load(spec)
