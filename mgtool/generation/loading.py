@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from mgtool.errors import UsageError, require
-from mgtool.generation.request import Request, check_model
+from mgtool.generation.request import Request
+from mgtool.modelfolders import check_model
 
 
 def load_processor(request: Request) -> Any:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mgtool.errors import InputError
 from mgtool.fingerprints import fingerprint
 from mgtool.generation.options import GREEDY, Decoding
 from mgtool.generation.prompts import Prompter
-from mgtool.records import parse
-from mgtool.shards import RUN_FILE
+from mgtool.modelfolders import model_identity
 
 Quantization = Literal["", "8bit", "4bit"]
 Side = Literal["", "left", "right"]
@@ -90,25 +87,3 @@ class Request:
             "truncate": self.truncate,
             "deterministic": self.deterministic,
         }
-
-
-def check_model(folder: Path) -> None:
-    """Raise an `InputError` where a folder holds no model."""
-    if not (folder / "config.json").is_file():
-        raise InputError(f"--model {folder}: no model in this folder (config.json); `mgtool import` makes one")
-
-
-def model_identity(folder: Path) -> str:
-    """The hash of a model's files, as `mgtool import` noted it, else as they are."""
-    record = folder / RUN_FILE
-    if record.is_file():
-        hashes = parse(record.read_bytes(), dict[str, Any], where=str(record)).get("sha256")
-        if hashes:
-            return hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest()
-    check_model(folder)
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".safetensors", ".model", ".txt", ".jinja"):
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

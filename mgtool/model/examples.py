@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 from torch.utils.data import Dataset
 
 from mgtool import images, sources, videos
+from mgtool.conversations import Turn, show_media
 from mgtool.errors import InputError, ItemError
-from mgtool.model.conversations import show_media
 from mgtool.model.processor import MGLlavaProcessor, PlacedPicture
 from mgtool.model.splice import IGNORED
-from mgtool.model.templates import Turn
 from mgtool.records import Detections, Failure, Media, Sample
 
 STAGE = "train"

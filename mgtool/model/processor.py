@@ -14,10 +14,11 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from mgtool.boxes import BoxRules, Placement, place
+from mgtool.conversations import Turn
 from mgtool.errors import ItemError
 from mgtool.model.config import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID
 from mgtool.model.splice import IGNORED
-from mgtool.model.templates import Template, Turn, find_template
+from mgtool.model.templates import Template, find_template
 from mgtool.records import Detections
 
 PLACEHOLDERS = {"<image>": IMAGE_TOKEN_ID, "<video>": VIDEO_TOKEN_ID}

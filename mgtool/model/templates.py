@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from mgtool.conversations import Turn
 from mgtool.errors import UsageError
-
-Turn = tuple[str, str | None]
-"""A question with its placeholders, and its answer; None where the model is to give it."""
 
 
 class Piece(NamedTuple):

@@ -13,8 +13,9 @@ from mgtool.generation.fleet import answer_on_devices
 from mgtool.generation.output import STAGE, Advance, AnswersFile, InOrder, Result, Sink, Writer
 from mgtool.generation.parity import Parity
 from mgtool.generation.parity import check_parity as _check_parity
-from mgtool.generation.request import Request, check_model
+from mgtool.generation.request import Request
 from mgtool.generation.results import answer_items, opened_boxes
+from mgtool.modelfolders import check_model
 from mgtool.records import parse
 from mgtool.shards import Run
 

@@ -21,6 +21,7 @@ from mgtool.indexes import TarIndex
 from mgtool.model import MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.model.examples import Examples, collate
 from mgtool.model.recipes import Plan, Recipe, plan_training
+from mgtool.modelfolders import check_model, model_identity
 from mgtool.records import Failure
 from mgtool.shards import FAILURES_FILE, RUN_FILE, Journal, Run, sync_folder, write_lines
 
@@ -57,7 +58,7 @@ class Request:
     def identity(self) -> dict[str, Any]:
         """What the trained weights depend on, for going on with a run."""
         return {
-            "model": fingerprint(str(self.model)),
+            "model": model_identity(self.model),
             "input": [fingerprint(given) for given in self.inputs],
             "max_length": self.max_length,
             **self.recipe.identity(),
@@ -211,13 +212,3 @@ def plan(request: Request, *, devices: int) -> Plan:
     samples = len(TarIndex.of(request.inputs))
     config = MGLlavaConfig.from_pretrained(request.model)
     return plan_training(config, request.recipe, samples=samples, devices=devices, text_tokens=request.max_length)
-
-
-def check_model(folder: Path) -> None:
-    """Refuse a folder without a model.
-
-    Raises:
-        InputError: saying what makes one.
-    """
-    if not (folder / _CONFIG).is_file():
-        raise InputError(f"{folder} holds no model: `mgtool import` makes one from the published parts")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.model.examples import collate, to_example
@@ -166,3 +167,17 @@ def test_two_processes_learn_what_one_does(train, pack, model_dir: Path, tmp_pat
     one, two = load_file(alone / "model.safetensors"), load_file(tmp_path / "both" / "model.safetensors")
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-3)
+
+
+def test_a_model_of_the_same_sizes_with_other_weights_is_another_run(
+    pack, mgtool, model_dir: Path, tmp_path: Path
+) -> None:
+    tars, model = pack(), tmp_path / "model"
+    shutil.copytree(model_dir, model)
+    command = ("train", tars, "--model", model, "--out", tmp_path / "run", *QUICK, "--max-steps", "1")
+    assert mgtool(*command)[0] == 0
+    weights = load_file(model / "model.safetensors")
+    save_file({name: weight + 1 for name, weight in weights.items()}, model / "model.safetensors", {"format": "pt"})
+    code, _, stderr = mgtool(*command)
+    assert code == 2
+    assert "holds a run with model" in stderr

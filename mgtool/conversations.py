@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 
 from mgtool.errors import ItemError
-from mgtool.model.templates import Turn
+
+Turn = tuple[str, str | None]
+"""A question with its placeholders, and its answer; None where the model is to give it."""
 
 IMAGE, VIDEO = "<image>", "<video>"
 PLACEHOLDER = re.compile(f"{IMAGE}|{VIDEO}")
