@@ -6,67 +6,42 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mgtool.commands import console
+from mgtool.commands import train_options as options
 from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Overwrite, Quiet, exit_code
 from mgtool.errors import UsageError
+
+if TYPE_CHECKING:
+    from mgtool.stages.train import Request
 
 _REPORTED = ("loss", "grad_norm", "learning_rate", "eval_loss", "train_loss")
 
 
-class Stage(StrEnum):
-    """The paper's stages."""
-
-    align = "align"
-    tune = "tune"
-
-
-class Precision(StrEnum):
-    """Number formats of the arithmetic; weights are float32."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
 def train(
-    inputs: Annotated[list[str], typer.Argument(metavar="TARS...", help="What `mgtool pack` wrote.")],
-    model: Annotated[Path, typer.Option("--model", help="Folder of the model to start from.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Becomes a model folder.")],
-    stage: Annotated[
-        Stage, typer.Option("--stage", help="align: projectors and fusion; tune: the language model too.")
-    ] = Stage.tune,
-    evaluate: Annotated[
-        str | None, typer.Option("--evaluate", metavar="TARS", help="Measure the loss on these, every --save-steps.")
-    ] = None,
-    epochs: Annotated[float, typer.Option("--epochs", min=0, help="Passes over the samples.")] = 1.0,
-    max_steps: Annotated[int, typer.Option("--max-steps", help="End after so many steps.")] = -1,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, help="Samples on a device at once (align: 32, tune: 16).")
-    ] = None,
-    accumulate: Annotated[int, typer.Option("--accumulate", min=1, help="Batches of a step.")] = 1,
-    learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", min=0, help="Peak (align: 1e-3, tune: 2e-5).")
-    ] = None,
-    max_length: Annotated[int, typer.Option("--max-length", min=1, help="Most text tokens of a sample.")] = 1472,
-    dtype: Annotated[Precision, typer.Option("--dtype", help="Of the arithmetic.")] = Precision.bfloat16,
-    device: Annotated[str, typer.Option("--device", help="auto, or cpu.")] = "auto",
-    devices: Annotated[int, typer.Option("--devices", min=1, help="For --dry-run: devices that train together.")] = 1,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
-    ] = False,
-    trainer: Annotated[
-        Path | None,
-        typer.Option("--trainer", metavar="FILE", help="TOML or JSON with TrainingArguments of transformers."),
-    ] = None,
-    save_steps: Annotated[int, typer.Option("--save-steps", min=1, help="Steps between checkpoints.")] = 500,
-    seed: Annotated[int, typer.Option("--seed", help="Of the order and of dropout.")] = 0,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that read samples.")] = 0,
+    inputs: options.Inputs,
+    model: options.Model,
+    out: options.Out,
+    stage: options.WhichStage = options.Stage.tune,
+    evaluate: options.Evaluate = None,
+    epochs: options.Epochs = 1.0,
+    max_steps: options.MaxSteps = -1,
+    batch_size: options.BatchSize = None,
+    accumulate: options.Accumulate = 1,
+    learning_rate: options.LearningRate = None,
+    max_length: options.MaxLength = 1472,
+    dtype: options.Dtype = options.Precision.bfloat16,
+    device: options.Device = "auto",
+    devices: options.Devices = 1,
+    gradient_checkpointing: options.GradientCheckpointing = False,
+    trainer: options.Trainer = None,
+    save_steps: options.SaveSteps = 500,
+    seed: options.Seed = 0,
+    workers: options.Workers = 0,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -105,11 +80,17 @@ def train(
         console.summarize(plan, title="mgtool train would take", as_json=as_json, quiet=False)
         return
     quiet = quiet or os.environ.get("RANK", "0") != "0"
-    with console.progress("steps", quiet=quiet) as advance:
-        done = stages.train(request, out, overwrite=overwrite, advance=advance, report=_reporter(quiet))
+    done = _carry_out(request, out, overwrite=overwrite, quiet=quiet)
     if done:
         console.summarize({"out": str(out), **done}, title="mgtool train", as_json=as_json, quiet=quiet)
         raise typer.Exit(exit_code(done["failures"], done["samples"], allow_failures))
+
+
+def _carry_out(request: Request, out: Path, *, overwrite: bool, quiet: bool) -> dict[str, Any]:
+    from mgtool.stages import train as stages
+
+    with console.progress("steps", quiet=quiet) as advance:
+        return stages.train(request, out, overwrite=overwrite, advance=advance, report=_reporter(quiet))
 
 
 def _reporter(quiet: bool) -> Callable[[Mapping[str, Any]], None]:
