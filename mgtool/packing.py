@@ -328,8 +328,7 @@ def _about(sample: Sample, pictures: list[PackedPicture], times: tuple[float, ..
 
 def _box_parts(found: list[Detections]) -> Parts:
     chained = itertools.chain.from_iterable
-    boxes = list(chained(one.boxes for one in found))
-    rows = np.asarray(boxes, dtype="<f4").reshape(-1, 4)
+    rows = np.fromiter(chained(chained(one.boxes for one in found)), dtype="<f4").reshape(-1, 4)
     if not np.isfinite(rows).all():
         raise ItemError("bad_boxes", "a box that is not finite")
     tagged = any(one.tags is not None for one in found)

@@ -47,7 +47,7 @@ class Spool:
         for pragma in UNSAFE:
             self._database.execute(pragma)
         self._database.execute("CREATE TABLE items (number INTEGER PRIMARY KEY, source INTEGER, item BLOB)")
-        packed = ((number, source, pickle.dumps(item)) for number, source, item in rows)
+        packed = ((number, source, _frozen(item)) for number, source, item in rows)
         self._database.executemany("INSERT INTO items VALUES (?, ?, ?)", packed)
         self._database.commit()
 
@@ -56,11 +56,21 @@ class Spool:
         for number in numbers:
             query = "SELECT source, item FROM items WHERE number = ?"
             source, item = self._database.execute(query, (number,)).fetchone()
-            yield number, source, pickle.loads(item)  # noqa: S301 - of this run's own temporary file
+            yield number, source, _thawed(item)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+
+def _frozen(item: sources.Item) -> bytes:
+    """An item as bytes; plain dictionaries are pickled several times as fast as records."""
+    return pickle.dumps((isinstance(item, Sample), msgspec.to_builtins(item, builtin_types=(bytes,))))
+
+
+def _thawed(data: bytes) -> sources.Item:
+    is_sample, fields = pickle.loads(data)  # noqa: S301 - of this run's own temporary file
+    return msgspec.convert(fields, Sample) if is_sample else msgspec.convert(fields, Failure)
 
 
 class Look(NamedTuple):

@@ -41,7 +41,7 @@ _AFTER_NAME, _AFTER_SIZE, _AFTER_SUM = (
     _TEMPLATE[_SIZE_AT + 12 : _SUM_AT],
     _TEMPLATE[_SUM_AT + 8 :],
 )
-_REST_SUM = sum(_AFTER_SUM) + 8 * ord(" ")
+_FIXED_SUM = sum(_AFTER_NAME + _AFTER_SIZE + _AFTER_SUM) + 8 * ord(" ")
 
 
 class TarWriter:
@@ -136,5 +136,6 @@ def header(name: str, size: int) -> bytes:
     encoded = name.encode()
     if len(encoded) > _NAME_BYTES or size > MAX_MEMBER_BYTES:
         raise ItemError("unsupported", f"{name}: {size:,} bytes; a tar holds members of up to {MAX_MEMBER_BYTES:,}")
-    block = encoded.ljust(_NAME_BYTES, b"\0") + _AFTER_NAME + b"%011o\0" % size + _AFTER_SIZE
-    return block + b"%06o\0 " % (sum(block) + _REST_SUM) + _AFTER_SUM
+    octal = b"%011o\0" % size
+    checksum = b"%06o\0 " % (sum(encoded) + sum(octal) + _FIXED_SUM)
+    return encoded.ljust(_NAME_BYTES, b"\0") + _AFTER_NAME + octal + _AFTER_SIZE + checksum + _AFTER_SUM
