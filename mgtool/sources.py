@@ -15,7 +15,7 @@ import os
 import posixpath
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -23,11 +23,11 @@ from typing import IO, Any, TypeAlias
 import fsspec
 import msgspec
 
-from mgtool import images, jsonlists, tars, tarstream, tsv
-from mgtool.errors import InputError, ItemError, RecordError
-from mgtool.records import BoxRecord, Failure, Media, Sample, SampleId, Turn, convert, parse
+from mgtool import images, jsonlists, jsonsamples, tars, tarstream, tsv
+from mgtool.errors import InputError, ItemError
+from mgtool.records import Failure, Media, Sample
+from mgtool.tsv import Find
 
-STAGE = "read"
 VIDEO_EXTENSIONS = frozenset(f".{extension}" for extension in tars.VIDEO_EXTENSIONS)
 Item: TypeAlias = Sample | Failure
 
@@ -107,9 +107,12 @@ def announce(media: Media) -> None:
     """Let the system begin to read a local picture or video that `read_bytes` will soon be asked for."""
     if media.data is not None or "://" in media.uri or not hasattr(os, "posix_fadvise"):
         return
-    # what is wrong with it, `read_bytes` says
-    with contextlib.suppress(OSError, ValueError), io.FileIO(media.uri) as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with it, `read_bytes` says
+        handle = os.open(media.uri, os.O_RDONLY)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(handle)
 
 
 def size(media: Media) -> int:
@@ -248,14 +251,15 @@ def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> I
     """A file of JSON, JSON lines or paths, told apart by what it holds."""
     head = _peek(file)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    find = functools.partial(place.media, beside=beside)
     if tarstream.looks_like_tar(head):
         return tars.read_stream(file, where=where)
     if start == b"[":
-        return _read_json_list(file, place, where=where, beside=beside)
+        return _read_json_list(file, find, where=where)
     if start == b"{" and (_COCO_START.match(head) or not _is_json_line(head)):
-        return _read_json_object(file, place, where=where, beside=beside)
+        return _read_json_object(file, find, where=where)
     if start == b"{":
-        return _read_json_lines(file, place, where=where, beside=beside)
+        return _read_json_lines(file, find, where=where)
     if b"\0" in head:
         raise InputError(f"{where}: neither pictures, JSON, TSV, tar nor a list of paths")
     return _read_paths(file, place, beside=beside)
@@ -285,24 +289,24 @@ def _read_paths(file: IO[bytes], place: Place, *, beside: str) -> Iterator[Item]
             yield _bare(place.media(name, beside="" if Path(name).exists() else beside))
 
 
-def _read_json_lines(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
+def _read_json_lines(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:
     for number, line in enumerate(file, 1):
         if line.strip():
-            yield _record(line, f"line {number}", place, where=f"{where}:{number}", beside=beside)
+            yield jsonsamples.sample(line, f"line {number}", find, where=f"{where}:{number}")
 
 
-def _read_json_list(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
+def _read_json_list(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:
     for number, element in enumerate(jsonlists.elements(file, where=where), 1):
-        yield _record(element, f"record {number}", place, where=f"{where}: record {number}", beside=beside)
+        yield jsonsamples.sample(element, f"record {number}", find, where=f"{where}: record {number}")
 
 
-def _read_json_object(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
+def _read_json_object(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:
     """A COCO file, or another JSON object over several lines."""
     try:
         whole = msgspec.json.decode(_mapped(file), type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from error
-    yield from _read_coco(whole, place, where=where, beside=beside)
+    yield from jsonsamples.coco(whole, find, where=where)
 
 
 def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:
@@ -310,75 +314,6 @@ def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError):
         return file.read()
-
-
-class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
-    """The union of a LLaVA conversation and a LLaVA question."""
-
-    id: SampleId | None = None
-    question_id: SampleId | None = None
-    image: str | list[str] | None = None
-    video: str | None = None
-    speaker_turns: list[Turn] | None = None
-    text: str | None = None
-    question: str | None = None
-
-
-_KNOWN = {"id", "question_id", "image", "video", "conversations", "text", "question"}
-
-
-def _record(line: Any, fallback: SampleId, place: Place, *, where: str, beside: str) -> Item:
-    try:
-        fields = parse(line, dict[str, Any], where=where)
-        if "sha256" in fields and ("boxes" in fields or "frames" in fields):
-            return _box_sample(convert(fields, BoxRecord, where=where), place, beside)
-        return _conversation(convert(fields, _Record, where=where), fields, fallback, place, beside)
-    except RecordError as error:
-        return Failure(id=fallback, stage=STAGE, reason="bad_record", detail=str(error))
-
-
-def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId, place: Place, beside: str) -> Item:
-    sample_id = next((x for x in (record.question_id, record.id, record.image) if isinstance(x, int | str)), fallback)
-    question = record.text if record.text is not None else record.question
-    turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
-    names = [record.image] if isinstance(record.image, str) else record.image or []
-    return Sample(
-        id=sample_id,
-        images=tuple(place.media(name, beside=beside) for name in names),
-        video=place.media(record.video, beside=beside) if record.video else None,
-        turns=tuple(turns),
-        metadata={key: value for key, value in fields.items() if key not in _KNOWN},
-    )
-
-
-def _box_sample(record: BoxRecord, place: Place, beside: str) -> Sample:
-    if record.video:
-        frames = record.frames or ()
-        found = tuple(tars.frame_detections(frame) for frame in frames)
-        media = place.media(record.video, beside=beside)
-        times = tuple(frame.time for frame in frames)
-        video = msgspec.structs.replace(media, detections=found, frame_times=times)
-        return Sample(id=record.video, video=video)
-    media = msgspec.structs.replace(place.media(record.image, beside=beside), detections=(record.detections,))
-    return Sample(id=record.image, images=(media,))
-
-
-class _CocoImage(msgspec.Struct):
-    id: SampleId
-    file_name: str
-
-
-def _read_coco(whole: Mapping[str, msgspec.Raw], place: Place, *, where: str, beside: str) -> Iterator[Item]:
-    if "images" not in whole:
-        raise InputError(f"{where}: a JSON object without `images`; expected a list of conversations or a COCO file")
-    for number, raw in enumerate(parse(whole["images"], list[msgspec.Raw], where=f"{where}: images"), 1):
-        try:
-            image = parse(bytes(raw), _CocoImage, where=f"{where}: images[{number - 1}]")
-        except RecordError as error:
-            yield Failure(id=f"images[{number - 1}]", stage=STAGE, reason="bad_record", detail=str(error))
-            continue
-        media = place.media(image.file_name, beside=beside)
-        yield Sample(id=image.id, images=(media,))
 
 
 def count(items: Iterable[Item]) -> tuple[int, int]:

@@ -1,0 +1,95 @@
+"""Records of JSON files as samples: LLaVA's conversations and questions, lines of boxes, COCO's images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from mgtool import tars
+from mgtool.errors import InputError, RecordError
+from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, parse
+from mgtool.tsv import Find
+
+STAGE = "read"
+
+
+class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
+    """The union of a LLaVA conversation and a LLaVA question."""
+
+    id: SampleId | None = None
+    question_id: SampleId | None = None
+    image: str | list[str] | None = None
+    video: str | None = None
+    speaker_turns: list[Turn] | None = None
+    text: str | None = None
+    question: str | None = None
+
+
+_KNOWN = {"id", "question_id", "image", "video", "conversations", "text", "question"}
+
+
+class _CocoImage(msgspec.Struct):
+    id: SampleId
+    file_name: str
+
+
+def sample(line: bytes, fallback: SampleId, find: Find, *, where: str) -> Sample | Failure:
+    """A conversation, a question, or a line of a box file; a record that is none of these comes out as a failure.
+
+    Args:
+        line: the record.
+        fallback: id of a record that has none.
+        find: gives the picture or video that the record names.
+        where: for messages.
+    """
+    try:
+        fields = parse(line, dict[str, Any], where=where)
+        if "sha256" in fields and ("boxes" in fields or "frames" in fields):
+            return _box_sample(convert(fields, BoxRecord, where=where), find)
+        return _conversation(convert(fields, _Record, where=where), fields, fallback, find)
+    except RecordError as error:
+        return Failure(id=fallback, stage=STAGE, reason="bad_record", detail=str(error))
+
+
+def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterator[Sample | Failure]:
+    """The images of a COCO file; arguments as in `sample`.
+
+    Raises:
+        InputError: a JSON object without images.
+    """
+    if "images" not in whole:
+        raise InputError(f"{where}: a JSON object without `images`; expected a list of conversations or a COCO file")
+    for number, raw in enumerate(parse(whole["images"], list[msgspec.Raw], where=f"{where}: images"), 1):
+        try:
+            image = parse(bytes(raw), _CocoImage, where=f"{where}: images[{number - 1}]")
+        except RecordError as error:
+            yield Failure(id=f"images[{number - 1}]", stage=STAGE, reason="bad_record", detail=str(error))
+            continue
+        yield Sample(id=image.id, images=(find(image.file_name),))
+
+
+def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId, find: Find) -> Sample:
+    sample_id = next((x for x in (record.question_id, record.id, record.image) if isinstance(x, int | str)), fallback)
+    question = record.text if record.text is not None else record.question
+    turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
+    names = [record.image] if isinstance(record.image, str) else record.image or []
+    return Sample(
+        id=sample_id,
+        images=tuple(find(name) for name in names),
+        video=find(record.video) if record.video else None,
+        turns=tuple(turns),
+        metadata={key: value for key, value in fields.items() if key not in _KNOWN},
+    )
+
+
+def _box_sample(record: BoxRecord, find: Find) -> Sample:
+    if record.video:
+        frames = record.frames or ()
+        found = tuple(tars.frame_detections(frame) for frame in frames)
+        times = tuple(frame.time for frame in frames)
+        video = msgspec.structs.replace(find(record.video), detections=found, frame_times=times)
+        return Sample(id=record.video, video=video)
+    media = msgspec.structs.replace(find(record.image), detections=(record.detections,))
+    return Sample(id=record.image, images=(media,))
