@@ -76,8 +76,6 @@ def pack(
     _refuse_streams(given, out, as_json=as_json, folder_only=folder_only)
     pack_tars.need_energon(energon)
     exit_code(0, 0, allow_failures)
-    from importlib.metadata import version
-
     from mgtool.packing import Recipe
     from mgtool.stages import pack as stage
 
@@ -86,8 +84,7 @@ def pack(
     recipe = Recipe(**chosen, min_boxes=min_boxes, where=where)
     recipe.validate()
     order = stage.Order(shard_size=_size(shard_size), shuffle=shuffle, split=_shares(split), dedupe=dedupe)
-    about = {"mgtool": version("mgtool"), "inputs": inputs, "images": images, "boxes": boxes}
-    about |= {"add": add} if add else {}
+    about = _about(inputs, images, boxes, add)
     output = None if out == "-" else stage.Output(Path(out), about, append=append, overwrite=overwrite, dry=dry_run)
     many = workers or default_workers()
     with _prepared(given, recipe, order, output, many) as ready:
@@ -98,6 +95,14 @@ def pack(
         total = ready.plan.samples + ready.plan.failures
     console.summarize({"out": out, **counts}, title="mgtool pack", as_json=as_json, quiet=quiet)
     raise typer.Exit(exit_code(counts["failures"], total, allow_failures))
+
+
+def _about(inputs: list[str], images: str | None, boxes: str | None, add: list[str] | None) -> dict[str, Any]:
+    """What the record of the run says beside its identity."""
+    from importlib.metadata import version
+
+    about = {"mgtool": version("mgtool"), "inputs": inputs, "images": images, "boxes": boxes}
+    return about | ({"add": add} if add else {})
 
 
 @contextlib.contextmanager
