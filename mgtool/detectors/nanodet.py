@@ -2,63 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib import resources
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from mgtool.boxes import nms
 from mgtool.detectors.base import Settings
-from mgtool.detectors.onnx_session import open_session
+from mgtool.detectors.shipped import ShippedDetector
 from mgtool.detectors.vocabulary import shipped
-from mgtool.images import sha256
 from mgtool.records import Detections
 
 Floats = npt.NDArray[np.float32]
 
-WEIGHTS = "nanodet_g_coco_416.onnx"
 SIDE = 416
 STRIDES = (8, 16, 32)
 BINS = 11
 MEAN_BGR = np.array([103.53, 116.28, 123.675], dtype=np.float32)
 STD_BGR = np.array([57.375, 57.12, 58.395], dtype=np.float32)
-THRESHOLD = 0.35
-NMS_IOU = 0.6
 
 
 def load(target: str, settings: Settings) -> NanoDet:
-    """The shipped detector; `target` is empty.
-
-    Raises:
-        UsageError: a device that onnxruntime here cannot use, or a narrow number format.
-    """
-    settings.refuse_narrow("nanodet")
-    weights = (resources.files(__package__) / "weights" / WEIGHTS).read_bytes()
-    threshold = THRESHOLD if settings.threshold is None else settings.threshold
-    return NanoDet(weights, threshold=threshold, device=settings.device)
+    """The detector of ``nanodet``; `target` is empty, errors as `ShippedDetector`."""
+    return NanoDet(settings)
 
 
-class NanoDet:
-    """A `Detector` of COCO's 80 classes; the graph takes one picture at a time.
+class NanoDet(ShippedDetector):
+    """A `Detector` of COCO's 80 classes."""
 
-    Args:
-        weights: the ONNX file's bytes.
-        threshold: lowest class score of a box.
-        device: ``auto``, ``cpu`` or ``cuda``.
-    """
+    name, weights, threshold = "nanodet", "nanodet_g_coco_416.onnx", 0.35
 
-    def __init__(self, weights: bytes, *, threshold: float = THRESHOLD, device: str = "auto") -> None:
-        self.identity = f"nanodet sha256:{sha256(weights)[:16]} threshold:{threshold:g} nms:{NMS_IOU:g}"
-        self._threshold = threshold
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
         self._labels = shipped("coco")
-        self._session = open_session(weights, device)
         self._centres, self._strides = _places()
-
-    def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
-        """Objects of each RGB picture, best first, xyxy in its float pixels; `words` is ignored."""
-        return [self._detect_one(picture) for picture in pictures]
 
     def _detect_one(self, picture: Image.Image) -> Detections:
         scores, sides = self._session.run(["o0", "o1"], {"image": _pixels(picture)})
@@ -66,7 +42,7 @@ class NanoDet:
         boxes = self._boxes(sides[0][places], places, picture.size)
         found = scores[0][places, classes]
         labels = [self._labels[index] for index in classes]
-        kept = nms(boxes, found, labels, NMS_IOU)
+        kept = nms(boxes, found, labels, self.nms_iou)
         return Detections(
             boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes[kept].tolist()),
             scores=tuple(found[kept].tolist()),

@@ -72,5 +72,5 @@ def test_batches_and_thresholds(detector: detectors.Detector) -> None:
 
 
 def test_the_weights_are_small() -> None:
-    weights = resources.files(detectors) / "weights" / tiny.WEIGHTS
+    weights = resources.files(detectors) / "weights" / tiny.Tiny.weights
     assert len(weights.read_bytes()) < 3_000_000
