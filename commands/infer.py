@@ -10,14 +10,25 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import infer_options as options
-from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Overwrite, Quiet, allowed_failures, exit_code
+from mgtool.commands.options import (
+    AllowFailures,
+    Config,
+    DryRun,
+    Json,
+    Model,
+    Overwrite,
+    Quiet,
+    allowed_failures,
+    default_workers,
+    exit_code,
+)
 from mgtool.errors import UsageError
 from mgtool.records import Answer, Failure, dumps
 
 
 def infer(
     inputs: options.Inputs,
-    model: options.Model,
+    model: Model,
     out: options.Out = None,
     images: options.Images = None,
     boxes: options.Boxes = None,
@@ -41,6 +52,7 @@ def infer(
     device_map: options.DeviceMap = None,
     tensor_parallel: options.TensorParallel = 1,
     deterministic: options.Deterministic = False,
+    workers: options.Workers = None,
     check_parity: options.CheckParity = 0,
     unordered: options.Unordered = False,
     cache: options.Cache = None,
@@ -61,6 +73,7 @@ def infer(
         _say_plan(wanted, out, as_json)
         return
     wanted |= _device_and_dtype(device, dtype)
+    wanted["workers"] = options.workers_of(workers, _processes(wanted), default_workers())
     if check_parity:
         _compare(wanted, check_parity, as_json)
         return
@@ -161,6 +174,12 @@ def _device_and_dtype(device: str, dtype: options.Dtype | None) -> dict[str, str
     return {"device": device, "dtype": precision.choose(dtype and dtype.value, names[0])}
 
 
+def _processes(wanted: dict[str, Any]) -> list[str]:
+    """The device of each process that answers."""
+    names: list[str] = wanted["device"].split(",")
+    return names * int(wanted["tensor_parallel"])
+
+
 def _compare(wanted: dict[str, Any], count: int, as_json: bool) -> None:
     from mgtool.stages import infer as stage
 
@@ -174,7 +193,7 @@ def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool, in_o
     request = stage.Request(**wanted)
     with console.progress("answers", quiet=quiet) as advance:
         if out != "-":
-            about = {"images": request.images, "batch_size": request.batch_size, "device": request.device}
+            about = {name: getattr(request, name) for name in ("images", "batch_size", "device", "workers")}
             return stage.infer(request, Path(out), about=about, overwrite=overwrite, advance=advance)
         stream = _Stream()
         stage.answer(request, stage.numbered(request), stream, advance, in_order=in_order)

@@ -13,7 +13,7 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import train_options as options
-from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Overwrite, Quiet, exit_code
+from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, exit_code
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _REPORTED = ("loss", "grad_norm", "learning_rate", "eval_loss", "train_loss")
 
 def train(
     inputs: options.Inputs,
-    model: options.Model,
+    model: Model,
     out: options.Out,
     stage: options.WhichStage = options.Stage.tune,
     evaluate: options.Evaluate = None,

@@ -25,7 +25,6 @@ class Precision(StrEnum):
 
 
 Inputs = Annotated[list[str], typer.Argument(metavar="TARS...", help="What `mgtool pack` wrote.")]
-Model = Annotated[Path, typer.Option("--model", help="Folder of the model to start from.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Becomes a model folder.")]
 WhichStage = Annotated[
     Stage, typer.Option("--stage", help="align: projectors and fusion; tune: the language model too.")

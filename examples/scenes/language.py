@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -11,19 +12,25 @@ from questions import CAPTION, caption, conversation
 from sprites import names, plural
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
+from torch.nn import functional
 from towers import GRID, cell_of
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from world import SIGN, SIZES, Scene, arrange
+from world import COLOURS, SIGN, SIGNS, SIZES, Scene, Thing, arrange
 
 from mgtool.model.processor import MGLlavaProcessor
-from mgtool.model.splice import IGNORED
+from mgtool.model.splice import IGNORED, splice
 
 SPECIAL = ("<pad>", "<s>", "</s>")
 VOCABULARY = 1024
 CORPUS = 3000
 EMPTY = "."
+SPACE = "\u0120"
+"""As the tokenizer writes the one before a word."""
+ROWS, COLUMNS, MEASURES = (tuple(f"{kind}{letter}" for letter in "abcdefghi") for kind in ("row", "column", "size"))
+"""Words of no text: places of the grid, and sizes."""
+LISTED = 0.75
 TEMPLATE = "vicuna"
-CAPTIONS = 0.2
+CAPTIONS = 0.3
 """Share of samples that are captions."""
 
 
@@ -41,34 +48,45 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def _corpus() -> list[str]:
     words = [form for name in (*names(), SIGN) for form in (name, plural(name))]
+    words += [EMPTY, *ROWS, *COLUMNS, *MEASURES, *COLOURS, *SIGNS]
     texts = [f" {word}" for word in words for _ in range(20)]
     for number in range(CORPUS):
-        texts += [text for turn in turns(arrange("train", number), Random(number)) for text in turn]
+        scene = arrange("train", number)
+        asked = [(question.text, question.answer) for question in conversation(scene, Random(number))]
+        texts += [text for turn in [(CAPTION, caption(scene)), *asked] for text in turn]
     return [*texts, *(["USER: ASSISTANT:"] * CORPUS)]
 
 
-def told(scene: Scene, rng: Random) -> str:
-    """A scene in words, in the order in which the model sees a picture: the places of the grid, then the objects."""
-    cells = [EMPTY] * GRID**2
+def told(scene: Scene, rng: Random) -> list[list[str]]:
+    """A scene as the model will see it, in words: for each visual token those that it stands for.
+
+    First the places of the grid, row by row, with the largest object that has its centre there; then, as of a detector
+    that misses nothing, the objects. Some scenes come without this list, so that both ways are learned.
+    """
+    cells = [[EMPTY] for _ in range(GRID**2)]
     for thing in sorted(scene.things, key=lambda thing: thing.size):
-        cells[cell_of(thing)] = thing.name
-    things = rng.sample(scene.things, len(scene.things))
-    listed = (" ".join(filter(None, (thing.name, _size(thing.size), thing.tile, thing.text))) for thing in things)
-    return f"{' '.join(cells)}\n{', '.join(listed)}"
+        cells[cell_of(thing)] = _words(thing)
+    placed = [[*words, ROWS[place // GRID], COLUMNS[place % GRID]] for place, words in enumerate(cells)]
+    listed = rng.sample(scene.things, len(scene.things)) if rng.random() < LISTED else []
+    return placed + [_words(thing) for thing in listed]
+
+
+def _words(thing: Thing) -> list[str]:
+    return [word for word in (thing.name, thing.tile, thing.text, _size(thing.size)) if word]
 
 
 def _size(size: int) -> str:
     """One of nine sizes, on a scale of ratios."""
-    return str(1 + round(8 * math.log(max(size, SIZES[0]) / SIZES[0]) / math.log(SIZES[-1] / SIZES[0])))
+    return MEASURES[round(8 * math.log(max(size, SIZES[0]) / SIZES[0]) / math.log(SIZES[-1] / SIZES[0]))]
 
 
 def turns(scene: Scene, rng: Random) -> list[tuple[str, str]]:
-    """A conversation about a scene that its first turn tells in words."""
+    """A conversation about a scene that its first turn shows."""
     asked = [(question.text, question.answer) for question in conversation(scene, rng)]
     if rng.random() < CAPTIONS:
         asked = [(CAPTION, caption(scene))]
     question, answer = asked[0]
-    return [(f"{told(scene, rng)}\n{question}", answer), *asked[1:]]
+    return [(f"<image>\n{question}", answer), *asked[1:]]
 
 
 def llm_config(vocabulary: int) -> LlamaConfig:
@@ -88,36 +106,68 @@ def llm_config(vocabulary: int) -> LlamaConfig:
     )
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Conversations about B scenes.
+
+    Attributes:
+        input_ids, attention_mask, labels: (B, T) int64, with a placeholder for each scene.
+        told: for each scene (V, K) int64, the words of its visual tokens, padded with the padding token.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    told: list[Tensor]
+
+
 class Reading(nn.Module):
-    """The language model with the loss on answers."""
+    """The language model, with the sum of its words in the place of each visual token, and the loss on answers."""
 
     def __init__(self, words: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.llm = LlamaForCausalLM(llm_config(len(words)))
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses."""
-        return {"answers": self.llm(**batch).loss}
+        guessed, expected = self.answers(batch)
+        return {"answers": functional.cross_entropy(guessed.float(), expected)}
+
+    def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits (N, vocabulary) of the N answer tokens, few beside all that tell a scene, and their ids."""
+        embed = self.llm.get_input_embeddings()
+        visuals = [(embed(ids) * (ids != self.llm.config.pad_token_id)[..., None]).sum(dim=1) for ids in batch.told]
+        spliced = splice(batch.input_ids, batch.attention_mask, visuals, embed, batch.labels)
+        states = self.llm.model(
+            inputs_embeds=spliced.inputs_embeds,
+            attention_mask=spliced.attention_mask,
+            position_ids=spliced.position_ids,
+        ).last_hidden_state[:, :-1]
+        expected = spliced.labels[:, 1:]
+        answers = expected != IGNORED
+        return self.llm.lm_head(states[answers]), expected[answers]
 
 
-def load(words: PreTrainedTokenizerFast, split: str, first: int, count: int) -> dict[str, Tensor]:
-    """Conversations about scenes `first` to `first + count`: input_ids, attention_mask, labels (B, T) int64."""
+def load(words: PreTrainedTokenizerFast, split: str, first: int, count: int) -> Batch:
+    """Conversations about scenes `first` to `first + count`."""
     processor = MGLlavaProcessor(words, template=TEMPLATE)
-    encoded = []
+    encoded, shown = [], []
     for number in range(first, first + count):
-        rng = Random(f"{split} {number} told")
-        encoded.append(processor.encode(turns(arrange(split, number), rng)))
-    most = max(len(one.ids) for one in encoded)
-    ids = torch.tensor([one.ids + [0] * (most - len(one.ids)) for one in encoded])
-    mask = torch.tensor([[1] * len(one.ids) + [0] * (most - len(one.ids)) for one in encoded])
-    labels = torch.tensor([one.labels + [IGNORED] * (most - len(one.labels)) for one in encoded])
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        scene, rng = arrange(split, number), Random(f"{split} {number} told")
+        encoded.append(processor.encode(turns(scene, rng)))
+        bags = [words.convert_tokens_to_ids([f"{SPACE}{word}" for word in bag]) for bag in told(scene, rng)]
+        shown.append(_padded(bags, 0))
+    ids, labels = ([getattr(one, name) for one in encoded] for name in ("ids", "labels"))
+    mask = [[1] * len(one.ids) for one in encoded]
+    return Batch(_padded(ids, 0), _padded(mask, 0), _padded(labels, IGNORED), shown)
+
+
+def _padded(rows: list[list[int]], value: int) -> Tensor:
+    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
 
 def accuracy(module: Reading, words: PreTrainedTokenizerFast, count: int = 64) -> dict[str, Any]:
     """The share of answer tokens that are guessed, their context given."""
-    batch = load(words, "val", 0, count)
-    guessed = module.llm(**batch).logits[:, :-1].argmax(-1)
-    expected = batch["labels"][:, 1:]
-    answers = (expected != IGNORED) & (expected != words.eos_token_id)
-    return {"answer_tokens": (guessed == expected)[answers].float().mean().item()}
+    guessed, expected = module.answers(load(words, "val", 0, count))
+    written = expected != words.eos_token_id
+    return {"answer_tokens": (guessed.argmax(-1) == expected)[written].float().mean().item()}

@@ -28,8 +28,8 @@ from mgtool.model.config import ConvNextTowerConfig
 SEED = 0
 SCHEDULES = {
     "high": Schedule(steps=3000, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
-    "low": Schedule(steps=6000, batch_size=48, learning_rate=1e-3),
-    "llm": Schedule(steps=4000, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
+    "low": Schedule(steps=2500, batch_size=48, learning_rate=1e-3),
+    "llm": Schedule(steps=2000, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
 }
 TOKENIZER = "tokenizer"
 

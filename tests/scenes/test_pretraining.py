@@ -37,7 +37,9 @@ def test_a_told_scene_has_the_order_of_the_visual_tokens() -> None:
     assert len(cells) == towers.GRID**2
     largest = max(scene.things, key=lambda thing: thing.size)
     assert cells[towers.cell_of(largest)] == largest.name
-    assert sorted(entry.split(" ")[0] for entry in things.split(", ")) == sorted(thing.name for thing in scene.things)
+    assert sorted(entry.split(" ")[0] for entry in things.strip().split(", ")) == sorted(
+        thing.name for thing in scene.things
+    )
 
 
 def test_targets_of_towers() -> None:

@@ -1,0 +1,159 @@
+"""The paper's ablation in miniature: the same data, steps and seeds, and one part of the model after the other.
+
+    python examples/scenes/ablation.py out/scenes
+
+Starts from what ``train.sh out/scenes parts`` made; every run that is there already is kept. Writes ABLATION.md and
+ablation.svg beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from scores import Score, measure
+
+from mgtool.model import MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor
+
+HERE = Path(__file__).parent
+SEEDS = (0, 1, 2)
+BATCH = 16
+STEPS = {"align": 250, "tune": 750}
+RATES = {"align": 2e-3, "tune": 1e-3}
+KINDS = {"align": ("caption_conversations",), "tune": ("conversations", "caption_conversations")}
+TEST_SET = "test"
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a model is made of; see `MGLlavaConfig`."""
+
+    name: str
+    fusion: str
+    boxes: bool
+
+
+VARIANTS = (
+    Variant("low tower only", "none", boxes=False),
+    Variant("low + boxes", "none", boxes=True),
+    Variant("low + high (Conv-Gate)", "conv_gate", boxes=False),
+    Variant("all (Conv-Gate, boxes)", "conv_gate", boxes=True),
+    Variant("all, gate then concatenation", "conv_gate_concat", boxes=True),
+    Variant("all, channel concatenation", "channel_concat", boxes=True),
+)
+Results = Mapping[str, Sequence[Mapping[str, Score]]]
+"""Variant -> the scores of each seed."""
+
+
+def main() -> None:
+    """Parse the command line, train what is missing, and write."""
+    parser = argparse.ArgumentParser(description="Train and score the variants of the tiny model.")
+    parser.add_argument("scenes", type=Path, help="the folder of train.sh")
+    parser.add_argument("--write", type=Path, default=HERE, help="folder for table and plot")
+    given = parser.parse_args()
+    found = {variant.name: [run(given.scenes, variant, seed) for seed in SEEDS] for variant in VARIANTS}
+    (given.write / "ABLATION.md").write_text(report(found), encoding="utf-8")
+    plot(found, given.write / "ablation.svg")
+
+
+def run(scenes: Path, variant: Variant, seed: int) -> dict[str, Score]:
+    """Train one variant with one seed and score it, unless that is done."""
+    out = scenes / "ablation" / f"{variant.fusion}{'-boxes' if variant.boxes else ''}-{seed}"
+    kept = out / "scores.json"
+    if not kept.is_file():
+        model = out / "begin"
+        if not (model / "config.json").is_file():
+            begin(scenes / "begin", variant, seed, model)
+        for stage, kinds in KINDS.items():
+            _train(stage, [scenes / "tars" / f"train-{kind}" for kind in kinds], model, out / stage, seed)
+            model = out / stage
+        found = measure(str(model), scenes / "data" / TEST_SET, scenes / "boxes" / TEST_SET, out / "answers")
+        kept.write_text(json.dumps(found), encoding="utf-8")
+    return {name: Score(*score) for name, score in json.loads(kept.read_text(encoding="utf-8")).items()}
+
+
+def begin(source: Path, variant: Variant, seed: int, out: Path) -> None:
+    """The towers and the language model of `source`; fusion and projectors afresh, by the seed."""
+    torch.manual_seed(seed)
+    config = MGLlavaConfig.from_pretrained(source, fusion=variant.fusion, boxes=variant.boxes)
+    model = MGLlavaForConditionalGeneration(config)
+    trained = MGLlavaForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+    for name in ("low_tower", "high_tower", "language_model"):
+        part = getattr(model, name)
+        if part is not None:
+            part.load_state_dict(getattr(trained, name).state_dict())
+    model.save_pretrained(out)
+    MGLlavaProcessor.from_pretrained(source).save_pretrained(out)
+
+
+def _train(stage: str, tars: Sequence[Path], model: Path, out: Path, seed: int) -> None:
+    numbers = {"--max-steps": STEPS[stage], "--batch-size": BATCH, "--learning-rate": RATES[stage], "--seed": seed}
+    options = [str(part) for pair in numbers.items() for part in pair]
+    subprocess.run(
+        ["mgtool", "train", *map(str, tars), "--stage", stage, "--model", str(model), "--out", str(out), *options,
+         "--device", "cpu", "--quiet"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half the width of Student's interval for it at `LEVEL`."""
+    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    return float(np.mean(values)), float(half)
+
+
+def report(found: Results) -> str:
+    """ABLATION.md."""
+    categories = list(next(iter(found.values()))[0])
+    parameters = f"{STEPS['align']} steps of captions, {STEPS['tune']} of questions and captions, {BATCH} samples each"
+    lines = [
+        "# Which part sees what",
+        "",
+        f"Test scenes; mean of {len(SEEDS)} seeds and half of Student's {LEVEL:.0%} interval, percent right unless",
+        f"named otherwise. Every variant begins with the same towers and language model: {parameters}.",
+        "Made by `make ablation`.",
+        "",
+        f"| variant | {' | '.join(categories)} |",
+        f"|---|{'---|' * len(categories)}",
+    ]
+    for name, runs in found.items():
+        cells = (interval([scores[category].value for scores in runs]) for category in categories)
+        lines.append(f"| {name} | {' | '.join(f'{mean:.1f} ± {half:.1f}' for mean, half in cells)} |")
+    return "\n".join([*lines, "", "![The same as a plot](ablation.svg)", ""])
+
+
+def plot(found: Results, path: Path) -> None:
+    """Bars with intervals, a group for each category."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams |= {"svg.hashsalt": path.name, "svg.fonttype": "none"}
+    from matplotlib import pyplot
+
+    categories = list(next(iter(found.values()))[0])
+    figure, axes = pyplot.subplots(figsize=(12, 4.5), layout="constrained")
+    width = 0.8 / len(found)
+    for place, (name, runs) in enumerate(found.items()):
+        ends = [interval([scores[category].value for scores in runs]) for category in categories]
+        left = [number - 0.4 + (place + 0.5) * width for number in range(len(categories))]
+        means, halves = zip(*ends, strict=True)
+        axes.bar(left, means, width, yerr=halves, label=name, error_kw={"elinewidth": 0.7})
+    axes.set_xticks(range(len(categories)), categories)
+    axes.set_ylabel("score")
+    axes.legend(ncols=3, fontsize="small", loc="upper left")
+    axes.margins(y=0.25)
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# From nothing to the tiny model: scenes, boxes, tars, stage 0, the paper's two stages. Goes on where it was stopped.
+# Usage: train.sh OUT [parts]      parts: end before the two stages, where the ablation begins.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+out=${1:?usage: train.sh OUT [parts]}
+python=${PYTHON:-python}
+export TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false OMP_WAIT_POLICY=PASSIVE
+
+pack() { # SET KIND
+  mgtool pack "$out/data/$1/$2.json" --images "$out/data/$1/images" --boxes "$out/boxes/$1" --out "$out/tars/$1-$2"
+}
+
+for set in "train 12000" "test 1000" "test-b 1000"; do
+  set -- $set
+  [ -f "$out/data/$1/answers.json" ] || "$python" "$here/make.py" scenes "$out/data" --split "$1" --count "$2"
+  mgtool detect "$out/data/$1/images" --detector tiny --out "$out/boxes/$1"
+done
+pack train caption_conversations
+pack train conversations
+
+# Two cores: the towers one after the other beside the language model.
+pretrain() { for part in "$@"; do OMP_NUM_THREADS=1 "$python" "$here/pretrain.py" "$part" --out "$out/stage0"; done; }
+pretrain high low &
+pretrain llm
+wait $!
+"$python" "$here/pretrain.py" parts --out "$out/stage0"
+parts=$out/stage0/parts
+[ -f "$out/begin/config.json" ] || mgtool import --checkpoint "$parts/mg_llava.pth" --llm "$parts/llm" \
+  --clip "$parts/clip" --convnext "$parts/convnext" --template vicuna --out "$out/begin"
+[ "${2:-}" = parts ] && exit
+
+stage() { # NAME MODEL OPTIONS... : into OUT/NAME
+  local name=$1 model=$2; shift 2
+  mgtool train "$@" --stage "$name" --model "$model" --out "$out/$name" --batch-size 16 --workers 1 --device cpu
+}
+stage align "$out/begin" "$out/tars/train-caption_conversations" --learning-rate 2e-3 --epochs 1
+stage tune "$out/align" "$out/tars/train-conversations" "$out/tars/train-caption_conversations" \
+  --learning-rate 1e-3 --epochs 2
+"$python" "$here/ship.py" "$out/tune" "$out/tiny"
+"$python" "$here/scores.py" "$out/tiny" "$out/scores/test" --set "$out/data/test" --boxes "$out/boxes/test"
