@@ -66,6 +66,40 @@ class PlacedBoxes(NamedTuple):
     labels: tuple[str, ...]
 
 
+class Framed(NamedTuple):
+    """A picture and its boxes in the model frame, before normalising.
+
+    Attributes:
+        planes: (3, S, S) uint8, RGB.
+        boxes: as in `PlacedBoxes`.
+    """
+
+    planes: npt.NDArray[np.uint8]
+    boxes: PlacedBoxes
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How pictures with their boxes come into the model frame.
+
+    Attributes:
+        size: side S of the model frame.
+        colour: RGB of what a picture is padded with, 0 to 255.
+        rules: which boxes are kept.
+    """
+
+    size: int
+    colour: tuple[int, ...]
+    rules: BoxRules
+
+    def fit(self, picture: Image.Image, detections: Detections | None, *, per_label: int | None = None) -> Framed:
+        """Move a picture and a detector's boxes; arguments and errors as in `place`."""
+        placement = Placement(*picture.size, self.size)
+        square = placement.move_picture(picture.convert("RGB"), self.colour)
+        planes = np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+        return Framed(planes, place(detections or Detections(), placement, self.rules, per_label=per_label))
+
+
 def nms(boxes: Floats, scores: Floats, labels: Sequence[str], iou: float) -> Indices:
     """Indices that survive non-maximum suppression within each label, by falling score (stable).
 

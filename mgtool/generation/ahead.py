@@ -57,6 +57,10 @@ class Ahead(Generic[Read]):
         """Whether `get` would answer at once."""
         return not self._queue.empty()
 
+    def is_full(self) -> bool:
+        """Whether more is read than is asked for."""
+        return self._queue.full()
+
     def close(self) -> None:
         """Stop reading, after the item that is being read."""
         self._closed.set()

@@ -222,7 +222,10 @@ class Engine:
             return []
         if group.key not in self._visuals:
             counts = [len(group.pictures)] if group.is_video else None
-            batch = self.processor.collate([[IMAGE_TOKEN_ID]], group.pictures, counts)
+            # From pinned memory, each goes to the device while this thread goes on.
+            pixels = [picture.pixels.to(self.model.device, non_blocking=True) for picture in group.pictures]
+            pictures = [one._replace(pixels=moved) for one, moved in zip(group.pictures, pixels, strict=True)]
+            batch = self.processor.collate([[IMAGE_TOKEN_ID]], pictures, counts)
             batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
             seen = self.model.see(batch["pixel_values"], batch["boxes"], batch["box_counts"], batch["frame_counts"])
             self._visuals[group.key] = list(seen)

@@ -7,8 +7,8 @@ or when the input has nothing more to give for a moment, so that a slow pipe is 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from mgtool.boxfiles import BoxIndex
 from mgtool.errors import ItemError, UsageError
 from mgtool.generation.ahead import Ahead, read_ahead, windows
 from mgtool.generation.engine import Group
+from mgtool.generation.pictures import PictureLoader, Shown
 from mgtool.generation.prompts import Prompter
 from mgtool.model.processor import PlacedPicture
 from mgtool.records import Detections, Failure, Media, Sample, canonical
@@ -28,28 +29,8 @@ WINDOW_BYTES = 1 << 28
 """Of different pictures among them."""
 SIMILAR = 16
 """Prompts whose lengths differ by fewer tokens stay in the input's order."""
-LOADED_AHEAD = 4
-"""Groups whose pictures are decoded while the model is busy."""
-
-DECODERS = 2
-"""Threads that decode and place pictures, 40 a second each; PIL computes without Python's lock."""
 
 Position = int
-
-
-class Shown(NamedTuple):
-    """A picture's or video's file with the boxes that the model gets; `key` is the same where both are.
-
-    Attributes:
-        key: of both together.
-        data: the file.
-        detections: one entry for a picture, one a frame for a video; None where there are no boxes.
-    """
-
-    key: str
-    data: bytes
-    detections: tuple[Detections, ...] | None
-    is_video: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +42,15 @@ class Asked:
     question: str
     ids: list[int]
     shown: tuple[Shown, ...]
+
+
+class _Loading(NamedTuple):
+    gathered: list[Asked]
+    files: list[Future[list[PlacedPicture]]]
+
+    @property
+    def pictures(self) -> int:
+        return max(1, sum(shown.pictures for shown in self.gathered[0].shown))
 
 
 class BoxSource:
@@ -101,6 +91,8 @@ class Planner:
         processor: the model's.
         boxes: where boxes come from.
         is_known: told of every question before its pictures are loaded; True takes it out.
+        workers: processes that prepare pictures; with 0, threads.
+        pinned: the pictures are for a CUDA device.
 
     Attributes:
         asked: samples that the engine has or will get, by position.
@@ -113,23 +105,30 @@ class Planner:
         processor: Any,
         boxes: BoxSource,
         is_known: Callable[[Asked], bool] = lambda asked: False,
+        *,
+        workers: int = 0,
+        pinned: bool = False,
     ) -> None:
         self.prompter, self.processor, self.boxes, self.is_known = prompter, processor, boxes, is_known
+        self.workers, self.pinned = workers, pinned
         self.asked: dict[Position, Asked] = {}
         self.failures: dict[Position, Failure] = {}
         self._ahead: Ahead[tuple[Position, sources.Item]] | None = None
         self._is_inside = True
 
-    def groups(self, items: Iterable[tuple[Position, sources.Item]]) -> Iterator[Group]:
-        """Groups, window by window, their pictures decoded ahead in threads."""
-        with read_ahead(items) as self._ahead, ThreadPoolExecutor(max_workers=DECODERS) as pool:
+    def groups(self, items: Iterable[tuple[Position, sources.Item]]) -> Generator[Group]:
+        """Groups, window by window, their pictures prepared ahead."""
+        loader = PictureLoader(self.processor, self.workers, pinned=self.pinned)
+        with read_ahead(items) as self._ahead, loader:
+            loading: deque[_Loading] = deque()
             for window in windows(self._ahead, self._planned, samples=WINDOW, size=WINDOW_BYTES):
-                loading: deque[tuple[list[Asked], list[Future[list[PlacedPicture]]]]] = deque()
+                self._is_inside = True
                 for gathered in _gather(window):
-                    loading.append((gathered, [pool.submit(self._load, shown) for shown in gathered[0].shown]))
-                    if len(loading) > LOADED_AHEAD:
+                    loading.append(_Loading(gathered, [loader.submit(shown) for shown in gathered[0].shown]))
+                    while sum(one.pictures for one in loading) > loader.ahead and len(loading) > 1:
                         yield from self._loaded(*loading.popleft())
-                while loading:
+                # What an input that is slow has given is asked before it is waited for again.
+                while loading and not self._ahead.is_full():
                     self._is_inside = len(loading) > 1
                     yield from self._loaded(*loading.popleft())
 
@@ -173,15 +172,6 @@ class Planner:
             (videos.decode_frames if is_video else images.decode)(data)
             raise
         return Shown(sha256 + images.sha256(canonical(detections)), data, detections, is_video)
-
-    def _load(self, shown: Shown) -> list[PlacedPicture]:
-        if not shown.is_video:
-            return [self.processor.place(images.decode(shown.data), shown.detections and shown.detections[0])]
-        frames = videos.decode_frames(shown.data)
-        found = shown.detections or (None,) * len(frames)
-        if len(found) != len(frames):
-            raise ItemError("bad_boxes", f"boxes of {len(found)} frames; the model is shown {len(frames)}")
-        return [self.processor.place(frame.picture, boxes) for frame, boxes in zip(frames, found, strict=True)]
 
     def _loaded(self, gathered: Sequence[Asked], pictures: Sequence[Future[list[PlacedPicture]]]) -> Iterator[Group]:
         try:

@@ -36,6 +36,7 @@ class Request:
         quantize: the language model's weights in 8 or 4 bits.
         device_map: accelerate's, for a model over several devices.
         tensor_parallel: processes that share every matrix.
+        workers: processes that prepare pictures, for each device; with 0, threads.
         cache: folder of answers of earlier runs.
         rank, world_size: which share of the samples is this run's.
     """
@@ -55,6 +56,7 @@ class Request:
     quantize: Quantization = ""
     device_map: str | None = None
     tensor_parallel: int = 1
+    workers: int = 0
     cache: Path | None = None
     rank: int = 0
     world_size: int = 1

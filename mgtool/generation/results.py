@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ def answer_items(request: Request, items: Items, boxes: BoxSource, emit: Emit) -
         stack.enter_context(deterministic(request.deterministic))
         cache = stack.enter_context(_opened_cache(request))
         asking = Asking(request, load_processor(request), boxes, cache, emit)
-        groups = asking.groups(items)
+        groups = stack.enter_context(contextlib.closing(asking.groups(items)))
         # Answers that are all known need no model; without a cache its errors are better said at once.
         first = [] if cache is None else list(itertools.islice(groups, 1))
         if first or cache is None:
@@ -73,13 +73,14 @@ class Asking:
         self, request: Request, processor: Any, boxes: BoxSource, cache: AnswerCache | None, emit: Emit
     ) -> None:
         self.request, self.processor, self.cache, self.emit = request, processor, cache, emit
-        self.planner = Planner(request.prompter, processor, boxes, self._recall)
+        pinned = request.device.startswith("cuda")
+        self.planner = Planner(request.prompter, processor, boxes, self._recall, workers=request.workers, pinned=pinned)
         self.chooser = make_chooser(request.decoding, processor, self._name)
         self._truncator = Truncator(request, processor) if request.truncate else None
         self._parts: dict[int, dict[int, Completion | ItemError]] = {}
         self._cut: dict[int, str] = {}
 
-    def groups(self, items: Items) -> Iterator[Group]:
+    def groups(self, items: Items) -> Generator[Group]:
         """What the engine is given: each prompt as many times as the chooser needs it."""
         rows = self.chooser.rows
         for planned in self.planner.groups(items):

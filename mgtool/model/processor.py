@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from mgtool.boxes import BoxRules, Placement, place
+from mgtool.boxes import BoxRules, Framed, Framing
 from mgtool.conversations import Turn
 from mgtool.errors import ItemError
 from mgtool.model.config import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID
@@ -116,15 +116,20 @@ class MGLlavaProcessor(ProcessorMixin):
         Raises:
             ItemError: ``bad_boxes``.
         """
-        placement = Placement(*picture.size, self.image_size)
-        colour = tuple(int(255 * mean) for mean in self.image_mean)
-        square = placement.move_picture(picture.convert("RGB"), colour)
-        chosen = place(detections or Detections(), placement, self.rules, per_label=per_label)
-        return PlacedPicture(self._normalize(square), torch.from_numpy(chosen.boxes), chosen.labels)
+        return self.normalize(self.framing.fit(picture, detections, per_label=per_label))
 
-    def _normalize(self, picture: Image.Image) -> Tensor:
-        planes = np.asarray(picture).transpose(2, 0, 1)
-        return torch.from_numpy(np.stack([np.take(*pair) for pair in zip(self._levels, planes, strict=True)]))
+    @property
+    def framing(self) -> Framing:
+        """The part of `place` that needs no torch."""
+        colour = tuple(int(255 * mean) for mean in self.image_mean)
+        return Framing(self.image_size, colour, self.rules)
+
+    def normalize(self, framed: Framed, *, pinned: bool = False) -> PlacedPicture:
+        """The other part; `pinned` puts the pixels where a CUDA device fetches them by itself."""
+        pixels = torch.empty(framed.planes.shape, pin_memory=pinned)
+        for levels, plane, channel in zip(self._levels, framed.planes, pixels.numpy(), strict=True):
+            np.take(levels, plane, out=channel, mode="clip")  # NumPy's other modes write by way of a copy
+        return PlacedPicture(pixels, torch.from_numpy(framed.boxes.boxes), framed.boxes.labels)
 
     def collate(
         self,

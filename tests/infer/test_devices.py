@@ -136,10 +136,11 @@ def test_deterministic_answers_do_not_depend_on_batches(ask):
 
 @pytest.mark.slow
 def test_a_killed_worker_is_one_line_and_the_run_goes_on_later(ask, models, questions, tmp_path):
-    whole = ask("whole", "--batch-size", 1)[1]
+    long = ("--batch-size", 1, "--max-new-tokens", 60)  # so that it is not over before it is killed
+    whole = ask("whole", *long)[1]
     out = tmp_path / "killed" / "answers.jsonl"
     command = [sys.executable, "-m", "mgtool.commands.main", "infer", questions, "--images", PHOTOS, "--boxes", "off"]
-    command += ["--model", models["vicuna"], "--max-new-tokens", 3, "--batch-size", 1, "--out", out, "-q"]
+    command += ["--model", models["vicuna"], *long, "--out", out, "-q"]
     run = subprocess.Popen(list(map(str, [*command, "--device", "cpu,cpu"])), stderr=subprocess.PIPE, text=True)
     partial = out.with_name("answers.jsonl.partial")
     while run.poll() is None and not (partial.exists() and partial.stat().st_size):
@@ -149,7 +150,7 @@ def test_a_killed_worker_is_one_line_and_the_run_goes_on_later(ask, models, ques
     stderr = run.communicate(timeout=60)[1]
     assert (run.returncode, stderr.count("\n"), "was killed" in stderr) == (2, 1, True)
     assert not out.exists()
-    assert ask("killed", "--batch-size", 1)[1] == whole
+    assert ask("killed", *long)[1] == whole
 
 
 def test_unordered_answers_are_the_same_ones(mgtool, models, questions):

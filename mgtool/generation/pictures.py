@@ -1,0 +1,175 @@
+"""Pictures and videos on their way to the model: decoded and placed in threads, or in processes of their own.
+
+Processes import no torch. What they give is 8-bit, a quarter of what the model takes, and comes through a pipe: shared
+memory would be copied once less, but containers as a rule have 64 MB of it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mgtool import images, videos
+from mgtool.boxes import Framed, Framing
+from mgtool.errors import ItemError
+from mgtool.records import Detections
+from mgtool.workers import begin as begin_worker
+
+if TYPE_CHECKING:
+    from mgtool.model.processor import PlacedPicture
+
+THREADS = 2
+"""Threads that decode and place pictures where no processes do; PIL computes without Python's lock."""
+AHEAD = 4
+"""Pictures that are prepared while the model is busy."""
+AHEAD_PER_WORKER = 2
+"""More of them for each process: one in work, one that waits for it."""
+
+
+class Shown(NamedTuple):
+    """A picture's or video's file with the boxes that the model gets; `key` is the same where both are.
+
+    Attributes:
+        key: of both together.
+        data: the file.
+        detections: one entry for a picture, one a frame for a video; None where there are no boxes.
+    """
+
+    key: str
+    data: bytes
+    detections: tuple[Detections, ...] | None
+    is_video: bool = False
+
+    @property
+    def pictures(self) -> int:
+        """How many the model sees."""
+        return videos.FRAMES if self.is_video else 1
+
+
+class PictureLoader:
+    """Prepares pictures while the model is busy.
+
+    What a process held that was killed is prepared in this one, and another process takes its place.
+
+    Args:
+        processor: the model's.
+        workers: processes; with 0, threads of this one.
+        pinned: the pixels are for a CUDA device.
+
+    Attributes:
+        ahead: pictures that may be under way or waiting.
+    """
+
+    def __init__(self, processor: Any, workers: int = 0, *, pinned: bool = False) -> None:
+        self.processor, self.workers, self.pinned = processor, workers, pinned
+        self.ahead = AHEAD + AHEAD_PER_WORKER * workers
+        self._framing: Framing = processor.framing
+        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()  # None: not started
+        for _ in range(workers):
+            self._idle.put(None)
+        # With processes, half of the threads wait for them while the others normalise.
+        self._threads = ThreadPoolExecutor(2 * workers or THREADS)
+
+    def __enter__(self) -> PictureLoader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        for _ in range(self.workers):
+            worker = self._idle.get()
+            if worker is not None:
+                worker.close()
+
+    def submit(self, shown: Shown) -> Future[list[PlacedPicture]]:
+        """Begin to prepare a file; its pictures, or an `ItemError`."""
+        return self._threads.submit(self._prepare, shown)
+
+    def _prepare(self, shown: Shown) -> list[PlacedPicture]:
+        framed = self._fit_elsewhere(shown) if self.workers else fit(self._framing, shown)
+        return [self.processor.normalize(one, pinned=self.pinned) for one in framed]
+
+    def _fit_elsewhere(self, shown: Shown) -> list[Framed]:
+        worker = self._idle.get()
+        try:
+            worker = worker or _Worker()
+            return worker.fit(self._framing, shown)
+        except (EOFError, OSError):
+            if worker is not None:
+                worker.close()
+            worker = None
+        finally:
+            self._idle.put(worker)
+        return fit(self._framing, shown)
+
+
+class _Worker:
+    """A process that prepares one file after another.
+
+    It shares nothing with the others: a `ProcessPoolExecutor` of which a process is killed may leave another behind
+    that nobody ends.
+    """
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), name="mgtool-pictures", daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def fit(self, framing: Framing, shown: Shown) -> list[Framed]:
+        """As `fit`, there.
+
+        Raises:
+            EOFError, OSError: the process was killed.
+        """
+        self._connection.send((framing, shown))
+        found = self._connection.recv()
+        if isinstance(found, ItemError):
+            raise found
+        return list(found)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+
+
+def _serve(connection: Connection) -> None:
+    """A process's whole life."""
+    begin_worker()
+    while True:
+        try:
+            framing, shown = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(fit(framing, shown))
+        except ItemError as error:
+            connection.send(error)
+
+
+def fit(framing: Framing, shown: Shown) -> list[Framed]:
+    """A file's picture, or a video's frames, with their boxes in the model frame.
+
+    Raises:
+        ItemError: what cannot be decoded, or boxes that are not those of the frames.
+    """
+    try:
+        return _fit(framing, shown)
+    except MemoryError as error:
+        raise ItemError("out_of_memory", "the picture does not fit into memory") from error
+
+
+def _fit(framing: Framing, shown: Shown) -> list[Framed]:
+    if not shown.is_video:
+        found = shown.detections[0] if shown.detections else None
+        return [framing.fit(images.decode(shown.data), found)]
+    frames = videos.decode_frames(shown.data)
+    objects = shown.detections or (None,) * len(frames)
+    if len(objects) != len(frames):
+        raise ItemError("bad_boxes", f"boxes of {len(objects)} frames; the model is shown {len(frames)}")
+    return [framing.fit(frame.picture, boxes) for frame, boxes in zip(frames, objects, strict=True)]
