@@ -92,10 +92,16 @@ class Settings:
         if self.dtype in ("bfloat16", "float16"):
             raise UsageError(f"--dtype {self.dtype}: --detector {spec} computes in float32; leave --dtype out")
 
-    def refuse_words(self, spec: str) -> None:
-        """Raise a `UsageError` where a vocabulary is given to a detector of a fixed set of classes."""
-        if self.vocabulary is not None:
-            raise UsageError(f"--vocabulary: --detector {spec} looks for no words; --keep chooses labels")
+
+def refuse_words(spec: str, vocabulary: object) -> None:
+    """Raise a `UsageError` where a vocabulary is given to a detector that has a fixed set of classes, or looks at none.
+
+    Args:
+        spec: the detector's.
+        vocabulary: what was given; empty or None for nothing.
+    """
+    if vocabulary:
+        raise UsageError(f"--vocabulary: --detector {spec} looks for no words; --keep chooses labels")
 
 
 def ranked(objects: Iterable[Object]) -> Detections:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import onnxruntime
 from PIL import Image
 
-from mgtool.detectors.base import Settings
+from mgtool.detectors.base import Settings, refuse_words
 from mgtool.errors import UsageError
 from mgtool.images import sha256
 from mgtool.records import Detections
@@ -40,7 +40,7 @@ class ShippedDetector(ABC):
 
     def __init__(self, settings: Settings) -> None:
         settings.refuse_narrow(self.name)
-        settings.refuse_words(self.name)
+        refuse_words(self.name, settings.vocabulary)
         weights = (resources.files(__package__) / "weights" / self.weights).read_bytes()
         self._threshold = self.threshold if settings.threshold is None else settings.threshold
         self._session = _session(weights, settings.device)

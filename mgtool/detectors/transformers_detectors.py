@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from mgtool import precision
-from mgtool.detectors.base import Object, Settings, ranked
+from mgtool.detectors.base import Object, Settings, ranked, refuse_words
 from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder
 from mgtool.errors import CheckpointError, UsageError
 from mgtool.records import Detections
@@ -47,12 +47,13 @@ class TransformersDetector:
     Args:
         folder: a saved model with its processor.
         threshold: a box is kept when its score is above this; None for what transformers takes for the kind.
-        vocabulary: words for pictures that bring none; unused by a detector of a fixed set of classes.
+        vocabulary: words for pictures that bring none; None for a detector of a fixed set of classes.
         device: where it runs.
         dtype: what the network computes in; its heads, scores and boxes are float32 always.
 
     Raises:
         CheckpointError: files that are not there, do not fit, or hold no object detector.
+        UsageError: a vocabulary for a fixed set of classes.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class TransformersDetector:
     ) -> None:
         path = model_folder(str(folder))
         self.kind, auto_model, auto_processor = _classes(path)
+        self.open_vocabulary = self.kind in OWL + GROUNDING
+        if not self.open_vocabulary:
+            refuse_words(f"hf:{folder}", vocabulary)
         self.model = load_pretrained(auto_model, path, device)
         self._dtype = dtype
         if dtype != "float32":
             _keep_heads_in_float32(self.model)
         self.processor = load_processor(auto_processor, path)
-        self.open_vocabulary = self.kind in OWL + GROUNDING
         defaults = dict.fromkeys(OWL, 0.1) | dict.fromkeys(GROUNDING, 0.25)
         self._threshold = defaults.get(self.kind, 0.5) if threshold is None else threshold
         self.vocabulary = None if vocabulary is None else tuple(vocabulary)

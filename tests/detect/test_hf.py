@@ -39,6 +39,10 @@ def pictures() -> list[Image.Image]:
     return [*opened, opened[0].rotate(90, expand=True), opened[1].transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
 
 
+def _words(kind: str) -> tuple[str, ...] | None:
+    return WORDS if kind in OPEN else None
+
+
 def same(one, other) -> None:
     assert one.labels == other.labels
     torch.testing.assert_close(torch.tensor(one.scores), torch.tensor(other.scores), atol=1e-5, rtol=1e-4)
@@ -47,7 +51,7 @@ def same(one, other) -> None:
 
 @pytest.mark.parametrize("kind", CLOSED | OPEN)
 def test_a_batch_equals_singles(folders, pictures, kind: str) -> None:
-    detector = detectors.load(f"hf:{folders[kind]}", threshold=0.0, device="cpu", vocabulary=WORDS)
+    detector = detectors.load(f"hf:{folders[kind]}", threshold=0.0, device="cpu", vocabulary=_words(kind))
     together = detector.detect(pictures, None)
     assert all(found.boxes and list(found.scores) == sorted(found.scores, reverse=True) for found in together)
     for picture, found in zip(pictures, together, strict=True):
@@ -74,6 +78,13 @@ def test_closed_sets_give_what_the_processor_gives(folders, pictures, kind: str)
     assert 0 < len(order) < len(every["scores"])
     assert found.labels == tuple(model.config.id2label[index] for index in expected["labels"][order].tolist())
     torch.testing.assert_close(torch.tensor(found.boxes), expected["boxes"][order], atol=1e-3, rtol=1e-5)
+
+
+def test_a_closed_set_refuses_words_before_it_reads_weights(folders, tmp_path) -> None:
+    kind = next(iter(CLOSED))
+    (tmp_path / "config.json").write_bytes((folders[kind] / "config.json").read_bytes())
+    with pytest.raises(UsageError, match=r"--vocabulary: --detector hf:.* looks for no words; --keep chooses labels"):
+        detectors.load(f"hf:{tmp_path}", device="cpu", vocabulary=WORDS)
 
 
 @pytest.mark.parametrize("kind", OPEN)
@@ -121,7 +132,7 @@ def test_more_words_than_grounding_dino_reads_at_once(folders, pictures) -> None
 @pytest.mark.parametrize("kind", CLOSED | OPEN)
 def test_heads_are_float32_where_the_network_is_not(folders, pictures, kind: str) -> None:
     exact, narrow = (
-        detectors.load(f"hf:{folders[kind]}", threshold=0.0, device="cpu", vocabulary=WORDS, dtype=dtype)
+        detectors.load(f"hf:{folders[kind]}", threshold=0.0, device="cpu", vocabulary=_words(kind), dtype=dtype)
         for dtype in (None, "bfloat16")
     )
     (expected,), (found,) = (detector.detect(pictures[:1], None) for detector in (exact, narrow))
