@@ -153,16 +153,24 @@ class Job:
         detectors.Settings(self.threshold, self.device, self.dtype)
         self.filters()
         self._words()
-        if self.tagger:
-            detectors.check_tagger(self.tagger)
-        if self.detector.startswith(f"{detectors.BOXES}:") and (self.tagger or self.boxes):
+        self._check_detector()
+
+    def _check_detector(self) -> None:
+        from mgtool import detectors
+
+        kind = self.detector.partition(":")[0]
+        if kind == detectors.BOXES and (self.tagger or self.boxes):
             raise UsageError(f"--detector {self.detector}: looks at no picture; leave --tagger and --boxes out")
-        if self.vocabulary and self.detector in ("nanodet", "tiny", "none"):
-            raise UsageError(f"--vocabulary: --detector {self.detector} looks for no words; --keep chooses labels")
-        if self.detector != "none":
-            detectors.check(self.detector)
-        elif not self.tagger:
+        if kind == "none" and not self.tagger:
             raise UsageError("--detector none: give a --tagger, or there is nothing to do")
+        if kind in (*detectors.SHIPPED, detectors.BOXES, "none"):
+            detectors.refuse_words(self.detector, self.vocabulary)
+        if self.vocabulary and self.tagger:
+            raise UsageError("--vocabulary and --tagger both say what to look for: leave one out")
+        if self.tagger:
+            detectors.check_tagger_files(self.tagger)
+        if kind != "none":
+            detectors.check_files(self.detector)
 
 
 def preset(name: str, context: typer.Context, out: str) -> dict[str, Any]:

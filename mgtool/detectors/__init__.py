@@ -6,7 +6,9 @@ import importlib
 from typing import cast
 
 from mgtool.detectors import vocabulary as vocabulary
+from mgtool.detectors import weights_files
 from mgtool.detectors.base import Detector, Settings, Tagger
+from mgtool.detectors.base import refuse_words as refuse_words
 from mgtool.errors import UsageError
 
 __all__ = ["BOXES", "DETECTORS", "TAGGERS", "Detector", "Settings", "Tagger", "load", "load_tagger"]
@@ -81,6 +83,22 @@ def check(spec: str) -> tuple[str, str]:
     if kind not in (*DETECTORS, BOXES) or bool(target) == (kind in SHIPPED):
         raise UsageError(f"--detector {spec}: give one of {FORMS}")
     return kind, target
+
+
+def check_files(spec: str) -> None:
+    """Look whether the model that a detector's spec names is there, without loading it; errors as `load`."""
+    kind, target = check(spec)
+    if kind in ("owlv2", "hf"):
+        weights_files.model_folder(target)
+    elif kind == "mmdet":
+        config, _, weights = target.partition(":")
+        if weights or config.endswith(weights_files.CHECKPOINTS):
+            weights_files.checkpoint_file(weights or config)
+
+
+def check_tagger_files(spec: str) -> None:
+    """Look whether the checkpoint that a tagger's spec names is there, without loading it; errors as `load`."""
+    weights_files.checkpoint_file(check_tagger(spec)[1])
 
 
 def check_tagger(spec: str) -> tuple[str, str]:

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from mgtool.detectors import mmcv_stand_in
-from mgtool.detectors.base import Object, Settings, ranked
-from mgtool.detectors.weights_files import hash_files, quiet
+from mgtool.detectors.base import Object, Settings, ranked, refuse_words
+from mgtool.detectors.weights_files import CHECKPOINTS, checkpoint_file, hash_files, quiet
 from mgtool.errors import CheckpointError, UsageError, require
 from mgtool.images import sha256
 from mgtool.records import Detections, canonical
@@ -24,20 +24,20 @@ from mgtool.records import Detections, canonical
 THRESHOLD = 0.3
 WHAT = "--detector mmdet"
 _TEXT_FILES = (".json", ".txt")
-_CHECKPOINTS = (".pth", ".pt")
 
 
 def load(target: str, settings: Settings) -> MMDetection:
     """The model of ``CONFIG:CHECKPOINT``, or of ``CHECKPOINT`` with the config that it carries.
 
     Raises:
-        UsageError: no such config, no checkpoint, a device that is not there, or a narrow number format.
+        UsageError: no such config, no checkpoint, a device that is not there, a narrow number format, or a vocabulary
+            for a fixed set of classes.
         MissingExtraError: MMDetection is not installed.
         CheckpointError: weights that cannot be read or do not fit the config, or a language model that is not there.
     """
     settings.refuse_narrow("mmdet")
     name, _, weights = target.partition(":")
-    if not weights and Path(name).suffix in _CHECKPOINTS:
+    if not weights and Path(name).suffix in CHECKPOINTS:
         name, weights = "", name
     # Recorded as well as ignored: MMDetection sets filters of its own.
     with warnings.catch_warnings(record=True):
@@ -46,9 +46,11 @@ def load(target: str, settings: Settings) -> MMDetection:
         config = _config(name) if name else None
         if not weights:
             raise UsageError(f"{WHAT}:{name}: give its weights too: {WHAT}:{name}:CHECKPOINT.pth")
-        checkpoint = _checkpoint(Path(weights), trust=settings.trust_checkpoint)
+        checkpoint = _checkpoint(checkpoint_file(weights), trust=settings.trust_checkpoint)
         if config is None:
             config = _own_config(weights, checkpoint, trust=settings.trust_checkpoint)
+        if "language_model" not in config.model:
+            refuse_words(f"mmdet:{target}", settings.vocabulary)
         digest = sha256(canonical(_plain(config.to_dict())))[:16]
         language = _language_model(config, (Path(weights).parent, Path(name or weights).parent))
         if language is not None:
@@ -280,8 +282,6 @@ def _plain(value: Any) -> Any:
 def _checkpoint(path: Path, *, trust: bool) -> dict[str, Any]:
     from pickle import UnpicklingError
 
-    if not path.is_file():
-        raise UsageError(f"{WHAT}: {path}: no such checkpoint file")
     try:
         # Pickles run code: only where the user said so.
         return torch.load(path, map_location="cpu", weights_only=not trust)

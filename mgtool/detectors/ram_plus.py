@@ -19,7 +19,7 @@ from torch import Tensor
 from mgtool import precision
 from mgtool.detectors.base import Settings
 from mgtool.detectors.ram_plus_model import DESCRIPTIONS, RamPlus, RamPlusConfig, from_published
-from mgtool.detectors.weights_files import hash_files, listed
+from mgtool.detectors.weights_files import checkpoint_file, hash_files, listed
 from mgtool.errors import CheckpointError, InputError
 from mgtool.images import sha256
 from mgtool.records import canonical, parse
@@ -64,7 +64,7 @@ class RamPlusTagger:
         device: str = "cpu",
         dtype: str = "float32",
     ) -> None:
-        path = Path(checkpoint)
+        path = checkpoint_file(checkpoint)
         state = _read_state(path)
         self.config = _read_config(path.with_name("config.json"))
         self.tags, thresholds = _read_tags(path, tag_list, tag_thresholds)
@@ -97,10 +97,6 @@ class RamPlusTagger:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no such file; download ram_plus_swin_large_14m.pth and give --tagger ram++:PATH"
-        )
     try:
         # the published file carries its optimizer too: a mapped file reads only what is used
         whole = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

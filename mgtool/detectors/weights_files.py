@@ -9,6 +9,9 @@ from typing import Any
 
 from mgtool.errors import CheckpointError
 
+CHECKPOINTS = (".pth", ".pt")
+"""Endings of files that torch saved."""
+
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
@@ -31,6 +34,18 @@ def model_folder(target: str) -> Path:
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{target}: no config.json there; give the folder that the model was downloaded into")
     return folder
+
+
+def checkpoint_file(target: str | Path) -> Path:
+    """The file of a checkpoint.
+
+    Raises:
+        CheckpointError: no such file.
+    """
+    path = Path(target)
+    if not path.is_file():
+        raise CheckpointError(f"{target}: no such file; download the checkpoint and give its path")
+    return path
 
 
 def hash_folder(folder: Path) -> str:

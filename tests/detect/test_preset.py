@@ -106,3 +106,6 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match=r"ram_plus_swin_large_14m\.pth: no such file; download"):
         _detect(IMAGES, "--preset", "mg-llava", "--out", tmp_path / "out")
+    Path("ram_plus_swin_large_14m.pth").touch()  # unreadable: it would be said, were it looked into first
+    with pytest.raises(CheckpointError, match=r"owlv2-large-patch14-ensemble: no config\.json there"):
+        _detect(IMAGES, "--preset", "mg-llava", "--out", tmp_path / "out")
