@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -84,6 +85,12 @@ def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: b
         sys.stdout.buffer.flush()
     elif not quiet:
         err.print(_table(summary, title))
+
+
+def show_failures(count: int, file: Path, *, quiet: bool) -> None:
+    """Say where the items are listed that a run could not use."""
+    if count and not quiet:
+        say(f"failed: {count:,}, see {file}")
 
 
 def _table(summary: Mapping[str, Any], title: str) -> Table:

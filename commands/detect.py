@@ -24,6 +24,7 @@ from mgtool.commands.options import (
     exit_code,
 )
 from mgtool.errors import UsageError
+from mgtool.shards import FAILURES_FILE
 
 
 def detect(
@@ -83,6 +84,8 @@ def detect(
             items = None if "-" in inputs else job.items()
             detect_report.report_run(report, Path(out), items, summary, images=images)
     console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
+    if out != "-":
+        console.show_failures(statistics[0], Path(out, FAILURES_FILE), quiet=quiet)
     raise typer.Exit(exit_code(*statistics, allow_failures))
 
 

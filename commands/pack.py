@@ -25,6 +25,7 @@ from mgtool.commands.options import (
     exit_code,
 )
 from mgtool.errors import UsageError
+from mgtool.shards import FAILURES_FILE
 
 if TYPE_CHECKING:
     from mgtool.packing import Recipe
@@ -94,6 +95,8 @@ def pack(
         counts = _carry_out(ready, output, many, quiet=quiet, energon=energon)
         total = ready.plan.samples + ready.plan.failures
     console.summarize({"out": out, **counts}, title="mgtool pack", as_json=as_json, quiet=quiet)
+    if output is not None:
+        console.show_failures(counts["failures"], output.folder / FAILURES_FILE, quiet=quiet)
     raise typer.Exit(exit_code(counts["failures"], total, allow_failures))
 
 

@@ -14,6 +14,7 @@ from mgtool.commands import console
 from mgtool.commands.options import default_workers, exit_code
 from mgtool.errors import MissingExtraError, UsageError
 from mgtool.records import dumps
+from mgtool.shards import FAILURES_FILE
 
 if TYPE_CHECKING:
     from mgtool.records import Failure, Sample
@@ -82,6 +83,7 @@ def _unpack(options: Options, folder: Path) -> None:
         counts = unpacking.unpack(_items(options.tars), folder, advance)
     summary = {"out": str(folder), **counts}
     console.summarize(summary, title="mgtool pack --unpack", as_json=options.as_json, quiet=options.quiet)
+    console.show_failures(counts["failures"], folder / FAILURES_FILE, quiet=options.quiet)
     total = counts["samples"] + counts["failures"]
     raise typer.Exit(exit_code(counts["failures"], total, options.allow_failures))
 

@@ -128,6 +128,9 @@ def test_another_threshold_is_refused_and_overwrite_starts_afresh(tmp_path: Path
         (("--detector", "nanodet:x:"), "--detector nanodet:x:: give one of nanodet"),
         (("--dtype", "bfloat16"), "--dtype bfloat16: --detector nanodet computes in float32"),
         (("--vocabulary", "cat,dog"), "--vocabulary: --detector nanodet looks for no words; --keep chooses labels"),
+        (("--detector", "boxes:x", "--vocabulary", "cat,"), "--vocabulary: --detector boxes:x looks for no words"),
+        (("--detector", "hf:x", "--tagger", "ram++:x", "--vocabulary", "lvis"), "--vocabulary and --tagger both say"),
+        (("--detector", "mmdet:x.py:y.pth"), "y.pth: no such file; download the checkpoint and give its path"),
         (("nowhere",), "nowhere: no such file or folder"),
     ],
 )
@@ -149,10 +152,11 @@ def test_a_run_that_found_nothing_to_look_at_does_not_keep_the_folder(tmp_path: 
 def test_every_kind_of_picture_gives_boxes_or_a_reason(tmp_path: Path) -> None:
     expected: dict[str, str | None] = _nasty().make(tmp_path / "nasty")
     out = tmp_path / "boxes"
-    _mgtool(tmp_path / "nasty", "--out", out, code=3)
+    done = _mgtool(tmp_path / "nasty", "--out", out, code=3)
     failures = {line["id"]: line["reason"] for line in _lines(out / "failures.jsonl")}
     assert failures == {name: reason for name, reason in expected.items() if reason is not None}
     assert list(failures) == sorted(failures)
+    assert done.stderr.decode().splitlines()[-1] == f"failed: {len(failures)}, see {out / 'failures.jsonl'}"
     names = {line["image"] for line in _lines(out / "boxes-000000.jsonl")}
     assert names == {name for name, reason in expected.items() if reason is None}
     _mgtool(tmp_path / "nasty", "--out", out, "--allow-failures", "50%")

@@ -207,7 +207,9 @@ def test_nasty_pictures_are_failures_with_their_reasons(tmp_path: Path) -> None:
     assert set(back) == {name for name, reason in wanted.items() if not reason}
     for sample in back.values():
         assert images.decode(sample.images[0].data).mode == "RGB"
-    run(tmp_path / "in", "--out", tmp_path / "out", "-q", "--allow-failures", "5", expect=0)
+    again = run(tmp_path / "in", "--out", tmp_path / "out", "--allow-failures", "5", expect=0)
+    said = again.stderr.decode().splitlines()
+    assert said[-1] == f"failed: {len(failures)}, see {tmp_path / 'out' / 'failures.jsonl'}"
 
 
 @pytest.mark.parametrize("kilobytes", [1, 20, 28])

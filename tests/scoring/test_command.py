@@ -80,6 +80,7 @@ def test_bad_lines_are_recorded_and_give_exit_code_3(mgtool, pope, tmp_path) -> 
     code, _, err = mgtool("eval", pope["answers"], *options)
     assert code == 3
     assert "2 unreadable" in err
+    assert err.splitlines()[-1] == f"failed: 2, see {tmp_path / 'out' / 'failures.jsonl'}"
     failures = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
     assert [(f["id"], f["stage"], f["reason"]) for f in failures] == [
         ("line 13", "eval", "bad_record"),
