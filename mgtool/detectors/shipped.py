@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib import resources
@@ -57,12 +58,15 @@ class ShippedDetector(ABC):
 
 
 def _session(weights: bytes, device: str) -> Any:
-    """An inference session on the processors that this process may use, or on a GPU (``auto``, ``cuda``)."""
+    """An inference session on the processors that this process may use, or on a GPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     options.log_severity_level = 3
-    here = onnxruntime.get_available_providers()
-    if device.startswith("cuda") and "CUDAExecutionProvider" not in here:
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
+    if match is None:
+        raise UsageError(f"--device {device}: give auto, cpu, cuda or cuda:N for a detector that ships with mgtool")
+    has_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device.startswith("cuda") and not has_gpu:
         raise UsageError(f"--device {device}: this onnxruntime knows only the CPU; pip install onnxruntime-gpu")
-    wanted = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(weights, options, providers=[name for name in wanted if name in here])
+    gpu = [("CUDAExecutionProvider", {"device_id": match[1] or "0"})] if has_gpu and device != "cpu" else []
+    return onnxruntime.InferenceSession(weights, options, providers=[*gpu, "CPUExecutionProvider"])

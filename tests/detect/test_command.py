@@ -131,6 +131,7 @@ def test_another_threshold_is_refused_and_overwrite_starts_afresh(tmp_path: Path
         (("--detector", "boxes:x", "--vocabulary", "cat,"), "--vocabulary: --detector boxes:x looks for no words"),
         (("--detector", "hf:x", "--tagger", "ram++:x", "--vocabulary", "lvis"), "--vocabulary and --tagger both say"),
         (("--detector", "mmdet:x.py:y.pth"), "y.pth: no such file; download the checkpoint and give its path"),
+        (("--device", "cpu,cpu"), "--device cpu,cpu: give auto, cpu, cuda or cuda:N"),
         (("nowhere",), "nowhere: no such file or folder"),
     ],
 )
