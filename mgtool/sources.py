@@ -31,6 +31,8 @@ from mgtool.tsv import Find
 VIDEO_EXTENSIONS = frozenset(f".{extension}" for extension in tars.VIDEO_EXTENSIONS)
 Item: TypeAlias = Sample | Failure
 
+_UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"
+
 # COCO files are one line as a rule, and so look like JSON lines but for their first key.
 _COCO_START = re.compile(rb'[\xef\xbb\xbf\s]*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:\s*[\[{]')
 
@@ -244,7 +246,18 @@ def _read_stream(stream: IO[bytes], place: Place) -> Iterator[Item]:
     if b"\t" in first_line and b"index" in first_line.split(b"\t")[0]:
         text = io.TextIOWrapper(buffered, encoding="utf-8-sig", newline="").read()
         return tsv.read_tsv(lambda: io.StringIO(text, newline=""), place.media, where="-")
+    if b"\0" in head:
+        return iter([_sent_picture(buffered.read())])
     return _read_buffer(buffered, place, where="-", beside="")
+
+
+def _sent_picture(data: bytes) -> Sample:
+    try:
+        images.probe(data)
+    except ItemError as error:
+        if error.reason == "not_an_image":
+            raise InputError(f"-: {_UNKNOWN}") from error
+    return Sample(id="-", images=(Media(name="-", data=data),))
 
 
 def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
@@ -261,7 +274,7 @@ def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> I
     if start == b"{":
         return _read_json_lines(file, find, where=where)
     if b"\0" in head:
-        raise InputError(f"{where}: neither pictures, JSON, TSV, tar nor a list of paths")
+        raise InputError(f"{where}: {_UNKNOWN}")
     return _read_paths(file, place, beside=beside)
 
 

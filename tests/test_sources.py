@@ -53,6 +53,15 @@ def test_conversations_and_questions(tmp_path: Path, as_lines: bool) -> None:
     assert read("-", images=str(tmp_path / "photos"), stdin=io.BytesIO(text.encode()))[:3] == [first, question, plain]
 
 
+def test_a_picture_on_stdin(tmp_path: Path) -> None:
+    data = (Path(__file__).parent / "images" / "coffee.jpg").read_bytes()
+    (sample,) = read("-", stdin=io.BytesIO(data))
+    assert isinstance(sample, Sample)
+    assert sources.read_bytes(sample.images[0]) == data
+    with pytest.raises(InputError, match="-: neither pictures"):
+        read("-", stdin=io.BytesIO(b"a\0b" * 100))
+
+
 def test_paths_tsv_and_coco(tmp_path: Path) -> None:
     (tmp_path / "paths.txt").write_text("a.jpg\n\nb.jpg\n")
     assert [item.id for item in read(tmp_path / "paths.txt")] == ["a.jpg", "b.jpg"]
