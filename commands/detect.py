@@ -22,6 +22,7 @@ from mgtool.commands.options import (
     allowed_failures,
     default_workers,
     exit_code,
+    versions,
 )
 from mgtool.errors import UsageError
 from mgtool.shards import FAILURES_FILE
@@ -104,21 +105,17 @@ def _job(given: dict[str, Any]) -> Job:
 
 def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[tuple[int, int], dict[str, Any]]:
     """Fill the folder; gives the numbers of failures and of all pictures, and the summary."""
-    import platform
-    from importlib.metadata import version
-
     from mgtool import shards
     from mgtool.stages import detect as stage
 
     finder = job.finder()
-    versions = {"mgtool": version("mgtool"), "python": platform.python_version()}
     batch = job.batch()
     about = {"options": {"batch_size": job.batch_size or "auto", "workers": job.workers, "device": job.device}}
     run = shards.Run(
         folder / shards.RUN_FILE,
         command="detect",
         identity=job.identity(finder),
-        about={**about, "versions": versions},
+        about={**about, "versions": versions()},
     )
     output = stage.Output(folder, format=job.format, shard_size=job.shard_size, visualize=job.visualize)
     # a run that stopped before its first picture, at a wrong input, is no reason to refuse another

@@ -11,7 +11,7 @@ import typer
 from mgtool.commands import console
 from mgtool.commands import eval_options as options
 from mgtool.commands.eval_inputs import Job, picture_reader
-from mgtool.commands.options import AllowFailures, Command, Config, DryRun, Json, Overwrite, Quiet, exit_code
+from mgtool.commands.options import AllowFailures, Command, Config, DryRun, Json, Overwrite, Quiet, exit_code, versions
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -312,9 +312,7 @@ def _about_benchmark(bench: Benchmark) -> dict[str, str]:
 
 
 def _about(job: Job) -> dict[str, Any]:
-    import importlib.metadata
-
-    return {"mgtool": importlib.metadata.version("mgtool"), "answers": job.answers}
+    return {"versions": versions(), "answers": job.answers}
 
 
 def _as_dict(record: Any) -> Mapping[str, Any]:

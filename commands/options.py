@@ -94,6 +94,14 @@ def exit_code(failures: int, total: int, allow: str) -> int:
     return DONE if failures <= allowed_failures(allow, total) else ITEMS_FAILED
 
 
+def versions() -> dict[str, str]:
+    """What a run's record says of the programs that made it."""
+    import platform
+    from importlib.metadata import version
+
+    return {"mgtool": version("mgtool"), "python": platform.python_version()}
+
+
 def default_workers() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -23,6 +23,7 @@ from mgtool.commands.options import (
     Quiet,
     default_workers,
     exit_code,
+    versions,
 )
 from mgtool.errors import UsageError
 from mgtool.shards import FAILURES_FILE
@@ -102,9 +103,7 @@ def pack(
 
 def _about(inputs: list[str], images: str | None, boxes: str | None, add: list[str] | None) -> dict[str, Any]:
     """What the record of the run says beside its identity."""
-    from importlib.metadata import version
-
-    about = {"mgtool": version("mgtool"), "inputs": inputs, "images": images, "boxes": boxes}
+    about = {"versions": versions(), "inputs": inputs, "images": images, "boxes": boxes}
     return about | ({"add": add} if add else {})
 
 

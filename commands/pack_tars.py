@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from mgtool.commands import console
-from mgtool.commands.options import default_workers, exit_code
+from mgtool.commands.options import default_workers, exit_code, versions
 from mgtool.errors import MissingExtraError, UsageError
 from mgtool.records import dumps
 from mgtool.shards import FAILURES_FILE
@@ -74,13 +74,15 @@ def _verify(options: Options) -> None:
 def _unpack(options: Options, folder: Path) -> None:
     """Write what `mgtool pack` takes: pictures, a conversation file and box shards."""
     from mgtool import unpacking
+    from mgtool.fingerprints import fingerprint
 
     if options.overwrite and folder.is_dir():
         if not (folder / unpacking.CONVERSATIONS_FILE).is_file() and any(folder.iterdir()):
             raise UsageError(f"--unpack {folder}: --overwrite replaces only what --unpack wrote")
         shutil.rmtree(folder)
     with console.progress("samples", quiet=options.quiet) as advance:
-        counts = unpacking.unpack(_items(options.tars), folder, advance)
+        about = {"versions": versions(), "input": [fingerprint(given) for given in options.tars]}
+        counts = unpacking.unpack(_items(options.tars), folder, advance, about=about)
     summary = {"out": str(folder), **counts}
     console.summarize(summary, title="mgtool pack --unpack", as_json=options.as_json, quiet=options.quiet)
     console.show_failures(counts["failures"], folder / FAILURES_FILE, quiet=options.quiet)

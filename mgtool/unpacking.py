@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,13 +24,21 @@ _UNSAFE = re.compile(r'[\x00-\x1f\\:*?"<>|]')
 _LONGEST = 200
 
 
-def unpack(items: Iterable[Sample | Failure], folder: Path, advance: Callable[[int], None]) -> dict[str, Any]:
+def unpack(
+    items: Iterable[Sample | Failure],
+    folder: Path,
+    advance: Callable[[int], None],
+    *,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Fill a folder that does not exist; it appears when it is complete. Gives the counts.
 
     Args:
         items: samples of tars, in order.
-        folder: gets ``images/``, ``conversations.json``, ``boxes/`` where there are boxes, and ``failures.jsonl``.
+        folder: gets ``images/``, ``conversations.json``, ``boxes/`` and ``failures.jsonl`` where there are any, and
+            ``run.json``.
         advance: told of every item.
+        about: what ``run.json`` says beside the counts and times.
 
     Raises:
         OutputError: the folder is there already, or cannot be written.
@@ -38,6 +46,8 @@ def unpack(items: Iterable[Sample | Failure], folder: Path, advance: Callable[[i
     if folder.exists():
         raise OutputError(f"{folder} is there already: choose another folder or add --overwrite")
     with shards.atomic_folder(folder) as aside:
+        run = shards.Run(aside / shards.RUN_FILE, command="pack --unpack", identity={}, about=about or {})
+        run.begin()
         (aside / IMAGES_FOLDER).mkdir()
         unpacker = _Unpacker(aside)
         with (aside / CONVERSATIONS_FILE).open("wb") as file:
@@ -45,7 +55,9 @@ def unpack(items: Iterable[Sample | Failure], folder: Path, advance: Callable[[i
         unpacker.close()
         if failures:
             (aside / shards.FAILURES_FILE).write_bytes(b"".join(dumps(failure) + b"\n" for failure in failures))
-    return {"failures": len(failures), **unpacker.counts}
+        counts = {"failures": len(failures), **unpacker.counts}
+        run.finish(counts=counts)
+    return counts
 
 
 def _write(

@@ -55,6 +55,9 @@ def test_packing_again_gives_the_same_bytes(given: Path, tars_of_given: Path, tm
     assert json.loads((tmp_path / "u" / CONVERSATIONS_FILE).read_bytes()) == json.loads(
         (given / "train.json").read_bytes()
     )
+    record = json.loads((tmp_path / "u" / "run.json").read_bytes())
+    assert record["counts"]["pictures"] == len(files(found))
+    assert record["finished"] >= record["started"]
     pack_again(tmp_path / "u", tmp_path / "again", "--shard-size", 4)
     assert tars(tmp_path / "again") == tars(tars_of_given)
 
@@ -110,7 +113,7 @@ def test_links_in_a_tar_write_nothing(tmp_path: Path) -> None:
         info.size = len(ONE)
         tar.addfile(info, io.BytesIO(ONE))
     run(tmp_path / "x.tar", "--unpack", tmp_path / "u")
-    assert files(tmp_path / "u") == ["conversations.json", "images/b.jpg"]
+    assert files(tmp_path / "u") == ["conversations.json", "images/b.jpg", "run.json"]
     assert not (tmp_path / "victim").exists()
 
 
