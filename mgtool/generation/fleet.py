@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -27,6 +28,8 @@ CHUNK, LONGEST_CHUNK = 32, 256
 """Samples of a chunk; more where one picture goes on, up to the second number."""
 BACKLOG = 16
 """Chunks that wait for a slow process before others get its share."""
+FURTHEST = 1 << 14
+"""Samples by which a process may be before the slowest: so many results wait for one in the output at most."""
 
 Numbered = tuple[int, sources.Item]
 
@@ -61,6 +64,7 @@ def answer_on_devices(request: Request, items: Items, boxes: BoxSource, emit: Em
     started = _start_split(request, boxes) if is_split else _start(request, boxes)
     handing = _Handing(items, len(started), is_split=is_split)
     going = {worker.connection: index for index, worker in enumerate(started)}
+    hungry: list[int] = []
     try:
         while going:
             for connection in wait(list(going)):
@@ -68,11 +72,13 @@ def answer_on_devices(request: Request, items: Items, boxes: BoxSource, emit: Em
                 index = going[connection]
                 message = _receive(started[index])
                 if message == _WANTS:
-                    connection.send(handing.take(index))
+                    hungry.append(index)
                 elif message == _DONE:
                     del going[connection]
                 elif index == 0 or not is_split:
                     emit(*message)
+                    handing.finish(message.position)
+            hungry = [index for index in hungry if not _feed(started[index], handing, index)]
     finally:
         for worker in started:
             worker.process.terminate()
@@ -80,28 +86,58 @@ def answer_on_devices(request: Request, items: Items, boxes: BoxSource, emit: Em
             worker.connection.close()
 
 
+def _feed(worker: _Worker, handing: _Handing, index: int) -> bool:
+    """Give a process its next chunk if that is due."""
+    if not handing.is_due(index):
+        return False
+    with contextlib.suppress(ConnectionError):  # of a killed process, which is noticed where it is listened to
+        worker.connection.send(handing.take(index))
+    return True
+
+
 class _Handing:
     """Chunks for each process in turn; every chunk for every process where each has a part of the model."""
 
     def __init__(self, items: Items, count: int, *, is_split: bool) -> None:
         self.chunks, self.is_split = chunked(items), is_split
+        self.first: int | None = None
+        self.finished: set[int] = set()
         self.turns = itertools.cycle(range(count))
         self.waiting: list[deque[list[Numbered]]] = [deque() for _ in range(count)]
 
+    def is_due(self, index: int) -> bool:
+        """Whether a process's next chunk, or the end, is not too far from the first sample without a result."""
+        own = self._supplied(index)
+        # Processes with a part of the model each go in step.
+        return self.is_split or not own or self.first is None or own[0][0][0] < self.first + FURTHEST
+
     def take(self, index: int) -> list[Numbered] | None:
         """The next chunk of a process; None at the end."""
+        own = self._supplied(index)
+        return own.popleft() if own else None
+
+    def finish(self, position: int) -> None:
+        """Note that there is a result."""
+        self.finished.add(position)
+        while self.first in self.finished:
+            self.finished.remove(self.first)
+            self.first += 1
+
+    def _supplied(self, index: int) -> deque[list[Numbered]]:
+        """The chunks that wait for a process, one at least but at the end."""
         own = self.waiting[index]
         while not own:
             chunk = next(self.chunks, None)
             if chunk is None:
-                return None
+                break
+            self.first = chunk[0][0] if self.first is None else self.first
             if self.is_split:
                 for queue in self.waiting:
                     queue.append(chunk)
                 continue
             turn = self.waiting[next(self.turns)]
             (own if len(turn) >= BACKLOG else turn).append(chunk)
-        return own.popleft()
+        return own
 
 
 def chunked(items: Items) -> Iterator[list[Numbered]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mgtool.generation import fleet
 from mgtool.generation.fleet import chunked
 from mgtool.records import Media, Sample
 
@@ -136,7 +137,7 @@ def test_deterministic_answers_do_not_depend_on_batches(ask):
 
 @pytest.mark.slow
 def test_a_killed_worker_is_one_line_and_the_run_goes_on_later(ask, models, questions, tmp_path):
-    long = ("--batch-size", 1, "--max-new-tokens", 60)  # so that it is not over before it is killed
+    long = ("--batch-size", 1, "--max-new-tokens", 30)  # so that it is not over before it is killed
     whole = ask("whole", *long)[1]
     out = tmp_path / "killed" / "answers.jsonl"
     command = [sys.executable, "-m", "mgtool.commands.main", "infer", questions, "--images", PHOTOS, "--boxes", "off"]
@@ -206,6 +207,32 @@ def test_devices_that_there_are_not_are_one_line(ask, device):
 def test_without_an_output_there_is_one_line(mgtool, models, questions):
     code, _, stderr = mgtool("infer", questions, "--model", models["vicuna"])
     assert (code, stderr.count("\n"), "--out" in stderr) == (2, 1, True)
+
+
+def test_a_process_waits_for_one_that_is_far_behind(monkeypatch):
+    monkeypatch.setattr(fleet, "FURTHEST", 2000)
+    handing = fleet._Handing(((at, Sample(id=at)) for at in range(5, 10_005)), 2, is_split=False)
+    answered: list[int] = []
+
+    def answer(chunk):
+        for at, _ in chunk:
+            handing.finish(at)
+            answered.append(at)
+
+    slow = handing.take(0)
+    assert slow[0][0] == 5
+    while handing.is_due(1):
+        answer(handing.take(1))
+    assert 2000 <= max(answered) < 2005 + fleet.CHUNK
+    answer(slow)
+    ended = False
+    while not ended:
+        assert handing.is_due(0) or handing.is_due(1)
+        chunks = [handing.take(index) for index in (0, 1) if handing.is_due(index)]
+        for chunk in chunks:
+            answer(chunk or [])
+        ended = not any(chunks)
+    assert sorted(answered) == list(range(5, 10_005))
 
 
 def test_a_pictures_questions_stay_in_one_chunk():
