@@ -80,6 +80,8 @@ def infer(
     name = options.share_name(str(out), wanted["rank"], wanted["world_size"])
     counts = _run(wanted, name, overwrite=overwrite, quiet=quiet, in_order=not unordered)
     console.summarize({"out": name, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
+    if name != "-":
+        console.show_failures(counts["failed"], _failures_path(name, world_size), quiet=quiet)
     raise typer.Exit(exit_code(counts["failed"], sum(counts.values()), allow_failures))
 
 
@@ -198,6 +200,12 @@ def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool, in_o
         stream = _Stream()
         stage.answer(request, stage.numbered(request), stream, advance, in_order=in_order)
         return stream.counts
+
+
+def _failures_path(out: str, world_size: int) -> Path:
+    from mgtool.generation.output import AnswersFile
+
+    return AnswersFile(Path(out), is_share=world_size > 1).failures_path
 
 
 class _Stream:

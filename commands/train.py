@@ -15,6 +15,7 @@ from mgtool.commands import console
 from mgtool.commands import train_options as options
 from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, exit_code
 from mgtool.errors import UsageError
+from mgtool.shards import FAILURES_FILE
 
 if TYPE_CHECKING:
     from mgtool.stages.train import Request
@@ -53,29 +54,12 @@ def train(
 
     Several devices: torchrun --no-python --nproc-per-node 8 mgtool train ...
     """
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"--device {device}: auto or cpu; torchrun gives each process its own device")
-    from mgtool.model.recipes import Recipe
-    from mgtool.stages import train as stages
-
+    given = dict(locals())
     exit_code(0, 0, allow_failures)
-    recipe = Recipe(
-        stage=stage.value,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        epochs=epochs,
-        max_steps=max_steps,
-        dtype=dtype.value,
-        save_steps=save_steps,
-        seed=seed,
-        workers=workers,
-        gradient_checkpointing=gradient_checkpointing,
-        use_cpu=device == "cpu",
-        trainer=_trainer_fields(trainer),
-    )
-    request = stages.Request(inputs=inputs, model=model, recipe=recipe, max_length=max_length, evaluate=evaluate)
+    request = _request(given)
     if dry_run:
+        from mgtool.stages import train as stages
+
         plan = {"out": str(out), **stages.plan(request, devices=devices).summary()}
         console.summarize(plan, title="mgtool train would take", as_json=as_json, quiet=False)
         return
@@ -83,7 +67,38 @@ def train(
     done = _carry_out(request, out, overwrite=overwrite, quiet=quiet)
     if done:
         console.summarize({"out": str(out), **done}, title="mgtool train", as_json=as_json, quiet=quiet)
+        console.show_failures(done["failures"], out / FAILURES_FILE, quiet=quiet)
         raise typer.Exit(exit_code(done["failures"], done["samples"], allow_failures))
+
+
+_AS_GIVEN = (
+    "learning_rate",
+    "batch_size",
+    "accumulate",
+    "epochs",
+    "max_steps",
+    "save_steps",
+    "seed",
+    "workers",
+    "gradient_checkpointing",
+)
+
+
+def _request(given: Mapping[str, Any]) -> Request:
+    if given["device"] not in ("auto", "cpu"):
+        raise UsageError(f"--device {given['device']}: auto or cpu; torchrun gives each process its own device")
+    from mgtool.model.recipes import Recipe
+    from mgtool.stages import train as stages
+
+    recipe = Recipe(
+        stage=given["stage"].value,
+        dtype=given["dtype"].value,
+        use_cpu=given["device"] == "cpu",
+        trainer=_trainer_fields(given["trainer"]),
+        **{name: given[name] for name in _AS_GIVEN},
+    )
+    names = ("inputs", "model", "max_length", "evaluate")
+    return stages.Request(recipe=recipe, **{name: given[name] for name in names})
 
 
 def _carry_out(request: Request, out: Path, *, overwrite: bool, quiet: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from random import Random
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from towers import GRID, cell_of
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from world import COLOURS, SIGN, SIGNS, SIZES, Scene, Thing, arrange
+from world import COLOURS, SIGN, SIGNS, SIZE, SIZES, Scene, Thing, arrange
 
 from mgtool.model.processor import MGLlavaProcessor
 from mgtool.model.splice import IGNORED, splice
@@ -29,9 +30,14 @@ SPACE = "\u0120"
 ROWS, COLUMNS, MEASURES = (tuple(f"{kind}{letter}" for letter in "abcdefghi") for kind in ("row", "column", "size"))
 """Words of no text: places of the grid, and sizes."""
 LISTED = 0.75
+FEWEST = 2
+EASY, GROWN = 8_000, 20_000
+"""Until the first, scenes have `FEWEST` objects; from the second on they come whole. A match is learned among few."""
+WIDTH = 192
 TEMPLATE = "vicuna"
-CAPTIONS = 0.3
-"""Share of samples that are captions."""
+INVENTORY = "List the objects."
+CAPTIONS = 0.4
+"""Share of samples that end with the caption; the others end with the inventory."""
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -53,22 +59,29 @@ def _corpus() -> list[str]:
     for number in range(CORPUS):
         scene = arrange("train", number)
         asked = [(question.text, question.answer) for question in conversation(scene, Random(number))]
-        texts += [text for turn in [(CAPTION, caption(scene)), *asked] for text in turn]
+        texts += [text for turn in [(CAPTION, caption(scene)), (INVENTORY, ""), *asked] for text in turn]
     return [*texts, *(["USER: ASSISTANT:"] * CORPUS)]
 
 
-def told(scene: Scene, rng: Random) -> list[list[str]]:
+def told(scene: Scene, rng: Random, *, with_grid: bool = True) -> list[list[str]]:
     """A scene as the model will see it, in words: for each visual token those that it stands for.
 
     First the places of the grid, row by row, with the largest object that has its centre there; then, as of a detector
-    that misses nothing, the objects. Some scenes come without this list, so that both ways are learned.
+    that misses nothing, the objects. Some scenes come without this list, so that both ways are learned; `with_grid`
+    False leaves the grid out, and the list tells the places.
     """
+    listed = rng.sample(scene.things, len(scene.things))
+    if not with_grid:
+        return [[*_words(thing), *_place(cell_of(thing))] for thing in listed]
     cells = [[EMPTY] for _ in range(GRID**2)]
     for thing in sorted(scene.things, key=lambda thing: thing.size):
         cells[cell_of(thing)] = _words(thing)
-    placed = [[*words, ROWS[place // GRID], COLUMNS[place % GRID]] for place, words in enumerate(cells)]
-    listed = rng.sample(scene.things, len(scene.things)) if rng.random() < LISTED else []
-    return placed + [_words(thing) for thing in listed]
+    placed = [[*words, *_place(number)] for number, words in enumerate(cells)]
+    return placed + [_words(thing) for thing in listed] if rng.random() < LISTED else placed
+
+
+def _place(cell: int) -> tuple[str, str]:
+    return ROWS[cell // GRID], COLUMNS[cell % GRID]
 
 
 def _words(thing: Thing) -> list[str]:
@@ -80,25 +93,55 @@ def _size(size: int) -> str:
     return MEASURES[round(8 * math.log(max(size, SIZES[0]) / SIZES[0]) / math.log(SIZES[-1] / SIZES[0]))]
 
 
+def easier(scene: Scene, grown: float, rng: Random) -> Scene:
+    """A scene with fewer objects: `FEWEST` at 0, all at 1."""
+    count = min(len(scene.things), FEWEST + round(grown * len(scene.things)))
+    things = tuple(rng.sample(scene.things, count))
+    kept = {thing.name for thing in things} - {SIGN}
+    counted = scene.counted if scene.counted in kept else rng.choice(sorted(kept))
+    return dataclasses.replace(scene, things=things, counted=counted)
+
+
+def grown_at(number: int) -> float:
+    """How far scenes have grown when training comes to this one, for `easier`."""
+    return min(1.0, max(0.0, (number - EASY) / (GROWN - EASY)))
+
+
 def turns(scene: Scene, rng: Random) -> list[tuple[str, str]]:
-    """A conversation about a scene that its first turn shows."""
+    """A conversation about a scene that its first turn shows, and what tells everything: caption or inventory."""
     asked = [(question.text, question.answer) for question in conversation(scene, rng)]
-    if rng.random() < CAPTIONS:
-        asked = [(CAPTION, caption(scene))]
-    question, answer = asked[0]
-    return [(f"<image>\n{question}", answer), *asked[1:]]
+    everything = (CAPTION, caption(scene)) if rng.random() < CAPTIONS else (INVENTORY, inventory(scene, rng))
+    (question, answer), *others = [*asked, everything]
+    return [(f"<image>\n{question}", answer), *others]
+
+
+def inventory(scene: Scene, rng: Random) -> str:
+    """Each object with its quarter, tile and text: what belongs to a name is learned here, right behind the name."""
+    things = rng.sample(scene.things, len(scene.things))
+    return ", ".join(" ".join(filter(None, (thing.name, _quarter(thing), thing.tile, thing.text))) for thing in things)
+
+
+def _quarter(thing: Thing) -> str:
+    x, y = thing.centre
+    return f"{'top' if y < SIZE / 2 else 'bottom'} {'left' if x < SIZE / 2 else 'right'}"
 
 
 def llm_config(vocabulary: int) -> LlamaConfig:
-    """A small Llama."""
+    """A small Llama.
+
+    Wide heads and slow rotations let it match names over the whole grid. Weights begin at 1 / sqrt(width): where they
+    began as small as usual, all names were pushed together before any of them was told from the others.
+    """
     return LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=192,
+        hidden_size=WIDTH,
         intermediate_size=512,
         num_hidden_layers=4,
-        num_attention_heads=6,
-        num_key_value_heads=6,
+        num_attention_heads=3,
+        num_key_value_heads=3,
         max_position_embeddings=1024,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        initializer_range=WIDTH**-0.5,
         tie_word_embeddings=True,
         pad_token_id=0,
         bos_token_id=1,
@@ -148,14 +191,18 @@ class Reading(nn.Module):
         return self.llm.lm_head(states[answers]), expected[answers]
 
 
-def load(words: PreTrainedTokenizerFast, split: str, first: int, count: int) -> Batch:
-    """Conversations about scenes `first` to `first + count`."""
+def load(words: PreTrainedTokenizerFast, split: str, first: int, count: int, *, grown: float = 1.0) -> Batch:
+    """Conversations about scenes `first` to `first + count`, at 0 of the easiest kind; see `easier`."""
     processor = MGLlavaProcessor(words, template=TEMPLATE)
     encoded, shown = [], []
     for number in range(first, first + count):
-        scene, rng = arrange(split, number), Random(f"{split} {number} told")
+        rng = Random(f"{split} {number} told")
+        scene = easier(arrange(split, number), grown, rng)
         encoded.append(processor.encode(turns(scene, rng)))
-        bags = [words.convert_tokens_to_ids([f"{SPACE}{word}" for word in bag]) for bag in told(scene, rng)]
+        bags = [
+            words.convert_tokens_to_ids([f"{SPACE}{word}" for word in bag])
+            for bag in told(scene, rng, with_grid=rng.random() < grown)
+        ]
         shown.append(_padded(bags, 0))
     ids, labels = ([getattr(one, name) for one in encoded] for name in ("ids", "labels"))
     mask = [[1] * len(one.ids) for one in encoded]

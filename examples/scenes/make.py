@@ -21,6 +21,10 @@ from questions import CAPTION, CATEGORIES, Question
 from world import SIGN, SIZE, SPLITS, Scene, arrange, draw
 
 JPEG_QUALITY = 92
+ROUNDS = 2
+"""Of questions in a conversation."""
+CAPTIONED = 8
+"""Every so many scenes, the caption stands for the questions."""
 PICTURES = "images"
 
 
@@ -52,8 +56,7 @@ def write(out: Path, split: str, count: int) -> None:
     _json(out / "captions.json", _captions(scenes))
     _json(out / "caption_conversations.json", [_talk(s, "caption", [_caption(s)]) for s in scenes])
     _lines(out / "caption_questions.jsonl", (_question(s.number, s, CAPTION, "caption") for s in scenes))
-    talks = ((s, questions.conversation(s, random_of(s, "conversation"))) for s in scenes)
-    _json(out / "conversations.json", [_talk(s, "talk", turns) for s, turns in talks])
+    _json(out / "conversations.json", [_talk(s, "talk", _conversation(s)) for s in scenes])
     _write_existence(out, scenes)
     _write_others(out, scenes)
 
@@ -111,6 +114,12 @@ def _coco(scenes: list[Scene], categories: list[str]) -> dict[str, Any]:
 def _captions(scenes: list[Scene]) -> dict[str, Any]:
     annotations = [{"id": s.number, "image_id": s.number, "caption": questions.caption(s)} for s in scenes]
     return {"images": [{"id": s.number, "file_name": picture_name(s)} for s in scenes], "annotations": annotations}
+
+
+def _conversation(scene: Scene) -> list[Question]:
+    if scene.number % CAPTIONED == 0:
+        return [_caption(scene)]
+    return questions.conversation(scene, random_of(scene, "conversation"), rounds=ROUNDS)
 
 
 def _caption(scene: Scene) -> Question:

@@ -28,8 +28,8 @@ from mgtool.model.config import ConvNextTowerConfig
 SEED = 0
 SCHEDULES = {
     "high": Schedule(steps=3000, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
-    "low": Schedule(steps=2500, batch_size=48, learning_rate=1e-3),
-    "llm": Schedule(steps=2000, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
+    "low": Schedule(steps=1600, batch_size=48, learning_rate=1e-3),
+    "llm": Schedule(steps=2000, batch_size=16, learning_rate=1e-3, warmup=100, dtype=torch.bfloat16),
 }
 TOKENIZER = "tokenizer"
 
@@ -56,12 +56,18 @@ def pretrain(part: str, out: Path, schedule: Schedule) -> None:
     if part == "llm":
         words = _tokenizer(out)
         reading = language.Reading(words)
-        load = functools.partial(language.load, words, "train")
+
+        def load(first: int, count: int) -> Any:
+            return language.load(words, "train", first, count, grown=language.grown_at(first))
+
         evaluate: Any = functools.partial(language.accuracy, reading, words)
         module: torch.nn.Module = reading
     else:
         naming = towers.HighNaming() if part == "high" else towers.LowNaming()
-        load = functools.partial(towers.load, "train", zoomed=towers.ZOOMED)
+
+        def load(first: int, count: int) -> Any:
+            return towers.load("train", first, count, zoomed=towers.ZOOMED)
+
         evaluate = functools.partial(towers.accuracies, naming)
         module = naming
 

@@ -20,7 +20,7 @@ TURNS = 8
 ROUND = (
     "existence", "existence", "counting", "position", "colour", "comparison", "relation", "naming", "naming", "reading",
 )  # fmt: skip
-"""What a conversation is about, in a random order, as far as the scene and `TURNS` allow."""
+"""What a round of a conversation is about, in a random order, as far as the scene and `TURNS` allow."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Question:
     names: tuple[str, ...] = ()
 
 
-def conversation(scene: Scene, rng: Random) -> list[Question]:
-    """Up to `TURNS` questions; no turn tells anything about the names of another."""
+def conversation(scene: Scene, rng: Random, *, rounds: int = 1) -> list[Question]:
+    """Up to `TURNS` questions a round; no turn tells anything about the names of another."""
     asked: list[Question] = []
     told: set[str] = set()
-    for category in rng.sample(ROUND, len(ROUND)):
+    for category in rng.sample(ROUND * rounds, len(ROUND) * rounds):
         question = CATEGORIES[category](scene, rng)
         if question and not told & set(question.names):
             asked.append(question)
             told |= set(question.names)
-        if len(asked) == TURNS:
+        if len(asked) == TURNS * rounds:
             break
     return asked
 

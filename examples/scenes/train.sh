@@ -16,7 +16,6 @@ for set in "train 12000" "test 1000" "test-b 1000"; do
   [ -f "$out/data/$1/answers.json" ] || "$python" "$here/make.py" scenes "$out/data" --split "$1" --count "$2"
   mgtool detect "$out/data/$1/images" --detector tiny --out "$out/boxes/$1"
 done
-pack train caption_conversations
 pack train conversations
 
 # Two cores: the towers one after the other beside the language model.
@@ -30,12 +29,12 @@ parts=$out/stage0/parts
   --clip "$parts/clip" --convnext "$parts/convnext" --template vicuna --out "$out/begin"
 [ "${2:-}" = parts ] && exit
 
-stage() { # NAME MODEL OPTIONS... : into OUT/NAME
+stage() { # NAME MODEL OPTIONS... : into OUT/NAME, with a process for each of two cores
   local name=$1 model=$2; shift 2
-  mgtool train "$@" --stage "$name" --model "$model" --out "$out/$name" --batch-size 16 --workers 1 --device cpu
+  OMP_NUM_THREADS=1 torchrun --no-python --nproc-per-node 2 mgtool train "$@" --stage "$name" --model "$model" \
+    --out "$out/$name" --batch-size 8 --device cpu
 }
-stage align "$out/begin" "$out/tars/train-caption_conversations" --learning-rate 2e-3 --epochs 1
-stage tune "$out/align" "$out/tars/train-conversations" "$out/tars/train-caption_conversations" \
-  --learning-rate 1e-3 --epochs 2
+stage align "$out/begin" "$out/tars/train-conversations" --epochs 0.5 --learning-rate 2e-3
+stage tune "$out/align" "$out/tars/train-conversations" --epochs 3 --learning-rate 1e-3
 "$python" "$here/ship.py" "$out/tune" "$out/tiny"
 "$python" "$here/scores.py" "$out/tiny" "$out/scores/test" --set "$out/data/test" --boxes "$out/boxes/test"

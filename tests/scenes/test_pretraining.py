@@ -32,14 +32,28 @@ def test_every_word_of_the_world_is_one_token(words: PreTrainedTokenizerFast) ->
 
 def test_a_told_scene_has_the_order_of_the_visual_tokens() -> None:
     scene = arrange("train", 5)
-    cells, things = language.told(scene, Random(0)).split("\n")
-    cells = cells.split(" ")
-    assert len(cells) == towers.GRID**2
+    tokens = next(found for seed in range(9) if len(found := language.told(scene, Random(seed))) > towers.GRID**2)
+    cells, listed = tokens[: towers.GRID**2], tokens[towers.GRID**2 :]
     largest = max(scene.things, key=lambda thing: thing.size)
-    assert cells[towers.cell_of(largest)] == largest.name
-    assert sorted(entry.split(" ")[0] for entry in things.strip().split(", ")) == sorted(
-        thing.name for thing in scene.things
-    )
+    row, column = divmod(towers.cell_of(largest), towers.GRID)
+    told = cells[towers.cell_of(largest)]
+    assert told[0] == largest.name
+    assert told[-2:] == [language.ROWS[row], language.COLUMNS[column]]
+    assert sorted(words[0] for words in listed) == sorted(thing.name for thing in scene.things)
+    empty = sum(words[0] == language.EMPTY for words in cells)
+    assert empty == towers.GRID**2 - len({towers.cell_of(thing) for thing in scene.things})
+
+
+def test_easier_scenes_have_fewer_objects_and_right_questions() -> None:
+    scene = arrange("train", 5)
+    sizes = [len(language.easier(scene, grown, Random(0)).things) for grown in (0.0, 0.5, 1.0)]
+    assert sizes[0] == language.FEWEST < sizes[1] < sizes[2] == len(scene.things)
+    for seed in range(20):
+        easy = language.easier(scene, 0.0, Random(seed))
+        kept = {thing.name for thing in easy.things}
+        assert easy.counted in kept
+        inventory = language.inventory(easy, Random(seed))
+        assert [entry.split(" ")[0] in kept for entry in inventory.split(", ")] == [True, True]
 
 
 def test_targets_of_towers() -> None:
