@@ -72,19 +72,25 @@ def told(scene: Scene, rng: Random, *, with_grid: bool = True) -> list[list[str]
     """
     listed = rng.sample(scene.things, len(scene.things))
     if not with_grid:
-        return [[*_words(thing), *_place(cell_of(thing))] for thing in listed]
+        return [[*described(thing), *_place(cell_of(thing))] for thing in listed]
+    cells = grid(scene)
+    return cells + [described(thing) for thing in listed] if rng.random() < LISTED else cells
+
+
+def grid(scene: Scene) -> list[list[str]]:
+    """The words of each place, row by row."""
     cells = [[EMPTY] for _ in range(GRID**2)]
     for thing in sorted(scene.things, key=lambda thing: thing.size):
-        cells[cell_of(thing)] = _words(thing)
-    placed = [[*words, *_place(number)] for number, words in enumerate(cells)]
-    return placed + [_words(thing) for thing in listed] if rng.random() < LISTED else placed
+        cells[cell_of(thing)] = described(thing)
+    return [[*words, *_place(number)] for number, words in enumerate(cells)]
 
 
 def _place(cell: int) -> tuple[str, str]:
     return ROWS[cell // GRID], COLUMNS[cell % GRID]
 
 
-def _words(thing: Thing) -> list[str]:
+def described(thing: Thing) -> list[str]:
+    """The words of an object."""
     return [word for word in (thing.name, thing.tile, thing.text, _size(thing.size)) if word]
 
 
@@ -126,7 +132,7 @@ def _quarter(thing: Thing) -> str:
     return f"{'top' if y < SIZE / 2 else 'bottom'} {'left' if x < SIZE / 2 else 'right'}"
 
 
-def llm_config(vocabulary: int) -> LlamaConfig:
+def llm_config(vocabulary: int, *, initializer_range: float = WIDTH**-0.5) -> LlamaConfig:
     """A small Llama.
 
     Wide heads and slow rotations let it match names over the whole grid. Weights begin at 1 / sqrt(width): where they
@@ -141,7 +147,7 @@ def llm_config(vocabulary: int) -> LlamaConfig:
         num_key_value_heads=3,
         max_position_embeddings=1024,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        initializer_range=WIDTH**-0.5,
+        initializer_range=initializer_range,
         tie_word_embeddings=True,
         pad_token_id=0,
         bos_token_id=1,
@@ -179,7 +185,7 @@ class Reading(nn.Module):
     def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (N, vocabulary) of the N answer tokens, few beside all that tell a scene, and their ids."""
         embed = self.llm.get_input_embeddings()
-        visuals = [(embed(ids) * (ids != self.llm.config.pad_token_id)[..., None]).sum(dim=1) for ids in batch.told]
+        visuals = [summed(ids, embed) for ids in batch.told]
         spliced = splice(batch.input_ids, batch.attention_mask, visuals, embed, batch.labels)
         states = self.llm.model(
             inputs_embeds=spliced.inputs_embeds,
@@ -199,14 +205,20 @@ def load(words: PreTrainedTokenizerFast, split: str, first: int, count: int, *, 
         rng = Random(f"{split} {number} told")
         scene = easier(arrange(split, number), grown, rng)
         encoded.append(processor.encode(turns(scene, rng)))
-        bags = [
-            words.convert_tokens_to_ids([f"{SPACE}{word}" for word in bag])
-            for bag in told(scene, rng, with_grid=rng.random() < grown)
-        ]
-        shown.append(_padded(bags, 0))
+        shown.append(token_ids(told(scene, rng, with_grid=rng.random() < grown), words))
     ids, labels = ([getattr(one, name) for one in encoded] for name in ("ids", "labels"))
     mask = [[1] * len(one.ids) for one in encoded]
     return Batch(_padded(ids, 0), _padded(mask, 0), _padded(labels, IGNORED), shown)
+
+
+def token_ids(bags: list[list[str]], words: PreTrainedTokenizerFast) -> Tensor:
+    """The tokens of the words of each visual token, (V, K) int64, zeros behind the last."""
+    return _padded([words.convert_tokens_to_ids([f"{SPACE}{word}" for word in bag]) for bag in bags], 0)
+
+
+def summed(ids: Tensor, embed: nn.Module) -> Tensor:
+    """(V, K) tokens, zeros being none -> (V, H), the sums of their embeddings."""
+    return (embed(ids) * (ids != 0)[..., None]).sum(dim=1)
 
 
 def _padded(rows: list[list[int]], value: int) -> Tensor:

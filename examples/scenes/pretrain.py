@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import joints
 import language
 import torch
 import towers
@@ -32,6 +33,8 @@ SCHEDULES = {
     "llm": Schedule(steps=2000, batch_size=16, learning_rate=1e-3, warmup=100, dtype=torch.bfloat16),
 }
 TOKENIZER = "tokenizer"
+JOINTS_BEGIN = 0.02
+"""Standard deviation; larger ones learn several times slower from features as large as these."""
 
 
 def main() -> None:
@@ -78,7 +81,7 @@ def pretrain(part: str, out: Path, schedule: Schedule) -> None:
 
 
 def write_parts(out: Path) -> None:
-    """Write ``parts/clip``, ``parts/convnext``, ``parts/llm`` and, with fresh projectors, ``parts/mg_llava.pth``."""
+    """Write ``parts/clip``, ``parts/convnext``, ``parts/llm`` and, ``parts/mg_llava.pth``."""
     parts = out / "parts"
     low, high = towers.LowNaming(), towers.HighNaming()
     words = _tokenizer(out)
@@ -90,7 +93,7 @@ def write_parts(out: Path) -> None:
     reading.llm.save_pretrained(parts / "llm")
     words.save_pretrained(parts / "llm")
     _write_open_clip(high, parts / "convnext")
-    _write_joints(reading, parts / "mg_llava.pth")
+    _write_joints(low.eval(), high.eval(), reading, parts / "mg_llava.pth")
 
 
 def _write_open_clip(high: towers.HighNaming, folder: Path) -> None:
@@ -104,23 +107,27 @@ def _write_open_clip(high: towers.HighNaming, folder: Path) -> None:
     _json(folder / "open_clip_config.json", {"model_cfg": {"vision_cfg": vision}})
 
 
-def _write_joints(reading: language.Reading, path: Path) -> None:
-    """Projectors and fusion as training begins with them, under the published names."""
+def _write_joints(low: towers.LowNaming, high: towers.HighNaming, reading: language.Reading, path: Path) -> None:
+    """Projectors and fusion, trained between the frozen parts, under the published names; their log beside them."""
+    words = _tokenizer(path.parents[1])
     config = MGLlavaConfig(
-        text_config=reading.llm.config,
+        text_config=language.llm_config(len(words), initializer_range=JOINTS_BEGIN),
         low_config=towers.low_config(),
         high_config=ConvNextTowerConfig(architecture=towers.HIGH_TOWER, image_size=towers.SIZE),
     )
     torch.manual_seed(SEED)
-    state = MGLlavaForConditionalGeneration(config).state_dict()
+    model = MGLlavaForConditionalGeneration(config)
+    seen = joints.look(low, high, reading.llm.get_input_embeddings(), words)
+    log = joints.fit(model, seen)
+    path.with_name("joints.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
     published = {"projector.": "projector.model.", "box_projector.": "bbox_projector.model.", "fusion.": "fuse_module."}
-    joints = {
+    state = {
         published[prefix] + key.removeprefix(prefix): value
-        for key, value in state.items()
+        for key, value in model.state_dict().items()
         for prefix in published
         if key.startswith(prefix)
     }
-    torch.save(joints, path)
+    torch.save(state, path)
 
 
 def _tokenizer(out: Path) -> Any:

@@ -26,7 +26,7 @@ class Score(NamedTuple):
 def main() -> None:
     """Parse the command line and print a table in Markdown."""
     parser = argparse.ArgumentParser(description="Score a model on a set of scenes.")
-    parser.add_argument("model", help="a model's folder, or tiny")
+    parser.add_argument("model", help="a model's folder")
     parser.add_argument("out", type=Path, help="folder for answers and reports")
     parser.add_argument("--set", dest="scenes", type=Path, required=True, help="what make.py wrote for one set")
     parser.add_argument("--boxes", type=Path, required=True, help="what mgtool detect found in its pictures")

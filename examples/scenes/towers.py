@@ -165,14 +165,22 @@ class HighNaming(nn.Module):
                 module.__class__ = Depthwise
         self.to(memory_format=torch.channels_last)
 
-    def predict(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """Logits of name, tile and text (B, N, classes) each, and of the grid (B, cells, classes)."""
-        features, maps = self.stem(batch.pixels), []
+    def maps(self, pixels: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> the maps of all stages, largest first."""
+        features, maps = self.stem(pixels), []
         for stage in self.stages:
             features = stage(features)
             maps.append(features)
-        pooled = pool_boxes(maps, batch.boxes, image_size=SIZE, bins=BINS)
-        logits = self.boxes(pooled).float().split([NONE, len(TILES), len(TEXTS)], dim=-1)
+        return maps
+
+    def pool(self, maps: list[Tensor], boxes: Tensor) -> Tensor:
+        """The model's own box features, (B, N, all channels)."""
+        return pool_boxes(maps, boxes, image_size=SIZE, bins=BINS)
+
+    def predict(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """Logits of name, tile and text (B, N, classes) each, and of the grid (B, cells, classes)."""
+        maps = self.maps(batch.pixels)
+        logits = self.boxes(self.pool(maps, batch.boxes)).float().split([NONE, len(TILES), len(TEXTS)], dim=-1)
         return list(logits), self.cells(maps[-1].flatten(2).transpose(1, 2)).float()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -195,11 +203,15 @@ class LowNaming(nn.Module):
         self.boxes = Head(low_config().hidden_size, NONE)
         self.cells = Head(low_config().hidden_size, NONE + 1)
 
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, cells, d), as the model reads them."""
+        small = low_pixels(pixels, LOW_SIZE)
+        states = self.encoder(pixel_values=small, output_hidden_states=True).hidden_states[LOW_LAYER]
+        return states[:, -(GRID**2) :]
+
     def predict(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """As `HighNaming.predict`, names only."""
-        small = low_pixels(batch.pixels, LOW_SIZE)
-        states = self.encoder(pixel_values=small, output_hidden_states=True).hidden_states[LOW_LAYER]
-        tokens = states[:, -(GRID**2) :]
+        tokens = self.tokens(batch.pixels)
         patches = tokens.transpose(1, 2).unflatten(2, (GRID, GRID))
         pooled = pool_boxes([patches], batch.boxes, image_size=SIZE, bins=BINS)
         return [self.boxes(pooled).float()], self.cells(tokens).float()

@@ -8,34 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import ablation
-import language
 import make
-import pretrain
 import pytest
 import torch
-import towers
-import training
 from scipy import stats
 from scores import Score, measure
 
 from mgtool.model import MGLlavaForConditionalGeneration
-from mgtool.model.checkpoint import Parts, import_model
 
 COUNT = 6
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scenes(tmp_path_factory: pytest.TempPathFactory, untrained: Any) -> Path:
     """A folder as train.sh leaves it, with untrained parts and `COUNT` scenes; what is found are the true boxes."""
     out = tmp_path_factory.mktemp("ablation")
-    words = language.tokenizer()
-    for name, module in (("low", towers.LowNaming()), ("high", towers.HighNaming()), ("llm", language.Reading(words))):
-        (out / "stage0" / name).mkdir(parents=True)
-        torch.save({"module": module.state_dict()}, out / "stage0" / name / training.STATE)
-    words.save_pretrained(out / "stage0/llm" / pretrain.TOKENIZER)
-    pretrain.write_parts(out / "stage0")
-    parts = out / "stage0/parts"
-    import_model(Parts(parts / "mg_llava.pth", parts / "llm", parts / "clip", parts / "convnext"), out / "begin")
+    shutil.copytree(untrained.model, out / "begin")
     make.write(out / "data/test", "test", COUNT)
     shutil.copytree(out / "data/test/boxes", out / "boxes/test")
     return out

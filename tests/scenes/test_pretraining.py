@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import joints
 import language
-import pretrain
 import pytest
 import torch
 import towers
 import training
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedTokenizerFast
 from world import SIGN, SIZE, arrange
-
-from mgtool.model.checkpoint import Parts, import_model
-
-
-@pytest.fixture(scope="module")
-def words() -> PreTrainedTokenizerFast:
-    return language.tokenizer()
 
 
 def test_every_word_of_the_world_is_one_token(words: PreTrainedTokenizerFast) -> None:
@@ -108,18 +103,10 @@ def test_a_stopped_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert whole(_batch(99))["loss"] < 0.2 * _Line()(_batch(99))["loss"]
 
 
-def test_parts_become_one_model(tmp_path: Path, words: PreTrainedTokenizerFast) -> None:
-    modules = {"low": towers.LowNaming(), "high": towers.HighNaming(), "llm": language.Reading(words)}
-    for name, module in modules.items():
-        (tmp_path / name).mkdir()
-        torch.save({"module": module.state_dict()}, tmp_path / name / training.STATE)
-    words.save_pretrained(tmp_path / "llm" / pretrain.TOKENIZER)
-    pretrain.write_parts(tmp_path)
-    parts = tmp_path / "parts"
-    given = Parts(parts / "mg_llava.pth", parts / "llm", parts / "clip", parts / "convnext")
-    counts = import_model(given, tmp_path / "model")
-    assert counts["parameters"] * 2 < 15_000_000
-    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "model").eval()
+def test_parts_become_one_model(untrained: Any) -> None:
+    modules = untrained.modules
+    assert untrained.counts["parameters"] * 2 < 15_000_000
+    model = AutoModelForImageTextToText.from_pretrained(untrained.model).eval()
     assert model.config.image_size == SIZE
     assert model.config.low_grid == towers.GRID
     batch = towers.load("val", 0, 2)
@@ -134,3 +121,27 @@ def test_parts_become_one_model(tmp_path: Path, words: PreTrainedTokenizerFast) 
         ).hidden_states[towers.LOW_LAYER]
     assert torch.allclose(names, again, atol=1e-5)
     assert torch.allclose(low, states[:, 1:], atol=1e-5)
+
+
+def test_fusion_and_projectors_learn_the_words(untrained: Any) -> None:
+    """The share of the words' embeddings that is missed falls below that of a guess of nothing, which is 1."""
+    lines = (untrained.folder / "parts/joints.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert last["cells"] < 0.9
+    assert last["things"] < 0.9
+
+
+def test_what_the_towers_see_stands_beside_its_words(untrained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joints, "PICTURES", untrained.pictures)
+    low, high, reading = (module.eval() for module in untrained.modules.values())
+    embed = reading.llm.get_input_embeddings()
+    words = AutoTokenizer.from_pretrained(untrained.model)
+    seen = joints.look(low, high, embed, words)
+    assert len(seen.low) == untrained.pictures
+    for number in (0, 7):
+        scene = arrange("train", number)
+        assert int(seen.is_thing[number].sum()) == len(scene.things)
+        for place, thing in enumerate(scene.things):
+            ids = [words.convert_tokens_to_ids(f"{language.SPACE}{word}") for word in language.described(thing)]
+            assert torch.allclose(seen.things[number, place], embed.weight[ids].sum(dim=0), atol=1e-6)
+        assert int(seen.is_full[number].sum()) == len({towers.cell_of(thing) for thing in scene.things})
