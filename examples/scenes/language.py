@@ -31,7 +31,7 @@ ROWS, COLUMNS, MEASURES = (tuple(f"{kind}{letter}" for letter in "abcdefghi") fo
 """Words of no text: places of the grid, and sizes."""
 LISTED = 0.75
 FEWEST = 2
-EASY, GROWN = 8_000, 20_000
+EASY, GROWN = 8_000, 32_000
 """Until the first, scenes have `FEWEST` objects; from the second on they come whole. A match is learned among few."""
 WIDTH = 192
 TEMPLATE = "vicuna"
@@ -116,14 +116,14 @@ def grown_at(number: int) -> float:
 def turns(scene: Scene, rng: Random) -> list[tuple[str, str]]:
     """A conversation about a scene that its first turn shows, and what tells everything: caption or inventory."""
     asked = [(question.text, question.answer) for question in conversation(scene, rng)]
-    everything = (CAPTION, caption(scene)) if rng.random() < CAPTIONS else (INVENTORY, inventory(scene, rng))
+    everything = (CAPTION, caption(scene)) if rng.random() < CAPTIONS else (INVENTORY, inventory(scene))
     (question, answer), *others = [*asked, everything]
     return [(f"<image>\n{question}", answer), *others]
 
 
-def inventory(scene: Scene, rng: Random) -> str:
-    """Each object with its quarter, tile and text: what belongs to a name is learned here, right behind the name."""
-    things = rng.sample(scene.things, len(scene.things))
+def inventory(scene: Scene) -> str:
+    """Each object with its quarter, tile and text, row by row: what belongs to a name is learned right behind it."""
+    things = sorted(scene.things, key=lambda thing: (cell_of(thing), thing.size))
     return ", ".join(" ".join(filter(None, (thing.name, _quarter(thing), thing.tile, thing.text))) for thing in things)
 
 
