@@ -21,6 +21,7 @@ from mgtool.commands.options import (
     allowed_failures,
     default_workers,
     exit_code,
+    versions,
 )
 from mgtool.errors import UsageError
 from mgtool.records import Answer, Failure, dumps
@@ -196,6 +197,7 @@ def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool, in_o
     with console.progress("answers", quiet=quiet) as advance:
         if out != "-":
             about = {name: getattr(request, name) for name in ("images", "batch_size", "device", "workers")}
+            about["versions"] = versions()
             return stage.infer(request, Path(out), about=about, overwrite=overwrite, advance=advance)
         stream = _Stream()
         stage.answer(request, stage.numbered(request), stream, advance, in_order=in_order)

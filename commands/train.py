@@ -13,7 +13,7 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import train_options as options
-from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, exit_code
+from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, exit_code, versions
 from mgtool.errors import UsageError
 from mgtool.shards import FAILURES_FILE
 
@@ -105,7 +105,9 @@ def _carry_out(request: Request, out: Path, *, overwrite: bool, quiet: bool) -> 
     from mgtool.stages import train as stages
 
     with console.progress("steps", quiet=quiet) as advance:
-        return stages.train(request, out, overwrite=overwrite, advance=advance, report=_reporter(quiet))
+        return stages.train(
+            request, out, about={"versions": versions()}, overwrite=overwrite, advance=advance, report=_reporter(quiet)
+        )
 
 
 def _reporter(quiet: bool) -> Callable[[Mapping[str, Any]], None]:

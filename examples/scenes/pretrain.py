@@ -56,23 +56,7 @@ def main() -> None:
 
 def pretrain(part: str, out: Path, schedule: Schedule) -> None:
     """Train one part into ``out/part``."""
-    if part == "llm":
-        words = _tokenizer(out)
-        reading = language.Reading(words)
-
-        def load(first: int, count: int) -> Any:
-            return language.load(words, "train", first, count, grown=language.grown_at(first))
-
-        evaluate: Any = functools.partial(language.accuracy, reading, words)
-        module: torch.nn.Module = reading
-    else:
-        naming = towers.HighNaming() if part == "high" else towers.LowNaming()
-
-        def load(first: int, count: int) -> Any:
-            return towers.load("train", first, count, zoomed=towers.ZOOMED)
-
-        evaluate = functools.partial(towers.accuracies, naming)
-        module = naming
+    load, evaluate, module = _reading(out) if part == "llm" else _naming(part)
 
     def batch(step: int) -> Any:
         return load(step * schedule.batch_size, schedule.batch_size)
@@ -80,8 +64,24 @@ def pretrain(part: str, out: Path, schedule: Schedule) -> None:
     train(module, batch, evaluate, schedule, out / part)
 
 
+def _naming(part: str) -> tuple[Any, Any, torch.nn.Module]:
+    naming = towers.HighNaming() if part == "high" else towers.LowNaming()
+    load = functools.partial(towers.load, "train", zoomed=towers.ZOOMED)
+    return load, functools.partial(towers.accuracies, naming), naming
+
+
+def _reading(out: Path) -> tuple[Any, Any, torch.nn.Module]:
+    words = _tokenizer(out)
+    reading = language.Reading(words)
+
+    def load(first: int, count: int) -> language.Batch:
+        return language.load(words, "train", first, count, grown=language.grown_at(first))
+
+    return load, functools.partial(language.accuracy, reading, words), reading
+
+
 def write_parts(out: Path) -> None:
-    """Write ``parts/clip``, ``parts/convnext``, ``parts/llm`` and, ``parts/mg_llava.pth``."""
+    """Write ``parts/clip``, ``parts/convnext``, ``parts/llm`` and ``parts/mg_llava.pth``."""
     parts = out / "parts"
     low, high = towers.LowNaming(), towers.HighNaming()
     words = _tokenizer(out)

@@ -65,12 +65,15 @@ class Request:
         }
 
 
-def train(request: Request, out: Path, *, overwrite: bool, advance: Advance, report: Report) -> dict[str, Any]:
+def train(
+    request: Request, out: Path, *, about: Mapping[str, Any], overwrite: bool, advance: Advance, report: Report
+) -> dict[str, Any]:
     """Train into a folder, going on from the last whole checkpoint of an earlier run.
 
     Args:
         request: what is trained on what.
         out: becomes a model folder; checkpoints in ``checkpoints/``, log entries in ``log.jsonl``.
+        about: further entries of ``run.json``.
         overwrite: start afresh.
         advance: told of steps, those of an earlier run first.
         report: told of log entries.
@@ -85,7 +88,9 @@ def train(request: Request, out: Path, *, overwrite: bool, advance: Advance, rep
     check_model(request.model)
     if not len(TarIndex.of(request.inputs)):
         raise InputError(f"{', '.join(request.inputs)}: no sample to learn from")
-    record = Run(out / RUN_FILE, command=STAGE, identity=request.identity(), about={"inputs": list(request.inputs)})
+    record = Run(
+        out / RUN_FILE, command=STAGE, identity=request.identity(), about={"inputs": list(request.inputs), **about}
+    )
     arguments = request.recipe.arguments(out / CHECKPOINTS, evaluates=request.evaluate is not None)
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:

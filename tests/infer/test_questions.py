@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,7 @@ def test_items_that_cannot_be_asked_are_records(infer, write, tmp_path):
     assert "the model takes 2048" in failures[2]["detail"]
     run = json.loads((tmp_path / "run.json").read_bytes())
     assert run["counts"] == {"answered": 2, "failed": 4}
+    assert run["versions"]["mgtool"] == version("mgtool")
 
 
 def test_a_box_file_without_the_picture_is_a_failure_and_off_is_none(infer, write, tmp_path):

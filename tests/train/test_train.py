@@ -95,6 +95,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(train, pack) -> None:
     newest = part / "checkpoints" / "checkpoint-6" / "trainer_state.json"
     newest.write_bytes(newest.read_bytes()[:100])
     record = json.loads((part / "run.json").read_bytes())
+    assert set(record["versions"]) == {"mgtool", "python"}
     (part / "run.json").write_text(json.dumps({"command": "train", "identity": record["identity"]}))
     code, _, stderr = train(tars, "--epochs", "3", "--save-steps", "2", out="part")
     assert code == 0, stderr
