@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO_OUT ?= demo-out
+SCENES_OUT ?= out/scenes
 SHELL := /bin/bash
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup fix check test test-slow test-gpu test-browser bench demo docs clean
+.PHONY: help setup fix check test test-slow test-gpu test-browser bench demo ablation docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +34,10 @@ setup: $(VENV)/.developing ## create .venv with everything that development need
 
 demo: $(VENV)/.installed ## photographs to a scored answers file, through all four commands
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/photos/demo.sh $(DEMO_OUT)
+
+ablation: $(VENV)/.developing ## which part of the model sees what, on example scenes: trains for hours, goes on where it stopped
+	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/scenes/train.sh $(SCENES_OUT) parts
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python examples/scenes/ablation.py $(SCENES_OUT)
 
 fix: $(VENV)/.developing ## format, and mend what ruff can mend
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -82,7 +82,7 @@ def infer(
     counts = _run(wanted, name, overwrite=overwrite, quiet=quiet, in_order=not unordered)
     console.summarize({"out": name, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
     if name != "-":
-        console.show_failures(counts["failed"], _failures_path(name, world_size), quiet=quiet)
+        console.show_failures(counts["failed"], _failures_path(name, wanted["world_size"]), quiet=quiet)
     raise typer.Exit(exit_code(counts["failed"], sum(counts.values()), allow_failures))
 
 

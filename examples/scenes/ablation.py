@@ -28,7 +28,6 @@ SEEDS = (0, 1, 2)
 BATCH = 16
 STEPS = {"align": 250, "tune": 750}
 RATES = {"align": 2e-3, "tune": 1e-3}
-KINDS = {"align": ("caption_conversations",), "tune": ("conversations", "caption_conversations")}
 TEST_SET = "test"
 LEVEL = 0.95
 
@@ -73,8 +72,8 @@ def run(scenes: Path, variant: Variant, seed: int) -> dict[str, Score]:
         model = out / "begin"
         if not (model / "config.json").is_file():
             begin(scenes / "begin", variant, seed, model)
-        for stage, kinds in KINDS.items():
-            _train(stage, [scenes / "tars" / f"train-{kind}" for kind in kinds], model, out / stage, seed)
+        for stage in STEPS:
+            _train(stage, scenes / "tars" / "train-conversations", model, out / stage, seed)
             model = out / stage
         found = measure(str(model), scenes / "data" / TEST_SET, scenes / "boxes" / TEST_SET, out / "answers")
         kept.write_text(json.dumps(found), encoding="utf-8")
@@ -95,11 +94,11 @@ def begin(source: Path, variant: Variant, seed: int, out: Path) -> None:
     MGLlavaProcessor.from_pretrained(source).save_pretrained(out)
 
 
-def _train(stage: str, tars: Sequence[Path], model: Path, out: Path, seed: int) -> None:
+def _train(stage: str, tars: Path, model: Path, out: Path, seed: int) -> None:
     numbers = {"--max-steps": STEPS[stage], "--batch-size": BATCH, "--learning-rate": RATES[stage], "--seed": seed}
     options = [str(part) for pair in numbers.items() for part in pair]
     subprocess.run(
-        ["mgtool", "train", *map(str, tars), "--stage", stage, "--model", str(model), "--out", str(out), *options,
+        ["mgtool", "train", str(tars), "--stage", stage, "--model", str(model), "--out", str(out), *options,
          "--device", "cpu", "--quiet"],
         check=True,
         stdout=subprocess.DEVNULL,
@@ -115,7 +114,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def report(found: Results) -> str:
     """ABLATION.md."""
     categories = list(next(iter(found.values()))[0])
-    parameters = f"{STEPS['align']} steps of captions, {STEPS['tune']} of questions and captions, {BATCH} samples each"
+    parameters = f"{STEPS['align']} steps of the first stage, {STEPS['tune']} of the second, {BATCH} samples each"
     lines = [
         "# Which part sees what",
         "",

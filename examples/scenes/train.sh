@@ -7,16 +7,13 @@ out=${1:?usage: train.sh OUT [parts]}
 python=${PYTHON:-python}
 export TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false OMP_WAIT_POLICY=PASSIVE
 
-pack() { # SET KIND
-  mgtool pack "$out/data/$1/$2.json" --images "$out/data/$1/images" --boxes "$out/boxes/$1" --out "$out/tars/$1-$2"
-}
-
 for set in "train 12000" "test 1000" "test-b 1000"; do
   set -- $set
   [ -f "$out/data/$1/answers.json" ] || "$python" "$here/make.py" scenes "$out/data" --split "$1" --count "$2"
   mgtool detect "$out/data/$1/images" --detector tiny --out "$out/boxes/$1"
 done
-pack train conversations
+mgtool pack "$out/data/train/conversations.json" --images "$out/data/train/images" --boxes "$out/boxes/train" \
+  --out "$out/tars/train-conversations"
 
 # Two cores: the towers one after the other beside the language model.
 pretrain() { for part in "$@"; do OMP_NUM_THREADS=1 "$python" "$here/pretrain.py" "$part" --out "$out/stage0"; done; }

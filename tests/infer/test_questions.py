@@ -171,3 +171,16 @@ def test_prompts_of_tasks_and_templates():
     assert Prompter("", "{hint}: {question}").converse(sample).turns == [("<image>\nlook: Is it red?", None)]
     with pytest.raises(ItemError, match="colour"):
         Prompter("", "{colour}").converse(sample)
+
+
+def test_a_share_of_a_launcher_names_the_file_that_lists_its_failures(mgtool, models, write, tmp_path, monkeypatch):
+    """Shares stand beside each other, so that each has a file of its own."""
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    gone = [{"question_id": number, "image": f"gone{number}.jpg", "text": "What is it?"} for number in range(64)]
+    questions = write("q.jsonl", gone)
+    paths = ("--images", PHOTOS, "--model", models["vicuna"], "--out", tmp_path / "shares" / "answers.jsonl")
+    code, _, stderr = mgtool("infer", questions, *paths, "--device", "cpu", "--rank", "slurm")
+    assert code == 3, stderr
+    [written] = (tmp_path / "shares").glob("*failures.jsonl")
+    assert f"failed: {len(written.read_bytes().splitlines())}, see {written}" in stderr.replace("\n", "")
