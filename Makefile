@@ -32,8 +32,8 @@ $(VENV)/.developing: $(VENV)/.installed
 
 setup: $(VENV)/.developing ## create .venv with everything that development needs
 
-demo: $(VENV)/.installed ## photographs to a scored answers file, through all four commands
-	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/photos/demo.sh $(DEMO_OUT)
+demo: $(VENV)/.installed ## scenes that a shipped model sees, and photographs, through all four commands
+	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh $(DEMO_OUT)
 
 ablation: $(VENV)/.developing ## which part of the model sees what, on example scenes: trains for hours, goes on where it stopped
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/scenes/train.sh $(SCENES_OUT) parts

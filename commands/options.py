@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 
 from mgtool.commands import console
 from mgtool.errors import OutputError, UsageError
+from mgtool.modelfolders import model_folder
 
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -108,7 +109,15 @@ def default_workers() -> int:
 
 _COMMON = "Common"
 
-Model = Annotated[Path, typer.Option("--model", help="A model's folder, as `mgtool import` writes it.")]
+Model = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        metavar="PATH|tiny",
+        parser=model_folder,
+        help="A model's folder, as `mgtool import` writes it, or tiny: the shipped one of the example scenes.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.", rich_help_panel=_COMMON)]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.", rich_help_panel=_COMMON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,19 @@ from mgtool.errors import InputError
 from mgtool.records import parse
 from mgtool.shards import RUN_FILE
 
+SHIPPED = ("tiny",)
+"""Models that come with mgtool, by name."""
+
 _HASHED = (".json", ".safetensors", ".model", ".txt", ".jinja")
+
+
+def model_folder(given: str) -> Path:
+    """The folder that is meant: a shipped model's where its name is given (``./tiny`` is a folder of that name).
+
+    >>> model_folder("./tiny").as_posix()
+    'tiny'
+    """
+    return Path(str(resources.files(__package__) / "model" / given)) if given in SHIPPED else Path(given)
 
 
 def check_model(folder: Path) -> None:

@@ -34,6 +34,7 @@ def test_a_wheel_installs_only_mgtool(tmp_path: Path) -> None:
         "mgtool/detectors/weights/nanodet_g_coco_416.onnx",
         "mgtool/detectors/weights/rtmdet_scenes_256.onnx",
         "mgtool/detectors/vocabularies/coco.txt",
+        "mgtool/model/tiny/model.safetensors",
     ):
         assert needed in names
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mgtool").rglob("*.py")}

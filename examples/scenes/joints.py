@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 import language
+import lessons
 import torch
 import towers
 from torch import Tensor, nn
@@ -14,11 +15,11 @@ from world import arrange
 
 from mgtool.model import MGLlavaForConditionalGeneration
 
-PICTURES = 3000
+PICTURES = 9000
 AT_ONCE = 50
-STEPS = 2000
+STEPS = 3000
 BATCH = 64
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 6e-3
 LOG_EVERY = 100
 
 
@@ -75,7 +76,7 @@ def look(low: towers.LowNaming, high: towers.HighNaming, embed: nn.Embedding, wo
 def _told(number: int, embed: nn.Embedding, words: PreTrainedTokenizerFast) -> Tensor:
     """The places of the grid and then the objects in the scene's own order, (cells + N, H)."""
     scene = arrange("train", number)
-    bags = [*language.grid(scene), *(language.described(thing) for thing in scene.things)]
+    bags = [*lessons.grid(scene), *(lessons.described(thing) for thing in scene.things)]
     return language.summed(language.token_ids(bags, words), embed)
 
 
@@ -84,22 +85,24 @@ def _widened(values: Tensor, width: int) -> Tensor:
     return nn.functional.pad(values, (0, 0) * (values.ndim - 2) + (0, missing))
 
 
-def fit(model: MGLlavaForConditionalGeneration, seen: Seen) -> list[dict[str, float]]:
-    """Train fusion, projector and box projector of a model in place; gives the log.
+def fit(
+    model: MGLlavaForConditionalGeneration, seen: Seen, *, steps: int | None = None, seed: int = 0
+) -> list[dict[str, float]]:
+    """Train fusion, projector and, if it has one, box projector of a model in place, for `STEPS`; gives the log.
 
     The loss is the share of the words' embeddings that is missed, places without an object counting little.
     """
-    joints = nn.ModuleList([model.fusion, model.projector, model.box_projector])
-    optimizer = torch.optim.AdamW(joints.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS)
-    rng, log = Random(0), []
-    for step in range(1, STEPS + 1):
+    steps = steps or STEPS
+    joints = [part for part in (model.fusion, model.projector, model.box_projector) if part is not None]
+    optimizer = torch.optim.AdamW(nn.ModuleList(joints).parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
+    rng, log = Random(seed), []
+    for step in range(1, steps + 1):
         some = seen[torch.tensor(rng.sample(range(len(seen.low)), BATCH))]
         weights = torch.where(some.is_full, 1.0, towers.NOTHING)
-        losses = {
-            "cells": _missed(model.projector(model.fusion(some.low, some.last)), some.cells, weights),
-            "things": _missed(model.box_projector(some.regions), some.things, some.is_thing.float()),
-        }
+        losses = {"cells": _missed(model.projector(model.fusion(some.low, some.last)), some.cells, weights)}
+        if model.box_projector is not None:
+            losses["things"] = _missed(model.box_projector(some.regions), some.things, some.is_thing.float())
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()

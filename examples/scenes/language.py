@@ -1,43 +1,35 @@
-"""Stage 0 of the language model: its tokenizer, and answering questions about scenes that are told in words."""
+"""Stage 0 of the language model: its tokenizer, its shape, and how it learns to read scenes that are told in words."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import torch
+from lessons import COLUMNS, DRILL, EMPTY, MEASURES, ROWS, drill, easier, told, turns
 from questions import CAPTION, caption, conversation
 from sprites import names, plural
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional
-from towers import GRID, cell_of
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from world import COLOURS, SIGN, SIGNS, SIZE, SIZES, Scene, Thing, arrange
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from world import COLOURS, SIGN, SIGNS, arrange
 
-from mgtool.model.processor import MGLlavaProcessor
+from mgtool.model.processor import EncodedText, MGLlavaProcessor
 from mgtool.model.splice import IGNORED, splice
 
 SPECIAL = ("<pad>", "<s>", "</s>")
 VOCABULARY = 1024
 CORPUS = 3000
-EMPTY = "."
 SPACE = "\u0120"
 """As the tokenizer writes the one before a word."""
-ROWS, COLUMNS, MEASURES = (tuple(f"{kind}{letter}" for letter in "abcdefghi") for kind in ("row", "column", "size"))
-"""Words of no text: places of the grid, and sizes."""
-LISTED = 0.75
-FEWEST = 2
-EASY, GROWN = 8_000, 32_000
-"""Until the first, scenes have `FEWEST` objects; from the second on they come whole. A match is learned among few."""
 WIDTH = 192
+LOUD = 5.0
 TEMPLATE = "vicuna"
-INVENTORY = "List the objects."
-CAPTIONS = 0.4
-"""Share of samples that end with the caption; the others end with the inventory."""
+LOOKING, WHERE, EACH = 1, 0, 1
+"""The layer and the heads that are shown where to look."""
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -59,77 +51,9 @@ def _corpus() -> list[str]:
     for number in range(CORPUS):
         scene = arrange("train", number)
         asked = [(question.text, question.answer) for question in conversation(scene, Random(number))]
-        texts += [text for turn in [(CAPTION, caption(scene)), (INVENTORY, ""), *asked] for text in turn]
+        asked += [(CAPTION, caption(scene)), (DRILL, drill(scene, Random(number)))]
+        texts += [text for turn in asked for text in turn]
     return [*texts, *(["USER: ASSISTANT:"] * CORPUS)]
-
-
-def told(scene: Scene, rng: Random, *, with_grid: bool = True) -> list[list[str]]:
-    """A scene as the model will see it, in words: for each visual token those that it stands for.
-
-    First the places of the grid, row by row, with the largest object that has its centre there; then, as of a detector
-    that misses nothing, the objects. Some scenes come without this list, so that both ways are learned; `with_grid`
-    False leaves the grid out, and the list tells the places.
-    """
-    listed = rng.sample(scene.things, len(scene.things))
-    if not with_grid:
-        return [[*described(thing), *_place(cell_of(thing))] for thing in listed]
-    cells = grid(scene)
-    return cells + [described(thing) for thing in listed] if rng.random() < LISTED else cells
-
-
-def grid(scene: Scene) -> list[list[str]]:
-    """The words of each place, row by row."""
-    cells = [[EMPTY] for _ in range(GRID**2)]
-    for thing in sorted(scene.things, key=lambda thing: thing.size):
-        cells[cell_of(thing)] = described(thing)
-    return [[*words, *_place(number)] for number, words in enumerate(cells)]
-
-
-def _place(cell: int) -> tuple[str, str]:
-    return ROWS[cell // GRID], COLUMNS[cell % GRID]
-
-
-def described(thing: Thing) -> list[str]:
-    """The words of an object."""
-    return [word for word in (thing.name, thing.tile, thing.text, _size(thing.size)) if word]
-
-
-def _size(size: int) -> str:
-    """One of nine sizes, on a scale of ratios."""
-    return MEASURES[round(8 * math.log(max(size, SIZES[0]) / SIZES[0]) / math.log(SIZES[-1] / SIZES[0]))]
-
-
-def easier(scene: Scene, grown: float, rng: Random) -> Scene:
-    """A scene with fewer objects: `FEWEST` at 0, all at 1."""
-    count = min(len(scene.things), FEWEST + round(grown * len(scene.things)))
-    things = tuple(rng.sample(scene.things, count))
-    kept = {thing.name for thing in things} - {SIGN}
-    counted = scene.counted if scene.counted in kept else rng.choice(sorted(kept))
-    return dataclasses.replace(scene, things=things, counted=counted)
-
-
-def grown_at(number: int) -> float:
-    """How far scenes have grown when training comes to this one, for `easier`."""
-    return min(1.0, max(0.0, (number - EASY) / (GROWN - EASY)))
-
-
-def turns(scene: Scene, rng: Random) -> list[tuple[str, str]]:
-    """A conversation about a scene that its first turn shows, and what tells everything: caption or inventory."""
-    asked = [(question.text, question.answer) for question in conversation(scene, rng)]
-    everything = (CAPTION, caption(scene)) if rng.random() < CAPTIONS else (INVENTORY, inventory(scene))
-    (question, answer), *others = [*asked, everything]
-    return [(f"<image>\n{question}", answer), *others]
-
-
-def inventory(scene: Scene) -> str:
-    """Each object with its quarter, tile and text, row by row: what belongs to a name is learned right behind it."""
-    things = sorted(scene.things, key=lambda thing: (cell_of(thing), thing.size))
-    return ", ".join(" ".join(filter(None, (thing.name, _quarter(thing), thing.tile, thing.text))) for thing in things)
-
-
-def _quarter(thing: Thing) -> str:
-    x, y = thing.centre
-    return f"{'top' if y < SIZE / 2 else 'bottom'} {'left' if x < SIZE / 2 else 'right'}"
 
 
 def llm_config(vocabulary: int, *, initializer_range: float = WIDTH**-0.5) -> LlamaConfig:
@@ -171,16 +95,65 @@ class Batch:
 
 
 class Reading(nn.Module):
-    """The language model, with the sum of its words in the place of each visual token, and the loss on answers."""
+    """The language model, with the sum of its words in the place of each visual token, and the losses.
+
+    Beside the loss on answers, two heads are shown where to look: from a name in the text, `WHERE` to the places that
+    hold it, and `EACH` to the objects of that name and the first token alike, so that their number can be told from
+    what that one gets. Without a match both look at the first token. Left to itself, the model took thousands of steps
+    to match any names.
+    """
 
     def __init__(self, words: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.llm = LlamaForCausalLM(llm_config(len(words)))
+        _begin(self.llm.model)
+        singular, placed = _read_words(words)
+        self.register_buffer("singular", singular, persistent=False)
+        self.register_buffer("placed", placed, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses."""
+        attention = self.llm.model.layers[LOOKING].self_attn
+        given: dict[str, Any] = {}
+        hook = attention.register_forward_pre_hook(lambda _, args, kwargs: given.update(kwargs), with_kwargs=True)
         guessed, expected = self.answers(batch)
-        return {"answers": functional.cross_entropy(guessed.float(), expected)}
+        hook.remove()
+        return {"answers": functional.cross_entropy(guessed.float(), expected), "looks": self._looks(batch, **given)}
+
+    def _looks(self, batch: Batch, hidden_states: Tensor, position_embeddings: Any, **_: Any) -> Tensor:
+        """Cross entropy of the two heads' attention with what they are to look at."""
+        attention = self.llm.model.layers[LOOKING].self_attn
+        shape = (*hidden_states.shape[:2], -1, attention.head_dim)
+        queries, keys = (
+            project(hidden_states).view(shape)[:, :, [WHERE, EACH]].transpose(1, 2)
+            for project in (attention.q_proj, attention.k_proj)
+        )
+        queries, keys = apply_rotary_pos_emb(queries, keys, *position_embeddings)
+        losses = []
+        for row, shown in enumerate(batch.told):
+            wanted, asking = self._wanted(batch, row, shown)
+            length = wanted.shape[-1]
+            places = asking + hidden_states.shape[1] - length
+            logits = queries[row][:, places] @ keys[row][:, -length:].transpose(-1, -2) * attention.scaling
+            future = torch.arange(length) > asking[:, None]
+            losses.append(-(wanted * logits.float().masked_fill(future, -1e4).log_softmax(-1)).sum(-1).flatten())
+        return torch.cat(losses).mean()
+
+    def _wanted(self, batch: Batch, row: int, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """For a sample of length L: what its N names look at, (2, N, L), and their positions (N,)."""
+        ids = batch.input_ids[row][batch.attention_mask[row].bool()]
+        before = int((ids < 0).nonzero())
+        text = torch.cat([ids[:before], ids.new_zeros(len(shown)), ids[before + 1 :]])
+        asking = (self.singular[text] >= 0).nonzero().flatten()
+        same = (shown[None] == self.singular[text[asking], None, None]).any(dim=-1)
+        placed = self.placed[shown].any(dim=-1)
+        listed = placed if placed.all() else ~placed
+        wanted = torch.zeros(2, len(asking), len(text))
+        wanted[WHERE, :, before : before + len(shown)] = (same & placed).float()
+        wanted[EACH, :, before : before + len(shown)] = (same & listed).float()
+        wanted[EACH, :, 0] = 1
+        wanted[WHERE, :, 0] = (wanted[WHERE].sum(dim=-1) == 0).float()
+        return wanted / wanted.sum(dim=-1, keepdim=True), asking
 
     def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (N, vocabulary) of the N answer tokens, few beside all that tell a scene, and their ids."""
@@ -197,18 +170,65 @@ class Reading(nn.Module):
         return self.llm.lm_head(states[answers]), expected[answers]
 
 
-def load(words: PreTrainedTokenizerFast, split: str, first: int, count: int, *, grown: float = 1.0) -> Batch:
-    """Conversations about scenes `first` to `first + count`, at 0 of the easiest kind; see `easier`."""
+@torch.no_grad()
+def _begin(llm: nn.Module) -> None:
+    """Words are louder than what layers add to them, and what a head looks at comes out as it was.
+
+    So a layer finds the words of the one before, as in a trained model's copying heads.
+    """
+    llm.get_input_embeddings().weight.mul_(LOUD)
+    llm.norm.weight.div_(LOUD)
+    for layer in llm.layers:
+        nn.init.orthogonal_(layer.self_attn.v_proj.weight)
+        layer.self_attn.o_proj.weight.copy_(layer.self_attn.v_proj.weight.T)
+        layer.mlp.down_proj.weight.div_(LOUD)
+
+
+def _read_words(words: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
+    """For each token the one of its singular, or -1 where it is no name; and whether it tells a place."""
+
+    def token(word: str) -> int:
+        return int(words.convert_tokens_to_ids(f"{SPACE}{word}"))
+
+    singular, placed = torch.full((len(words),), -1), torch.zeros(len(words), dtype=torch.bool)
+    for name in names():
+        singular[[token(name), token(plural(name))]] = token(name)
+    placed[[token(word) for word in (*ROWS, *COLUMNS)]] = True
+    return singular, placed
+
+
+def load(
+    words: PreTrainedTokenizerFast,
+    split: str,
+    first: int,
+    count: int,
+    *,
+    grown: float = 1.0,
+    searching: bool = False,
+) -> Batch:
+    """Conversations about scenes `first` to `first + count`, at 0 of the easiest kind; see `easier` and `turns`."""
     processor = MGLlavaProcessor(words, template=TEMPLATE)
     encoded, shown = [], []
     for number in range(first, first + count):
         rng = Random(f"{split} {number} told")
         scene = easier(arrange(split, number), grown, rng)
-        encoded.append(processor.encode(turns(scene, rng)))
+        encoded.append(_graded(processor.encode(turns(scene, rng, searching=searching)), words))
         shown.append(token_ids(told(scene, rng, with_grid=rng.random() < grown), words))
     ids, labels = ([getattr(one, name) for one in encoded] for name in ("ids", "labels"))
     mask = [[1] * len(one.ids) for one in encoded]
     return Batch(_padded(ids, 0), _padded(mask, 0), _padded(labels, IGNORED), shown)
+
+
+def _graded(encoded: EncodedText, words: PreTrainedTokenizerFast) -> EncodedText:
+    """Without a loss on what a drill asks."""
+    answers, asks = words.convert_tokens_to_ids([f"{SPACE}=", ","])
+    if answers not in encoded.ids:
+        return encoded
+    labels, answering = [], False
+    for token, label in zip(encoded.ids, encoded.labels, strict=True):
+        answering = token == answers or (answering and token != asks)
+        labels.append(label if answering and token != answers else IGNORED)
+    return EncodedText(encoded.ids, labels)
 
 
 def token_ids(bags: list[list[str]], words: PreTrainedTokenizerFast) -> Tensor:

@@ -18,6 +18,7 @@ from typing import Any
 
 import joints
 import language
+import lessons
 import torch
 import towers
 from safetensors.torch import save_file
@@ -30,7 +31,7 @@ SEED = 0
 SCHEDULES = {
     "high": Schedule(steps=3000, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
     "low": Schedule(steps=1600, batch_size=48, learning_rate=1e-3),
-    "llm": Schedule(steps=6000, batch_size=16, learning_rate=1e-3, warmup=100, dtype=torch.bfloat16),
+    "llm": Schedule(steps=4500, batch_size=16, learning_rate=1e-3, warmup=100, dtype=torch.bfloat16),
 }
 TOKENIZER = "tokenizer"
 JOINTS_BEGIN = 0.02
@@ -75,7 +76,8 @@ def _reading(out: Path) -> tuple[Any, Any, torch.nn.Module]:
     reading = language.Reading(words)
 
     def load(first: int, count: int) -> language.Batch:
-        return language.load(words, "train", first, count, grown=language.grown_at(first))
+        grown, searching = lessons.grown_at(first), first >= lessons.FOUND
+        return language.load(words, "train", first, count, grown=grown, searching=searching)
 
     return load, functools.partial(language.accuracy, reading, words), reading
 
@@ -83,17 +85,22 @@ def _reading(out: Path) -> tuple[Any, Any, torch.nn.Module]:
 def write_parts(out: Path) -> None:
     """Write ``parts/clip``, ``parts/convnext``, ``parts/llm`` and ``parts/mg_llava.pth``."""
     parts = out / "parts"
-    low, high = towers.LowNaming(), towers.HighNaming()
-    words = _tokenizer(out)
-    reading = language.Reading(words)
-    for module, name in ((low, "low"), (high, "high"), (reading, "llm")):
-        module.load_state_dict(torch.load(out / name / STATE, weights_only=True)["module"])
+    low, high, reading, words = trained(out)
     low.encoder.save_pretrained(parts / "clip")
     _json(parts / "clip" / "preprocessor_config.json", {"image_mean": towers.MEAN, "image_std": towers.STD})
     reading.llm.save_pretrained(parts / "llm")
     words.save_pretrained(parts / "llm")
     _write_open_clip(high, parts / "convnext")
-    _write_joints(low.eval(), high.eval(), reading, parts / "mg_llava.pth")
+    _write_joints(joints.look(low, high, reading.llm.get_input_embeddings(), words), len(words), parts / "mg_llava.pth")
+
+
+def trained(out: Path) -> tuple[towers.LowNaming, towers.HighNaming, language.Reading, Any]:
+    """Both towers, the language model and its tokenizer, as their trainings left them, for evaluation."""
+    words = _tokenizer(out)
+    low, high, reading = towers.LowNaming(), towers.HighNaming(), language.Reading(words)
+    for module, name in ((low, "low"), (high, "high"), (reading, "llm")):
+        module.load_state_dict(torch.load(out / name / STATE, weights_only=True)["module"])
+    return low.eval(), high.eval(), reading.eval(), words
 
 
 def _write_open_clip(high: towers.HighNaming, folder: Path) -> None:
@@ -107,17 +114,15 @@ def _write_open_clip(high: towers.HighNaming, folder: Path) -> None:
     _json(folder / "open_clip_config.json", {"model_cfg": {"vision_cfg": vision}})
 
 
-def _write_joints(low: towers.LowNaming, high: towers.HighNaming, reading: language.Reading, path: Path) -> None:
+def _write_joints(seen: joints.Seen, vocabulary: int, path: Path) -> None:
     """Projectors and fusion, trained between the frozen parts, under the published names; their log beside them."""
-    words = _tokenizer(path.parents[1])
     config = MGLlavaConfig(
-        text_config=language.llm_config(len(words), initializer_range=JOINTS_BEGIN),
+        text_config=language.llm_config(vocabulary, initializer_range=JOINTS_BEGIN),
         low_config=towers.low_config(),
         high_config=ConvNextTowerConfig(architecture=towers.HIGH_TOWER, image_size=towers.SIZE),
     )
     torch.manual_seed(SEED)
     model = MGLlavaForConditionalGeneration(config)
-    seen = joints.look(low, high, reading.llm.get_input_embeddings(), words)
     log = joints.fit(model, seen)
     path.with_name("joints.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")
     published = {"projector.": "projector.model.", "box_projector.": "bbox_projector.model.", "fusion.": "fuse_module."}

@@ -32,6 +32,10 @@ stage() { # NAME MODEL OPTIONS... : into OUT/NAME, with a process for each of tw
     --out "$out/$name" --batch-size 8 --device cpu
 }
 stage align "$out/begin" "$out/tars/train-conversations" --epochs 0.5 --learning-rate 2e-3
-stage tune "$out/align" "$out/tars/train-conversations" --epochs 3 --learning-rate 1e-3
+stage tune "$out/align" "$out/tars/train-conversations" --epochs 2 --learning-rate 5e-4
+mkdir -p "$out/logs"
+for part in high low llm; do cp "$out/stage0/$part/log.jsonl" "$out/logs/$part.jsonl"; done
+cp "$parts/joints.jsonl" "$out/logs/"
+for name in align tune; do cp "$out/$name/log.jsonl" "$out/logs/$name.jsonl"; done
 "$python" "$here/ship.py" "$out/tune" "$out/tiny"
 "$python" "$here/scores.py" "$out/tiny" "$out/scores/test" --set "$out/data/test" --boxes "$out/boxes/test"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ablation
+import joints
 import make
 import pytest
 import torch
@@ -19,11 +20,20 @@ from mgtool.model import MGLlavaForConditionalGeneration
 COUNT = 6
 
 
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch, untrained: Any) -> None:
+    """Fusion and projectors learn from few pictures, for few steps."""
+    monkeypatch.setattr(joints, "PICTURES", untrained.pictures)
+    monkeypatch.setattr(joints, "BATCH", 16)
+    monkeypatch.setattr(ablation, "JOINTS", 5)
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory, untrained: Any) -> Path:
     """A folder as train.sh leaves it, with untrained parts and `COUNT` scenes; what is found are the true boxes."""
     out = tmp_path_factory.mktemp("ablation")
     shutil.copytree(untrained.model, out / "begin")
+    (out / "stage0").symlink_to(untrained.folder)
     make.write(out / "data/test", "test", COUNT)
     shutil.copytree(out / "data/test/boxes", out / "boxes/test")
     return out

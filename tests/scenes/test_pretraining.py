@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import joints
 import language
+import lessons
 import pytest
 import torch
 import towers
 import training
+from sprites import plural
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedTokenizerFast
 from world import SIGN, SIZE, arrange
@@ -27,28 +30,99 @@ def test_every_word_of_the_world_is_one_token(words: PreTrainedTokenizerFast) ->
 
 def test_a_told_scene_has_the_order_of_the_visual_tokens() -> None:
     scene = arrange("train", 5)
-    tokens = next(found for seed in range(9) if len(found := language.told(scene, Random(seed))) > towers.GRID**2)
+    tokens = next(found for seed in range(9) if len(found := lessons.told(scene, Random(seed))) > towers.GRID**2)
     cells, listed = tokens[: towers.GRID**2], tokens[towers.GRID**2 :]
     largest = max(scene.things, key=lambda thing: thing.size)
     row, column = divmod(towers.cell_of(largest), towers.GRID)
     told = cells[towers.cell_of(largest)]
     assert told[0] == largest.name
-    assert told[-2:] == [language.ROWS[row], language.COLUMNS[column]]
+    assert told[-2:] == [lessons.ROWS[row], lessons.COLUMNS[column]]
     assert sorted(words[0] for words in listed) == sorted(thing.name for thing in scene.things)
-    empty = sum(words[0] == language.EMPTY for words in cells)
+    empty = sum(words[0] == lessons.EMPTY for words in cells)
     assert empty == towers.GRID**2 - len({towers.cell_of(thing) for thing in scene.things})
 
 
 def test_easier_scenes_have_fewer_objects_and_right_questions() -> None:
     scene = arrange("train", 5)
-    sizes = [len(language.easier(scene, grown, Random(0)).things) for grown in (0.0, 0.5, 1.0)]
-    assert sizes[0] == language.FEWEST < sizes[1] < sizes[2] == len(scene.things)
+    sizes = [len(lessons.easier(scene, grown, Random(0)).things) for grown in (0.0, 0.5, 1.0)]
+    assert sizes[0] == lessons.FEWEST < sizes[1] < sizes[2] == len(scene.things)
     for seed in range(20):
-        easy = language.easier(scene, 0.0, Random(seed))
+        easy = lessons.easier(scene, 0.0, Random(seed))
         kept = {thing.name for thing in easy.things}
         assert easy.counted in kept
-        inventory = language.inventory(easy)
+        inventory = lessons.inventory(easy, Random(seed))
         assert [entry.split(" ")[0] in kept for entry in inventory.split(", ")] == [True, True]
+
+
+def test_drills_ask_each_name_once_and_rightly() -> None:
+    for number in range(30):
+        scene = arrange("train", number)
+        counts = Counter(thing.name for thing in scene.things)
+        tiles = {thing.name: thing.tile for thing in scene.things}
+        sizes = {thing.name: thing.size for thing in scene.things}
+        asked: list[str] = []
+        for question, answer in (entry.split(" = ") for entry in lessons.drill(scene, Random(number)).split(", ")):
+            kind, *name = question.split(" ")
+            asked += [part for part in question.split(" ") if part not in ("is", "many", "where", "tile", "or")]
+            if kind == "is":
+                assert (answer == "yes") == (name[0] in counts)
+            elif kind == "many":
+                assert plural(next(one for one in counts if plural(one) == name[0])) == name[0]
+                assert counts[next(one for one in counts if plural(one) == name[0])] == int(answer)
+            elif kind == "tile":
+                assert answer == tiles[name[0]]
+            elif kind != "where":
+                assert sizes[answer] == max(sizes[kind], sizes[name[1]])
+        there = Counter(name for name in asked if name in {form for one in counts for form in (one, plural(one))})
+        assert set(there.values()) == {1}
+
+
+def test_searches_ask_for_names_that_are_there_and_each_question_once() -> None:
+    for number in range(30):
+        scene = arrange("train", number)
+        asked = lessons.searches(scene, Random(number))
+        present = {thing.name for thing in scene.things}
+        assert len({question for question, _ in asked}) == len(asked)
+        assert {answer for question, answer in asked if question.startswith("What")} <= present
+        assert any(question.startswith("How many") for question, _ in asked)
+
+
+def test_only_the_answers_of_a_drill_are_learned(words: PreTrainedTokenizerFast) -> None:
+    scene = next(arrange("train", n) for n in range(99) if _first(n) == lessons.DRILL)
+    batch = language.load(words, "train", scene.number, 1)
+    rng = Random(f"train {scene.number} told")
+    (_, answer), *_ = lessons.turns(lessons.easier(scene, 1.0, rng), rng)
+    told = " ".join(entry.split(" = ")[1] for entry in answer.split(", "))
+    assert words.decode(batch.labels[batch.labels >= 0]) == f" {told}{words.eos_token}"
+
+
+def _first(number: int) -> str:
+    rng = Random(f"train {number} told")
+    scene = lessons.easier(arrange("train", number), 1.0, rng)
+    return lessons.turns(scene, rng)[0][0].removeprefix("<image>\n")
+
+
+def test_heads_are_shown_where_a_name_is(words: PreTrainedTokenizerFast) -> None:
+    """The places that hold it, its objects and the first token alike; the first token alone without a match."""
+    reading = language.Reading(words)
+    batch = language.load(words, "train", 0, 8)
+    for row, told in enumerate(batch.told):
+        wanted, asking = reading._wanted(batch, row, told)
+        ids = batch.input_ids[row][batch.attention_mask[row].bool()]
+        before = int((ids < 0).nonzero())
+        things = [thing.name for thing in arrange("train", row).things]
+        assert torch.allclose(wanted.sum(dim=-1), torch.ones(2, len(asking)))
+        text = torch.cat([ids[:before], told[:, 0], ids[before + 1 :]])
+        assert len(asking) > 0
+        for name, where, each in zip(asking, wanted[language.WHERE], wanted[language.EACH], strict=True):
+            singular = int(reading.singular[text[name]])
+            present = words.convert_ids_to_tokens(singular).removeprefix(language.SPACE) in things
+            for looks in (where, each):
+                assert set(text[1:][looks[1:] > 0].tolist()) <= {singular}
+            assert present or float(each[0]) == 1
+            if len(told) > towers.GRID**2 and present:
+                count = things.count(words.convert_ids_to_tokens(singular).removeprefix(language.SPACE))
+                assert float(each[0]) == pytest.approx(1 / (1 + count))
 
 
 def test_targets_of_towers() -> None:
@@ -142,6 +216,6 @@ def test_what_the_towers_see_stands_beside_its_words(untrained: Any, monkeypatch
         scene = arrange("train", number)
         assert int(seen.is_thing[number].sum()) == len(scene.things)
         for place, thing in enumerate(scene.things):
-            ids = [words.convert_tokens_to_ids(f"{language.SPACE}{word}") for word in language.described(thing)]
+            ids = [words.convert_tokens_to_ids(f"{language.SPACE}{word}") for word in lessons.described(thing)]
             assert torch.allclose(seen.things[number, place], embed.weight[ids].sum(dim=0), atol=1e-6)
         assert int(seen.is_full[number].sum()) == len({towers.cell_of(thing) for thing in scene.things})
