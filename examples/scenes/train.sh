@@ -7,11 +7,10 @@ out=${1:?usage: train.sh OUT [parts]}
 python=${PYTHON:-python}
 export TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false OMP_WAIT_POLICY=PASSIVE
 
-for set in "train 12000" "test 1000" "test-b 1000"; do
-  set -- $set
-  [ -f "$out/data/$1/answers.json" ] || "$python" "$here/make.py" scenes "$out/data" --split "$1" --count "$2"
-  mgtool detect "$out/data/$1/images" --detector tiny --out "$out/boxes/$1"
-done
+while read -r name count; do
+  [ -f "$out/data/$name/answers.json" ] || "$python" "$here/make.py" scenes "$out/data" --split "$name" --count "$count"
+  mgtool detect "$out/data/$name/images" --detector tiny --out "$out/boxes/$name" </dev/null
+done <<<$'train 12000\ntest 1000\ntest-b 1000'
 mgtool pack "$out/data/train/conversations.json" --images "$out/data/train/images" --boxes "$out/boxes/train" \
   --out "$out/tars/train-conversations"
 
@@ -20,10 +19,12 @@ pretrain() { for part in "$@"; do OMP_NUM_THREADS=1 "$python" "$here/pretrain.py
 pretrain high low &
 pretrain llm
 wait $!
-"$python" "$here/pretrain.py" parts --out "$out/stage0"
 parts=$out/stage0/parts
-[ -f "$out/begin/config.json" ] || mgtool import --checkpoint "$parts/mg_llava.pth" --llm "$parts/llm" \
-  --clip "$parts/clip" --convnext "$parts/convnext" --template vicuna --out "$out/begin"
+if [ ! -f "$out/begin/config.json" ]; then
+  "$python" "$here/pretrain.py" parts --out "$out/stage0"
+  mgtool import --checkpoint "$parts/mg_llava.pth" --llm "$parts/llm" --clip "$parts/clip" --convnext "$parts/convnext" \
+    --template vicuna --out "$out/begin"
+fi
 [ "${2:-}" = parts ] && exit
 
 stage() { # NAME MODEL OPTIONS... : into OUT/NAME, with a process for each of two cores
@@ -38,4 +39,6 @@ for part in high low llm; do cp "$out/stage0/$part/log.jsonl" "$out/logs/$part.j
 cp "$parts/joints.jsonl" "$out/logs/"
 for name in align tune; do cp "$out/$name/log.jsonl" "$out/logs/$name.jsonl"; done
 "$python" "$here/ship.py" "$out/tune" "$out/tiny"
-"$python" "$here/scores.py" "$out/tiny" "$out/scores/test" --set "$out/data/test" --boxes "$out/boxes/test"
+for name in test test-b; do
+  "$python" "$here/scores.py" "$out/tiny" "$out/scores/$name" --set "$out/data/$name" --boxes "$out/boxes/$name"
+done

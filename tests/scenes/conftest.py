@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "scenes"))
 
 import joints
 import language
+import make
 import pretrain
 import torch
 import towers
@@ -22,6 +23,7 @@ from transformers import PreTrainedTokenizerFast
 from mgtool.model.checkpoint import Parts, import_model
 
 PICTURES = 50
+TEST_SCENES = 30
 
 
 class Untrained(NamedTuple):
@@ -40,6 +42,14 @@ class Untrained(NamedTuple):
     model: Path
     counts: dict[str, object]
     pictures: int
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `TEST_SCENES` test scenes."""
+    out = tmp_path_factory.mktemp("scenes") / "test"
+    make.write(out, "test", TEST_SCENES)
+    return out
 
 
 @pytest.fixture(scope="session")

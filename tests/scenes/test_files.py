@@ -14,14 +14,6 @@ from mgtool.records import BoxRecord, parse
 COUNT = 30
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of `COUNT` test scenes."""
-    out = tmp_path_factory.mktemp("scenes") / "test"
-    write(out, "test", COUNT)
-    return out
-
-
 def _answers(path: Path, rows: list[dict[str, Any]]) -> Path:
     lines = ({"prompt": "", "model_id": "truth", **row} for row in rows)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

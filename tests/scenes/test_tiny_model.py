@@ -6,30 +6,17 @@ import json
 from importlib import resources
 from pathlib import Path
 
-import pytest
-from make import write
-
 from mgtool.modelfolders import model_folder
 
-COUNT = 30
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of `COUNT` test scenes."""
-    out = tmp_path_factory.mktemp("tiny") / "test"
-    write(out, "test", COUNT)
-    return out
-
-
-def _scores(mgtool, scenes: Path, out: Path, name: str, benchmark: str, *truth: str) -> dict:
+def _scores(mgtool, written: Path, out: Path, name: str, benchmark: str, *truth: str) -> dict:
     boxes, answers = out / "boxes", out / name / "answers.jsonl"
     commands = (
-        ("detect", scenes / "images", "--detector", "tiny", "--out", boxes),
-        ("infer", scenes / f"{name}.jsonl", "--images", scenes / "images", "--boxes", boxes, "--model", "tiny",
+        ("detect", written / "images", "--detector", "tiny", "--out", boxes),
+        ("infer", written / f"{name}.jsonl", "--images", written / "images", "--boxes", boxes, "--model", "tiny",
          "--max-new-tokens", 8, "--out", answers),
         ("eval", answers, "--benchmark", benchmark, "--out", out / benchmark,
-         "--ground-truth", *(scenes / file for file in truth)),
+         "--ground-truth", *(written / file for file in truth)),
     )  # fmt: skip
     for command in commands:
         code, _, stderr = mgtool(*command, "-q")
@@ -37,15 +24,15 @@ def _scores(mgtool, scenes: Path, out: Path, name: str, benchmark: str, *truth: 
     return json.loads((out / benchmark / "scores.json").read_text(encoding="utf-8"))
 
 
-def test_it_knows_what_is_there(mgtool, scenes: Path, tmp_path: Path) -> None:
+def test_it_knows_what_is_there(mgtool, written: Path, tmp_path: Path) -> None:
     """Chance is an F1 of 50; the bound is three standard errors of 120 questions below the reported score."""
-    scores = _scores(mgtool, scenes, tmp_path, "pope_questions", "pope", "pope_random.jsonl", "pope_adversarial.jsonl")
+    scores = _scores(mgtool, written, tmp_path, "pope_questions", "pope", "pope_random.jsonl", "pope_adversarial.jsonl")
     assert scores["metrics"]["f1"]["value"] > 75
 
 
-def test_it_knows_where_and_what(mgtool, scenes: Path, tmp_path: Path) -> None:
+def test_it_knows_where_and_what(mgtool, written: Path, tmp_path: Path) -> None:
     """Chance is 25 and under 1 percent; the bounds are three standard errors of 25 questions below the reports."""
-    found = _scores(mgtool, scenes, tmp_path, "questions", "gqa", "answers.json")["breakdown"]["semantic"]
+    found = _scores(mgtool, written, tmp_path, "questions", "gqa", "answers.json")["breakdown"]["semantic"]
     assert found["position"]["value"] > 55
     assert found["naming"]["value"] > 10
 
