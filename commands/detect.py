@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,13 +19,21 @@ from mgtool.commands.options import (
     Json,
     Overwrite,
     Quiet,
+    Rank,
+    WorldSize,
     allowed_failures,
+    check_share,
     default_workers,
     exit_code,
+    share_of,
     versions,
 )
 from mgtool.errors import UsageError
-from mgtool.shards import FAILURES_FILE
+from mgtool.shards import FAILURES_FILE, RUN_FILE, Run
+
+if TYPE_CHECKING:
+    from mgtool.detectors.finding import Finder
+    from mgtool.detectors.output import Output
 
 
 def detect(
@@ -52,6 +60,8 @@ def detect(
     device: options.Device = "auto",
     dtype: options.Dtype = None,
     workers: options.Workers = None,
+    rank: Rank = "0",
+    world_size: WorldSize = 1,
     format: options.Format = "jsonl",
     shard_size: options.ShardSize = 1000,
     visualize: options.Visualize = 0,
@@ -78,23 +88,28 @@ def detect(
         _say_what_would_be_done(job, out, as_json)
         return
     if out == "-":
-        statistics, summary = _stream(job, quiet)
+        summary, is_whole = _stream(job, quiet), False
     else:
-        statistics, summary = _write(job, Path(out), overwrite=overwrite, quiet=quiet)
-        if report is not None:
-            items = None if "-" in inputs else job.items()
-            detect_report.report_run(report, Path(out), items, summary, images=images)
-    console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
-    if out != "-":
-        console.show_failures(statistics[0], Path(out, FAILURES_FILE), quiet=quiet)
-    raise typer.Exit(exit_code(*statistics, allow_failures))
+        summary, is_whole = _write(job, Path(out), overwrite=overwrite, quiet=quiet)
+    failed, total = _numbers(summary)
+    if is_whole and report is not None:
+        items = None if "-" in inputs else job.all_items()
+        detect_report.report_run(report, Path(out), items, summary, images=images)
+    about = {} if out == "-" else {"out": out} if is_whole else {"out": out, "share": job.share.name}
+    console.summarize({**about, **summary}, title="mgtool detect", as_json=as_json, quiet=quiet)
+    if is_whole:
+        console.show_failures(failed, Path(out, FAILURES_FILE), quiet=quiet)
+    raise typer.Exit(exit_code(failed, total, allow_failures))
 
 
 def _job(given: dict[str, Any]) -> Job:
     """The job, from options of the same names, the preset's values in place of those that are not given."""
     workers = default_workers() if given["workers"] is None else given["workers"]
-    parsed = {"inputs": tuple(given["inputs"]), "batch_size": detect_job.batch_size(given["batch_size"])}
-    same = {field.name: given[field.name] for field in fields(Job)}
+    share = share_of(given["rank"], given["world_size"])
+    check_share(share, given["out"], given["inputs"])
+    batch_size = detect_job.batch_size(given["batch_size"])
+    parsed = {"inputs": tuple(given["inputs"]), "batch_size": batch_size, "share": share}
+    same = {field.name: given[field.name] for field in fields(Job) if field.name in given}
     preset = detect_job.preset(given["preset"], given["context"], given["out"])
     job = Job(**{**same, **parsed, "workers": workers, **preset})
     job.check()
@@ -103,46 +118,66 @@ def _job(given: dict[str, Any]) -> Job:
     return job
 
 
-def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[tuple[int, int], dict[str, Any]]:
-    """Fill the folder; gives the numbers of failures and of all pictures, and the summary."""
-    from mgtool import shards
-    from mgtool.stages import detect as stage
+def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dict[str, Any], bool]:
+    """Fill the folder; gives the summary, and whether it is of all pictures or of this run's share alone."""
+    from mgtool.detectors import shared_output
+    from mgtool.detectors.output import Output
 
     finder = job.finder()
-    batch = job.batch()
-    about = {"options": {"batch_size": job.batch_size or "auto", "workers": job.workers, "device": job.device}}
-    run = shards.Run(
-        folder / shards.RUN_FILE,
-        command="detect",
-        identity=job.identity(finder),
-        about={**about, "versions": versions()},
-    )
-    output = stage.Output(folder, format=job.format, shard_size=job.shard_size, visualize=job.visualize)
+    identity = job.identity(finder)
+    run = _run_record(job, folder, identity)
+    output = Output(folder, format=job.format, shard_size=job.shard_size, visualize=job.visualize)
+    has_begun = output.begun or (folder / shared_output.SHARES).is_dir()
     # a run that stopped before its first picture, at a wrong input, is no reason to refuse another
-    is_idle = run.before().get("command") == "detect" and not run.finished and not output.begun
-    run.begin(overwrite=overwrite or is_idle)
+    is_idle = run.before().get("command") == "detect" and not run.finished and not has_begun
+    run.begin(overwrite=is_idle or overwrite)
+    if job.share.is_all:
+        if overwrite:
+            output.clear()
+            shared_output.clear(folder)
+            run.begin()
+        return _fill(job, finder, output, run, quiet), True
+    part = shared_output.SharedOutput(folder, job.share, visualize=job.visualize)
+    part_run = _run_record(job, part.folder, {**identity, "share": job.share.name})
     if overwrite:
-        output.clear()
-        run.begin()
+        part.clear()
+    elif run.finished:
+        return run.results(), True
+    part_run.begin(overwrite=overwrite)
+    summary = _fill(job, finder, part, part_run, quiet)
+    joined = shared_output.join(folder, output, run, job.share.world_size)
+    return (summary, False) if joined is None else (joined, True)
+
+
+def _run_record(job: Job, folder: Path, identity: dict[str, Any]) -> Run:
+    options = {"batch_size": job.batch_size or "auto", "workers": job.workers, "device": job.device}
+    about = {"options": options, "versions": versions()}
+    return Run(folder / RUN_FILE, command="detect", identity=identity, about=about)
+
+
+def _fill(job: Job, finder: Finder, output: Output, run: Run, quiet: bool) -> dict[str, Any]:
+    """Detect what is left, and end the run."""
+    from mgtool.stages import detect as stage
+
     if run.finished:
-        output.close(done=True)
         summary = run.results()
     else:
         with console.progress("pictures", quiet=quiet) as advance:
             found = stage.run(
-                job.items(), finder, output, batch=batch, workers=job.workers, frames=job.frames, advance=advance
+                job.items(), finder, output, batch=job.batch(), workers=job.workers, frames=job.frames, advance=advance
             )
         summary = found.summary()
         run.finish(results=summary)
-        output.close(done=True)
-    return _numbers(summary), {"out": str(folder), **summary}
+    output.close(done=True)
+    return summary
 
 
-def _stream(job: Job, quiet: bool) -> tuple[tuple[int, int], dict[str, Any]]:
+def _stream(job: Job, quiet: bool) -> dict[str, Any]:
     """Box lines on stdout as they come; failures as lines on stderr."""
     from contextlib import closing
 
     from mgtool.boxstatistics import Statistics
+    from mgtool.detectors.output import count
     from mgtool.records import dumps
     from mgtool.stages import detect as stage
 
@@ -153,18 +188,18 @@ def _stream(job: Job, quiet: bool) -> tuple[tuple[int, int], dict[str, Any]]:
     )
     with console.progress("pictures", quiet=quiet) as advance, closing(found) as entries:
         for entry, _ in entries:
-            stage.count(statistics, entry)
+            count(statistics, entry)
             advance(1)
             if entry.box is not None:
                 sys.stdout.buffer.write(dumps(entry.box) + b"\n")
                 sys.stdout.buffer.flush()
             elif entry.failure is not None and not quiet:
                 console.say(f"failed: {entry.failure.id}: {entry.failure.reason}: {entry.failure.detail}")
-    summary = statistics.summary()
-    return _numbers(summary), summary
+    return statistics.summary()
 
 
 def _numbers(summary: dict[str, Any]) -> tuple[int, int]:
+    """Failures, and all pictures."""
     failed = sum(summary["failures"].values())
     return failed, summary["pictures"] + summary["videos"] + summary["duplicates"] + failed
 

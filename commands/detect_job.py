@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import itertools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mgtool.errors import UsageError
+from mgtool.shares import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Job:
-    """The options of one run; `batch_size`, `workers` and `device` do not change what comes out."""
+    """The options of one run; `batch_size`, `workers`, `device` and `share` do not change what comes out."""
 
     inputs: tuple[str, ...]
     images: str | None
@@ -57,14 +60,28 @@ class Job:
     frames: int
     batch_size: int | None
     workers: int
+    share: Share
+
+    @property
+    def devices(self) -> list[str]:
+        """Where a process each looks."""
+        return self.device.split(",")
 
     def batch(self) -> BatchSize:
         """How many pictures the detector gets at once."""
+        from mgtool.detectors import fleet
         from mgtool.detectors.finding import BatchSize
 
-        return BatchSize(self.batch_size)
+        return BatchSize(self.batch_size or (fleet.BATCH if len(self.devices) > 1 else None))
 
     def items(self) -> Iterator[Named]:
+        """Every picture of this run's share of the input, in order."""
+        items = self.all_items()
+        if self.share.is_all:
+            return items
+        return itertools.islice(items, *self.share.stretch(sum(1 for _ in self.all_items())))
+
+    def all_items(self) -> Iterator[Named]:
         """Every picture of the input, in order."""
         from mgtool import sources
 
@@ -116,6 +133,7 @@ class Job:
     def finder(self) -> Finder:
         """The detector and the tagger, with their weights, and the boxes that are known."""
         from mgtool import detectors
+        from mgtool.detectors import fleet
         from mgtool.detectors.finding import Finder
         from mgtool.detectors.known_boxes import KnownBoxes
 
@@ -123,6 +141,9 @@ class Job:
         if kind == detectors.BOXES:
             return Finder(None, None, self.filters(), KnownBoxes(target, alone=True))
         known = KnownBoxes(self.boxes) if self.boxes else None
+        if len(self.devices) > 1:
+            load = functools.partial(_on_device, replace(self, boxes=None))
+            return fleet.launch(load, self.devices, self.batch_size, self.filters(), known)
         tagger = None
         if self.tagger:
             tagger = detectors.load_tagger(
@@ -189,6 +210,10 @@ def batch_size(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--batch-size {text}: give a number from 1 on, or auto")
     return int(text)
+
+
+def _on_device(job: Job, device: str) -> Finder:
+    return replace(job, device=device).finder()
 
 
 def _without_videos(items: Iterator[Named]) -> Iterator[Named]:

@@ -119,7 +119,13 @@ BatchSize = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", metavar="D", help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=_RUN)
+    str,
+    typer.Option(
+        "--device",
+        metavar="D",
+        help="auto, cpu, cuda, cuda:1; cuda:0,cuda:1 is a process each.",
+        rich_help_panel=_RUN,
+    ),
 ]
 Dtype = Annotated[
     str | None,

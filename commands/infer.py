@@ -18,13 +18,17 @@ from mgtool.commands.options import (
     Model,
     Overwrite,
     Quiet,
+    Rank,
+    WorldSize,
     allowed_failures,
     default_workers,
     exit_code,
+    share_of,
     versions,
 )
 from mgtool.errors import UsageError
 from mgtool.records import Answer, Failure, dumps
+from mgtool.shares import Share
 
 
 def infer(
@@ -57,8 +61,8 @@ def infer(
     check_parity: options.CheckParity = 0,
     unordered: options.Unordered = False,
     cache: options.Cache = None,
-    rank: options.Rank = "0",
-    world_size: options.WorldSize = 1,
+    rank: Rank = "0",
+    world_size: WorldSize = 1,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -78,11 +82,11 @@ def infer(
     if check_parity:
         _compare(wanted, check_parity, as_json)
         return
-    name = options.share_name(str(out), wanted["rank"], wanted["world_size"])
+    name = options.share_name(str(out), wanted["share"])
     counts = _run(wanted, name, overwrite=overwrite, quiet=quiet, in_order=not unordered)
     console.summarize({"out": name, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
     if name != "-":
-        console.show_failures(counts["failed"], _failures_path(name, wanted["world_size"]), quiet=quiet)
+        console.show_failures(counts["failed"], _failures_path(name, wanted["share"]), quiet=quiet)
     raise typer.Exit(exit_code(counts["failed"], sum(counts.values()), allow_failures))
 
 
@@ -104,9 +108,9 @@ def _wanted(given: dict[str, Any]) -> dict[str, Any]:
     from mgtool.generation.options import Decoding
     from mgtool.generation.prompts import Prompter
 
-    rank, world_size = options.share(given["rank"], given["world_size"])
+    share = share_of(given["rank"], given["world_size"])
     names = {name: given[name] for name in ("out", "as_json", "unordered", "inputs")}
-    options.check_output(**names, parity=given["check_parity"], shares=world_size)
+    options.check_output(**names, parity=given["check_parity"], share=share)
     prompter = Prompter(given["task"], given["prompt"], given["system"])
     decoding = Decoding(
         temperature=given["temperature"],
@@ -125,8 +129,7 @@ def _wanted(given: dict[str, Any]) -> dict[str, Any]:
         "decoding": decoding,
         "truncate": given["truncate"].value if given["truncate"] else "",
         "quantize": given["quantize"].value if given["quantize"] else "",
-        "rank": rank,
-        "world_size": world_size,
+        "share": share,
     }
 
 
@@ -204,10 +207,10 @@ def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool, in_o
         return stream.counts
 
 
-def _failures_path(out: str, world_size: int) -> Path:
+def _failures_path(out: str, share: Share) -> Path:
     from mgtool.generation.output import AnswersFile
 
-    return AnswersFile(Path(out), is_share=world_size > 1).failures_path
+    return AnswersFile(Path(out), is_share=not share.is_all).failures_path
 
 
 class _Stream:

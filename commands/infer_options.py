@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from mgtool.commands.options import check_share
 from mgtool.errors import UsageError
+from mgtool.shares import Share
 
 _ANSWERS, _MODEL, _RUN = "Answers", "Model and devices", "Run"
 YES_NO = ("Yes", "No")
@@ -158,38 +159,6 @@ Cache = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Reuse answers of earlier runs.", rich_help_panel=_RUN),
 ]
-Rank = Annotated[
-    str,
-    typer.Option(
-        "--rank", metavar="N|slurm|torchrun", help="This run's share; the two read both numbers.", rich_help_panel=_RUN
-    ),
-]
-WorldSize = Annotated[
-    int, typer.Option("--world-size", min=1, help="Shares: each run writes one of them.", rich_help_panel=_RUN)
-]
-
-_LAUNCHERS = {"slurm": ("SLURM_PROCID", "SLURM_NTASKS"), "torchrun": ("RANK", "WORLD_SIZE")}
-
-
-def share(rank: str, world_size: int) -> tuple[int, int]:
-    """Rank and number of shares, from a launcher's variables where one is named.
-
-    >>> share("2", 4)
-    (2, 4)
-    """
-    if rank in _LAUNCHERS:
-        names = _LAUNCHERS[rank]
-        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
-        if missing:
-            raise UsageError(f"--rank {rank}: the variable {missing[0]} is not there")
-        own, total = (int(os.environ[name]) for name in names)
-    elif rank.isdecimal():
-        own, total = int(rank), world_size
-    else:
-        raise UsageError(f"--rank {rank}: give a number from 0, slurm or torchrun")
-    if own >= total:
-        raise UsageError(f"--rank {own}: with --world-size {total} ranks go from 0 to {total - 1}")
-    return own, total
 
 
 def workers_of(given: int | None, devices: Sequence[str], cores: int) -> int:
@@ -203,14 +172,14 @@ def workers_of(given: int | None, devices: Sequence[str], cores: int) -> int:
     return 0 if devices[0] == "cpu" else max(1, min(MOST_WORKERS, (cores - 1) // len(devices)))
 
 
-def share_name(out: str, rank: int, world_size: int) -> str:
+def share_name(out: str, share: Share) -> str:
     """The answers file of one share.
 
-    >>> share_name("out/answers.jsonl", 1, 4), share_name("a.jsonl", 0, 1)
+    >>> share_name("out/answers.jsonl", Share(1, 4)), share_name("a.jsonl", Share())
     ('out/answers-00001-of-00004.jsonl', 'a.jsonl')
     """
     path = Path(out)
-    return out if world_size == 1 else str(path.with_name(f"{path.stem}-{rank:05d}-of-{world_size:05d}{path.suffix}"))
+    return out if share.is_all else str(path.with_name(f"{path.stem}-{share.name}{path.suffix}"))
 
 
 def chosen(choices: str | None, yes_no: bool) -> tuple[str, ...]:
@@ -228,7 +197,7 @@ def refuse_together(given: Mapping[str, bool], why: str) -> None:
 
 
 def check_output(
-    out: str | None, *, as_json: bool, unordered: bool, parity: int, inputs: list[str], shares: int
+    out: str | None, *, as_json: bool, unordered: bool, parity: int, inputs: list[str], share: Share
 ) -> None:
     """Raise where the output's options do not go together."""
     if out is None and not parity:
@@ -237,5 +206,4 @@ def check_output(
         raise UsageError("--json and --out - both write to stdout: choose one")
     if unordered and out != "-":
         raise UsageError("--unordered is for --out -: an answers file is always in the order of the input")
-    if shares > 1 and (out == "-" or "-" in inputs):
-        raise UsageError("--world-size needs inputs and an answers file on disk, not -")
+    check_share(share, out, inputs)

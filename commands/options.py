@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from typer.core import TyperCommand
 from mgtool.commands import console
 from mgtool.errors import OutputError, UsageError
 from mgtool.modelfolders import model_folder
+from mgtool.shares import Share
 
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -107,7 +109,38 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_COMMON = "Common"
+_LAUNCHERS = {"slurm": ("SLURM_PROCID", "SLURM_NTASKS"), "torchrun": ("RANK", "WORLD_SIZE")}
+
+
+def share_of(rank: str, world_size: int) -> Share:
+    """This run's share, from a launcher's variables where one is named.
+
+    >>> share_of("2", 4)
+    Share(rank=2, world_size=4)
+    """
+    if rank in _LAUNCHERS:
+        names = _LAUNCHERS[rank]
+        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
+        if missing:
+            raise UsageError(f"--rank {rank}: the variable {missing[0]} is not there")
+        share = Share(*(int(os.environ[name]) for name in names))
+    elif rank.isdecimal():
+        share = Share(int(rank), world_size)
+    else:
+        raise UsageError(f"--rank {rank}: give a number from 0, slurm or torchrun")
+    if share.rank >= share.world_size:
+        last = share.world_size - 1
+        raise UsageError(f"--rank {share.rank}: with --world-size {share.world_size} ranks go from 0 to {last}")
+    return share
+
+
+def check_share(share: Share, out: str | None, inputs: Sequence[str]) -> None:
+    """Raise where a share would read or write what other runs cannot."""
+    if not share.is_all and (out == "-" or "-" in inputs):
+        raise UsageError("--world-size needs inputs and an output on disk, not -")
+
+
+_COMMON, _RUN = "Common", "Run"
 
 Model = Annotated[
     Path,
@@ -117,6 +150,15 @@ Model = Annotated[
         parser=model_folder,
         help="A model's folder, as `mgtool import` writes it, or tiny: the shipped one of the example scenes.",
     ),
+]
+Rank = Annotated[
+    str,
+    typer.Option(
+        "--rank", metavar="N|slurm|torchrun", help="This run's share; the two read both numbers.", rich_help_panel=_RUN
+    ),
+]
+WorldSize = Annotated[
+    int, typer.Option("--world-size", min=1, help="Shares: each run writes one of them.", rich_help_panel=_RUN)
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.", rich_help_panel=_COMMON)]
 Json = Annotated[

@@ -244,6 +244,12 @@ class Run:
         """Whether the run on disk is complete."""
         return bool(self._on_disk().get("finished"))
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What runs that go on must agree in."""
+        identity: dict[str, Any] = self.record["identity"]
+        return identity
+
     def results(self) -> dict[str, Any]:
         """The results of a finished run on disk."""
         return dict(self._on_disk().get("results", {}))

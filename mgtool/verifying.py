@@ -7,18 +7,17 @@ import multiprocessing
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import msgspec
 
 from mgtool import images, tars
+from mgtool import workers as processes
 from mgtool.errors import InputError, ItemError
 from mgtool.readers import READERS, quietly
 from mgtool.records import Detections, Failure, Media, parse
 from mgtool.tarstream import Member, find, open_url, read_members
-from mgtool.workers import begin as begin_worker
 
 Check = Literal[
     "tar",  # missing, empty, cut, no tar
@@ -110,7 +109,7 @@ def _reports(urls: Sequence[str], workers: int) -> Iterator[TarReport]:
         yield from map(check_tar, urls)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(urls)), mp_context=context, initializer=begin_worker) as pool:
+    with processes.pool(min(workers, len(urls)), context, "reads tars") as pool:
         yield from pool.map(check_tar, urls)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -93,20 +93,38 @@ class Finder:
     known: KnownBoxes | None = None
 
     @property
+    def ahead(self) -> int:
+        """How many batches to begin before the first is asked for its boxes."""
+        return 0
+
+    @property
     def identity(self) -> str:
         """What decides the boxes."""
         parts = (self.known, self.tagger, self.detector, self.filters)
         return " | ".join(part.identity for part in parts if part is not None and part.identity)
 
-    def look(self, opened: Sequence[Opened], batch: BatchSize) -> list[Found]:
-        """What each of some pictures and videos shows; one picture or frame that fails, fails what it belongs to."""
+    def look(self, opened: Sequence[Opened], batch: BatchSize) -> Callable[[], list[Found]]:
+        """Begin to look at some pictures and videos.
+
+        Returns:
+            Gives what each shows; one picture or frame that fails, fails what it belongs to.
+        """
         recalled = [self._recall(one) for one in opened]
         rest = [one for one, known in zip(opened, recalled, strict=True) if known is None]
-        results = iter(self.find([picture for one in rest for picture in one.content.pictures], batch))
-        found: list[Found] = []
-        for one, known in zip(opened, recalled, strict=True):
-            found.append(_together([next(results) for _ in one.content.pictures]) if known is None else known)
+        finding = self.begin([picture for one in rest for picture in one.content.pictures], batch)
+
+        def found() -> list[Found]:
+            results = iter(finding())
+            return [
+                _together([next(results) for _ in one.content.pictures]) if known is None else known
+                for one, known in zip(opened, recalled, strict=True)
+            ]
+
         return found
+
+    def begin(self, pictures: Sequence[Image.Image], batch: BatchSize) -> Callable[[], list[Detections | ItemError]]:
+        """As `find`, for those that can look while something else is done."""
+        return lambda: self.find(pictures, batch)
 
     def find(self, pictures: Sequence[Image.Image], batch: BatchSize) -> list[Detections | ItemError]:
         """Objects of each picture (RGB)."""

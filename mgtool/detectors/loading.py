@@ -6,17 +6,17 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from PIL import Image
 
 from mgtool import images, videos
+from mgtool import workers as processes
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.records import Failure, Media, Sample
 from mgtool.sources import VIDEO_EXTENSIONS, read_bytes
-from mgtool.workers import begin as begin_worker
 
 AHEAD_PER_WORKER = 4
 """Pictures that are decoded or waiting, for each worker, at least."""
@@ -90,10 +90,9 @@ def open_pictures(
             yield Opened(item) if work is None else Opened(item, _open(*work, frames))
         return
     context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
     waiting: deque[tuple[Named, Future[Content] | None]] = deque()
     usual = _USUAL_BYTES
-    try:
+    with processes.pool(workers, context, "decodes pictures") as pool:
         for item in items:
             work = _work(item, is_new)
             waiting.append((item, None if work is None else pool.submit(_open, *work, frames)))
@@ -104,8 +103,6 @@ def open_pictures(
                 yield one
         while waiting:
             yield _wait(*waiting.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _ahead(workers: int, batch: int, usual: int) -> int:

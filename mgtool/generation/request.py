@@ -11,6 +11,7 @@ from mgtool.fingerprints import fingerprint
 from mgtool.generation.options import GREEDY, Decoding
 from mgtool.generation.prompts import Prompter
 from mgtool.modelfolders import model_identity
+from mgtool.shares import ALL, Share
 
 Quantization = Literal["", "8bit", "4bit"]
 Side = Literal["", "left", "right"]
@@ -38,7 +39,7 @@ class Request:
         tensor_parallel: processes that share every matrix.
         workers: processes that prepare pictures, for each device; with 0, threads.
         cache: folder of answers of earlier runs.
-        rank, world_size: which share of the samples is this run's.
+        share: which of the samples are this run's.
     """
 
     inputs: Sequence[str]
@@ -58,8 +59,7 @@ class Request:
     tensor_parallel: int = 1
     workers: int = 0
     cache: Path | None = None
-    rank: int = 0
-    world_size: int = 1
+    share: Share = ALL
 
     @property
     def devices(self) -> list[str]:
@@ -75,7 +75,7 @@ class Request:
             "system": self.prompter.system,
             "boxes": self.boxes if self.boxes in (None, "off") else fingerprint(str(self.boxes)),
             "input": [fingerprint(given) for given in self.inputs],
-            "share": [self.rank, self.world_size],
+            "share": [self.share.rank, self.share.world_size],
         }
 
     def answer_identity(self) -> dict[str, Any]:

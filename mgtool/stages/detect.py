@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from pathlib import Path
-from typing import IO
 
 import msgspec
 
-from mgtool import boxformats
 from mgtool.boxstatistics import Statistics
-from mgtool.detectors.drawing import Draw
 from mgtool.detectors.finding import BatchSize, Finder, Found
 from mgtool.detectors.loading import Content, Named, Opened, open_pictures
+from mgtool.detectors.output import Entry, Output
 from mgtool.errors import ItemError
-from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, SampleId, parse
-from mgtool.shards import FAILURES_FILE, Journal, list_shards, shard_name, sweep, write_lines
+from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, SampleId
 from mgtool.videos import FRAMES
 
 STAGE = "detect"
-PREFIX, SUFFIX = "boxes", ".jsonl"
-JOURNAL = ".detect.journal.jsonl"
-VISUALIZED = "visualized"
-SHARD_SIZE = 1000
 WINDOW_PER_BATCH = 8
-
-
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one picture of the input: a line of the journal.
-
-    Attributes:
-        id: the sample's.
-        sha256: of the picture; empty where its bytes could not be read.
-        box: for the first picture with these bytes.
-        failure: in place of boxes.
-    """
-
-    id: SampleId
-    sha256: str = ""
-    box: BoxRecord | None = None
-    failure: Failure | None = None
 
 
 class Ledger:
@@ -118,11 +94,29 @@ def detect(
     """
     opening = open_pictures(items, is_new=ledger.is_new, workers=workers, frames=frames, batch=lambda: batch.now)
     with closing(opening) as opened:
-        for window in _windows(opened, batch, ledger):
-            new = [one for one, fresh in window if fresh]
-            found = dict(zip(map(id, new), finder.look(new, batch), strict=True))
-            for one, _ in window:
+        for window, found in _looked_at(_windows(opened, batch, ledger), finder, batch):
+            for one in window:
                 yield _entry(one, found.get(id(one)), ledger), one.content
+
+
+def _looked_at(
+    windows: Iterable[list[tuple[Opened, bool]]], finder: Finder, batch: BatchSize
+) -> Iterator[tuple[list[Opened], dict[int, Found]]]:
+    """Each window with what was found in its new pictures, by object identity; some windows ahead are begun."""
+    begun: deque[tuple[list[Opened], list[Opened], Callable[[], list[Found]]]] = deque()
+    for window in windows:
+        new = [one for one, fresh in window if fresh]
+        begun.append(([one for one, _ in window], new, finder.look(new, batch)))
+        if len(begun) > finder.ahead:
+            yield _finished(*begun.popleft())
+    while begun:
+        yield _finished(*begun.popleft())
+
+
+def _finished(
+    window: list[Opened], new: list[Opened], found: Callable[[], list[Found]]
+) -> tuple[list[Opened], dict[int, Found]]:
+    return window, dict(zip(map(id, new), found(), strict=True))
 
 
 def _windows(opened: Iterable[Opened], batch: BatchSize, ledger: Ledger) -> Iterator[list[tuple[Opened, bool]]]:
@@ -182,133 +176,6 @@ def _record(name: str, content: Content, found: tuple[Detections, ...]) -> BoxRe
     return BoxRecord(video=name, sha256=content.sha256, width=width, height=height, frames=frames, tags=tags)
 
 
-class Output:
-    """An output folder that grows by entries in input order and goes on where it stopped.
-
-    Args:
-        folder: to write.
-        format: one of `mgtool.boxformats.FORMATS`.
-        shard_size: records of a shard.
-        visualize: number of pictures to draw.
-    """
-
-    def __init__(self, folder: Path, *, format: str, shard_size: int = SHARD_SIZE, visualize: int = 0) -> None:
-        self.folder, self.statistics = folder, Statistics()
-        self._format, self._shard_size, self._visualize = format, shard_size, visualize
-        self._journal = Journal(folder / JOURNAL)
-        self._shard: list[BoxRecord] = []
-
-    @property
-    def begun(self) -> bool:
-        """Whether there is an entry of an earlier run that did not finish."""
-        return self._journal.path.is_file() and self._journal.path.stat().st_size > 0
-
-    def clear(self) -> None:
-        """Remove what an earlier run wrote."""
-        shutil.rmtree(self.folder / VISUALIZED, ignore_errors=True)
-        names = (JOURNAL, FAILURES_FILE, "run.json", "boxes.json", "images.json", "boxes.parquet")
-        for path in [*list_shards(self.folder, PREFIX, SUFFIX), *(self.folder / name for name in names)]:
-            path.unlink(missing_ok=True)
-
-    def resume(self, items: Iterator[Named], ledger: Ledger) -> None:
-        """Take up an earlier run's entries, and move `items` past them."""
-        sweep(self.folder)
-        for entry in self._journal.read(Entry):
-            item = next(items, None)
-            if isinstance(item, tuple):
-                ledger.settle(item[1], entry)
-            self._count(entry)
-
-    def add(self, entry: Entry, content: Content, draw: Draw) -> None:
-        """Write one entry; with its first boxes, the drawn pictures."""
-        if entry.box is not None and self.statistics.records < self._visualize:
-            self._draw(entry.box, content, draw)
-        self._journal.append(entry)
-        self._count(entry)
-
-    def finish(self) -> None:
-        """Write the last shard (or the one file of another form) and the failures; nothing hidden stays."""
-        if self._format == "jsonl":
-            if self._shard or not self.statistics.records:
-                self._write_shard()
-        else:
-            boxformats.write(self._format, self.folder, self._records, self._pairs())
-        write_lines(self.folder / FAILURES_FILE, (e.failure for e in self._entries() if e.failure is not None))
-
-    def close(self, *, done: bool = False) -> None:
-        """Close the journal; when the run is done, delete it."""
-        if done:
-            self._journal.remove()
-        else:
-            self._journal.close()
-
-    def _count(self, entry: Entry) -> None:
-        count(self.statistics, entry)
-        if entry.box is not None and self._format == "jsonl":
-            self._shard.append(entry.box)
-            if len(self._shard) == self._shard_size:
-                self._write_shard()
-
-    def _write_shard(self) -> None:
-        index = max(0, self.statistics.records - 1) // self._shard_size
-        path = self.folder / shard_name(PREFIX, index, SUFFIX)
-        if not path.exists():
-            write_lines(path, self._shard)
-        self._shard = []
-
-    def _draw(self, box: BoxRecord, content: Content, draw: Draw) -> None:
-        folder = self.folder / VISUALIZED
-        folder.mkdir(parents=True, exist_ok=True)
-        start = f"{self.statistics.records:06d}-{Path(box.image or box.video).stem.replace('/', '_')[:80]}"
-        if box.frames is None:
-            draw(content.pictures[0], box.detections).save(folder / f"{start}.png")
-            return
-        found = {frame.index: Detections(frame.boxes, frame.scores, frame.labels) for frame in box.frames}
-        for index, picture in zip(content.distinct, content.pictures, strict=True):
-            draw(picture, found[index]).save(folder / f"{start}-{index}.png")
-
-    def _entries(self) -> Iterator[Entry]:
-        return self._journal.read(Entry)
-
-    def _records(self) -> Iterator[BoxRecord]:
-        return (entry.box for entry in self._entries() if entry.box is not None)
-
-    def _pairs(self) -> Iterator[tuple[SampleId, BoxRecord]]:
-        """Each sample's id with its picture's record; the sample's first picture speaks for it."""
-        places: dict[str, int] = {}
-        done: set[SampleId] = set()
-        path = self.folder / JOURNAL
-        if not path.exists():
-            return
-        with path.open("rb") as file, path.open("rb") as again:
-            place = 0
-            for line in file:
-                entry = parse(line, Entry, where=str(path))
-                if entry.box is not None:
-                    places[entry.sha256] = place
-                place += len(line)
-                if entry.failure is None and entry.id not in done:
-                    done.add(entry.id)
-                    yield entry.id, entry.box or _box_at(again, places[entry.sha256])
-
-
-def _box_at(journal: IO[bytes], place: int) -> BoxRecord:
-    journal.seek(place)
-    box = parse(journal.readline(), Entry, where=f"{JOURNAL}, byte {place}").box
-    assert box is not None
-    return box
-
-
-def count(statistics: Statistics, entry: Entry) -> None:
-    """Count one entry."""
-    if entry.failure is not None:
-        statistics.failures[entry.failure.reason] += 1
-    elif entry.box is None:
-        statistics.duplicates += 1
-    else:
-        statistics.add(entry.box)
-
-
 def run(
     items: Iterator[Named],
     finder: Finder,
@@ -321,13 +188,17 @@ def run(
 ) -> Statistics:
     """Detect what is left of the input and write it; errors as the finder's, and `OutputError`."""
     ledger = Ledger()
-    output.resume(items, ledger)
+    for entry in output.resume():
+        item = next(items, None)
+        if isinstance(item, tuple):
+            ledger.settle(item[1], entry)
     advance(output.statistics.items)
     try:
         found = detect(items, finder, ledger=ledger, batch=batch, workers=workers, frames=frames)
         with closing(found) as entries:
             for entry, content in entries:
-                output.add(entry, content, finder.draw)
+                output.draw(entry, content, finder.draw)
+                output.add(entry)
                 advance(1)
         output.finish()
     finally:

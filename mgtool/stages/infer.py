@@ -25,19 +25,10 @@ __all__ = ["Request", "Result", "Sink", "answer", "check_parity", "infer", "numb
 def numbered(request: Request) -> Iterator[tuple[int, sources.Item]]:
     """The request's share of its samples: a stretch of them, with their positions among all."""
     items = enumerate(sources.read_samples(request.inputs, images=request.images))
-    if request.world_size == 1:
+    if request.share.is_all:
         return items
     total = sum(sources.count(sources.read_samples(request.inputs, images=request.images)))
-    return itertools.islice(items, *_share(total, request.rank, request.world_size))
-
-
-def _share(total: int, rank: int, world_size: int) -> tuple[int, int]:
-    """Where a rank's stretch begins and ends.
-
-    >>> [_share(10, rank, 3) for rank in range(3)]
-    [(0, 3), (3, 6), (6, 10)]
-    """
-    return total * rank // world_size, total * (rank + 1) // world_size
+    return itertools.islice(items, *request.share.stretch(total))
 
 
 def answer(
@@ -88,7 +79,7 @@ def infer(request: Request, out: Path, *, about: dict[str, Any], overwrite: bool
         ResumeError: the file on disk is of another run.
     """
     check_model(request.model)
-    file = AnswersFile(out, samples=request.decoding.samples, is_share=request.world_size > 1)
+    file = AnswersFile(out, samples=request.decoding.samples, is_share=not request.share.is_all)
     if overwrite:
         file.clear()
     run = Run(file.run_path, command=STAGE, identity=request.identity(), about={"out": out.name, **about})

@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 import msgspec
 
 from mgtool import datacard, packshards, shards, sources
+from mgtool import workers as processes
 from mgtool.boxfiles import BoxIndex
 from mgtool.errors import ItemError, ResumeError
 from mgtool.indexes import Entry
@@ -29,7 +30,6 @@ from mgtool.packplan import Base, Job, Plan, Size
 from mgtool.packsurvey import Look, Spool, look, media_of, pack_hashes
 from mgtool.records import Failure, canonical, convert, dumps
 from mgtool.tarwriting import TarWriter
-from mgtool.workers import begin as begin_worker
 
 STAGE = "pack"
 
@@ -227,7 +227,7 @@ _spool: Spool | None = None
 
 def _begin_worker(packer: Packer, spool: Spool) -> None:
     _equip(packer, spool)
-    begin_worker()
+    processes.begin()
 
 
 def _equip(packer: Packer, spool: Spool) -> None:
@@ -264,7 +264,7 @@ def _in_order(
         return
     context = ready_workers()
     waiting: deque[Future[R] | R] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(packer, spool)) as pool:
+    with processes.pool(workers, context, "packs", initializer=_begin_worker, initargs=(packer, spool)) as pool:
         for job in jobs:
             waiting.append(done(job) or pool.submit(task, job))
             if len(waiting) > 2 * workers:

@@ -29,6 +29,7 @@ if __name__ == "__main__":  # decoding workers import this file again, and need 
 
     from mgtool import boxfiles, precision, sources
     from mgtool.detectors.finding import BatchSize, Finder
+    from mgtool.detectors.output import Output
     from mgtool.detectors.owlv2 import PROMPT, Owlv2Detector
     from mgtool.stages import detect
 
@@ -165,7 +166,7 @@ def plain(network, processor, paths):
 def pipeline(detector, pictures, out, options):
     """What the command does after loading: files to box shards."""
     items = sources.pictures(sources.read_samples([str(pictures)]))
-    output = detect.Output(out, format="jsonl")
+    output = Output(out, format="jsonl")
     detect.run(items, Finder(detector), output, batch=BatchSize(options.batch_size), workers=options.threads)
     output.close(done=True)
 

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -91,6 +92,76 @@ def test_workers_and_batch_size_change_nothing(
     assert _bytes(out) == _bytes(whole)
 
 
+def test_several_devices_change_nothing(many: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "boxes"
+    _mgtool(many, "--out", out, "--shard-size", 16, "--device", "cpu,cpu", "--visualize", 1, "-q", code=3)
+    assert _bytes(out) == _bytes(whole)
+    assert (out / "visualized").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "children", "message"),
+    [
+        ("cpu,cpu", 0, 2, "the process on cpu was killed: is memory short?"),
+        ("cpu", 2, 2, "a process that decodes pictures was killed: is memory short? --workers 1 needs less"),
+    ],
+)
+def test_a_killed_process_ends_the_run_which_then_goes_on(
+    many: Path, whole: Path, tmp_path: Path, device: str, workers: int, children: int, message: str
+) -> None:
+    out = tmp_path / "boxes"
+    options = (many, "--out", out, "--shard-size", 16, "--device", device, "--batch-size", 1, "-q")
+    process = subprocess.Popen(_command(*options, "--workers", workers), stderr=subprocess.PIPE)
+    journal = out / ".detect.journal.jsonl"
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 5):
+        time.sleep(0.002)
+    started = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "multiprocessing" in " ".join(child.cmdline()) and "resource_tracker" not in " ".join(child.cmdline())
+    ]
+    assert len(started) >= children
+    started[-1].kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.decode().splitlines() == [f"error: {message}"]
+    _mgtool(*options, code=3)
+    assert _bytes(out) == _bytes(whole)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "mg-llava"])
+def test_shares_end_as_one_run_would(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    options = (many, "--shard-size", 16, "--format", format, "--visualize", 2, "-q")
+    _mgtool(*options, "--out", tmp_path / "whole", code=3)
+    out = tmp_path / "boxes"
+    for rank in (2, 0):
+        _mgtool(*options, "--out", out, "--rank", rank, "--world-size", 3)
+        assert not (out / "failures.jsonl").exists()
+    refused = _mgtool(*options, "--out", out, "--rank", 1, "--world-size", 3, "--threshold", 0.9, code=2)
+    assert b"threshold" in refused.stderr
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setenv("SLURM_NTASKS", "3")
+    _mgtool(*options, "--out", out, "--rank", "slurm", code=3)
+    assert _bytes(out) == _bytes(tmp_path / "whole")
+    assert {p.name for p in (out / "visualized").iterdir()} == {
+        p.name for p in (tmp_path / "whole" / "visualized").iterdir()
+    }
+    assert sorted(p.name for p in out.iterdir() if p.name.startswith(".")) == []
+    done = (out / "run.json").read_bytes()
+    _mgtool(*options, "--out", out, "--rank", 0, "--world-size", 3, code=3)
+    _mgtool(*options, "--out", out, code=3)
+    assert (out / "run.json").read_bytes() == done
+
+
+def test_shares_that_end_together_are_joined_once(many: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "boxes"
+    command = _command(many, "--out", out, "--shard-size", 16, "-q", "--world-size", 3)
+    runs = [subprocess.Popen([*command, "--rank", str(rank)]) for rank in range(3)]
+    assert {run.wait(timeout=120) for run in runs} <= {0, 3}
+    assert _bytes(out) == _bytes(whole)
+    assert json.loads((out / "run.json").read_text())["results"]["pictures"] == 60
+
+
 def test_killed_and_run_again_gives_the_same_bytes(many: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "boxes"
     command = _command(many, "--out", out, "--shard-size", 16, "--batch-size", 2, "-q")
@@ -131,7 +202,7 @@ def test_another_threshold_is_refused_and_overwrite_starts_afresh(tmp_path: Path
         (("--detector", "boxes:x", "--vocabulary", "cat,"), "--vocabulary: --detector boxes:x looks for no words"),
         (("--detector", "hf:x", "--tagger", "ram++:x", "--vocabulary", "lvis"), "--vocabulary and --tagger both say"),
         (("--detector", "mmdet:x.py:y.pth"), "y.pth: no such file; download the checkpoint and give its path"),
-        (("--device", "cpu,cpu"), "--device cpu,cpu: give auto, cpu, cuda or cuda:N"),
+        (("--device", "cpu,gpu"), "--device gpu: give auto, cpu, cuda or cuda:N"),
         (("nowhere",), "nowhere: no such file or folder"),
     ],
 )

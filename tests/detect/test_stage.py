@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from mgtool.detectors.finding import BatchSize, Finder
+from mgtool.detectors.output import Entry
 from mgtool.errors import UsageError
 from mgtool.records import Detections, Media, Sample
-from mgtool.stages.detect import Entry, Ledger, detect
+from mgtool.stages.detect import Ledger, detect
 
 
 class WidthReader:

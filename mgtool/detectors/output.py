@@ -1,0 +1,166 @@
+"""The folder that a detection fills: shards or one file of another form, failures, drawn pictures."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from mgtool import boxformats
+from mgtool.boxstatistics import Statistics
+from mgtool.detectors.drawing import Draw
+from mgtool.detectors.loading import Content
+from mgtool.records import BoxRecord, Detections, Failure, SampleId, parse
+from mgtool.shards import FAILURES_FILE, Journal, list_shards, shard_name, sweep, write_lines
+
+PREFIX, SUFFIX = "boxes", ".jsonl"
+JOURNAL = ".detect.journal.jsonl"
+VISUALIZED = "visualized"
+SHARD_SIZE = 1000
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one picture of the input: a line of the journal.
+
+    Attributes:
+        id: the sample's.
+        sha256: of the picture; empty where its bytes could not be read.
+        box: for the first picture with these bytes.
+        failure: in place of boxes.
+    """
+
+    id: SampleId
+    sha256: str = ""
+    box: BoxRecord | None = None
+    failure: Failure | None = None
+
+
+class Output:
+    """An output folder that grows by entries in input order and goes on where it stopped.
+
+    Args:
+        folder: to write.
+        format: one of `mgtool.boxformats.FORMATS`.
+        shard_size: records of a shard.
+        visualize: number of pictures to draw.
+    """
+
+    def __init__(self, folder: Path, *, format: str, shard_size: int = SHARD_SIZE, visualize: int = 0) -> None:
+        self.folder, self.statistics = folder, Statistics()
+        self._format, self._shard_size, self._visualize = format, shard_size, visualize
+        self._journal = Journal(folder / JOURNAL)
+        self._shard: list[BoxRecord] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is an entry of an earlier run that did not finish."""
+        return self._journal.path.is_file() and self._journal.path.stat().st_size > 0
+
+    def clear(self) -> None:
+        """Remove what an earlier run wrote."""
+        shutil.rmtree(self.folder / VISUALIZED, ignore_errors=True)
+        names = (JOURNAL, FAILURES_FILE, "run.json", "boxes.json", "images.json", "boxes.parquet")
+        for path in [*list_shards(self.folder, PREFIX, SUFFIX), *(self.folder / name for name in names)]:
+            path.unlink(missing_ok=True)
+
+    def resume(self) -> Iterator[Entry]:
+        """Take up the entries of an earlier run."""
+        sweep(self.folder)
+        for entry in self._journal.read(Entry):
+            yield entry
+            self._count(entry)
+
+    def draw(self, entry: Entry, content: Content, draw: Draw) -> None:
+        """Before an entry is written: draw its boxes if it is one of the first with any."""
+        if entry.box is not None and self.statistics.records < self._visualize:
+            self._draw(entry.box, content, draw)
+
+    def add(self, entry: Entry) -> None:
+        """Write one entry."""
+        self._journal.append(entry)
+        self._count(entry)
+
+    def finish(self) -> None:
+        """Write the last shard (or the one file of another form) and the failures; nothing hidden stays."""
+        if self._format == "jsonl":
+            if self._shard or not self.statistics.records:
+                self._write_shard()
+        else:
+            boxformats.write(self._format, self.folder, self._records, self._pairs())
+        write_lines(self.folder / FAILURES_FILE, (e.failure for e in self._entries() if e.failure is not None))
+
+    def close(self, *, done: bool = False) -> None:
+        """Close the journal; when the run is done, delete it."""
+        if done:
+            self._journal.remove()
+        else:
+            self._journal.close()
+
+    def _count(self, entry: Entry) -> None:
+        count(self.statistics, entry)
+        if entry.box is not None and self._format == "jsonl":
+            self._shard.append(entry.box)
+            if len(self._shard) == self._shard_size:
+                self._write_shard()
+
+    def _write_shard(self) -> None:
+        index = max(0, self.statistics.records - 1) // self._shard_size
+        path = self.folder / shard_name(PREFIX, index, SUFFIX)
+        if not path.exists():
+            write_lines(path, self._shard)
+        self._shard = []
+
+    def _draw(self, box: BoxRecord, content: Content, draw: Draw) -> None:
+        folder = self.folder / VISUALIZED
+        folder.mkdir(parents=True, exist_ok=True)
+        start = f"{self.statistics.records:06d}-{Path(box.image or box.video).stem.replace('/', '_')[:80]}"
+        if box.frames is None:
+            draw(content.pictures[0], box.detections).save(folder / f"{start}.png")
+            return
+        found = {frame.index: Detections(frame.boxes, frame.scores, frame.labels) for frame in box.frames}
+        for index, picture in zip(content.distinct, content.pictures, strict=True):
+            draw(picture, found[index]).save(folder / f"{start}-{index}.png")
+
+    def _entries(self) -> Iterator[Entry]:
+        return self._journal.read(Entry)
+
+    def _records(self) -> Iterator[BoxRecord]:
+        return (entry.box for entry in self._entries() if entry.box is not None)
+
+    def _pairs(self) -> Iterator[tuple[SampleId, BoxRecord]]:
+        """Each sample's id with its picture's record; the sample's first picture speaks for it."""
+        places: dict[str, int] = {}
+        done: set[SampleId] = set()
+        path = self.folder / JOURNAL
+        if not path.exists():
+            return
+        with path.open("rb") as file, path.open("rb") as again:
+            place = 0
+            for line in file:
+                entry = parse(line, Entry, where=str(path))
+                if entry.box is not None:
+                    places[entry.sha256] = place
+                place += len(line)
+                if entry.failure is None and entry.id not in done:
+                    done.add(entry.id)
+                    yield entry.id, entry.box or _box_at(again, places[entry.sha256])
+
+
+def _box_at(journal: IO[bytes], place: int) -> BoxRecord:
+    journal.seek(place)
+    box = parse(journal.readline(), Entry, where=f"{JOURNAL}, byte {place}").box
+    assert box is not None
+    return box
+
+
+def count(statistics: Statistics, entry: Entry) -> None:
+    """Count one entry."""
+    if entry.failure is not None:
+        statistics.failures[entry.failure.reason] += 1
+    elif entry.box is None:
+        statistics.duplicates += 1
+    else:
+        statistics.add(entry.box)

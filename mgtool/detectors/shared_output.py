@@ -1,0 +1,101 @@
+"""Detection in shares, each into a folder of its own within the output; the last to end joins them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mgtool.detectors.output import JOURNAL, VISUALIZED, Entry, Output
+from mgtool.records import parse
+from mgtool.shards import RUN_FILE, Journal, Run
+from mgtool.shares import Share
+
+SHARES = ".shares"
+_LOCK = "lock"
+
+
+class SharedOutput(Output):
+    """A share's folder: its entries, and what it has drawn."""
+
+    def __init__(self, folder: Path, share: Share, *, visualize: int = 0) -> None:
+        super().__init__(folder / SHARES / share.name, format="entries", visualize=0 if share.rank else visualize)
+
+    def finish(self) -> None:
+        """Leave the entries to be joined."""
+
+    def close(self, *, done: bool = False) -> None:
+        """Close the journal; it stays."""
+        super().close()
+
+
+def clear(folder: Path) -> None:
+    """Remove what shares of an earlier run wrote."""
+    shutil.rmtree(folder / SHARES, ignore_errors=True)
+
+
+def join(folder: Path, output: Output, run: Run, world_size: int) -> dict[str, Any] | None:
+    """Write the output of one run over all of the input from the entries of its shares, and remove these.
+
+    Args:
+        folder: the output's.
+        output: to write.
+        run: over all of the input; shares of another one do not count.
+        world_size: number of shares.
+
+    Returns:
+        The summary of the whole; None while a share is missing.
+    """
+    shares = [Share(rank, world_size) for rank in range(world_size)]
+    with _alone(folder / SHARES):
+        if run.finished:
+            return run.results()
+        if not all(_has_ended(folder / SHARES / share.name, {**run.identity, "share": share.name}) for share in shares):
+            return None
+        output.clear()
+        seen: set[bytes] = set()
+        for share in shares:
+            for entry in Journal(folder / SHARES / share.name / JOURNAL).read(Entry):
+                output.add(_once(entry, seen))
+        drawn = folder / SHARES / shares[0].name / VISUALIZED
+        if drawn.is_dir():
+            drawn.replace(folder / VISUALIZED)
+        output.finish()
+        summary = output.statistics.summary()
+        run.finish(results=summary)
+        output.close(done=True)
+        shutil.rmtree(folder / SHARES)
+        return summary
+
+
+def _has_ended(folder: Path, identity: dict[str, Any]) -> bool:
+    path = folder / RUN_FILE
+    if not path.is_file():
+        return False
+    run = parse(path.read_bytes(), dict[str, Any], where=str(path))
+    return "finished" in run and run["identity"] == identity
+
+
+def _once(entry: Entry, seen: set[bytes]) -> Entry:
+    """Without the boxes of a picture that an earlier share has, too."""
+    if entry.box is None:
+        return entry
+    digest = bytes.fromhex(entry.sha256)
+    if digest in seen:
+        return Entry(entry.id, entry.sha256)
+    seen.add(digest)
+    return entry
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process of those that end at the same time; the others wait."""
+    with contextlib.ExitStack() as stack:
+        if folder.is_dir():
+            lock = stack.enter_context((folder / _LOCK).open("wb"))
+            with contextlib.suppress(OSError):  # a file system without locks: both would write the same
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
