@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import mmap
+import posixpath
 import sqlite3
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from mgtool import jsonlists, tars
+from mgtool import jsonlists, tars, urls
 from mgtool.errors import InputError, OutputError, RecordError
 from mgtool.records import Box, BoxRecord, Detections, FrameDetections, SampleId, convert, dumps, parse
 from mgtool.shards import list_shards
@@ -75,7 +76,8 @@ def read(path: str) -> Iterator[BoxRecord]:
 
     Args:
         path: a folder of ``boxes-*.jsonl``, a JSONL or parquet file, COCO results beside their images JSON,
-            a published list or dict by id (the id stands in for the picture's name), or ``-`` for JSONL on stdin.
+            a published list or dict by id (the id stands in for the picture's name), an fsspec URL of one of these, or
+            ``-`` for JSONL on stdin.
 
     Raises:
         InputError: no such file, or one of no known form; a `RecordError` names file, line and field.
@@ -182,12 +184,25 @@ def _keys(entry: _Entry) -> list[str]:
 def _entries(path: str) -> Iterator[_Entry]:
     if path == "-":
         return _lines(sys.stdin.buffer, "-")
+    if "://" in path:
+        return _fetched(path)
     file = Path(path)
     if file.is_dir():
         return _folder(file)
     if not file.exists():
         raise InputError(f"{path}: no such box file or folder")
     return _file(file)
+
+
+def _fetched(url: str) -> Iterator[_Entry]:
+    """Those of a copy, as files of boxes are read here and there."""
+    with tempfile.TemporaryDirectory(prefix="mgtool-boxes-") as folder:
+        copy = Path(folder) / posixpath.basename(url.partition("?")[0].rstrip("/"))
+        try:
+            urls.fetch(url, copy)
+        except OSError as error:
+            raise InputError(f"{url}: cannot be read: {error}") from error
+        yield from _entries(str(copy))
 
 
 def _folder(folder: Path) -> Iterator[_Entry]:

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-import fsspec
 import msgspec
 
-from mgtool import images, jsonlists, jsonsamples, tars, tarstream, tsv
+from mgtool import images, jsonlists, jsonsamples, tars, tarstream, tsv, urls
 from mgtool.errors import InputError, ItemError
 from mgtool.records import Failure, Media, Sample
 from mgtool.tsv import Find
@@ -88,6 +87,7 @@ def read_bytes(media: Media) -> bytes:
 
     Raises:
         ItemError: ``missing`` or ``unreadable``.
+        InputError: a URL of a protocol that nothing here knows.
     """
     if media.data is not None:
         return media.data
@@ -95,8 +95,7 @@ def read_bytes(media: Media) -> bytes:
         if "://" not in media.uri:
             with io.FileIO(media.uri) as file:
                 return file.readall()
-        with fsspec.open(media.uri, "rb") as remote:
-            return bytes(remote.read())
+        return urls.read(media.uri)
     except FileNotFoundError as error:
         raise ItemError("missing", f"no file {_text(media.uri)}") from error
     except IsADirectoryError as error:
@@ -124,8 +123,7 @@ def size(media: Media) -> int:
     try:
         if "://" not in media.uri:
             return Path(media.uri).stat().st_size
-        filesystem, path = fsspec.url_to_fs(media.uri)
-        return int(filesystem.size(path) or 0)
+        return urls.size(media.uri) or 0
     except (OSError, ValueError):
         return 0
 
@@ -166,11 +164,10 @@ def _read_url(url: str, place: Place) -> Iterator[Item]:
     suffix = posixpath.splitext(url.partition("?")[0])[1].lower()
     if suffix in images.EXTENSIONS or suffix in VIDEO_EXTENSIONS:
         return iter([_bare(Media(name=posixpath.basename(url), uri=url))])
-    filesystem, root = fsspec.url_to_fs(url)
     try:
-        if filesystem.isdir(root):
-            return _listed(filesystem, root)
-        data: bytes = filesystem.cat_file(root)
+        if urls.is_folder(url):
+            return _listed(*urls.locate(url))
+        data = urls.read(url)
     except (OSError, ValueError) as error:
         raise InputError(f"{url}: cannot be read: {error}") from error
     beside = posixpath.dirname(url)

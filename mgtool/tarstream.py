@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import fsspec
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
+from mgtool import urls
 from mgtool.errors import InputError, ItemError
 
 MAX_MEMBER_BYTES = 1 << 32
@@ -102,7 +102,7 @@ def find(source: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def _in_folder(given: str) -> list[str]:
-    filesystem, root = fsspec.url_to_fs(given)
+    filesystem, root = urls.locate(given)
     try:
         names = sorted(filesystem.find(root)) if filesystem.isdir(root) else []
     except (OSError, ValueError) as error:
@@ -120,8 +120,7 @@ def looks_like_tar(head: bytes) -> bool:
 def open_url(url: str) -> contextlib.AbstractContextManager[IO[bytes]]:
     """A path or fsspec URL for reading."""
     if "://" in url:
-        opened: contextlib.AbstractContextManager[IO[bytes]] = fsspec.open(url, "rb")
-        return opened
+        return urls.open_file(url)
     return open(url, "rb", buffering=_BUFFER)  # noqa: PTH123 - a name with a trailing slash must stay an error
 
 

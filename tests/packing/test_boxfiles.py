@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pickle
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
@@ -129,3 +133,23 @@ def test_no_file_and_no_boxes(tmp_path: Path) -> None:
         boxfiles.BoxIndex(str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="no boxes"):
         list(boxfiles.read(str(tmp_path)))
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The address of `tmp_path` on a real server."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_boxes_from_a_url(served: str, tmp_path: Path) -> None:
+    _jsonl(tmp_path)
+    assert list(boxfiles.read(f"{served}/boxes-000000.jsonl")) == [CAT, EMPTY]
+    assert list(boxfiles.read(tmp_path.as_uri())) == [CAT, EMPTY, CLIP]
+    with pytest.raises(InputError, match=r"none\.jsonl: cannot be read"):
+        list(boxfiles.read(f"{served}/none.jsonl"))

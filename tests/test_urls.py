@@ -1,0 +1,96 @@
+"""Files by URL, from a real server that is busy, slow to come back or wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mgtool import urls
+from mgtool.errors import InputError, ItemError
+from mgtool.records import Media
+from mgtool.sources import read_bytes
+
+
+class Server(ThreadingHTTPServer):
+    """Gives a picture at /good, after two refusals at /busy, never at /broken and /secret; /missing is not there."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: Counter[str] = Counter()
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 6)).save(buffer, "PNG")
+        self.picture = buffer.getvalue()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        name = self.path.strip("/").partition(".")[0]
+        self.server.asked[name] += 1
+        refused = {"busy": 503 if self.server.asked[name] <= 2 else 200, "broken": 500, "secret": 403, "missing": 404}
+        self.send_response(refused.get(name, 200))
+        self.send_header("Content-Length", str(len(self.server.picture)))
+        self.end_headers()
+        self.wfile.write(self.server.picture)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def _media(server: Server, name: str) -> Media:
+    return Media(name=name, uri=f"http://127.0.0.1:{server.server_port}/{name}.png")
+
+
+def test_a_busy_server_is_asked_again(server: Server) -> None:
+    assert read_bytes(_media(server, "good")) == read_bytes(_media(server, "busy")) == server.picture
+    assert server.asked == {"good": 1, "busy": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "times"),
+    [("broken", "unreadable", urls.ATTEMPTS), ("secret", "unreadable", 1), ("missing", "missing", 1)],
+)
+def test_a_picture_that_does_not_come_is_its_own_failure(server: Server, name: str, reason: str, times: int) -> None:
+    with pytest.raises(ItemError) as raised:
+        read_bytes(_media(server, name))
+    assert raised.value.reason == reason
+    assert server.asked[name] == times
+
+
+@pytest.mark.parametrize(
+    ("url", "told"), [("s3://a/b.png", "Install s3fs"), ("nothing://a/b.png", "Protocol not known")]
+)
+def test_a_protocol_that_nothing_knows_ends_the_run(url: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        read_bytes(Media(name="b", uri=url))
+
+
+def test_pictures_from_a_server_through_the_command(server: Server, tmp_path: Path) -> None:
+    names = [_media(server, name).uri for name in ("good", "secret", "busy")]
+    command = [sys.executable, "-m", "mgtool.commands.main", "detect", *names, "--out", str(tmp_path / "boxes"), "-q"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 3, done.stderr.decode()
+    failures = [json.loads(line) for line in (tmp_path / "boxes" / "failures.jsonl").read_text().splitlines()]
+    assert [(one["reason"], "403" in one["detail"]) for one in failures] == [("unreadable", True)]
+    assert len((tmp_path / "boxes" / "boxes-000000.jsonl").read_text().splitlines()) == 1
