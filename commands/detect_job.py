@@ -186,6 +186,8 @@ class Job:
             raise UsageError("--detector none: give a --tagger, or there is nothing to do")
         if kind in (*detectors.SHIPPED, detectors.BOXES, "none"):
             detectors.refuse_words(self.detector, self.vocabulary)
+        if kind == "owlv2" and not (self.vocabulary or self.tagger):
+            raise UsageError("--detector owlv2 looks for words: give --vocabulary or --tagger")
         if self.vocabulary and self.tagger:
             raise UsageError("--vocabulary and --tagger both say what to look for: leave one out")
         if self.tagger:

@@ -15,6 +15,9 @@ from typing import Any
 
 from mgtool.errors import MgtoolError
 
+_LOOKS_EVERY = 0.2
+"""Seconds."""
+
 
 def begin() -> None:
     """Leave Ctrl-C to the parent, and end with it however it ends: a worker of a killed parent would wait forever."""
@@ -44,12 +47,35 @@ def pool(
         MgtoolError: where one was killed.
     """
     executor = ProcessPoolExecutor(count, mp_context=context, initializer=initializer, initargs=initargs)
+    is_over = watch(executor)
     try:
         yield executor
     except BrokenProcessPool as error:
         raise MgtoolError(f"a process that {work} was killed: is memory short? --workers 1 needs less") from error
     finally:
+        is_over.set()
         executor.shutdown(cancel_futures=True)
+
+
+def watch(executor: ProcessPoolExecutor) -> threading.Event:
+    """Let all processes end with the first that is killed, until the event that is returned is set.
+
+    The executor notices by itself but where that one was writing a result: it would wait for the rest of it for ever.
+    Without any process, and with its own end of the pipe closed, it reads the end of the file.
+    """
+    is_over = threading.Event()
+    threading.Thread(target=_end_together, args=(executor, is_over), daemon=True).start()
+    return is_over
+
+
+def _end_together(executor: ProcessPoolExecutor, is_over: threading.Event) -> None:
+    while not is_over.wait(_LOOKS_EVERY):
+        processes = list((executor._processes or {}).values())
+        if any(process.exitcode for process in processes):
+            for process in processes:
+                process.kill()
+            executor._result_queue._writer.close()  # type: ignore[attr-defined]
+            return
 
 
 def _end_with_parent() -> None:

@@ -102,6 +102,8 @@ def launch(
     processes = tuple(
         (device, ProcessPoolExecutor(1, mp_context=context, initializer=workers.begin)) for device in devices
     )
+    for _, process in processes:
+        workers.watch(process)
     fleet = Fleet(None, filters=filters, known=known, processes=processes)
     weakref.finalize(fleet, _end, processes)
     loading = [process.submit(_load, load, device, batch_size, len(devices)) for device, process in processes]

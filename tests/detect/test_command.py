@@ -200,6 +200,7 @@ def test_another_threshold_is_refused_and_overwrite_starts_afresh(tmp_path: Path
         (("--dtype", "bfloat16"), "--dtype bfloat16: --detector nanodet computes in float32"),
         (("--vocabulary", "cat,dog"), "--vocabulary: --detector nanodet looks for no words; --keep chooses labels"),
         (("--detector", "boxes:x", "--vocabulary", "cat,"), "--vocabulary: --detector boxes:x looks for no words"),
+        (("--detector", "owlv2:x"), "--detector owlv2 looks for words: give --vocabulary or --tagger"),
         (("--detector", "hf:x", "--tagger", "ram++:x", "--vocabulary", "lvis"), "--vocabulary and --tagger both say"),
         (("--detector", "mmdet:x.py:y.pth"), "y.pth: no such file; download the checkpoint and give its path"),
         (("--device", "cpu,gpu"), "--device gpu: give auto, cpu, cuda or cuda:N"),
