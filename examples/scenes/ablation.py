@@ -34,9 +34,9 @@ SEEDS = (0, 1, 2)
 BATCH = 16
 JOINTS = 400
 """Steps of stage 0 for a variant's fusion and projectors."""
-STEPS = {"align": 60, "tune": 240}
-RATES = {"align": 2e-3, "tune": 5e-4}
-TEST_SET, TESTED = "test", 300
+STEPS = {"align": 20, "tune": 80}
+RATES = {"align": 4e-4, "tune": 3e-4}
+TEST_SET, TESTED = "test", 200
 LEVEL = 0.95
 
 

@@ -19,7 +19,9 @@ PICTURES = 9000
 AT_ONCE = 50
 STEPS = 3000
 BATCH = 64
-LEARNING_RATE = 6e-3
+LEARNING_RATE = 4e-3
+CLIP_NORM = 1.0
+"""Of the gradient; without it a projector may die on its way."""
 LOG_EVERY = 100
 
 
@@ -93,8 +95,8 @@ def fit(
     The loss is the share of the words' embeddings that is missed, places without an object counting little.
     """
     steps = steps or STEPS
-    joints = [part for part in (model.fusion, model.projector, model.box_projector) if part is not None]
-    optimizer = torch.optim.AdamW(nn.ModuleList(joints).parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    joints = nn.ModuleList(part for part in (model.fusion, model.projector, model.box_projector) if part is not None)
+    optimizer = torch.optim.AdamW(joints.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
     rng, log = Random(seed), []
     for step in range(1, steps + 1):
@@ -105,6 +107,7 @@ def fit(
             losses["things"] = _missed(model.box_projector(some.regions), some.things, some.is_thing.float())
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(joints.parameters(), CLIP_NORM)
         optimizer.step()
         scheduler.step()
         if step % LOG_EVERY == 0:

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from lessons import COLUMNS, DRILL, EMPTY, MEASURES, ROWS, drill, easier, told, turns
+from looking import SPACE, Looks, Sample, missed, watched
 from questions import CAPTION, caption, conversation
 from sprites import names, plural
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from world import COLOURS, SIGN, SIGNS, arrange
 
 from mgtool.model.processor import EncodedText, MGLlavaProcessor
@@ -23,13 +23,9 @@ from mgtool.model.splice import IGNORED, splice
 SPECIAL = ("<pad>", "<s>", "</s>")
 VOCABULARY = 1024
 CORPUS = 3000
-SPACE = "\u0120"
-"""As the tokenizer writes the one before a word."""
 WIDTH = 192
 LOUD = 5.0
 TEMPLATE = "vicuna"
-LOOKING, WHERE, EACH = 1, 0, 1
-"""The layer and the heads that are shown where to look."""
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -97,63 +93,24 @@ class Batch:
 class Reading(nn.Module):
     """The language model, with the sum of its words in the place of each visual token, and the losses.
 
-    Beside the loss on answers, two heads are shown where to look: from a name in the text, `WHERE` to the places that
-    hold it, and `EACH` to the objects of that name and the first token alike, so that their number can be told from
-    what that one gets. Without a match both look at the first token. Left to itself, the model took thousands of steps
-    to match any names.
+    Beside the loss on answers, some heads are shown where to look, see `Looks`. Left to itself, the model took
+    thousands of steps to match any names.
     """
 
     def __init__(self, words: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.llm = LlamaForCausalLM(llm_config(len(words)))
         _begin(self.llm.model)
-        singular, placed = _read_words(words)
-        self.register_buffer("singular", singular, persistent=False)
-        self.register_buffer("placed", placed, persistent=False)
+        self.looks = Looks(words)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses."""
-        attention = self.llm.model.layers[LOOKING].self_attn
-        given: dict[str, Any] = {}
-        hook = attention.register_forward_pre_hook(lambda _, args, kwargs: given.update(kwargs), with_kwargs=True)
-        guessed, expected = self.answers(batch)
-        hook.remove()
-        return {"answers": functional.cross_entropy(guessed.float(), expected), "looks": self._looks(batch, **given)}
-
-    def _looks(self, batch: Batch, hidden_states: Tensor, position_embeddings: Any, **_: Any) -> Tensor:
-        """Cross entropy of the two heads' attention with what they are to look at."""
-        attention = self.llm.model.layers[LOOKING].self_attn
-        shape = (*hidden_states.shape[:2], -1, attention.head_dim)
-        queries, keys = (
-            project(hidden_states).view(shape)[:, :, [WHERE, EACH]].transpose(1, 2)
-            for project in (attention.q_proj, attention.k_proj)
-        )
-        queries, keys = apply_rotary_pos_emb(queries, keys, *position_embeddings)
-        losses = []
-        for row, shown in enumerate(batch.told):
-            wanted, asking = self._wanted(batch, row, shown)
-            length = wanted.shape[-1]
-            places = asking + hidden_states.shape[1] - length
-            logits = queries[row][:, places] @ keys[row][:, -length:].transpose(-1, -2) * attention.scaling
-            future = torch.arange(length) > asking[:, None]
-            losses.append(-(wanted * logits.float().masked_fill(future, -1e4).log_softmax(-1)).sum(-1).flatten())
-        return torch.cat(losses).mean()
-
-    def _wanted(self, batch: Batch, row: int, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """For a sample of length L: what its N names look at, (2, N, L), and their positions (N,)."""
-        ids = batch.input_ids[row][batch.attention_mask[row].bool()]
-        before = int((ids < 0).nonzero())
-        text = torch.cat([ids[:before], ids.new_zeros(len(shown)), ids[before + 1 :]])
-        asking = (self.singular[text] >= 0).nonzero().flatten()
-        same = (shown[None] == self.singular[text[asking], None, None]).any(dim=-1)
-        placed = self.placed[shown].any(dim=-1)
-        listed = placed if placed.all() else ~placed
-        wanted = torch.zeros(2, len(asking), len(text))
-        wanted[WHERE, :, before : before + len(shown)] = (same & placed).float()
-        wanted[EACH, :, before : before + len(shown)] = (same & listed).float()
-        wanted[EACH, :, 0] = 1
-        wanted[WHERE, :, 0] = (wanted[WHERE].sum(dim=-1) == 0).float()
-        return wanted / wanted.sum(dim=-1, keepdim=True), asking
+        layers, gazes = self.llm.model.layers, self.looks.gazes
+        with watched(layers, gazes) as given:
+            guessed, expected = self.answers(batch)
+        samples = [sample(batch, row) for row in range(len(batch.told))]
+        shown = {gaze.name: missed(layers[gaze.layer].self_attn, gaze, samples, given[gaze.layer]) for gaze in gazes}
+        return {"answers": functional.cross_entropy(guessed.float(), expected), **shown}
 
     def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (N, vocabulary) of the N answer tokens, few beside all that tell a scene, and their ids."""
@@ -184,17 +141,16 @@ def _begin(llm: nn.Module) -> None:
         layer.mlp.down_proj.weight.div_(LOUD)
 
 
-def _read_words(words: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
-    """For each token the one of its singular, or -1 where it is no name; and whether it tells a place."""
-
-    def token(word: str) -> int:
-        return int(words.convert_tokens_to_ids(f"{SPACE}{word}"))
-
-    singular, placed = torch.full((len(words),), -1), torch.zeros(len(words), dtype=torch.bool)
-    for name in names():
-        singular[[token(name), token(plural(name))]] = token(name)
-    placed[[token(word) for word in (*ROWS, *COLUMNS)]] = True
-    return singular, placed
+def sample(batch: Batch, row: int) -> Sample:
+    """One conversation with the tokens of its scene."""
+    real, shown = batch.attention_mask[row].bool(), batch.told[row]
+    ids, labels = batch.input_ids[row][real], batch.labels[row][real]
+    first = int((ids < 0).nonzero())
+    ids, labels = (
+        torch.cat([values[:first], values.new_full((len(shown),), none), values[first + 1 :]])
+        for values, none in ((ids, 0), (labels, IGNORED))
+    )
+    return Sample(ids, labels, first, shown)
 
 
 def load(

@@ -19,7 +19,7 @@ LISTED = 0.75
 FEWEST = 2
 FIRST, GROWN = 0.3, 24_000
 """How far scenes have grown when training begins, and when they come whole. A match is learned among few."""
-FOUND = 36_000
+FOUND = 20_000
 """Until this scene, things are looked up by their names; from then on they are searched, too."""
 SEARCHES = 0.5
 """Share of samples that are searches, once there are any."""

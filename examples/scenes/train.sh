@@ -10,7 +10,7 @@ export TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false OMP_WAIT_POLICY
 while read -r name count; do
   [ -f "$out/data/$name/answers.json" ] || "$python" "$here/make.py" scenes "$out/data" --split "$name" --count "$count"
   mgtool detect "$out/data/$name/images" --detector tiny --out "$out/boxes/$name" </dev/null
-done <<<$'train 12000\ntest 1000\ntest-b 1000'
+done <<<$'train 24000\ntest 1000\ntest-b 1000'
 mgtool pack "$out/data/train/conversations.json" --images "$out/data/train/images" --boxes "$out/boxes/train" \
   --out "$out/tars/train-conversations"
 
@@ -32,8 +32,8 @@ stage() { # NAME MODEL OPTIONS... : into OUT/NAME, with a process for each of tw
   OMP_NUM_THREADS=1 torchrun --no-python --nproc-per-node 2 mgtool train "$@" --stage "$name" --model "$model" \
     --out "$out/$name" --batch-size 8 --device cpu
 }
-stage align "$out/begin" "$out/tars/train-conversations" --epochs 0.5 --learning-rate 2e-3
-stage tune "$out/align" "$out/tars/train-conversations" --epochs 2 --learning-rate 5e-4
+stage align "$out/begin" "$out/tars/train-conversations" --epochs 0.25 --learning-rate 4e-4
+stage tune "$out/align" "$out/tars/train-conversations" --epochs 1 --learning-rate 3e-4
 mkdir -p "$out/logs"
 for part in high low llm; do cp "$out/stage0/$part/log.jsonl" "$out/logs/$part.jsonl"; done
 cp "$parts/joints.jsonl" "$out/logs/"

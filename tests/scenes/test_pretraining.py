@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -11,6 +12,7 @@ from typing import Any
 import joints
 import language
 import lessons
+import looking
 import pytest
 import torch
 import towers
@@ -97,32 +99,72 @@ def test_only_the_answers_of_a_drill_are_learned(words: PreTrainedTokenizerFast)
 
 
 def _first(number: int) -> str:
+    return _conversation(number, searching=False)[0][0].removeprefix("<image>\n")
+
+
+def _conversation(number: int, *, searching: bool = True) -> list[tuple[str, str]]:
+    """As `language.load` has it."""
     rng = Random(f"train {number} told")
-    scene = lessons.easier(arrange("train", number), 1.0, rng)
-    return lessons.turns(scene, rng)[0][0].removeprefix("<image>\n")
+    return lessons.turns(lessons.easier(arrange("train", number), 1.0, rng), rng, searching=searching)
 
 
 def test_heads_are_shown_where_a_name_is(words: PreTrainedTokenizerFast) -> None:
-    """The places that hold it, its objects and the first token alike; the first token alone without a match."""
-    reading = language.Reading(words)
+    """The places that hold it, its objects beside the first token; the first token alone without a match."""
+    looks = looking.Looks(words)
     batch = language.load(words, "train", 0, 8)
-    for row, told in enumerate(batch.told):
-        wanted, asking = reading._wanted(batch, row, told)
-        ids = batch.input_ids[row][batch.attention_mask[row].bool()]
-        before = int((ids < 0).nonzero())
-        things = [thing.name for thing in arrange("train", row).things]
+    for number in range(8):
+        sample = language.sample(batch, number)
+        asking, wanted = looks.looked_up(sample)
+        things = [thing.name for thing in arrange("train", number).things]
+        shown = _shown(sample)
         assert torch.allclose(wanted.sum(dim=-1), torch.ones(2, len(asking)))
-        text = torch.cat([ids[:before], told[:, 0], ids[before + 1 :]])
         assert len(asking) > 0
-        for name, where, each in zip(asking, wanted[language.WHERE], wanted[language.EACH], strict=True):
-            singular = int(reading.singular[text[name]])
-            present = words.convert_ids_to_tokens(singular).removeprefix(language.SPACE) in things
-            for looks in (where, each):
-                assert set(text[1:][looks[1:] > 0].tolist()) <= {singular}
-            assert present or float(each[0]) == 1
-            if len(told) > towers.GRID**2 and present:
-                count = things.count(words.convert_ids_to_tokens(singular).removeprefix(language.SPACE))
-                assert float(each[0]) == pytest.approx(1 / (1 + count))
+        for place, where, each in zip(asking.tolist(), *wanted, strict=True):
+            singular = int(looks.words.singular[sample.ids[place]])
+            name = words.convert_ids_to_tokens(singular).removeprefix(looking.SPACE)
+            for weights in (where, each):
+                assert {shown[at] for at in weights.nonzero().flatten().tolist() if at} <= {singular}
+            assert name in things or float(each[0]) == float(where[0]) == 1
+            if len(sample.shown) > towers.GRID**2 and name in things:
+                assert float(each[0]) == pytest.approx(looking.FIRST / (looking.FIRST + things.count(name)))
+
+
+def test_heads_are_shown_what_a_question_names_and_what_has_the_answer(words: PreTrainedTokenizerFast) -> None:
+    looks = looking.Looks(words)
+    sought = {*towers.names(), *map(plural, towers.names()), *towers.COLOURS, *looking.SIDES}
+    seen: Counter[str] = Counter()
+    for number in range(24):
+        batch = language.load(words, "train", number, 1, searching=True)
+        sample = language.sample(batch, 0)
+        conversation = _conversation(number)
+        questions = [question for question, _ in conversation if lessons.DRILL not in question]
+        if len(questions) < len(conversation):
+            continue
+        asking, wanted = looks.asked(sample)
+        named = [found for question in questions if (found := _named(question, sought))]
+        assert len(asking) == len(named)
+        for found, weights in zip(named, wanted[0], strict=True):
+            at = weights.nonzero().flatten()
+            assert {words.decode(token).strip() for token in sample.ids[at]} == found
+        shown = _shown(sample)
+        first = [answer.split(" ")[0] for _, answer in conversation]
+        asking, (wanted,) = looks.searched(sample)
+        answers = [words.decode(sample.ids[place + 1]).strip() for place in asking.tolist()]
+        assert answers == [word for word in first if word in towers.names()]
+        for place, weights in zip(asking.tolist(), wanted, strict=True):
+            at = [at for at in weights.nonzero().flatten().tolist() if at]
+            assert {shown[one] for one in at} <= {int(sample.ids[place + 1])}
+            seen["found" if at else "hidden"] += 1
+    assert seen["found"] > 2 * seen["hidden"]
+
+
+def _named(question: str, sought: set[str]) -> set[str]:
+    return set(re.findall(r"\w+", question)) & sought
+
+
+def _shown(sample: looking.Sample) -> dict[int, int]:
+    """Position -> the first word there."""
+    return {sample.first + number: int(word) for number, word in enumerate(sample.shown[:, 0])}
 
 
 def test_targets_of_towers() -> None:
