@@ -88,18 +88,10 @@ def detect(
         _say_what_would_be_done(job, out, as_json)
         return
     if out == "-":
-        summary, is_whole = _stream(job, quiet), False
+        summary = _stream(job, quiet)
     else:
-        summary, is_whole = _write(job, Path(out), overwrite=overwrite, quiet=quiet)
-    failed, total = _numbers(summary)
-    if is_whole and report is not None:
-        items = None if "-" in inputs else job.all_items()
-        detect_report.report_run(report, Path(out), items, summary, images=images)
-    about = {} if out == "-" else {"out": out} if is_whole else {"out": out, "share": job.share.name}
-    console.summarize({**about, **summary}, title="mgtool detect", as_json=as_json, quiet=quiet)
-    if is_whole:
-        console.show_failures(failed, Path(out, FAILURES_FILE), quiet=quiet)
-    raise typer.Exit(exit_code(failed, total, allow_failures))
+        summary = _write_and_tell(job, Path(out), report, overwrite=overwrite, as_json=as_json, quiet=quiet)
+    raise typer.Exit(exit_code(*_numbers(summary), allow_failures))
 
 
 def _job(given: dict[str, Any]) -> Job:
@@ -116,6 +108,21 @@ def _job(given: dict[str, Any]) -> Job:
     if given["out"] == "-" and (given["as_json"] or job.format != "jsonl" or given["visualize"] or given["report"]):
         raise UsageError("--out - is for box lines alone: leave --json, --format, --visualize and --report out")
     return job
+
+
+def _write_and_tell(
+    job: Job, folder: Path, report: str | None, *, overwrite: bool, as_json: bool, quiet: bool
+) -> dict[str, Any]:
+    """Fill the folder and say what it holds; gives the summary."""
+    summary, is_whole = _write(job, folder, overwrite=overwrite, quiet=quiet)
+    if is_whole and report is not None:
+        items = None if "-" in job.inputs else job.all_items()
+        detect_report.report_run(report, folder, items, summary, images=job.images)
+    about = {"out": str(folder)} if is_whole else {"out": str(folder), "share": job.share.name}
+    console.summarize({**about, **summary}, title="mgtool detect", as_json=as_json, quiet=quiet)
+    if is_whole:
+        console.show_failures(_numbers(summary)[0], folder / FAILURES_FILE, quiet=quiet)
+    return summary
 
 
 def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dict[str, Any], bool]:
@@ -195,7 +202,9 @@ def _stream(job: Job, quiet: bool) -> dict[str, Any]:
                 sys.stdout.buffer.flush()
             elif entry.failure is not None and not quiet:
                 console.say(f"failed: {entry.failure.id}: {entry.failure.reason}: {entry.failure.detail}")
-    return statistics.summary()
+    summary = statistics.summary()
+    console.summarize(summary, title="mgtool detect", as_json=False, quiet=quiet)
+    return summary
 
 
 def _numbers(summary: dict[str, Any]) -> tuple[int, int]:

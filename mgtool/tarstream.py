@@ -104,7 +104,7 @@ def find(source: str | Path | Sequence[str | Path]) -> list[str]:
 def _in_folder(given: str) -> list[str]:
     filesystem, root = urls.locate(given)
     try:
-        names = sorted(filesystem.find(root)) if filesystem.isdir(root) else []
+        names = sorted(filesystem.find(root)) if urls.is_folder(given) else []
     except (OSError, ValueError) as error:
         raise InputError(f"{given}: cannot be read: {error}") from error
     tars = [name for name in names if name.endswith(_ENDINGS) and not posixpath.basename(name).startswith(".")]

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import fsspec
-import tenacity
 
 from mgtool.errors import InputError
 
 ATTEMPTS = 4
-_WAIT = tenacity.wait_exponential(multiplier=0.2, max=3)
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 3.0
 _TOO_MANY_REQUESTS = 429
 
 
@@ -65,9 +64,11 @@ def fetch(url: str, to: Path) -> None:
 
 def _insist(call: Any, *args: Any, **options: Any) -> Any:
     """Call again where an error may pass; what is no `OSError` becomes one."""
+    import tenacity
+
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=_WAIT,
+        wait=tenacity.wait_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
         retry=tenacity.retry_if_exception(_may_pass),
         reraise=True,
     )
