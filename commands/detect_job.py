@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,10 +75,7 @@ class Job:
 
     def items(self) -> Iterator[Named]:
         """Every picture of this run's share of the input, in order."""
-        items = self.all_items()
-        if self.share.is_all:
-            return items
-        return itertools.islice(items, *self.share.stretch(sum(1 for _ in self.all_items())))
+        return self.share.of(self.all_items)
 
     def all_items(self) -> Iterator[Named]:
         """Every picture of the input, in order."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,16 @@ class Share:
         [(0, 3), (3, 6), (6, 10)]
         """
         return total * self.rank // self.world_size, total * (self.rank + 1) // self.world_size
+
+    def of(self, read: Callable[[], Iterable[T]]) -> Iterator[T]:
+        """This share of what `read` gives; unless that is all, it is read once before, to be counted.
+
+        >>> list(Share(1, 3).of(lambda: "abcdefghij"))
+        ['d', 'e', 'f']
+        """
+        if self.is_all:
+            return iter(read())
+        return itertools.islice(read(), *self.stretch(sum(1 for _ in read())))
 
 
 ALL = Share()

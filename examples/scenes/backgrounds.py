@@ -10,7 +10,7 @@ from random import Random
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 PHOTOS = Path(__file__).parents[1] / "photos" / "images"
 BLURS = (5, 9)
@@ -78,6 +78,35 @@ def _blobs(rng: Random, size: int) -> Image.Image:
     return _mixed(weights, _colour(rng), _colour(rng)).resize((size, size), Image.Resampling.BILINEAR)
 
 
+def _clouds(rng: Random, size: int) -> Image.Image:
+    random = np.random.default_rng(rng.getrandbits(32))
+    weights = np.zeros((size, size), dtype=np.float32)
+    for octave in range(2, 8):
+        cells = Image.fromarray(random.normal(0, 0.5**octave, (2**octave, 2**octave)).astype(np.float32))
+        weights += np.asarray(cells.resize((size, size), Image.Resampling.BICUBIC))
+    return _mixed(np.clip(weights * rng.uniform(1, 4) + 0.5, 0, 1), _colour(rng), _colour(rng))
+
+
+def _mosaic(rng: Random, size: int) -> Image.Image:
+    x, y = _axes(size // 2)
+    count = rng.randint(10, 80)
+    random = np.random.default_rng(rng.getrandbits(32))
+    corners = random.uniform(-0.5, 0.5, (count, 2)).astype(np.float32)
+    nearest = np.argmin([(x - left) ** 2 + (y - top) ** 2 for left, top in corners], axis=0)
+    shares = random.uniform(0, 1, count).astype(np.float32)
+    return _mixed(shares[nearest], _colour(rng), _colour(rng)).resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _scribbles(rng: Random, size: int) -> Image.Image:
+    picture = _gradient(rng, size)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(rng.randint(5, 40)):
+        corners = [(rng.uniform(0, size), rng.uniform(0, size)) for _ in range(rng.randint(2, 4))]
+        colour = (rng.randint(20, 235), rng.randint(20, 235), rng.randint(20, 235))
+        draw.line(corners, fill=colour, width=rng.randint(1, 6))
+    return picture
+
+
 def _stripes(rng: Random, size: int) -> Image.Image:
     waves = np.sin(_ramp(rng, size) * rng.uniform(20, 90))
     return _mixed(np.clip(waves * 4 + 0.5, 0, 1), _colour(rng), _colour(rng))
@@ -117,7 +146,14 @@ def _gains(rng: Random) -> list[float]:
     return [whole * rng.uniform(0.8, 1.2) for _ in range(3)]
 
 
-_SEEN: tuple[Callable[[Random, int], Image.Image], ...] = (_gradient, _noise, _blobs)
+_SEEN: tuple[Callable[[Random, int], Image.Image], ...] = (
+    _gradient,
+    _noise,
+    _blobs,
+    _clouds,
+    _mosaic,
+    _scribbles,
+)
 _UNSEEN: tuple[Callable[[Random, int], Image.Image], ...] = (_stripes, _checks, _rings)
 # Photographs of something that the world has a name for are left out.
 _SEEN_PHOTOS = ("astronaut", "coffee", "flower")

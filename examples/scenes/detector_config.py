@@ -4,7 +4,7 @@ One class, ``object``: the model that takes the boxes names things itself. `dete
 """
 
 size = 256
-iterations = 2000
+iterations = 3400
 batch_size = 16
 learning_rate = 0.002
 

@@ -15,11 +15,11 @@ from world import arrange
 
 from mgtool.model import MGLlavaForConditionalGeneration
 
-PICTURES = 9000
+PICTURES = 18_000
 AT_ONCE = 50
-STEPS = 3000
+STEPS = 6000
 BATCH = 64
-LEARNING_RATE = 4e-3
+LEARNING_RATE = 6e-3
 CLIP_NORM = 1.0
 """Of the gradient; without it a projector may die on its way."""
 LOG_EVERY = 100

@@ -25,6 +25,8 @@ VOCABULARY = 1024
 CORPUS = 3000
 WIDTH = 192
 LOUD = 5.0
+FADED = 0.3
+"""How far the strength of a word may be from what it should be: towers do not tell all that is seen equally well."""
 TEMPLATE = "vicuna"
 
 
@@ -82,12 +84,14 @@ class Batch:
     Attributes:
         input_ids, attention_mask, labels: (B, T) int64, with a placeholder for each scene.
         told: for each scene (V, K) int64, the words of its visual tokens, padded with the padding token.
+        seed: of how words are faded; None where none is.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
     told: list[Tensor]
+    seed: int | None = None
 
 
 class Reading(nn.Module):
@@ -115,7 +119,7 @@ class Reading(nn.Module):
     def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (N, vocabulary) of the N answer tokens, few beside all that tell a scene, and their ids."""
         embed = self.llm.get_input_embeddings()
-        visuals = [summed(ids, embed) for ids in batch.told]
+        visuals = [summed(ids, embed) for ids in batch.told] if batch.seed is None else faded(batch, embed)
         spliced = splice(batch.input_ids, batch.attention_mask, visuals, embed, batch.labels)
         states = self.llm.model(
             inputs_embeds=spliced.inputs_embeds,
@@ -161,6 +165,7 @@ def load(
     *,
     grown: float = 1.0,
     searching: bool = False,
+    fade: bool = False,
 ) -> Batch:
     """Conversations about scenes `first` to `first + count`, at 0 of the easiest kind; see `easier` and `turns`."""
     processor = MGLlavaProcessor(words, template=TEMPLATE)
@@ -172,7 +177,7 @@ def load(
         shown.append(token_ids(told(scene, rng, with_grid=rng.random() < grown), words))
     ids, labels = ([getattr(one, name) for one in encoded] for name in ("ids", "labels"))
     mask = [[1] * len(one.ids) for one in encoded]
-    return Batch(_padded(ids, 0), _padded(mask, 0), _padded(labels, IGNORED), shown)
+    return Batch(_padded(ids, 0), _padded(mask, 0), _padded(labels, IGNORED), shown, first if fade else None)
 
 
 def _graded(encoded: EncodedText, words: PreTrainedTokenizerFast) -> EncodedText:
@@ -195,6 +200,21 @@ def token_ids(bags: list[list[str]], words: PreTrainedTokenizerFast) -> Tensor:
 def summed(ids: Tensor, embed: nn.Module) -> Tensor:
     """(V, K) tokens, zeros being none -> (V, H), the sums of their embeddings."""
     return (embed(ids) * (ids != 0)[..., None]).sum(dim=1)
+
+
+def faded(batch: Batch, embed: nn.Module) -> list[Tensor]:
+    """As `summed` for each scene, but words are louder or fainter than they should be, and something is heard beside.
+
+    So names are matched as they will have to be: what projectors make of pictures is no exact sum of words.
+    """
+    chance = torch.Generator().manual_seed(batch.seed or 0)
+    visuals = []
+    for ids in batch.told:
+        words = embed(ids) * (ids != 0)[..., None]
+        strengths = 1 + FADED * torch.randn(*ids.shape, 1, generator=chance)
+        beside = FADED * embed.weight.detach().std() * torch.randn(words.shape[::2], generator=chance)
+        visuals.append((words * strengths).sum(dim=1) + beside)
+    return visuals
 
 
 def _padded(rows: list[list[int]], value: int) -> Tensor:

@@ -21,10 +21,9 @@ SPACE = "\u0120"
 SIDES = ("left", "right", "above", "below", "top", "bottom")
 FIRST = 4
 """Weight of the first token beside an object's one: four objects and five are told apart best where it is as large."""
-
-
 EXACT = 4.0
-"""Of the loss of what is counted by: numbers are told apart by small differences of attention."""
+ODDS = 5.0
+"""Weights of the two losses of what is counted by: numbers are told apart by small differences of attention."""
 
 
 class Sample(NamedTuple):
@@ -50,14 +49,14 @@ class Gaze(NamedTuple):
         name: of their loss.
         layer, heads: which.
         wanted: a sample's positions that look, (N,), and for each head at what, (heads, N, L), summing to one.
-        weight: of their loss.
+        counts: whether the share of the first token tells a number, and so must be exact.
     """
 
     name: str
     layer: int
     heads: tuple[int, ...]
     wanted: Callable[[Sample], tuple[Tensor, Tensor]]
-    weight: float = 1.0
+    counts: bool = False
 
 
 class Words:
@@ -101,8 +100,8 @@ class Looks:
     def __init__(self, words: PreTrainedTokenizerFast) -> None:
         self.words = Words(words)
         self.gazes = (
-            Gaze("looked_up", 1, (0, 1), self.looked_up, weight=EXACT),
-            Gaze("counted", 2, (1,), self.counted, weight=EXACT),
+            Gaze("looked_up", 1, (0, 1), self.looked_up, counts=True),
+            Gaze("counted", 2, (1,), self.counted, counts=True),
             Gaze("asked", 2, (0,), self.asked),
             Gaze("searched", 3, (0,), self.searched),
         )
@@ -179,7 +178,11 @@ def watched(layers: nn.ModuleList, gazes: Sequence[Gaze]) -> Iterator[dict[int, 
 
 
 def missed(attention: nn.Module, gaze: Gaze, samples: Sequence[Sample], given: dict[str, Any]) -> Tensor:
-    """Weighted cross entropy of the heads' attention with what they should look at; samples are padded on the left."""
+    """Cross entropy of the heads' attention with what they should look at; samples are padded on the left.
+
+    Where the first token's share counts, that weighs more, and the share's log odds are learned, too: to cross entropy
+    alone, four objects and five are almost the same.
+    """
     states: Tensor = given["hidden_states"]
     shape = (*states.shape[:2], -1, attention.head_dim)
     queries, keys = (
@@ -187,11 +190,22 @@ def missed(attention: nn.Module, gaze: Gaze, samples: Sequence[Sample], given: d
         for project in (attention.q_proj, attention.k_proj)
     )
     queries, keys = apply_rotary_pos_emb(queries, keys, *given["position_embeddings"])
-    losses = [states.new_zeros(0)]
+    losses, odds = [states.new_zeros(0)], [states.new_zeros(0)]
     for row, sample in enumerate(samples):
         asking, wanted = gaze.wanted(sample)
         places = asking + states.shape[1] - len(sample.ids)
-        logits = queries[row][:, places] @ keys[row][:, -len(sample.ids) :].transpose(-1, -2) * attention.scaling
-        future = torch.arange(len(sample.ids)) > asking[:, None]
-        losses.append(-(wanted * logits.float().masked_fill(future, -1e4).log_softmax(-1)).sum(-1).flatten())
-    return gaze.weight * torch.cat(losses).mean()
+        scores = queries[row][:, places] @ keys[row][:, -len(sample.ids) :].transpose(-1, -2) * attention.scaling
+        logits = scores.float().masked_fill(torch.arange(len(sample.ids)) > asking[:, None], -1e4)
+        losses.append(-(wanted * logits.log_softmax(-1)).sum(-1).flatten())
+        if gaze.counts:
+            odds.append(_odds_missed(logits, wanted))
+    loss, errors = torch.cat(losses).mean(), torch.cat(odds)
+    return EXACT * loss + ODDS * errors.sum() / max(1, len(errors)) if gaze.counts else loss
+
+
+def _odds_missed(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Squared errors of the first token's log odds, where it is neither all that is looked at nor nothing of it."""
+    first = wanted[..., 0]
+    shared = (first > 0) & (first < 1)
+    found = logits[..., 0] - logits[..., 1:].logsumexp(-1)
+    return (found[shared] - first[shared].logit()).square()

@@ -26,7 +26,7 @@ def load(target: str, settings: Settings) -> Tiny:
 class Tiny(ShippedDetector):
     """A `Detector` of anything that stands out; all labels are ``object``."""
 
-    name, weights, threshold = "tiny", "rtmdet_scenes_256.onnx", 0.4
+    name, weights, threshold = "tiny", "rtmdet_scenes_256.onnx", 0.3
 
     def _detect_one(self, picture: Image.Image) -> Detections:
         place = Placement(*picture.size, SIDE)

@@ -24,11 +24,7 @@ __all__ = ["Request", "Result", "Sink", "answer", "check_parity", "infer", "numb
 
 def numbered(request: Request) -> Iterator[tuple[int, sources.Item]]:
     """The request's share of its samples: a stretch of them, with their positions among all."""
-    items = enumerate(sources.read_samples(request.inputs, images=request.images))
-    if request.share.is_all:
-        return items
-    total = sum(sources.count(sources.read_samples(request.inputs, images=request.images)))
-    return itertools.islice(items, *request.share.stretch(total))
+    return request.share.of(lambda: enumerate(sources.read_samples(request.inputs, images=request.images)))
 
 
 def answer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +22,8 @@ from sprites import plural
 from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedTokenizerFast
 from world import SIGN, SIZE, arrange
+
+from mgtool.model.splice import splice
 
 
 def test_every_word_of_the_world_is_one_token(words: PreTrainedTokenizerFast) -> None:
@@ -156,6 +159,56 @@ def test_heads_are_shown_what_a_question_names_and_what_has_the_answer(words: Pr
             assert {shown[one] for one in at} <= {int(sample.ids[place + 1])}
             seen["found" if at else "hidden"] += 1
     assert seen["found"] > 2 * seen["hidden"]
+
+
+@torch.no_grad()
+def test_what_heads_miss_is_that_of_their_attention(words: PreTrainedTokenizerFast) -> None:
+    """Against the attention that transformers itself returns."""
+    reading = language.Reading(words).eval()
+    reading.llm.set_attn_implementation("eager")
+    batch = language.load(words, "train", 0, 3)
+    losses, (attention, padding) = reading(batch), _attention(reading, batch)
+    for gaze in reading.looks.gazes:
+        missed, odds = [], []
+        for row in range(3):
+            asking, wanted = gaze.wanted(language.sample(batch, row))
+            given = attention[gaze.layer][row][list(gaze.heads)][:, asking + padding[row], padding[row] :]
+            missed.append(-torch.where(wanted > 0, wanted * given.log(), 0.0).sum(dim=-1).flatten())
+            shared = (wanted[..., 0] > 0) & (wanted[..., 0] < 1)
+            odds.append((given[..., 0].logit() - wanted[..., 0].logit())[shared] ** 2)
+        expected = torch.cat(missed).mean()
+        if gaze.counts:
+            expected = looking.EXACT * expected + looking.ODDS * torch.cat(odds).mean()
+        assert float(losses[gaze.name]) == pytest.approx(float(expected), rel=1e-3), gaze.name
+
+
+def _attention(reading: language.Reading, batch: language.Batch) -> tuple[tuple[Tensor, ...], list[int]]:
+    """What each layer attends to, and how far each sample is padded on the left."""
+    embed = reading.llm.get_input_embeddings()
+    visuals = [language.summed(ids, embed) for ids in batch.told]
+    spliced = splice(batch.input_ids, batch.attention_mask, visuals, embed, batch.labels)
+    out = reading.llm.model(
+        inputs_embeds=spliced.inputs_embeds,
+        attention_mask=spliced.attention_mask,
+        position_ids=spliced.position_ids,
+        output_attentions=True,
+    )
+    return out.attentions, (spliced.attention_mask == 0).sum(dim=1).tolist()
+
+
+@torch.no_grad()
+def test_words_fade_alike_whenever_scenes_come(words: PreTrainedTokenizerFast) -> None:
+    embed = language.Reading(words).llm.get_input_embeddings()
+    batch = language.load(words, "train", 5, 2, fade=True)
+    one, again, other = (
+        torch.cat(language.faded(each, embed))
+        for each in (batch, language.load(words, "train", 5, 2, fade=True), replace(batch, seed=6))
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    exact = torch.cat([language.summed(ids, embed) for ids in batch.told])
+    missed = float((one - exact).square().sum() / exact.square().sum())
+    assert 0.5 * language.FADED**2 < missed < 4 * language.FADED**2
 
 
 def _named(question: str, sought: set[str]) -> set[str]:
