@@ -119,7 +119,8 @@ class Reading(nn.Module):
     def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (N, vocabulary) of the N answer tokens, few beside all that tell a scene, and their ids."""
         embed = self.llm.get_input_embeddings()
-        visuals = [summed(ids, embed) for ids in batch.told] if batch.seed is None else faded(batch, embed)
+        told, seed = batch.told, batch.seed
+        visuals = [summed(ids, embed) for ids in told] if seed is None else faded(told, embed, seed)
         spliced = splice(batch.input_ids, batch.attention_mask, visuals, embed, batch.labels)
         states = self.llm.model(
             inputs_embeds=spliced.inputs_embeds,
@@ -202,14 +203,14 @@ def summed(ids: Tensor, embed: nn.Module) -> Tensor:
     return (embed(ids) * (ids != 0)[..., None]).sum(dim=1)
 
 
-def faded(batch: Batch, embed: nn.Module) -> list[Tensor]:
+def faded(told: list[Tensor], embed: nn.Module, seed: int) -> list[Tensor]:
     """As `summed` for each scene, but words are louder or fainter than they should be, and something is heard beside.
 
     So names are matched as they will have to be: what projectors make of pictures is no exact sum of words.
     """
-    chance = torch.Generator().manual_seed(batch.seed or 0)
+    chance = torch.Generator().manual_seed(seed)
     visuals = []
-    for ids in batch.told:
+    for ids in told:
         words = embed(ids) * (ids != 0)[..., None]
         strengths = 1 + FADED * torch.randn(*ids.shape, 1, generator=chance)
         beside = FADED * embed.weight.detach().std() * torch.randn(words.shape[::2], generator=chance)

@@ -108,18 +108,14 @@ class Looks:
 
     def looked_up(self, sample: Sample) -> tuple[Tensor, Tensor]:
         """Names in the text, and for each the places that hold it, and its objects with the first token."""
-        named = self.words.singular[sample.ids]
-        asking = (named >= 0).nonzero().flatten()
-        same = _having(sample, named[asking])
-        placed = self._placed(sample)
-        listed = placed if placed.all() else ~placed
-        places, objects = same & placed, same & listed
-        return asking, torch.cat([_shares(sample, places, ~places.any(dim=-1)), _shares(sample, objects, FIRST)])
+        asking, same = self._named(sample)
+        places = same & self._placed(sample)
+        return asking, torch.cat([_shares(sample, places, ~places.any(dim=-1)), self._each(sample, same)])
 
     def counted(self, sample: Sample) -> tuple[Tensor, Tensor]:
         """The second of `looked_up` once more."""
-        asking, wanted = self.looked_up(sample)
-        return asking, wanted[1:]
+        asking, same = self._named(sample)
+        return asking, self._each(sample, same)
 
     def asked(self, sample: Sample) -> tuple[Tensor, Tensor]:
         """Where an answer begins, and the names, colours and sides of its question."""
@@ -136,6 +132,17 @@ class Looks:
         sided = (self._with(sample, asking) & self.words.sides[sample.ids]).any(dim=-1, keepdim=True)
         having = _having(sample, self.words.singular[sample.ids[asking + 1]]) & (self._placed(sample) | ~sided)
         return asking, _shares(sample, having, ~having.any(dim=-1))
+
+    def _named(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        """Positions (N,) of the names in the text, and (N, V) whether a visual token has the name."""
+        named = self.words.singular[sample.ids]
+        asking = (named >= 0).nonzero().flatten()
+        return asking, _having(sample, named[asking])
+
+    def _each(self, sample: Sample, same: Tensor) -> Tensor:
+        """(N, V) what has a name -> (1, N, L), its objects with the first token; a list without a grid tells places."""
+        placed = self._placed(sample)
+        return _shares(sample, same & (placed if placed.all() else ~placed), FIRST)
 
     def _placed(self, sample: Sample) -> Tensor:
         """(V,) whether a visual token tells its place."""

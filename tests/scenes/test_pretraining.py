@@ -201,7 +201,7 @@ def test_words_fade_alike_whenever_scenes_come(words: PreTrainedTokenizerFast) -
     embed = language.Reading(words).llm.get_input_embeddings()
     batch = language.load(words, "train", 5, 2, fade=True)
     one, again, other = (
-        torch.cat(language.faded(each, embed))
+        torch.cat(language.faded(each.told, embed, each.seed))
         for each in (batch, language.load(words, "train", 5, 2, fade=True), replace(batch, seed=6))
     )
     assert torch.equal(one, again)
