@@ -17,12 +17,12 @@ import msgspec
 from mgtool.benchmarks.judging import JudgeRequest
 from mgtool.errors import UsageError
 from mgtool.records import canonical
+from mgtool.retries import LONGEST_WAIT_S, retry_after, waiting
 from mgtool.shards import Journal
 
 OPENAI_URL = "https://api.openai.com/v1"
 ATTEMPTS = 6
 TIMEOUT_S = 120.0
-LONGEST_WAIT_S = 60.0
 CHARACTERS_PER_TOKEN = 4
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
@@ -157,15 +157,9 @@ class OpenAiBackend:
         import tenacity
 
         rising = tenacity.wait_random_exponential(multiplier=self.first_wait_s, max=LONGEST_WAIT_S)
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.wait_s if isinstance(error, _BusyError) else None
-            return min(asked, LONGEST_WAIT_S) if asked is not None else rising(state)
-
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(ATTEMPTS),
-            wait=wait,
+            wait=waiting(rising, lambda error: getattr(error, "wait_s", None)),
             retry=tenacity.retry_if_exception_type(_BusyError),
             retry_error_callback=lambda _: None,
         )
@@ -188,7 +182,7 @@ class OpenAiBackend:
         except httpx.TransportError as error:
             raise _BusyError(str(error)) from error
         if response.status_code in _BUSY:
-            raise _BusyError(f"status {response.status_code}", _seconds(response.headers.get("retry-after")))
+            raise _BusyError(f"status {response.status_code}", retry_after(response.headers))
         if response.status_code != httpx.codes.OK:
             raise UsageError(f"the judge at {self.url} refuses: {response.status_code} {_message(response)}")
         try:
@@ -230,13 +224,6 @@ def _as_text(tokenizer: Any, request: JudgeRequest) -> str:
     system = [{"role": "system", "content": request.system}] if request.system else []
     turns = [*system, {"role": "user", "content": request.user}]
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-
-
-def _seconds(header: str | None) -> float | None:
-    try:
-        return max(0.0, float(header)) if header else None
-    except ValueError:
-        return None
 
 
 def _message(response: Any) -> str:

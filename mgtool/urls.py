@@ -8,9 +8,10 @@ from typing import IO, Any, cast
 import fsspec
 
 from mgtool.errors import InputError
+from mgtool.retries import retry_after, waiting
 
 ATTEMPTS = 4
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 3.0
+FIRST_WAIT_S, LONGEST_RISE_S = 0.2, 3.0
 _TOO_MANY_REQUESTS = 429
 
 
@@ -66,9 +67,10 @@ def _insist(call: Any, *args: Any, **options: Any) -> Any:
     """Call again where an error may pass; what is no `OSError` becomes one."""
     import tenacity
 
+    rising = tenacity.wait_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_RISE_S)
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+        wait=waiting(rising, lambda error: retry_after(getattr(error, "headers", None))),
         retry=tenacity.retry_if_exception(_may_pass),
         reraise=True,
     )

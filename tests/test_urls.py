@@ -7,8 +7,11 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,15 +21,17 @@ from PIL import Image
 from mgtool import urls
 from mgtool.errors import InputError, ItemError
 from mgtool.records import Media
+from mgtool.retries import retry_after
 from mgtool.sources import read_bytes
 
 
 class Server(ThreadingHTTPServer):
-    """Gives a picture at /good, after two refusals at /busy, never at /broken and /secret; /missing is not there."""
+    """A picture at /good, after refusals at /busy and /tired, never at /broken and /secret; /missing is not there."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: Counter[str] = Counter()
+        self.times: list[float] = []
         buffer = io.BytesIO()
         Image.new("RGB", (8, 6)).save(buffer, "PNG")
         self.picture = buffer.getvalue()
@@ -38,8 +43,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name = self.path.strip("/").partition(".")[0]
         self.server.asked[name] += 1
+        self.server.times.append(time.monotonic())
         refused = {"busy": 503 if self.server.asked[name] <= 2 else 200, "broken": 500, "secret": 403, "missing": 404}
+        refused["tired"] = 429 if self.server.asked[name] == 1 else 200
         self.send_response(refused.get(name, 200))
+        if name == "tired":
+            self.send_header("Retry-After", "1")
         self.send_header("Content-Length", str(len(self.server.picture)))
         self.end_headers()
         self.wfile.write(self.server.picture)
@@ -65,6 +74,27 @@ def _media(server: Server, name: str) -> Media:
 def test_a_busy_server_is_asked_again(server: Server) -> None:
     assert read_bytes(_media(server, "good")) == read_bytes(_media(server, "busy")) == server.picture
     assert server.asked == {"good": 1, "busy": 3}
+
+
+def test_a_server_is_left_alone_for_as_long_as_it_asks(server: Server) -> None:
+    assert read_bytes(_media(server, "tired")) == server.picture
+    first, second = server.times
+    assert second - first >= 1 > urls.FIRST_WAIT_S
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("7", 7), ("-1", 0), ("Mon, 01 Jan 2001 00:00:00 GMT", 0), ("soon", None), ("", None)],
+)
+def test_what_a_busy_server_asks_for(value: str, seconds: float | None) -> None:
+    assert retry_after({"Retry-After": value}) == seconds
+
+
+def test_a_date_to_come_is_that_far_away() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    waited = retry_after({"Retry-After": date})
+    assert waited is not None
+    assert 20 < waited <= 30
 
 
 @pytest.mark.parametrize(
