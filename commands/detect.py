@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mgtool.commands import console, detect_job, detect_report
+from mgtool.commands import console, detect_job, detect_report, ray_engine
 from mgtool.commands import detect_options as options
 from mgtool.commands.detect_job import Job
 from mgtool.commands.options import (
     AllowFailures,
     Config,
     DryRun,
+    Engine,
+    EngineOption,
     Json,
     Overwrite,
     Quiet,
     Rank,
+    RayAddress,
     WorldSize,
     allowed_failures,
     check_share,
@@ -62,6 +65,8 @@ def detect(
     workers: options.Workers = None,
     rank: Rank = "0",
     world_size: WorldSize = 1,
+    engine: EngineOption = Engine.local,
+    ray_address: RayAddress = None,
     format: options.Format = "jsonl",
     shard_size: options.ShardSize = 1000,
     visualize: options.Visualize = 0,
@@ -83,11 +88,16 @@ def detect(
         return
     if out is None:
         raise UsageError("--out is missing: give the folder to write, or - for box lines on stdout")
+    place = ray_engine.cluster(given)
     job = _job(given)
     if dry_run:
         _say_what_would_be_done(job, out, as_json)
         return
-    if out == "-":
+    if place is not None:
+        shares = ray_engine.run_shares(context, place, world_size, quiet=quiet)
+        summary = next(share for share in shares if "share" not in share)  # of the one that ended last and joined them
+        _tell(summary, Path(out), as_json=as_json, quiet=quiet)
+    elif out == "-":
         summary = _stream(job, quiet)
     else:
         summary = _write_and_tell(job, Path(out), report, overwrite=overwrite, as_json=as_json, quiet=quiet)
@@ -119,10 +129,15 @@ def _write_and_tell(
         items = None if "-" in job.inputs else job.all_items()
         detect_report.report_run(report, folder, items, summary, images=job.images)
     about = {"out": str(folder)} if is_whole else {"out": str(folder), "share": job.share.name}
-    console.summarize({**about, **summary}, title="mgtool detect", as_json=as_json, quiet=quiet)
-    if is_whole:
-        console.show_failures(_numbers(summary)[0], folder / FAILURES_FILE, quiet=quiet)
+    _tell({**about, **summary}, folder, as_json=as_json, quiet=quiet)
     return summary
+
+
+def _tell(summary: dict[str, Any], folder: Path, *, as_json: bool, quiet: bool) -> None:
+    """Say what was found, and where the failures of all pictures are."""
+    console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
+    if "share" not in summary:
+        console.show_failures(_numbers(summary)[0], folder / FAILURES_FILE, quiet=quiet)
 
 
 def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dict[str, Any], bool]:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from mgtool.commands import console
+from mgtool.commands import console, ray_engine
 from mgtool.commands import infer_options as options
 from mgtool.commands.options import (
     AllowFailures,
     Config,
     DryRun,
+    Engine,
+    EngineOption,
     Json,
     Model,
     Overwrite,
     Quiet,
     Rank,
+    RayAddress,
     WorldSize,
     allowed_failures,
     default_workers,
@@ -28,10 +32,11 @@ from mgtool.commands.options import (
 )
 from mgtool.errors import UsageError
 from mgtool.records import Answer, Failure, dumps
-from mgtool.shares import Share
+from mgtool.shares import ALL, Share
 
 
 def infer(
+    context: typer.Context,
     inputs: options.Inputs,
     model: Model,
     out: options.Out = None,
@@ -63,6 +68,8 @@ def infer(
     cache: options.Cache = None,
     rank: Rank = "0",
     world_size: WorldSize = 1,
+    engine: EngineOption = Engine.local,
+    ray_address: RayAddress = None,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -73,10 +80,16 @@ def infer(
     """Caption pictures and answer questions about them."""
     given = dict(locals())
     allowed_failures(allow_failures, 0)
+    place = ray_engine.cluster(given)
     wanted = _wanted(given)
     if dry_run:
         _say_plan(wanted, out, as_json)
         return
+    if place is not None:
+        shares = ray_engine.run_shares(context, place, world_size, quiet=quiet)
+        counts = _join(str(out), [share["out"] for share in shares], overwrite=overwrite)
+        _tell(counts, str(out), ALL, as_json=as_json, quiet=quiet)
+        raise typer.Exit(exit_code(counts["failed"], sum(counts.values()), allow_failures))
     wanted |= _device_and_dtype(device, dtype)
     wanted["workers"] = options.workers_of(workers, _processes(wanted), default_workers())
     if check_parity:
@@ -84,9 +97,7 @@ def infer(
         return
     name = options.share_name(str(out), wanted["share"])
     counts = _run(wanted, name, overwrite=overwrite, quiet=quiet, in_order=not unordered)
-    console.summarize({"out": name, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
-    if name != "-":
-        console.show_failures(counts["failed"], _failures_path(name, wanted["share"]), quiet=quiet)
+    _tell(counts, name, wanted["share"], as_json=as_json, quiet=quiet)
     raise typer.Exit(exit_code(counts["failed"], sum(counts.values()), allow_failures))
 
 
@@ -205,6 +216,18 @@ def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool, in_o
         stream = _Stream()
         stage.answer(request, stage.numbered(request), stream, advance, in_order=in_order)
         return stream.counts
+
+
+def _join(out: str, shares: Sequence[str], *, overwrite: bool) -> dict[str, int]:
+    from mgtool.generation.output import join
+
+    return join(Path(out), [Path(share) for share in shares], overwrite=overwrite)
+
+
+def _tell(counts: dict[str, int], out: str, share: Share, *, as_json: bool, quiet: bool) -> None:
+    console.summarize({"out": out, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
+    if out != "-":
+        console.show_failures(counts["failed"], _failures_path(out, share), quiet=quiet)
 
 
 def _failures_path(out: str, share: Share) -> Path:

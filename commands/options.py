@@ -7,6 +7,7 @@ import os
 import re
 import tomllib
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,6 +110,13 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Engine(StrEnum):
+    """Where a run's shares are computed."""
+
+    local = "local"
+    ray = "ray"
+
+
 _LAUNCHERS = {"slurm": ("SLURM_PROCID", "SLURM_NTASKS"), "torchrun": ("RANK", "WORLD_SIZE")}
 
 
@@ -137,7 +145,7 @@ def share_of(rank: str, world_size: int) -> Share:
 def check_share(share: Share, out: str | None, inputs: Sequence[str]) -> None:
     """Raise where a share would read or write what other runs cannot."""
     if not share.is_all and (out == "-" or "-" in inputs):
-        raise UsageError("--world-size needs inputs and an output on disk, not -")
+        raise UsageError("shares of a run need inputs and an output on disk, not -")
 
 
 _COMMON, _RUN = "Common", "Run"
@@ -159,6 +167,19 @@ Rank = Annotated[
 ]
 WorldSize = Annotated[
     int, typer.Option("--world-size", min=1, help="Shares: each run writes one of them.", rich_help_panel=_RUN)
+]
+EngineOption = Annotated[
+    Engine,
+    typer.Option("--engine", help="ray: every share is a task of a Ray cluster, then joined.", rich_help_panel=_RUN),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="The cluster (default: $RAY_ADDRESS, or one that runs here, or a new one).",
+        rich_help_panel=_RUN,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.", rich_help_panel=_COMMON)]
 Json = Annotated[

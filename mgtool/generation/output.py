@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,8 @@ import msgspec
 from mgtool import sources
 from mgtool.errors import ResumeError
 from mgtool.records import Answer, Failure, parse
-from mgtool.shards import FAILURES_FILE, RUN_FILE, Journal, write_lines
+from mgtool.shards import FAILURES_FILE, RUN_FILE, Journal, Run, atomic_file, write_lines
+from mgtool.shares import ALL
 
 STAGE = "infer"
 Result = tuple[Answer, ...] | Failure
@@ -128,6 +130,45 @@ class AnswersFile:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
         self.answers.publish(self.out)
         self.failures.remove()
+
+
+def join(out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, int]:
+    """Write the files of one run from those of its shares, which stay; gives the counts.
+
+    Args:
+        out: the answers file of the whole.
+        shares: the complete answers files of all shares, in order.
+        overwrite: whatever is there does not count.
+
+    Raises:
+        ResumeError: the file on disk is of another run.
+    """
+    parts = [AnswersFile(share, is_share=True) for share in shares]
+    records = [parse(part.run_path.read_bytes(), dict[str, Any], where=str(part.run_path)) for part in parts]
+    first = records[0]
+    about = {key: first[key] for key in first.keys() & {"images", "batch_size", "device", "workers", "versions"}}
+    whole = AnswersFile(out)
+    run = Run(
+        whole.run_path,
+        command=STAGE,
+        identity={**first["identity"], "share": [ALL.rank, ALL.world_size]},
+        about={"out": out.name, **about},
+    )
+    run.begin(overwrite=overwrite)
+    _concatenate([part.out for part in parts], out)
+    whole.failures_path.unlink(missing_ok=True)
+    if failed := [part.failures_path for part in parts if part.failures_path.exists()]:
+        _concatenate(failed, whole.failures_path)
+    counts = {name: sum(record["counts"][name] for record in records) for name in whole.counts}
+    run.finish(counts=counts, new_tokens=sum(record["new_tokens"] for record in records))
+    return counts
+
+
+def _concatenate(parts: Sequence[Path], path: Path) -> None:
+    with atomic_file(path) as file:
+        for part in parts:
+            with part.open("rb") as lines:
+                shutil.copyfileobj(lines, file)
 
 
 def _owns_folder(out: Path) -> bool:

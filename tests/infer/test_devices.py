@@ -67,6 +67,16 @@ def test_a_mistake_that_a_worker_finds_is_one_line(ask, models, tmp_path):
     assert "cannot be loaded" in stderr
 
 
+def test_a_ray_cluster_gives_the_bytes_of_one(ask, tmp_path):
+    pytest.importorskip("ray")
+    code, one, _ = ask("one")
+    assert ask("ray", "--engine", "ray", "--ray-address", "local", "--world-size", 2) == (code, one, "")
+    files = [tmp_path / name / "failures.jsonl" for name in ("one", "ray")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert ask("ray") == (code, one, "")  # the same run: nothing is left to answer
+    assert ask("ray", "--temperature", 1)[0] == 2
+
+
 def test_shares_join_to_the_whole(ask, monkeypatch, tmp_path):
     whole = ask("whole")[1]
     for rank in range(3):

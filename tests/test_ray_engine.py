@@ -1,0 +1,117 @@
+"""`--engine ray`: shares as tasks of a real Ray cluster on this machine, and what it refuses."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from mgtool.commands.ray_engine import Cluster
+
+pytest.importorskip("ray")
+CPU, DEAD = {"CPU": 8.0}, {"CPU": 64.0, "GPU": 8.0}
+
+
+def _command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "mgtool.commands.main", *map(str, args)]
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.json"}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Parts of a photograph, and a file that is no picture."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with Image.open(Path(__file__).parent / "images" / "coffee.jpg") as picture:
+        for number in range(12):
+            picture.crop((number, 0, number + 200, 150)).save(folder / f"{number:02d}.png")
+    (folder / "zz.jpg").write_text("broken")
+    return folder
+
+
+def test_boxes_are_those_of_one_process(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MGTOOL_MAX_BOXES", "2")
+    options = _command("detect", pictures.name, "--shard-size", 5, "--allow-failures", 1)
+    subprocess.run([*options, "--out", "one", "-q"], check=True, timeout=120)
+    on_ray = [*options, "--out", "shared", "--engine", "ray", "--ray-address", "local", "--world-size", "3"]
+    done = subprocess.run(on_ray, capture_output=True, check=True, timeout=300)
+    assert _bytes(Path("shared")) == _bytes(Path("one"))
+    assert b"failed: 1, see shared/failures.jsonl" in done.stderr
+
+
+def test_a_killed_share_is_one_line_and_goes_on(pictures: Path, tmp_path: Path) -> None:
+    options = [pictures, "--batch-size", 1, "-q", "--allow-failures", 1]
+    subprocess.run(_command("detect", *options, "--out", tmp_path / "one"), check=True, timeout=120)
+    shared = ["--out", tmp_path / "shared", "--engine", "ray", "--ray-address", "local"]
+    run = subprocess.Popen(_command("detect", *options, *shared), stderr=subprocess.PIPE)
+    while not (found := _shares(run.pid)):
+        assert run.poll() is None
+        time.sleep(0.02)
+    found[0].send_signal(signal.SIGKILL)
+    _, stderr = run.communicate(timeout=120)
+    assert run.returncode == 2
+    assert stderr.decode().splitlines() == ["error: a share ended with -9; the same command goes on from here"]
+    subprocess.run(_command("detect", *options, *shared), check=True, timeout=300)
+    assert _bytes(tmp_path / "shared") == _bytes(tmp_path / "one")
+
+
+def _shares(of: int) -> list[psutil.Process]:
+    """The commands that Ray's workers run for a process."""
+    found = []
+    for child in psutil.Process(of).children(recursive=True):
+        try:
+            found += [child] if "--world-size" in child.cmdline() and "--engine" in child.cmdline() else []
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--engine", "ray", "--out", "-"), "on disk, not -"),
+        (("--engine", "ray", "--out", "o", "--rank", 1, "--world-size", 2), "--rank and --engine ray"),
+        (("--engine", "ray", "--out", "o", "--device", "cuda:0,cuda:1"), "--device auto, cpu or cuda"),
+        (("--engine", "ray", "--out", "o", "--ray-address", "nowhere"), "--ray-address nowhere"),
+        (("--ray-address", "auto", "--out", "o"), "needs --engine ray"),
+    ],
+)
+def test_what_it_refuses(mgtool, pictures: Path, options: tuple[object, ...], told: str) -> None:
+    code, stdout, stderr = mgtool("detect", pictures, *options)
+    assert (code, stdout, stderr.count("\n"), told in stderr) == (2, "", 1, True), stderr
+
+
+def test_an_address_where_nothing_listens_is_told_at_once(mgtool, pictures: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ("--out", tmp_path / "o", "--engine", "ray", "--ray-address", address)
+    code, _, stderr = mgtool("detect", pictures, *options)
+    assert (code, stderr.count("\n"), address in stderr) == (2, 1, True)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("gpus_each", "nodes", "wanted", "places"),
+    [
+        (1, [CPU, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0, "GPU": 1.0}], {"num_gpus": 1, "num_cpus": 1}, 5),
+        (2, [CPU, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0, "GPU": 1.0}], {"num_gpus": 2, "num_cpus": 1}, 2),
+        (0, [CPU, {"CPU": 16.0, "GPU": 4.0}, {"memory": 1.0}], {"num_cpus": 8.0}, 2),
+        (1, [CPU, CPU], {"num_cpus": 8.0}, 2),
+    ],
+)
+def test_a_task_has_its_gpus_or_else_a_node(gpus_each: int, nodes, wanted, places: int) -> None:
+    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    plan = Cluster(None, gpus_each).plan([*alive, {"Alive": False, "Resources": DEAD}])
+    assert plan == (wanted, places)
