@@ -83,7 +83,7 @@ def infer(
     place = ray_engine.cluster(given)
     wanted = _wanted(given)
     if dry_run:
-        _say_plan(wanted, out, as_json)
+        _say_plan(wanted, out, device, dtype, as_json)
         return
     if place is not None:
         shares = ray_engine.run_shares(context, place, world_size, quiet=quiet)
@@ -164,13 +164,40 @@ def _check_devices(given: dict[str, Any], decoding: Any) -> None:
         raise UsageError(f"--device-map {given['device_map']}: only auto is understood")
 
 
-def _say_plan(wanted: dict[str, Any], out: str | None, as_json: bool) -> None:
+def _say_plan(wanted: dict[str, Any], out: str | None, device: str, dtype: options.Dtype | None, as_json: bool) -> None:
     from mgtool import sources
 
     samples, failures = sources.count(sources.read_samples(wanted["inputs"], images=wanted["images"]))
     limits = {"max_new_tokens": wanted["max_new_tokens"], "batch_size": wanted["batch_size"] or "auto"}
-    plan = {"out": out, "samples": samples, "unreadable": failures, **limits}
-    console.summarize(plan, title="mgtool infer would answer", as_json=as_json, quiet=False)
+    numbers = _planned_dtype(device, dtype)
+    plan = {"out": out, "samples": samples, "unreadable": failures, **limits, "dtype": numbers}
+    console.summarize(
+        {**plan, "memory_gb": _memory(wanted, numbers)}, title="mgtool infer would answer", as_json=as_json, quiet=False
+    )
+
+
+def _memory(wanted: dict[str, Any], dtype: str) -> dict[str, float]:
+    """Gigabytes of the weights, and of a thousand tokens' keys and values."""
+    import torch
+
+    from mgtool.generation import memory
+    from mgtool.model import MGLlavaConfig
+    from mgtool.modelfolders import check_model
+
+    check_model(wanted["model"])
+    config, number = MGLlavaConfig.from_pretrained(wanted["model"]), getattr(torch, dtype)
+    weights = memory.weight_bytes(config, number, wanted["quantize"])
+    tokens = 1000 * memory.token_bytes(config.text_config, number)
+    return {"weights": round(weights / 1e9, 6), "thousand_tokens": round(tokens / 1e9, 6)}
+
+
+def _planned_dtype(device: str, dtype: options.Dtype | None) -> str:
+    """The number format; that of today's GPUs where one is asked for that is not in this machine."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        return "bfloat16" if dtype in (None, options.Dtype.auto) else dtype.value
+    return _device_and_dtype(device, dtype)["dtype"]
 
 
 def _device_and_dtype(device: str, dtype: options.Dtype | None) -> dict[str, str]:

@@ -17,6 +17,7 @@ from mgtool.errors import ItemError
 from mgtool.generation.attention import Prefix, View, shared_prefixes
 from mgtool.generation.choosing import Chooser, Draw, Greedy
 from mgtool.generation.decoding import Rows
+from mgtool.generation.memory import token_bytes
 from mgtool.model.config import IMAGE_TOKEN_ID
 from mgtool.model.processor import PlacedPicture
 
@@ -369,12 +370,9 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
 
 def _token_budget(model: Any) -> int:
     """Tokens whose keys and values the free memory holds."""
-    text = model.config.text_config
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     on_gpu = model.device.type == "cuda"
     free = torch.cuda.mem_get_info(model.device)[0] if on_gpu else psutil.virtual_memory().available
-    return int(free * MEMORY_SHARE) // (2 * text.num_hidden_layers * heads * width * model.dtype.itemsize)
+    return int(free * MEMORY_SHARE) // token_bytes(model.config.text_config, model.dtype)
 
 
 def _note(rows: Sequence[_Row], tokens: Tensor) -> None:
