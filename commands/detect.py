@@ -153,6 +153,8 @@ def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dic
     # a run that stopped before its first picture, at a wrong input, is no reason to refuse another
     is_idle = run.before().get("command") == "detect" and not run.finished and not has_begun
     run.begin(overwrite=is_idle or overwrite)
+    if run.finished and not output.is_whole(_records(run.results())):
+        run.begin(overwrite=True)  # a file was deleted since
     if job.share.is_all:
         if overwrite:
             output.clear()
@@ -222,10 +224,15 @@ def _stream(job: Job, quiet: bool) -> dict[str, Any]:
     return summary
 
 
+def _records(summary: dict[str, Any]) -> int:
+    """Distinct pictures and videos."""
+    return int(summary["pictures"] + summary["videos"])
+
+
 def _numbers(summary: dict[str, Any]) -> tuple[int, int]:
     """Failures, and all pictures."""
     failed = sum(summary["failures"].values())
-    return failed, summary["pictures"] + summary["videos"] + summary["duplicates"] + failed
+    return failed, _records(summary) + summary["duplicates"] + failed
 
 
 def _say_what_would_be_done(job: Job, out: str, as_json: bool) -> None:

@@ -14,6 +14,8 @@ from mgtool.records import BoxRecord, Detections, FrameDetections, SampleId, dum
 from mgtool.shards import atomic_file
 
 FORMATS = ("jsonl", "coco", "mg-llava", "parquet")
+FILES = {"coco": ("boxes.json", "images.json"), "mg-llava": ("boxes.json",), "parquet": ("boxes.parquet",)}
+"""What `write` leaves in the folder."""
 _ROWS = 1024
 Pairs: TypeAlias = Iterable[tuple[SampleId, BoxRecord]]
 
@@ -28,7 +30,7 @@ def write(format: str, folder: Path, records: Callable[[], Iterator[BoxRecord]],
     """Write one form other than shards of JSON lines, atomically.
 
     Args:
-        format: ``coco`` (boxes.json beside images.json), ``mg-llava`` (boxes.json) or ``parquet`` (boxes.parquet).
+        format: a key of `FILES`.
         folder: where to.
         records: gives each distinct picture's record, as often as it is called.
         pairs: each sample's id with its picture's record, for ``mg-llava``.

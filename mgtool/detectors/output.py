@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from mgtool.boxstatistics import Statistics
 from mgtool.detectors.drawing import Draw
 from mgtool.detectors.loading import Content
 from mgtool.records import BoxRecord, Detections, Failure, SampleId, parse
-from mgtool.shards import FAILURES_FILE, Journal, list_shards, shard_name, sweep, write_lines
+from mgtool.shards import FAILURES_FILE, RUN_FILE, Journal, list_shards, shard_name, sweep, write_lines
 
 PREFIX, SUFFIX = "boxes", ".jsonl"
 JOURNAL = ".detect.journal.jsonl"
@@ -59,10 +60,16 @@ class Output:
         """Whether there is an entry of an earlier run that did not finish."""
         return self._journal.path.is_file() and self._journal.path.stat().st_size > 0
 
+    def is_whole(self, records: int) -> bool:
+        """Whether the files of a run that found so many distinct pictures and videos are all there."""
+        shards = range(max(1, -(-records // self._shard_size)))
+        names = boxformats.FILES.get(self._format) or [shard_name(PREFIX, index, SUFFIX) for index in shards]
+        return all((self.folder / name).exists() for name in (*names, FAILURES_FILE))
+
     def clear(self) -> None:
         """Remove what an earlier run wrote."""
         shutil.rmtree(self.folder / VISUALIZED, ignore_errors=True)
-        names = (JOURNAL, FAILURES_FILE, "run.json", "boxes.json", "images.json", "boxes.parquet")
+        names = (JOURNAL, FAILURES_FILE, RUN_FILE, *itertools.chain(*boxformats.FILES.values()))
         for path in [*list_shards(self.folder, PREFIX, SUFFIX), *(self.folder / name for name in names)]:
             path.unlink(missing_ok=True)
 

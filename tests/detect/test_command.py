@@ -183,6 +183,17 @@ def test_killed_and_run_again_gives_the_same_bytes(many: Path, whole: Path, tmp_
     assert (out / "run.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("gone", ["boxes-000001.jsonl", "failures.jsonl"])
+def test_a_file_that_was_deleted_is_there_again_after_the_same_command(
+    many: Path, whole: Path, tmp_path: Path, gone: str
+) -> None:
+    out = tmp_path / "boxes"
+    shutil.copytree(whole, out)
+    (out / gone).unlink()
+    _mgtool(many, "--out", out, "--shard-size", 16, "-q", code=3)
+    assert _bytes(out) == _bytes(whole)
+
+
 def test_another_threshold_is_refused_and_overwrite_starts_afresh(tmp_path: Path) -> None:
     out = tmp_path / "boxes"
     _mgtool(IMAGES, "--out", out, "-q")
