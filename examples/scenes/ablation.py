@@ -13,7 +13,6 @@ import functools
 import json
 import math
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import numpy as np
 import pretrain
 import torch
 from scipy import stats
-from scores import Score, measure
+from scores import Score, measure, mgtool
 
 from mgtool.model import MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor
 
@@ -143,12 +142,7 @@ def _seen(stage0: Path) -> joints.Seen:
 def _train(stage: str, tars: Path, model: Path, out: Path, seed: int) -> None:
     numbers = {"--max-steps": STEPS[stage], "--batch-size": BATCH, "--learning-rate": RATES[stage], "--seed": seed}
     options = [str(part) for pair in numbers.items() for part in pair]
-    subprocess.run(
-        ["mgtool", "train", str(tars), "--stage", stage, "--model", str(model), "--out", str(out), *options,
-         "--device", "cpu", "--quiet"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    mgtool("train", str(tars), "--stage", stage, "--model", str(model), "--out", str(out), *options, "--device", "cpu")
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

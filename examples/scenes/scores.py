@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,13 +43,13 @@ def measure(model: str, scenes: Path, boxes: Path, out: Path, *more: str) -> dic
     def ask(name: str, tokens: int) -> Path:
         answers = out / name / "answers.jsonl"
         paths = ["--images", str(scenes / "images"), "--boxes", str(boxes), "--model", model, "--out", str(answers)]
-        _run("infer", str(scenes / f"{name}.jsonl"), *paths, "--max-new-tokens", str(tokens), *more)
+        mgtool("infer", str(scenes / f"{name}.jsonl"), *paths, "--max-new-tokens", str(tokens), *more)
         return answers
 
     def score(name: str, benchmark: str, tokens: int, *truth: str) -> dict[str, dict[str, Score]]:
         folder = out / benchmark
         files = [str(scenes / file) for file in truth]
-        _run("eval", str(ask(name, tokens)), "--benchmark", benchmark, "--ground-truth", *files, "--out", str(folder))
+        mgtool("eval", str(ask(name, tokens)), "--benchmark", benchmark, "--ground-truth", *files, "--out", str(folder))
         found = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
         return {kind: _read(group) for kind, group in [("", found["metrics"]), *found["breakdown"].items()]}
 
@@ -63,8 +64,10 @@ def _read(metrics: dict[str, dict[str, float | None]]) -> dict[str, Score]:
     return {name: Score(entry["value"], entry["stderr"] or 0.0, entry["n"]) for name, entry in known.items()}
 
 
-def _run(*arguments: str) -> None:
-    subprocess.run(["mgtool", *arguments, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+def mgtool(*arguments: str) -> None:
+    """Run a command of the mgtool that belongs to this Python, quietly."""
+    command = [sys.executable, "-m", "mgtool.commands.main", *arguments, "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
