@@ -49,11 +49,17 @@ def _axes(size: int) -> tuple[Floats, Floats]:
     return np.meshgrid(steps, steps)
 
 
-def _ramp(rng: Random, size: int) -> Floats:
-    """(size, size), -0.71 to 0.71: the distance along a random direction."""
+def _turned(rng: Random, size: int) -> tuple[Floats, Floats]:
+    """(size, size) each, -0.71 to 0.71: the distances along a random direction and across it."""
     x, y = _axes(size)
     angle = rng.uniform(0, 2 * math.pi)
-    return np.float32(math.cos(angle)) * x + np.float32(math.sin(angle)) * y
+    cosine, sine = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+    return cosine * x + sine * y, cosine * y - sine * x
+
+
+def _ramp(rng: Random, size: int) -> Floats:
+    """(size, size), -0.71 to 0.71: the distance along a random direction."""
+    return _turned(rng, size)[0]
 
 
 def _gradient(rng: Random, size: int) -> Image.Image:
@@ -107,6 +113,34 @@ def _scribbles(rng: Random, size: int) -> Image.Image:
     return picture
 
 
+def _shards(rng: Random, size: int) -> Image.Image:
+    picture = _gradient(rng, size)
+    draw = ImageDraw.Draw(picture)
+    for _ in range(rng.randint(5, 40)):
+        corners = [(rng.uniform(-0.2, 1.2) * size, rng.uniform(-0.2, 1.2) * size) for _ in range(3)]
+        draw.polygon(corners, fill=(rng.randint(20, 235), rng.randint(20, 235), rng.randint(20, 235)))
+    return picture
+
+
+def _dots(rng: Random, size: int) -> Image.Image:
+    along, across = _turned(rng, size)
+    count = rng.uniform(4, 24)
+    radius = np.hypot(along * count % 1 - 0.5, across * count % 1 - 0.5)
+    return _mixed(np.clip((rng.uniform(0.15, 0.45) - radius) * 8 + 0.5, 0, 1), _colour(rng), _colour(rng))
+
+
+def _bricks(rng: Random, size: int) -> Image.Image:
+    along, across = _turned(rng, size)
+    height = rng.uniform(0.04, 0.2)
+    length, joint = height * rng.uniform(1, 5), rng.uniform(0.03, 0.2)
+    row = across // height
+    shifted = along / length + row % 2 / 2
+    from_joint = np.minimum(across % height, shifted % 1 * length) / height
+    random = np.random.default_rng(rng.getrandbits(32)).uniform(0.4, 1, (64, 64)).astype(np.float32)
+    shares = random[row.astype(int) % 64, np.floor(shifted).astype(int) % 64]
+    return _mixed(np.where(from_joint < joint, np.float32(0), shares), _colour(rng), _colour(rng))
+
+
 def _stripes(rng: Random, size: int) -> Image.Image:
     waves = np.sin(_ramp(rng, size) * rng.uniform(20, 90))
     return _mixed(np.clip(waves * 4 + 0.5, 0, 1), _colour(rng), _colour(rng))
@@ -153,6 +187,9 @@ _SEEN: tuple[Callable[[Random, int], Image.Image], ...] = (
     _clouds,
     _mosaic,
     _scribbles,
+    _shards,
+    _dots,
+    _bricks,
 )
 _UNSEEN: tuple[Callable[[Random, int], Image.Image], ...] = (_stripes, _checks, _rings)
 # Photographs of something that the world has a name for are left out.

@@ -119,9 +119,7 @@ class Reading(nn.Module):
     def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (N, vocabulary) of the N answer tokens, few beside all that tell a scene, and their ids."""
         embed = self.llm.get_input_embeddings()
-        told, seed = batch.told, batch.seed
-        visuals = [summed(ids, embed) for ids in told] if seed is None else faded(told, embed, seed)
-        spliced = splice(batch.input_ids, batch.attention_mask, visuals, embed, batch.labels)
+        spliced = splice(batch.input_ids, batch.attention_mask, self.visuals(batch), embed, batch.labels)
         states = self.llm.model(
             inputs_embeds=spliced.inputs_embeds,
             attention_mask=spliced.attention_mask,
@@ -130,6 +128,13 @@ class Reading(nn.Module):
         expected = spliced.labels[:, 1:]
         answers = expected != IGNORED
         return self.llm.lm_head(states[answers]), expected[answers]
+
+    def visuals(self, batch: Batch) -> list[Tensor]:
+        """The visual tokens of each scene, (V, H)."""
+        embed = self.llm.get_input_embeddings()
+        if batch.seed is None:
+            return [summed(ids, embed) for ids in batch.told]
+        return faded(batch.told, embed, batch.seed)
 
 
 @torch.no_grad()
@@ -169,16 +174,28 @@ def load(
     fade: bool = False,
 ) -> Batch:
     """Conversations about scenes `first` to `first + count`, at 0 of the easiest kind; see `easier` and `turns`."""
-    processor = MGLlavaProcessor(words, template=TEMPLATE)
-    encoded, shown = [], []
+    asked, bags = [], []
     for number in range(first, first + count):
         rng = Random(f"{split} {number} told")
         scene = easier(arrange(split, number), grown, rng)
-        encoded.append(_graded(processor.encode(turns(scene, rng, searching=searching)), words))
-        shown.append(token_ids(told(scene, rng, with_grid=rng.random() < grown), words))
+        asked.append(turns(scene, rng, searching=searching))
+        bags.append(told(scene, rng, with_grid=rng.random() < grown))
+    return batched(words, asked, bags, first if fade else None)
+
+
+def batched(
+    words: PreTrainedTokenizerFast,
+    asked: list[list[tuple[str, str]]],
+    bags: list[list[list[str]]],
+    seed: int | None = None,
+) -> Batch:
+    """The turns of each conversation with the words of its visual tokens; `seed` as in `Batch`."""
+    processor = MGLlavaProcessor(words, template=TEMPLATE)
+    encoded = [_graded(processor.encode(conversation), words) for conversation in asked]
     ids, labels = ([getattr(one, name) for one in encoded] for name in ("ids", "labels"))
     mask = [[1] * len(one.ids) for one in encoded]
-    return Batch(_padded(ids, 0), _padded(mask, 0), _padded(labels, IGNORED), shown, first if fade else None)
+    shown = [token_ids(words_of_scene, words) for words_of_scene in bags]
+    return Batch(_padded(ids, 0), _padded(mask, 0), _padded(labels, IGNORED), shown, seed)
 
 
 def _graded(encoded: EncodedText, words: PreTrainedTokenizerFast) -> EncodedText:
@@ -223,7 +240,12 @@ def _padded(rows: list[list[int]], value: int) -> Tensor:
 
 
 def accuracy(module: Reading, words: PreTrainedTokenizerFast, count: int = 64) -> dict[str, Any]:
+    """As `answered`, of scenes that no training shows."""
+    return answered(module, load(words, "val", 0, count))
+
+
+def answered(module: Reading, batch: Batch) -> dict[str, Any]:
     """The share of answer tokens that are guessed, their context given."""
-    guessed, expected = module.answers(load(words, "val", 0, count))
-    written = expected != words.eos_token_id
+    guessed, expected = module.answers(batch)
+    written = expected != module.llm.config.eos_token_id
     return {"answer_tokens": (guessed.argmax(-1) == expected)[written].float().mean().item()}

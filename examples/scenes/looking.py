@@ -89,19 +89,19 @@ class Words:
 
 
 class Looks:
-    """What five heads are shown.
+    """What seven heads are shown.
 
-    From a name in the text, one looks to the places that hold it, and two, one layer after the other, to the objects of
-    that name and the first token, so that their number can be told from what that one gets; without a match all look at
-    the first token. How well a name matches itself differs from name to name, and each of the two errs for itself.
+    From a name in the text, one looks to the places that hold it, and four, in two layers, to the objects of that name
+    and the first token, so that their number can be told from what that one gets; without a match all look at the first
+    token. How well a name matches itself differs from name to name, and each of the four errs for itself.
     Where an answer begins, one looks to what its question names. Before a name is answered, one looks at what has it.
     """
 
     def __init__(self, words: PreTrainedTokenizerFast) -> None:
         self.words = Words(words)
         self.gazes = (
-            Gaze("looked_up", 1, (0, 1), self.looked_up, counts=True),
-            Gaze("counted", 2, (1,), self.counted, counts=True),
+            Gaze("looked_up", 1, (0, 1, 2), self.looked_up, counts=True),
+            Gaze("counted", 2, (1, 2), self.counted, counts=True),
             Gaze("asked", 2, (0,), self.asked),
             Gaze("searched", 3, (0,), self.searched),
         )
@@ -110,12 +110,13 @@ class Looks:
         """Names in the text, and for each the places that hold it, and its objects with the first token."""
         asking, same = self._named(sample)
         places = same & self._placed(sample)
-        return asking, torch.cat([_shares(sample, places, ~places.any(dim=-1)), self._each(sample, same)])
+        each = self._each(sample, same)
+        return asking, torch.cat([_shares(sample, places, ~places.any(dim=-1)), each, each])
 
     def counted(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        """The second of `looked_up` once more."""
+        """The objects of `looked_up` once more."""
         asking, same = self._named(sample)
-        return asking, self._each(sample, same)
+        return asking, self._each(sample, same).expand(2, -1, -1)
 
     def asked(self, sample: Sample) -> tuple[Tensor, Tensor]:
         """Where an answer begins, and the names, colours and sides of its question."""

@@ -29,9 +29,9 @@ from mgtool.model.config import ConvNextTowerConfig
 
 SEED = 0
 SCHEDULES = {
-    "high": Schedule(steps=3500, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
+    "high": Schedule(steps=4500, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
     "low": Schedule(steps=1600, batch_size=48, learning_rate=1e-3),
-    "llm": Schedule(steps=10000, batch_size=16, learning_rate=1e-3, warmup=100, dtype=torch.bfloat16),
+    "llm": Schedule(steps=9000, batch_size=16, learning_rate=1e-3, warmup=100, dtype=torch.bfloat16),
 }
 TOKENIZER = "tokenizer"
 JOINTS_BEGIN = 0.02

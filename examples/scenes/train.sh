@@ -26,18 +26,19 @@ if [ ! -f "$out/begin/config.json" ]; then
     --template vicuna --out "$out/begin"
 fi
 [ "${2:-}" = parts ] && exit
+[ -f "$out/together/config.json" ] || "$python" "$here/together.py" "$out/begin" "$out/together" --boxes "$out/boxes/train"
 
 stage() { # NAME MODEL OPTIONS... : into OUT/NAME, with a process for each of two cores
   local name=$1 model=$2; shift 2
   OMP_NUM_THREADS=1 torchrun --no-python --nproc-per-node 2 mgtool train "$@" --stage "$name" --model "$model" \
     --out "$out/$name" --batch-size 8 --device cpu
 }
-stage align "$out/begin" "$out/tars/train-conversations" --epochs 0.25 --learning-rate 4e-4
-stage tune "$out/align" "$out/tars/train-conversations" --epochs 1 --learning-rate 3e-4
+stage align "$out/together" "$out/tars/train-conversations" --epochs 0.25 --learning-rate 1e-4
+stage tune "$out/align" "$out/tars/train-conversations" --epochs 1 --learning-rate 1e-4
 mkdir -p "$out/logs"
 for part in high low llm; do cp "$out/stage0/$part/log.jsonl" "$out/logs/$part.jsonl"; done
 cp "$parts/joints.jsonl" "$out/logs/"
-for name in align tune; do cp "$out/$name/log.jsonl" "$out/logs/$name.jsonl"; done
+for name in together align tune; do cp "$out/$name/log.jsonl" "$out/logs/$name.jsonl"; done
 "$python" "$here/ship.py" "$out/tune" "$out/tiny"
 for name in test test-b; do
   "$python" "$here/scores.py" "$out/tiny" "$out/scores/$name" --set "$out/data/$name" --boxes "$out/boxes/$name"

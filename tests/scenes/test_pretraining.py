@@ -120,9 +120,10 @@ def test_heads_are_shown_where_a_name_is(words: PreTrainedTokenizerFast) -> None
         asking, wanted = looks.looked_up(sample)
         things = [thing.name for thing in arrange("train", number).things]
         shown = _shown(sample)
-        assert torch.allclose(wanted.sum(dim=-1), torch.ones(2, len(asking)))
+        assert torch.allclose(wanted.sum(dim=-1), torch.ones(3, len(asking)))
+        assert torch.equal(wanted[1:], looks.counted(sample)[1])
         assert len(asking) > 0
-        for place, where, each in zip(asking.tolist(), *wanted, strict=True):
+        for place, where, each in zip(asking.tolist(), *wanted[:2], strict=True):
             singular = int(looks.words.singular[sample.ids[place]])
             name = words.convert_ids_to_tokens(singular).removeprefix(looking.SPACE)
             for weights in (where, each):
