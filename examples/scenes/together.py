@@ -8,7 +8,7 @@ MODEL is a folder of `mgtool import`, and so is what OUT holds at the end. Goes 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -60,7 +60,7 @@ class Batch(language.Batch):
         rows: the scenes' places in a `Seen`.
     """
 
-    rows: list[int] | None = None
+    rows: list[int] = field(default_factory=list)
 
 
 class Seeing(language.Reading):
