@@ -170,10 +170,9 @@ def _say_plan(wanted: dict[str, Any], out: str | None, device: str, dtype: optio
     samples, failures = sources.count(sources.read_samples(wanted["inputs"], images=wanted["images"]))
     limits = {"max_new_tokens": wanted["max_new_tokens"], "batch_size": wanted["batch_size"] or "auto"}
     numbers = _planned_dtype(device, dtype)
-    plan = {"out": out, "samples": samples, "unreadable": failures, **limits, "dtype": numbers}
-    console.summarize(
-        {**plan, "memory_gb": _memory(wanted, numbers)}, title="mgtool infer would answer", as_json=as_json, quiet=False
-    )
+    takes = {"dtype": numbers, "memory_gb": _memory(wanted, numbers)}
+    plan = {"out": out, "samples": samples, "unreadable": failures, **limits, **takes}
+    console.summarize(plan, title="mgtool infer would answer", as_json=as_json, quiet=False)
 
 
 def _memory(wanted: dict[str, Any], dtype: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ MODEL is a folder of `mgtool import`, and so is what OUT holds at the end. Goes 
 from __future__ import annotations
 
 import argparse
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -121,10 +122,15 @@ def batch_of(words: PreTrainedTokenizerFast, seen: Seen, step: int, size: int) -
     rows, asked = [], []
     for at in range(step * size, (step + 1) * size):
         turn, place = divmod(at, count)
-        rows.append(Random(f"{turn} turn").sample(range(count), count)[place])
+        rows.append(_order(turn, count)[place])
         asked.append(lessons.turns(arrange(SPLIT, rows[-1]), Random(f"{turn} {rows[-1]} seen"), searching=True))
     told = language.batched(words, asked, [seen.bags[row] for row in rows])
     return Batch(**vars(told), rows=rows)
+
+
+@functools.cache
+def _order(turn: int, count: int) -> list[int]:
+    return Random(f"{turn} turn").sample(range(count), count)
 
 
 def learn(model_folder: Path, out: Path, boxes: Path, schedule: Schedule = SCHEDULE, pictures: int = PICTURES) -> None:
