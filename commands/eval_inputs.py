@@ -174,12 +174,13 @@ def _box_records(path: Path) -> Sequence[BoxRecord]:
 
 
 def _fingerprint(path: Path) -> str:
-    """Name and content of a file; of a folder the names, sizes and times of its files."""
+    """Name and content of a file; of a folder the names, sizes and times of what lies below it."""
     if path.is_file():
         return f"{path.name} {_digest(path.read_bytes())}"
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
-    listing = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(path.iterdir()) if f.is_file()]
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    listing = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return f"{path.name} {_digest(repr(listing).encode())}"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mgtool.benchmarks import java_scorers
 from mgtool.benchmarks.base import Benchmark, Item, Pair, Submission, Verdict, question_of
-from mgtool.benchmarks.files import Document, Truth
+from mgtool.benchmarks.files import Document, Truth, of_split
 from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, mean_of
@@ -33,7 +33,7 @@ class _Picture(msgspec.Struct):
 
 class _Reference(msgspec.Struct):
     image_id: int | str
-    caption: str
+    caption: str | None = None
 
 
 class _Sentence(msgspec.Struct):
@@ -62,11 +62,14 @@ class CaptionBenchmark(Benchmark):
         return question_of(sample) or self.instruction
 
     def load(self, truth: Truth) -> list[Item]:
-        """A COCO captions JSON, or Karpathy's JSON (its test split, unless another is asked for)."""
-        items = [item for document in truth.files for item in _items(document, truth.split)]
+        """A COCO captions JSON, or Karpathy's JSON (its test split, unless another is asked for).
+
+        Where no picture at all has a caption, as in the test sets' image info, the pictures are for a submission.
+        """
+        items = [item for document in of_split(truth.files, truth.split) for item in _items(document, truth.split)]
         if not items:
             raise truth.mismatch(f"{self.title}: a JSON with `images` and `annotations`, each with a caption")
-        return items
+        return [item for item in items if item.target] or items
 
     def keys(self, prediction: Prediction) -> Iterable[str]:
         """The picture's id, or its name."""
@@ -76,7 +79,7 @@ class CaptionBenchmark(Benchmark):
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """Each picture's CIDEr, ROUGE-L and BLEU counts; a picture without a caption has an empty one."""
-        if not java_scorers.available():
+        if not java_scorers.available() or not any(item.target for item, _ in pairs):
             return [Verdict(None, 0.0) for _ in pairs]
         said = java_scorers.tokenized([answer.text if answer else "" for _, answer in pairs])
         counts = [len(item.target) for item, _ in pairs]
@@ -149,7 +152,7 @@ def _verdicts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[
     ]
 
 
-def _counts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[float]]:
+def _counts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[int]]:
     """What each caption adds to BLEU: correct and guessed n-grams of 1 to 4 words, its length, the closest length."""
     rows = []
     for text, refs in zip(said, references, strict=True):
@@ -165,9 +168,7 @@ def _counts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[li
         guessed = [max(0, length - size) for size in range(MOST_WORDS)]
         lengths = [len(reference.split()) for reference in refs]
         closest = min((abs(other - length), other) for other in lengths)[1]
-        # The official BLEU takes the mean length in place of the closest when there is a single picture.
-        expected = closest if len(said) > 1 else sum(lengths) / len(lengths)
-        rows.append([*correct, *guessed, length, expected])
+        rows.append([*correct, *guessed, length, closest])
     return rows
 
 
@@ -183,13 +184,16 @@ def _grams(text: str) -> dict[tuple[str, ...], int]:
 def _items(document: Document, split: str) -> list[Item]:
     if "images" not in document.keys:
         return []
-    if "annotations" not in document.keys:
+    if "annotations" not in document.keys and b'"sentences"' in bytes(document.keys["images"]):
         return _karpathy(document, split or "test")
     captions: dict[Any, list[str]] = defaultdict(list)
-    for reference in document.part("annotations", list[_Reference]):
-        captions[reference.image_id].append(reference.caption)
-    pictures = document.part("images", list[_Picture])
-    return [_item(p.id, p.file_name, captions[p.id], p.domain) for p in pictures if captions[p.id]]
+    references = document.part("annotations", list[_Reference]) if "annotations" in document.keys else []
+    for reference in references:
+        if reference.caption is not None:
+            captions[reference.image_id].append(reference.caption)
+    if references and not captions:
+        return []  # instances or keypoints, which lie in the same official folder
+    return [_item(p.id, p.file_name, captions[p.id], p.domain) for p in document.part("images", list[_Picture])]
 
 
 def _karpathy(document: Document, split: str) -> list[Item]:

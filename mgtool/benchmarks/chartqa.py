@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from mgtool.benchmarks.base import SINGLE_WORD, Benchmark, Item, Verdict, by_field, mean_score, question_of, with_suffix
-from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
+from mgtool.benchmarks.files import TABLES, Document, Row, Truth, first, listed, whole
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, ratio
 from mgtool.records import Sample, Score
@@ -82,11 +82,13 @@ def _item(row: Row, place: int, document: Document) -> Item:
     split = "augmented" if "augmented" in named else split
     image = str(first(row, ("imgname", "image_path"), ""))
     question = str(first(row, ("query", "question"), ""))
+    label = first(row, ("label", "answer"), "")
+    several = document.suffix in TABLES or isinstance(label, list)  # the official files' "[2014, 2016]" is one text
     number = row.get("index")
     return Item(
         id=whole(number) if number is not None else f"{split}/{place}",
         question=question,
-        target=listed(first(row, ("label", "answer"), "")),
+        target=listed(label) if several else [str(label)],
         image=image,
         group=image,
         fields={"split": split},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from mgtool.benchmarks.base import SINGLE_WORD, Benchmark, Item, Pair, Submission, Verdict, question_of, with_suffix
-from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
+from mgtool.benchmarks.files import Document, Row, Truth, first, listed, of_split, whole
 from mgtool.records import Sample, dumps
 
 THRESHOLD = 0.5
@@ -28,7 +28,7 @@ class DocVqa(Benchmark):
 
     def load(self, truth: Truth) -> list[Item]:
         """The official JSON with `data`, or a TSV."""
-        items = [self._item(row) for document in truth.files for row in _rows(document)]
+        items = [self._item(row) for document in of_split(truth.files, truth.split) for row in _rows(document)]
         if not items:
             raise truth.mismatch(f"{self.title}'s JSON: an object with `data`, each with `questionId`, `answers`")
         return items

@@ -8,7 +8,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from mgtool.records import parse
 T = TypeVar("T")
 Row = dict[str, Any]
 TABLES = frozenset({".tsv", ".csv"})
+SHEETS = TABLES | {".xlsx"}
 READABLE = frozenset({".json", ".jsonl", ".parquet", ".zip", ".txt"}) | TABLES
 
 
@@ -120,14 +121,18 @@ class Document:
         """Decode one value of a JSON object; errors as in `records.parse`."""
         return parse(bytes(self.keys[key]), type, where=f"{self.path}: `{key}`")
 
-    def rows(self) -> list[Row]:
-        """A list of objects from any of the formats: a JSON list, JSON lines, a table or Parquet.
+    def rows(self, keep: Collection[str] = ()) -> list[Row]:
+        """A list of objects from any of the formats: a JSON list, JSON lines, a table, a workbook or Parquet.
+
+        Args:
+            keep: the columns of a table or workbook whose empty cells stay, as ""; all others' are left out.
 
         Raises:
             InputError: when the file is none of them.
         """
-        if self.suffix in TABLES:
-            return list(_table(self))
+        if self.suffix in SHEETS:
+            table = _workbook(self) if self.suffix == ".xlsx" else _table(self)
+            return [_filled(row, keep) for row in table]
         if self.suffix == ".parquet":
             return _parquet(self)
         data = self.bytes.lstrip()
@@ -151,9 +156,16 @@ class Document:
         ]
 
 
+def of_split(documents: Sequence[Document], split: str) -> list[Document]:
+    """The files whose name holds the split; all of them where none does, or no split is asked for."""
+    named = [document for document in documents if split and split in document.name]
+    return named or list(documents)
+
+
 def _documents(path: Path) -> tuple[Document, ...]:
     if path.is_dir():
         names = sorted(file for file in path.iterdir() if file.suffix.lower() in READABLE)
+        names = names or sorted(path.glob("*/*.parquet"))  # a data set of the Hub: one folder for each subject or part
         if not names:
             raise InputError(f"{path}: holds no {', '.join(sorted(READABLE))} file")
         return tuple(document for name in names for document in _documents(name))
@@ -171,10 +183,31 @@ def _documents(path: Path) -> tuple[Document, ...]:
 
 def _table(document: Document) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
-    text = io.StringIO(document.bytes.decode("utf-8-sig"), newline="")
-    reader = csv.DictReader(text, delimiter="\t" if document.suffix == ".tsv" else ",")
-    for row in reader:
-        yield {key: value for key, value in row.items() if key and value not in (None, "")}
+    text = io.TextIOWrapper(io.BytesIO(document.bytes), encoding="utf-8-sig", newline="")
+    try:
+        yield from csv.DictReader(text, delimiter="\t" if document.suffix == ".tsv" else ",")
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{document.path}: not a readable table: {error}") from error
+
+
+def _workbook(document: Document) -> Iterator[Row]:
+    """The rows of a workbook's first sheet, as pandas writes it: the names above, one row a record."""
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        book = load_workbook(io.BytesIO(document.bytes), read_only=True, data_only=True)
+        rows = iter(book.worksheets[0].iter_rows(values_only=True))
+        names = next(rows, ())
+        yield from (dict(zip(map(str, names), row, strict=False)) for row in rows)
+    except (zipfile.BadZipFile, InvalidFileException, SyntaxError, LookupError, ValueError) as error:
+        raise InputError(f"{document.path}: not a readable workbook: {error}") from error
+
+
+def _filled(row: Row, keep: Collection[str]) -> Row:
+    """A record without its empty cells, but for those of `keep`."""
+    cells = {key: "" if value is None else value for key, value in row.items() if key}
+    return {key: value for key, value in cells.items() if value != "" or key in keep}
 
 
 def _parquet(document: Document) -> list[Row]:

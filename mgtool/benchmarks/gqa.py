@@ -20,7 +20,7 @@ from mgtool.benchmarks.base import (
     question_of,
     with_suffix,
 )
-from mgtool.benchmarks.files import Document, Row, Truth
+from mgtool.benchmarks.files import Document, Row, Truth, of_split
 from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
@@ -61,10 +61,9 @@ class Gqa(Benchmark):
 
     def load(self, truth: Truth) -> list[Item]:
         """The official question files, by id, and the files of choices; or a TSV."""
-        documents = [d for d in truth.files if not truth.split or truth.split in d.name] or list(truth.files)
         choices: dict[str, Any] = {}
         questions: dict[str, _Question] = {}
-        for document in documents:
+        for document in of_split(truth.files, truth.split):
             if "choices" in document.stem:
                 choices |= document.json(dict[str, dict[str, list[str]]])
             elif document.suffix == ".json" and document.keys:
@@ -76,14 +75,14 @@ class Gqa(Benchmark):
         return [_item(number, question, choices.get(number)) for number, question in questions.items()]
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
-        """Each answer; for right ones also the share of the entailed questions that are right."""
+        """Each answer; for right ones of the balanced questions also the share of the entailed that are right."""
         verdicts = super().grade(pairs, variant)
         place = {str(item.id): n for n, (item, _) in enumerate(pairs)}
         if all(item.fields["balanced"] for item, _ in pairs):
             return verdicts
         return [
             verdict._replace(fields={**verdict.fields, "consistency": share})
-            if verdict.score and (share := _consistency(item, place, verdicts)) is not None
+            if verdict.score and item.fields["balanced"] and (share := _consistency(item, place, verdicts)) is not None
             else verdict
             for verdict, (item, _) in zip(verdicts, pairs, strict=True)
         ]
@@ -111,8 +110,8 @@ class Gqa(Benchmark):
             "binary": mean_score(binary),
             "open": mean_score(opened),
         }
-        for name, part in (("consistency", scores), ("validity", balanced), ("plausibility", balanced)):
-            known = [score for score in part if name in score.fields]
+        for name in ("consistency", "validity", "plausibility"):
+            known = [score for score in balanced if name in score.fields]
             if known:
                 numbers[name] = mean_of([score.fields[name] for score in known], [score.group for score in known])
         distribution = _chi_square(balanced)

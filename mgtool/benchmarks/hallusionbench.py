@@ -28,6 +28,9 @@ from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.records import Sample, Score
 
+_SET = ("category", "subcategory", "set_id", "figure_id")
+"""What tells the figure of a question; its `question_id` counts the questions of the set."""
+
 
 class HallusionBench(Benchmark):
     """Accuracy of single answers, of figures with all their questions, of questions over all their figures."""
@@ -55,7 +58,10 @@ class HallusionBench(Benchmark):
         return [_of_table(row) if "index" in row else _official(row) for row in rows]
 
     def keys(self, prediction: Prediction) -> Iterable[str]:
-        """The id."""
+        """The id; in the official results it is that of the question within its set and figure."""
+        parts = [prediction.fields.get(name) for name in _SET]
+        if None not in parts:
+            yield "_".join(map(str, (*parts, prediction.id)))
         yield str(prediction.id)
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
@@ -133,8 +139,7 @@ def _all_right(scores: Sequence[Score], field: str, *, official: bool) -> Statis
 
 
 def _official(row: Row) -> Item:
-    names = ("category", "subcategory", "set_id", "figure_id", "question_id")
-    category, subcategory, group, figure, question = (str(row[name]) for name in names)
+    category, subcategory, group, figure, question = (str(row[name]) for name in (*_SET, "question_id"))
     target = "yes" if str(row["gt_answer"]) == "1" else "no"
     image = str(row.get("filename") or "").removeprefix("./")
     return _item("_".join((category, subcategory, group, figure, question)), category, subcategory, row, target, image)

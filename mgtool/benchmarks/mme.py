@@ -160,9 +160,9 @@ def _item(number: int | str, task: str, image: str, question: str, answer: str) 
 
 
 def _key(picture: str, question: str) -> str:
-    """Task, picture without its ending, and question without its instruction."""
+    """Task, picture without its ending or the folders between, and question without its instruction."""
     plain = question
     for instruction in _INSTRUCTIONS:
         plain = plain.replace(instruction, "")
-    name = str(PurePosixPath(picture).with_suffix("")) if picture else ""
-    return f"{name}\n{' '.join(plain.split()).lower()}"
+    path = PurePosixPath(picture)
+    return f"{''.join(path.parts[:1])}/{path.stem}\n{' '.join(plain.split()).lower()}"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import string
 
 from mgtool.benchmarks.base import LETTER, SINGLE_WORD, question_of, with_suffix
 from mgtool.benchmarks.choices import ChoiceBenchmark, choice_prompt, lettered, options_of, table_rows
 from mgtool.benchmarks.files import Document, Row, first, listed
 from mgtool.records import Sample
+
+SPLITS = ("dev", "validation", "test")
+HIDDEN = "?"
+"""The answer of a question whose answer is not public."""
 
 
 class Mmmu(ChoiceBenchmark):
@@ -26,8 +31,9 @@ class Mmmu(ChoiceBenchmark):
         return question if LETTER in question else with_suffix(question, SINGLE_WORD)
 
     def rows(self, document: Document) -> list[Row]:
-        """A TSV or Parquet, open questions turned into choices."""
-        return [_closed(row) for row in table_rows(document)]
+        """A TSV or Parquet, open questions turned into choices; a Parquet's split is in the ids, or in its name."""
+        rows = [_closed(row) for row in table_rows(document)]
+        return [{"split": _split(str(row["index"])) or _split(document.stem), **row} for row in rows]
 
     def selected(self, rows: list[Row], split: str) -> list[Row]:
         """The validation split, unless another is asked for."""
@@ -36,12 +42,18 @@ class Mmmu(ChoiceBenchmark):
         return named if named or split else rows
 
 
+def _split(name: str) -> str:
+    return next((split for split in SPLITS if re.match(rf"{split}[_-]", name)), "")
+
+
 def _closed(row: Row) -> Row:
     options = options_of(row) or lettered(listed(row["options"]) if row.get("options") not in (None, "[]") else [])
     answer = str(row.get("answer", ""))
-    if not options:
-        options = {"A": answer, "B": "Other Answers"}
-    letter = answer if len(answer) == 1 and answer in string.ascii_uppercase else "A"
+    if answer == HIDDEN:
+        letter = None
+    else:
+        options = options or {"A": answer, "B": "Other Answers"}
+        letter = answer if len(answer) == 1 and answer in string.ascii_uppercase else "A"
     index = first(row, ("index", "id"))
     category = first(row, ("category", "subfield"), str(index).split("_")[1] if str(index).count("_") > 1 else "")
     return {**row, **options, "answer": letter, "index": index, "category": category}

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
+import msgspec
+
+from mgtool.benchmarks.base import Item
 from mgtool.benchmarks.choices import ChoiceBenchmark
+from mgtool.benchmarks.files import Row
+
+LETTERS = "ABCD"
+_LIST = re.compile(r"(?:Options|Choices):")
+_MARK = re.compile(r"(?:(?<=[\s,])|^)\(?([A-Z])([:.)])\s*")
 
 
 class MmStar(ChoiceBenchmark):
@@ -12,3 +22,27 @@ class MmStar(ChoiceBenchmark):
     title = "MMStar"
     files = "MMStar.tsv (opencompass.openxlab.space) or the Parquet of huggingface.co/datasets/Lin-Chen/MMStar"
     breakdowns = ("category", "l2_category")
+
+    def item(self, row: Row) -> Item:
+        """One question; in the Parquet its options are at its end."""
+        item = super().item(row)
+        options = item.fields["options"] or options_in(item.question)
+        return msgspec.structs.replace(item, fields={**item.fields, "options": options})
+
+
+def options_in(question: str) -> dict[str, str]:
+    """The options at the end of a question; where they cannot be told apart, the letters without texts.
+
+    >>> options_in("What is it? Options: A: a cat, or two, B: dog, C: cow, D: hen")
+    {'A': 'a cat, or two', 'B': 'dog', 'C': 'cow', 'D': 'hen'}
+    >>> options_in("How long?\\nChoices:\\n(A) 3 m\\n(B) 4 m")
+    {'A': '3 m', 'B': '4 m'}
+    """
+    tail = _LIST.split(question)[-1]
+    marks: list[re.Match[str]] = []
+    for mark in _MARK.finditer(tail):
+        if mark[1] == LETTERS[len(marks) : len(marks) + 1] and (not marks or mark[2] == marks[0][2]):
+            marks.append(mark)
+    ends = [*(mark.start() for mark in marks[1:]), len(tail)]
+    found = {mark[1]: tail[mark.end() : end].strip().rstrip(",") for mark, end in zip(marks, ends, strict=False)}
+    return found if len(found) > 1 else dict.fromkeys(LETTERS, "")

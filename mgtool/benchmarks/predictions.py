@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from mgtool.benchmarks.files import Document
+from mgtool.benchmarks.files import SHEETS, Document
 from mgtool.errors import InputError, ItemError
 from mgtool.records import BoxRecord, Detections, Failure, SampleId
 
 STAGE = "eval"
 IDS = ("question_id", "questionId", "index", "image_id", "id")
-TEXTS = ("text", "prediction", "pred", "response", "caption", "answer")
+TEXTS = ("text", "prediction", "pred", "model_prediction", "response", "caption", "answer")
+Said = str | int | float | None | msgspec.UnsetType
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,30 +53,35 @@ class Answers(NamedTuple):
 
 
 class _Line(msgspec.Struct):
-    """The keys of all layouts; the first of `IDS` and `TEXTS` that is there counts."""
+    """The keys of all layouts; the first of `IDS` that holds something and the first of `TEXTS` that is there count."""
 
     question_id: int | str | None = None
     questionId: int | str | None = None  # noqa: N815 - GQA's spelling
     index: int | str | None = None
     image_id: int | str | None = None
     id: int | str | None = None
-    text: str | int | float | None = None
-    prediction: str | int | float | None = None
-    pred: str | int | float | None = None
-    response: str | int | float | None = None
-    caption: str | int | float | None = None
-    answer: str | int | float | None = None
+    text: Said = msgspec.UNSET
+    prediction: Said = msgspec.UNSET
+    pred: Said = msgspec.UNSET
+    model_prediction: Said = msgspec.UNSET
+    response: Said = msgspec.UNSET
+    caption: Said = msgspec.UNSET
+    answer: Said = msgspec.UNSET
+    label: Any = None
     prompt: str = ""
     image: str | list[str] | None = None
     finish_reason: str | None = None
     category: Any = None
+    subcategory: Any = None
+    set_id: Any = None
+    figure_id: Any = None
     split: Any = None
     round_id: Any = None
     option_char: Any = None
     metadata: dict[str, Any] | None = None
 
 
-_KEPT = ("category", "split", "round_id", "option_char")
+_KEPT = ("category", "subcategory", "set_id", "figure_id", "split", "round_id", "option_char")
 _LIST_KEYS = ("predictions", "results", "annotations", "answers", "data")
 
 
@@ -90,8 +96,8 @@ def read(data: bytes, *, where: str) -> Answers:
         InputError: when it is no answers file at all.
     """
     suffix = Path(where).suffix.lower()
-    if suffix in (".tsv", ".csv"):
-        return _collect(enumerate(Document(Path(where), content=data).rows(), 2), where)
+    if suffix in SHEETS:
+        return _collect(enumerate(Document(Path(where), content=data).rows(keep=TEXTS), 2), where)
     start = data.lstrip()[:1]
     if start == b"[":
         return _collect(enumerate(_elements(data, where), 1), where, what="record")
@@ -102,10 +108,7 @@ def read(data: bytes, *, where: str) -> Answers:
     if not start:
         return Answers([], [])
     lines = ((number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip())
-    answers = _collect(lines, where)
-    if not answers.predictions and answers.failures:
-        raise InputError(f"{where}: no answer in this file; the first line: {answers.failures[0].detail}")
-    return answers
+    return _collect(lines, where)
 
 
 def from_boxes(records: Iterable[BoxRecord]) -> Answers:
@@ -133,7 +136,12 @@ def read_failures(answers: Path) -> list[Failure]:
     return []
 
 
-def _collect(lines: Iterator[tuple[int, Any]] | enumerate[Any], where: str, *, what: str = "line") -> Answers:
+def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = "line") -> Answers:
+    """The answers of numbered lines.
+
+    Raises:
+        InputError: when not one of them holds an answer.
+    """
     predictions: list[Prediction] = []
     failures: list[Failure] = []
     decoder = msgspec.json.Decoder(_Line)
@@ -145,6 +153,8 @@ def _collect(lines: Iterator[tuple[int, Any]] | enumerate[Any], where: str, *, w
             failures.append(Failure.of(getattr(error, "id", place), STAGE, error))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             failures.append(Failure(id=place, stage=STAGE, reason="bad_record", detail=f"{where}:{number}: {error}"))
+    if failures and not predictions:
+        raise InputError(f"{where}: no answer in this file; the first {what}: {failures[0].detail}")
     return Answers(predictions, failures)
 
 
@@ -153,10 +163,11 @@ def _decoded(line: Any, decoder: msgspec.json.Decoder[_Line]) -> _Line:
 
 
 def _prediction(line: _Line) -> Prediction:
-    own = next((value for value in (getattr(line, name) for name in IDS) if value is not None), None)
+    image = line.image if isinstance(line.image, str) else ""
+    own = next((value for value in (getattr(line, name) for name in IDS) if value is not None), image or None)
     if own is None:
-        raise ItemError("bad_record", f"no id; expected one of {', '.join(IDS)}")
-    text = next((value for value in (getattr(line, name) for name in TEXTS) if value is not None), None)
+        raise ItemError("bad_record", f"no id; expected one of {', '.join(IDS)}, image")
+    text = _said(line)
     if text is None:
         error = ItemError("bad_record", f"no answer; expected one of {', '.join(TEXTS)}")
         error.id = own  # type: ignore[attr-defined]
@@ -168,12 +179,23 @@ def _prediction(line: _Line) -> Prediction:
             fields[name] = value
     return Prediction(
         id=own,
-        text=text if isinstance(text, str) else str(text),
+        text=text,
         prompt=line.prompt,
-        image=line.image if isinstance(line.image, str) else "",
+        image=image,
         truncated=line.finish_reason == "length",
         fields=fields,
     )
+
+
+def _said(line: _Line) -> str | None:
+    """What the answer's own key holds, "" where that is empty; None without such a key.
+
+    In a line of questions, known by their `label`, `text` is the question where another key has the answer.
+    """
+    said = {name: getattr(line, name) for name in TEXTS if getattr(line, name) is not msgspec.UNSET}
+    if line.label is not None and not line.prompt and len(said) > 1:
+        said.pop("text", None)
+    return next(("" if text is None else str(text) for text in said.values()), None)
 
 
 def _elements(data: bytes, where: str) -> list[msgspec.Raw]:
@@ -195,12 +217,19 @@ def _from_object(whole: dict[str, msgspec.Raw], where: str) -> Answers:
     for key in _LIST_KEYS:
         if key in whole and bytes(whole[key]).lstrip().startswith(b"["):
             return _collect(enumerate(_elements(bytes(whole[key]), where), 1), where, what="record")
-    if any(name in whole for name in IDS) and any(name in whole for name in TEXTS):
+    if any(name in whole for name in (*IDS, "image")) and any(name in whole for name in TEXTS):
         return _collect(iter([(1, msgspec.json.encode(whole))]), where)
     table = whole.get("outputs")
     data = bytes(table) if table else msgspec.json.encode(whole)
     try:
-        pairs = msgspec.json.decode(data, type=dict[str, str | int | float])
+        pairs = msgspec.json.decode(data, type=dict[str, str | int | float | dict[str, Any] | None])
     except msgspec.DecodeError as error:
         raise InputError(f"{where}: a JSON object, but not of question ids and answers: {error}") from error
-    return Answers([Prediction(id=key, text=str(text)) for key, text in pairs.items()], [])
+    return _collect((_named(key, said) for key, said in pairs.items()), where, what="question")
+
+
+def _named(key: str, said: str | int | float | dict[str, Any] | None) -> tuple[str, dict[str, Any]]:
+    """A question's entry as a line; in MathVista's results an entry is the whole problem, its `answer` the target."""
+    if isinstance(said, dict):
+        return key, {**{name: value for name, value in said.items() if name != "answer"}, "question_id": key}
+    return key, {"text": said, "question_id": key}

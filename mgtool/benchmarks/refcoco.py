@@ -22,6 +22,8 @@ from mgtool.records import Box, Detections, Sample, Score
 
 THRESHOLD = 0.5
 ASKED = "Please provide the bounding box coordinate of the region this sentence describes"
+SPLITTINGS = ("(unc)", "(umd)")
+"""Whose splits RefCOCO and RefCOCO+, and RefCOCOg, are reported on; the authors of the data made others, `google`."""
 Size = tuple[float, float] | None
 
 
@@ -31,8 +33,9 @@ class RefCoco(Benchmark):
     name = "refcoco"
     title = "RefCOCO / RefCOCO+ / RefCOCOg"
     files = (
-        "refs(unc).p with instances.json (github.com/lichengunc/refer), MDETR's finetune_refcoco_val.json, or JSON "
-        "lines of image, sent, bbox (x0, y0, x1, y1), width, height; a box folder, or answers with coordinates in text"
+        "refs(unc).p or refs(umd).p with instances.json (github.com/lichengunc/refer), MDETR's "
+        "finetune_refcoco_val.json, or JSON lines of image, sent, bbox (x0, y0, x1, y1), width, height; a box folder, "
+        "or answers with coordinates in text"
     )
     metric = "accuracy at IoU 0.5"
     takes = "either"
@@ -150,8 +153,21 @@ def _items(truth: Truth) -> list[Item]:
 
 
 def _pickles(path: Path) -> list[Document]:
-    files = sorted(path.glob("refs*.p")) if path.is_dir() else [path] if path.suffix == ".p" else []
-    return [Document(file) for file in files]
+    """The references of a path; of a folder with several splittings of the same pictures that of the papers.
+
+    Raises:
+        InputError: when a folder has several, and the usual one is not among them.
+    """
+    if not path.is_dir():
+        return [Document(path)] if path.suffix == ".p" else []
+    files = sorted(path.glob("refs*.p"))
+    chosen = [file for file in files if any(name in file.name for name in SPLITTINGS)] if len(files) > 1 else files
+    if len(files) > 1 and len(chosen) != 1:
+        names = ", ".join(file.name for file in files)
+        raise InputError(
+            f"{path}: several splittings of the same pictures ({names}): give one of them, and instances.json, by name"
+        )
+    return [Document(file) for file in chosen]
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mgtool.benchmarks.base import Benchmark, Item, Verdict, question_of, with_suffix
-from mgtool.benchmarks.files import Row, Truth, first, whole
+from mgtool.benchmarks.files import Row, Truth, first, of_split, whole
 from mgtool.records import Sample
 
 SINGLE_NUMBER = "Answer the question using a single number."
@@ -29,7 +29,8 @@ class TallyQa(Benchmark):
 
     def load(self, truth: Truth) -> list[Item]:
         """The official list of `question_id`, `image`, `question`, `answer`, `issimple`."""
-        rows = [row for document in truth.files for row in document.rows() if "question" in row and "answer" in row]
+        documents = of_split(truth.files, truth.split)
+        rows = [row for document in documents for row in document.rows() if "question" in row and "answer" in row]
         if not rows:
             raise truth.mismatch("TallyQA's list of `question_id`, `image`, `question`, `answer`")
         return [_item(row) for row in rows]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from mgtool.benchmarks import answers as normal
 from mgtool.benchmarks.base import SINGLE_WORD, Benchmark, Item, Pair, Submission, Verdict, question_of, with_suffix
-from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
+from mgtool.benchmarks.files import Document, Row, Truth, first, listed, of_split, whole
 from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.errors import InputError
-from mgtool.records import Sample, Score, dumps
+from mgtool.records import Sample, SampleId, Score, dumps
 
 ANNOTATORS = 10
 _OCR = ("Reference OCR token:", "OCR tokens:")
@@ -32,7 +35,7 @@ class TextVqa(Benchmark):
 
     def load(self, truth: Truth) -> list[Item]:
         """The official JSON with `data`, or a TSV whose `answer` is the list of ten."""
-        items = [_item(row) for document in truth.files for row in _rows(document)]
+        items = [_item(row) for document in of_split(truth.files, truth.split) for row in _rows(document)]
         if not items:
             raise truth.mismatch("TextVQA's JSON: an object with `data`, each with `question_id`, `answers`")
         wrong = next((item for item in items if item.target and len(item.target) != ANNOTATORS), None)
@@ -44,6 +47,20 @@ class TextVqa(Benchmark):
         """The question's id; or, as LLaVA's files have it, the picture's id and the question in the prompt."""
         yield str(prediction.id)
         yield _key(str(prediction.id), _asked(prediction.prompt))
+
+    def addressed(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
+        """LLaVA's lines name picture and question; where several items share both, they are answered in turn."""
+        sharing: dict[str, list[SampleId]] = defaultdict(list)
+        for item in items:
+            sharing[item.aliases[0]].append(item.id)
+        seen: Counter[str] = Counter()
+        turns = []
+        for prediction in predictions:
+            key = _key(str(prediction.id), _asked(prediction.prompt))
+            several = sharing.get(key, [])[seen[key] :]
+            seen[key] += 1
+            turns.append(msgspec.structs.replace(prediction, id=several[0]) if several else prediction)
+        return turns
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """Each answer, and whether its prompt had OCR tokens."""

@@ -1,4 +1,4 @@
-"""VizWiz-VQA (Gurari et al., 2018; the VQA script on its own files)."""
+"""VizWiz-VQA (Gurari et al., 2018; the VizWiz API's `vqaEval.py`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from mgtool.benchmarks import answers as normal
-from mgtool.benchmarks.base import Item, Pair, Submission
-from mgtool.benchmarks.files import Row, Truth, first, listed, whole
+from mgtool.benchmarks.base import OFFICIAL, Item, Pair, Submission, Verdict
+from mgtool.benchmarks.files import Row, Truth, first, listed, of_split, whole
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.vqav2 import Vqav2
 from mgtool.records import dumps
@@ -23,8 +23,8 @@ class VizWiz(Vqav2):
 
     def load(self, truth: Truth) -> list[Item]:
         """A list of `image`, `question`, `answers`, `answer_type`; the picture's name is the id."""
-        documents = [document for document in truth.files if not truth.split or truth.split in document.name]
-        rows = [row for document in documents or truth.files for row in document.rows() if "question" in row]
+        documents = of_split(truth.files, truth.split)
+        rows = [row for document in documents for row in document.rows() if "question" in row]
         if not rows:
             raise truth.mismatch("VizWiz's list of `image`, `question`, `answers`")
         return [_item(row, place) for place, row in enumerate(rows)]
@@ -33,6 +33,13 @@ class VizWiz(Vqav2):
         """The picture's name, wherever the answer has it."""
         yield str(prediction.id)
         yield PurePosixPath(prediction.image).name
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """The mean over the annotators; unlike VQA's, the script normalises every answer, and no annotator's."""
+        if variant != OFFICIAL:
+            return super().score(item, text, variant)
+        said = normal.vqa(normal.flat(text))
+        return Verdict(said, normal.soft_accuracy(said, item.target))
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
         """EvalAI's form: `image` and `answer`."""

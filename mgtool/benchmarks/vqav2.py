@@ -19,7 +19,7 @@ from mgtool.benchmarks.base import (
     question_of,
     with_suffix,
 )
-from mgtool.benchmarks.files import Document, Truth, first, listed, whole
+from mgtool.benchmarks.files import Document, Truth, first, listed, of_split, whole
 from mgtool.benchmarks.statistics import Metric, Statistic
 from mgtool.records import Sample, Score
 
@@ -67,7 +67,7 @@ class Vqav2(Benchmark):
 
     def load(self, truth: Truth) -> list[Item]:
         """Official annotations and questions, or a TSV whose `answer` is the list of ten."""
-        documents = _of_split((*truth.files, *truth.question_files), truth.split)
+        documents = of_split((*truth.files, *truth.question_files), truth.split)
         questions = {q.question_id: q for document in documents for q in _questions(document)}
         items = [_item(entry, questions) for document in documents for entry in _annotations(document)]
         if not items and questions:
@@ -107,12 +107,6 @@ class Vqav2(Benchmark):
 
 def _rounded(number: Statistic) -> Statistic:
     return Statistic(number.rows, number.groups, number.function, number.scale, DECIMALS)
-
-
-def _of_split(documents: Sequence[Document], split: str) -> list[Document]:
-    """The files whose name holds the split, where any does."""
-    named = [document for document in documents if split and split in document.name]
-    return named or list(documents)
 
 
 def _annotations(document: Document) -> list[Annotation]:

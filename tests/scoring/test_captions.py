@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
 
+from mgtool import benchmarks
 from mgtool.benchmarks import java_scorers
+from mgtool.benchmarks.files import Truth
 from mgtool.errors import InputError
+from mgtool.stages.evaluate import NO_TARGETS
 
 pytest.importorskip("pycocoevalcap")
 needs_java = pytest.mark.skipif(not java_scorers.available(), reason="needs a Java runtime on the PATH")
@@ -57,6 +61,21 @@ def test_equal_to_pycocoevalcap(bench) -> None:
 
 
 @needs_java
+def test_bleu_of_a_single_picture_is_of_the_closest_length(bench) -> None:
+    """pycocoevalcap's `bleu.py` asks for `closest` always; its scorer alone would take the mean length here."""
+    from pycocoevalcap.bleu.bleu import Bleu
+
+    references = ["a cat sits on the mat", "there is a long caption which says that a cat sits on the mat here"]
+    images = [{"id": 1, "file_name": "1.jpg"}]
+    annotations = [{"image_id": 1, "caption": text} for text in references]
+    truth = bench.write("captions_val2014.json", {"images": images, "annotations": annotations})
+    run = bench.score("coco-caption", [truth], {1: "a cat sits on the"})
+    expected = Bleu(4).compute_score({1: references}, {1: ["a cat sits on the"]}, verbose=0)[0]
+    numbers = [run.result.metrics[f"BLEU-{size}"].value for size in range(1, 5)]
+    assert numbers == pytest.approx([100 * score for score in expected])
+
+
+@needs_java
 def test_a_missing_caption_is_an_empty_one(bench) -> None:
     run = bench.score("coco-caption", [truth(bench)], {1: CAPTIONS[1], 2: CAPTIONS[2]})
     assert run.scores[2].score == 0
@@ -88,6 +107,41 @@ def test_names_domains_and_splits(bench) -> None:
     flickr = bench.write("dataset_flickr30k.json", {"images": pictures})
     run = bench.score("flickr30k", [flickr], [{"image_id": "1.jpg", "caption": "a dog"}])
     assert run.result.counts.expected == run.result.counts.answered == 1
+
+
+def captions(*numbers: int) -> dict[str, object]:
+    return {
+        "images": [{"id": n, "file_name": f"{n}.jpg"} for n in numbers],
+        "annotations": [{"id": n, "image_id": n, "caption": "a cat"} for n in numbers],
+    }
+
+
+def test_the_official_folder_and_one_of_its_splits(bench) -> None:
+    """COCO's `annotations` holds boxes beside captions, of both splits: 3 and 2 pictures have a caption."""
+    bench.write("annotations/captions_train2017.json", captions(1, 2, 3))
+    bench.write("annotations/captions_val2017.json", captions(4, 5))
+    boxes = [{"id": 1, "image_id": 9, "category_id": 1, "bbox": [0, 0, 1, 1]}]
+    instances = {"images": [{"id": 9, "file_name": "9.jpg"}], "annotations": boxes, "categories": [{"id": 1}]}
+    bench.write("annotations/instances_val2017.json", instances)
+    folder = bench.folder / "annotations"
+    run = bench.score("coco-caption", [folder], {4: "a cat", 5: "a cat"}, split="val")
+    assert (run.result.counts.expected, run.result.counts.answered) == (2, 2)
+    assert len(benchmarks.get("coco-caption").load(Truth((folder,)))) == 5
+    with pytest.raises(InputError, match="expected COCO captions"):
+        bench.score("coco-caption", [folder / "instances_val2017.json"], {9: "a cat"})
+
+
+@pytest.mark.parametrize("more", [{}, {"annotations": []}])
+def test_pictures_of_a_test_set_are_for_a_submission(bench, more: dict[str, object]) -> None:
+    """nocaps_test_image_info.json, image_info_test2014.json: pictures, and no captions of them."""
+    images = [{"id": 4, "file_name": "0004.jpg"}, {"id": 5, "file_name": "0005.jpg"}]
+    truth = bench.write("nocaps_test_image_info.json", {"images": images, **more})
+    run = bench.score("nocaps", [truth], {4: "a cat"})
+    assert run.result.notes == [NO_TARGETS]
+    file = benchmarks.get("nocaps").submission(run.pairs, "test")
+    assert json.loads(file.data) == [{"image_id": 4, "caption": "a cat"}, {"image_id": 5, "caption": ""}]
+    scored = bench.write("nocaps_val_4500_captions.json", captions(6))
+    assert [item.id for item in benchmarks.get("nocaps").load(Truth((truth, scored)))] == [6]
 
 
 def test_a_java_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mgtool import benchmarks
@@ -162,6 +165,49 @@ def test_mmstar_and_ai2d(bench, value) -> None:
     assert value(run, "accuracy") == 50
     assert run.result.breakdown["l2_category"]["fine"].value == 0
     assert value(bench.score("ai2d", [bench.write("AI2D_TEST.tsv", rows)], {0: "A", 1: "B"}), "accuracy") == 100
+
+
+@pytest.mark.parametrize(
+    ("tail", "options"),
+    [
+        ("Options: A: cat, B: Dr. B. Smith, C: 3, 4, and 5, D: hen", ["cat", "Dr. B. Smith", "3, 4, and 5", "hen"]),
+        ("Options: A: cat, B: dog", ["cat", "dog"]),
+        ("Choices:\n(A) 135\n(B) 140\n(C) 145\n(D) 150", ["135", "140", "145", "150"]),
+        ("", ["", "", "", ""]),  # the letters at least
+    ],
+)
+def test_mmstar_options_in_the_question(bench, tail: str, options: list[str]) -> None:
+    """Lin-Chen/MMStar's Parquet has no columns A to D: the options are the end of the question."""
+    table = {"index": [0, 1], "question": [f"Which?\n{tail}"] * 2, "image": [b"x" * 300] * 2, "answer": ["A", "B"]}
+    path = bench.folder / "mmstar.parquet"
+    pq.write_table(pa.table(table), path)
+    run = bench.score("mmstar", [path], {0: "A", 1: "A"})
+    assert list(run.scores[0].fields["options"].values()) == options
+    assert [score.score for score in run.scores] == [1, 0]
+
+
+def mmmu(folder: Path) -> Path:
+    """MMMU/MMMU of the Hub: a folder for each subject, a file for each split, which only names and ids tell."""
+    for subject in ("Art", "Music"):
+        (folder / subject).mkdir(parents=True)
+        for split, answer in (("dev", "A"), ("validation", "B"), ("test", "?")):
+            row = {"id": f"{split}_{subject}_1", "question": "?", "options": "['x', 'y']", "answer": answer}
+            table = pa.table({name: [cell] for name, cell in row.items()})
+            pq.write_table(table, folder / subject / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def test_mmmu_of_the_hub(bench, value) -> None:
+    """Two subjects with one question a split: validation is scored, and of the test split nothing is known."""
+    truth = mmmu(bench.folder / "MMMU")
+    said = {f"{split}_Art_1": "B" for split in ("dev", "validation", "test")}
+    for split in ("", "validation"):
+        run = bench.score("mmmu", [truth], said, split=split)
+        assert (run.result.counts.expected, value(run, "accuracy")) == (2, 50)
+    assert value(bench.score("mmmu", [truth / "Art"], said, split="dev"), "accuracy") == 0
+    hidden = bench.score("mmmu", [truth], said, split="test")
+    assert [score.target for score in hidden.scores] == [None, None]
+    assert hidden.result.metrics["accuracy"].value is None
 
 
 def science(bench):

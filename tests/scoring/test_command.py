@@ -75,7 +75,7 @@ def test_stdin_and_split(mgtool, pope, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bad_lines_are_recorded_and_give_exit_code_3(mgtool, pope, tmp_path) -> None:
     with pope["answers"].open("a") as file:
-        file.write('{"question_id": 1, "te\n{"question_id": 2, "text": null}\n')
+        file.write('{"question_id": 1, "te\n{"question_id": 2, "said": "Yes"}\n')
     options = ("--benchmark", "pope", "--ground-truth", tmp_path / "truth", "--out", tmp_path / "out")
     code, _, err = mgtool("eval", pope["answers"], *options)
     assert code == 3

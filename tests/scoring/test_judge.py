@@ -17,7 +17,7 @@ from mgtool import benchmarks, judges
 from mgtool.benchmarks import predictions
 from mgtool.benchmarks.files import Truth
 from mgtool.benchmarks.judging import JudgeRequest
-from mgtool.errors import UsageError
+from mgtool.errors import InputError, UsageError
 from mgtool.shards import Journal
 from mgtool.stages.evaluate import Evaluation, evaluate
 
@@ -280,6 +280,19 @@ def test_mathvista_by_rule(bench, value) -> None:
     assert [item.score for item in run.scores] == [1, 1, 0, 1]
     assert run.result.notes[0].startswith("1 replies")
     assert run.result.breakdown["skills"]["arithmetic"].n == 4
+
+
+def test_mathvista_reads_its_own_results(bench) -> None:
+    """`generate_response.py` writes the whole problems, target and all; one that failed has no `response`: 1 of 2."""
+    truth = mathvista(bench)
+    problems = json.loads(truth.read_bytes())
+    said = {"2": {**problems["2"], "pid": "2", "response": "1.2"}, "3": {**problems["3"], "pid": "3", "error": "busy"}}
+    answers = predictions.read(json.dumps(said).encode(), where="output.json")
+    assert [(p.id, p.text) for p in answers.predictions] == [("2", "1.2")]
+    assert [failure.id for failure in answers.failures] == ["3"]
+    assert bench.score("mathvista", [truth], answers).scores[1].score == 1
+    with pytest.raises(InputError, match="no answer in this file"):
+        predictions.read(truth.read_bytes(), where="testmini.json")
 
 
 def test_mathvista_with_a_judge(bench, serve, value) -> None:

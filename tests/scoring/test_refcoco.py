@@ -99,6 +99,23 @@ def test_official_files(bench, value) -> None:
     assert value(run, "accuracy") == 50
 
 
+def test_a_folder_with_two_splittings(bench, value) -> None:
+    """refcoco holds google's splits beside unc's, on which papers report: 1 of unc's 1, not 1 of 3."""
+
+    def ref(number: int, splitter: str) -> dict[str, object]:
+        sentences = [{"sent_id": number, "sent": splitter}]
+        return {"file_name": "COCO_train2014_000000000009_3.jpg", "ann_id": 3, "split": "val", "sentences": sentences}
+
+    folder = refer(bench, [ref(1, "unc")])
+    (folder / "refs(google).p").write_bytes(pickle.dumps([ref(1, "google"), ref(2, "google")]))
+    assert value(bench.score("refcoco", [folder], {1: "[0, 0, 10, 10]"}, split="val"), "accuracy") == 100
+    named = [folder / "refs(google).p", folder / "instances.json"]
+    assert value(bench.score("refcoco", named, {1: "[0, 0, 10, 10]"}, split="val"), "accuracy") == 50
+    (folder / "refs(unc).p").rename(folder / "refs(own).p")
+    with pytest.raises(InputError, match=r"several splittings .*refs\(google\)\.p, refs\(own\)\.p"):
+        bench.score("refcoco", [folder], {1: "[0, 0, 10, 10]"})
+
+
 class _Hostile:
     def __reduce__(self) -> tuple[object, ...]:
         return (print, ("run",))

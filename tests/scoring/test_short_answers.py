@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
 from mgtool import benchmarks
+from mgtool.benchmarks import predictions
 from mgtool.errors import InputError
 
 
@@ -40,6 +42,20 @@ def test_textvqa_by_picture_and_prompt(bench, value) -> None:
     assert bench.score("textvqa", [truth], plain).result.name == "textvqa (official), no OCR tokens"
 
 
+def test_textvqa_answers_to_one_question_in_turn(bench, value) -> None:
+    """LLaVA's evaluator scores every line; two questions of one text about one picture take two lines in turn."""
+    row = {"image_id": "ab", "question": "What time is it?"}
+    rows = [{**row, "question_id": 1, "answers": ["5"] * 10}, {**row, "question_id": 2, "answers": ["6"] * 10}]
+    truth = bench.write("TextVQA_0.5.1_val.json", {"data": rows})
+    prompt = "What time is it?\nAnswer the question using a single word or phrase."
+    said = [{"question_id": "ab", "prompt": prompt, "text": text} for text in ("5", "6")]
+    run = bench.score("textvqa", [truth], said)
+    assert value(run, "accuracy") == 100
+    assert (run.result.counts.duplicated, run.result.counts.missing) == (0, 0)
+    run = bench.score("textvqa", [truth], [*said, said[0]])  # one more than there are questions: the last one again
+    assert (run.result.counts.duplicated, [score.score for score in run.scores]) == (1, [1, 0])
+
+
 def test_textvqa_needs_ten_answers(bench) -> None:
     with pytest.raises(InputError, match="question 34602: expected 10 answers, found 9"):
         bench.score("textvqa", [textvqa(bench, ["a"] * 9)], {34602: "a"})
@@ -51,7 +67,9 @@ def test_textvqa_leaves_one_out(bench) -> None:
     assert run.scores[0].score == pytest.approx(0.6)
 
 
-def gqa(bench, **more: object):
+def gqa(bench, balanced: Sequence[str] = (), other: Sequence[str] = ()):
+    """Two balanced questions and one that is not, with what the first and the last entail."""
+
     def entry(answer: str, structural: str, **fields: object) -> dict[str, object]:
         types = {"structural": structural, "semantic": "attr", "detailed": "existAttr"}
         groups = {"global": "color", "local": None}
@@ -60,9 +78,9 @@ def gqa(bench, **more: object):
         return {**base, "semantic": steps, "answer": answer, "entailed": [], **fields}
 
     questions = {
-        "01": entry("yes", "verify"),
+        "01": entry("yes", "verify", entailed=balanced),
         "02": entry("red", "query"),
-        "03": entry("no", "verify", isBalanced=False, **more),
+        "03": entry("no", "verify", isBalanced=False, entailed=other),
     }
     return bench.write("testdev_balanced_questions.json", questions)
 
@@ -85,9 +103,21 @@ def test_gqa_distribution(bench, value) -> None:
 
 
 def test_gqa_consistency_needs_the_entailed_questions(bench, value) -> None:
-    # 03 is right and entails 03 itself (left out), 01 (right) and 02 (wrong): 1/2
-    run = bench.score("gqa", [gqa(bench, entailed=["03", "01", "02"])], {"01": "yes", "02": "blue", "03": "no"})
+    # 01 is right and entails 01 itself (left out), 02 (wrong) and 03 (right, though it is not balanced): 1/2
+    truth = gqa(bench, balanced=["01", "02", "03"])
+    run = bench.score("gqa", [truth], {"01": "yes", "02": "blue", "03": "no"})
     assert value(run, "consistency") == 50
+
+
+def test_gqa_consistency_is_of_the_balanced_questions(bench, value) -> None:
+    """Official `eval.py`: `updateConsistency` is called under `if question["isBalanced"]`.
+
+    01 (balanced, right) entails 03 (right): 1; 03 (right, but not balanced) entails 02 (wrong) and does not count.
+    """
+    truth = gqa(bench, balanced=["03"], other=["02"])
+    run = bench.score("gqa", [truth], {"01": "yes", "02": "blue", "03": "no"})
+    assert value(run, "consistency") == 100
+    assert run.result.metrics["consistency"].n == 1
 
 
 def test_gqa_validity_and_plausibility_need_the_choices(bench, value) -> None:
@@ -155,6 +185,21 @@ def test_chartqa_is_the_mean_of_the_two(bench, value) -> None:
     assert (value(run, "human"), value(run, "augmented"), value(run, "accuracy")) == (25, 100, 62.5)
 
 
+def test_a_chart_label_in_brackets_is_one_text(bench) -> None:
+    """test_human.json has labels as "[2014, 2016]"; the official rule is equality, as they are no number.
+
+    A table's cell and a list of Parquet or JSON are alternatives still.
+    """
+    rows = [{"imgname": "1.png", "query": f"q{n}", "label": "[2014, 2016]"} for n in range(3)]
+    said = {"human/0": "2014", "human/1": "[2014, 2016]", "human/2": "1950"}
+    run = bench.score("chartqa", [bench.write("test_human.json", rows)], said)
+    assert [score.score for score in run.scores] == [0, 1, 0]
+    table = bench.write("ChartQA_TEST.tsv", [{"index": 1, "question": "?", "answer": "['red', 'dark red']"}])
+    assert bench.score("chartqa", [table], {1: "Red"}).scores[0].score == 1
+    listed = bench.write("val_human.json", [{**rows[0], "label": ["red", "dark red"]}])
+    assert bench.score("chartqa", [listed], {"human/0": "Red"}).scores[0].score == 1
+
+
 def test_chartqa_by_picture_and_question(bench, value) -> None:
     truth = bench.write("test_human.json", [{"imgname": "7.png", "query": "How many?", "label": "3"}])
     prompt = "How many?\nAnswer the question using a single word or phrase."
@@ -198,6 +243,57 @@ def test_vizwiz_without_ids(bench, value) -> None:
     assert value(run, "accuracy") == 65
     file = benchmarks.get("vizwiz").submission(run.pairs, "test")
     assert json.loads(file.data)[1] == {"image": "VizWiz_val_00000002.jpg", "answer": "shampoo"}
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "score"),
+    [
+        (["unanswerable"] * 10, "Unanswerable.", 1),  # VQA's script would compare the raw texts
+        (["two"] * 5 + ["x"] * 5, "two", 0),  # the answer becomes 2, the annotators' stays two
+        (["2"] * 2 + ["x"] * 8, "Two", 0.6),  # (2 * 1/3 + 8 * 2/3) / 10: annotators are left out by their place
+    ],
+)
+def test_vizwiz_normalises_the_answer_alone(bench, given: list[str], text: str, score: float) -> None:
+    """The VizWiz API's `vqaEval.py`: every answer goes through the normaliser, the annotators' never do."""
+    row = {"image": "VizWiz_val_00000001.jpg", "question": "?", "answers": [{"answer": one} for one in given]}
+    run = bench.score("vizwiz", [bench.write("val.json", [row])], {"VizWiz_val_00000001.jpg": text})
+    assert run.scores[0].score == pytest.approx(score)
+
+
+def test_vizwiz_reads_what_it_submits(bench, value) -> None:
+    """The official results are `[{"image", "answer"}]`: the one question of a picture is known by it; 1 of 2 right."""
+    rows = [
+        {"image": f"VizWiz_val_0000000{n}.jpg", "question": "?", "answers": [{"answer": "cat"}] * 10} for n in (1, 2)
+    ]
+    truth = bench.write("val.json", rows)
+    run = bench.score("vizwiz", [truth], [{"image": rows[0]["image"], "answer": "cat"}])
+    assert value(run, "accuracy") == 50
+    written = benchmarks.get("vizwiz").submission(run.pairs, "test")
+    again = bench.score("vizwiz", [truth], predictions.read(written.data, where=written.name))
+    assert (again.result.counts.answered, value(again, "accuracy")) == (2, 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "wrap"),
+    [
+        ("textvqa", ("TextVQA_0.5.1_{}.json", "train", "val"), True),
+        ("docvqa", ("{}_v1.0_withQT.json", "train", "val"), True),
+        ("infovqa", ("infographicsVQA_{}_v1.0_withQT.json", "train", "val"), True),
+        ("stvqa", ("{}_task_3.json", "train", "test"), True),
+        ("tallyqa", ("{}.json", "train", "test"), False),
+        ("vizwiz", ("{}.json", "train", "val"), False),
+    ],
+)
+def test_a_folder_with_several_splits(bench, name: str, files: tuple[str, str, str], wrap: bool) -> None:
+    """One question a split, under the official files' names: `--split` leaves the other split's question out."""
+    pattern, *splits = files
+    for number, split in enumerate(splits):
+        row = {"question_id": number, "image": f"{split}.jpg", "question": "?", "answer": "5", "answers": ["5"] * 10}
+        row = {**row, "questionId": number} if name in ("docvqa", "infovqa") else row
+        bench.write(pattern.format(split), {"data": [row]} if wrap else [row])
+    assert bench.score(name, [bench.folder], {1: "5"}).result.counts.expected == 2
+    run = bench.score(name, [bench.folder], {1: "5"}, split=splits[1])
+    assert (run.result.counts.expected, run.result.counts.answered) == (1, 1)
 
 
 def test_okvqa_is_scored_as_vqa(bench, value) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mgtool import benchmarks
+from mgtool.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,21 @@ def test_mme_points(bench, value) -> None:
     assert "position" in run.result.notes[0]
 
 
+def test_mme_answers_with_the_folder_between(bench, value) -> None:
+    """LLaVA's own question file names `artwork/images/1.jpg`; its converter takes the first part and the last.
+
+    Both questions of the one picture are right: 100 + 100.
+    """
+    truth = bench.write(
+        "MME/artwork/questions_answers_YN/1.txt",
+        "Is it a cat? Please answer yes or no.\tYes\nIs it a dog? Please answer yes or no.\tNo\n",
+    )
+    run = bench.score("mme", [truth.parents[2]], said("artwork/images/1.jpg", "Yes", "No"))
+    assert value(run, "perception") == 200
+    with pytest.raises(InputError, match="no answer belongs to mme"):
+        bench.score("mme", [truth.parents[2]], {"elsewhere": "Yes"})
+
+
 def test_mme_task_files_and_tables(bench, value) -> None:
     lines = "a.jpg\tIs it?\tYes\na.jpg\tIs it not?\tNo\n"
     answers = [
@@ -93,3 +109,14 @@ def test_hallusionbench(bench, value) -> None:
     # VLMEvalKit: VD's and VS's sets of one l2-category are one, so that figure 0 and question 0 hold a wrong answer
     assert value(other, "fAcc") == 50
     assert value(other, "qAcc") == 50
+
+
+def test_hallusionbench_reads_its_own_results(bench, value) -> None:
+    """`evaluation.py`'s file: `model_prediction`, and ids that are known only with category, set and figure; 1 of 2."""
+    ids = {"category": "VD", "subcategory": "illusion", "set_id": "0", "question_id": "0"}
+    asked = {"question": "?", "gt_answer": "1", "gt_answer_details": "It is."}
+    rows = [{**ids, **asked, "figure_id": figure} for figure in ("0", "1")]
+    said = [{**row, "model_prediction": text} for row, text in zip(rows, ("Yes, it is.", "No."), strict=True)]
+    run = bench.score("hallusionbench", [bench.write("HallusionBench.json", rows)], said)
+    assert value(run, "aAcc") == 50
+    assert run.result.counts.missing == 0
