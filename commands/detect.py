@@ -181,17 +181,21 @@ def _run_record(job: Job, folder: Path, identity: dict[str, Any]) -> Run:
 
 def _fill(job: Job, finder: Finder, output: Output, run: Run, quiet: bool) -> dict[str, Any]:
     """Detect what is left, and end the run."""
+    from mgtool.fingerprints import HashedStdin
     from mgtool.stages import detect as stage
 
+    stdin = HashedStdin(job.inputs)
     if run.finished:
+        run.refuse_other(stdin.noted())
         summary = run.results()
     else:
         with console.progress("pictures", quiet=quiet) as advance:
+            items = job.items(stdin.file)
             found = stage.run(
-                job.items(), finder, output, batch=job.batch(), workers=job.workers, frames=job.frames, advance=advance
+                items, finder, output, batch=job.batch(), workers=job.workers, frames=job.frames, advance=advance
             )
         summary = found.summary()
-        run.finish(results=summary)
+        run.finish(results=summary, **stdin.noted())
     output.close(done=True)
     return summary
 

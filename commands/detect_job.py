@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mgtool.errors import UsageError
 from mgtool.shares import Share
@@ -73,19 +73,20 @@ class Job:
 
         return BatchSize(self.batch_size or (fleet.BATCH if len(self.devices) > 1 else None))
 
-    def items(self) -> Iterator[Named]:
-        """Every picture of this run's share of the input, in order."""
-        return self.share.of(self.all_items)
+    def items(self, stdin: IO[bytes] | None = None) -> Iterator[Named]:
+        """Every picture of this run's share of the input, in order; `stdin` is what ``-`` reads."""
+        return self.share.of(functools.partial(self.all_items, stdin))
 
-    def all_items(self) -> Iterator[Named]:
+    def all_items(self, stdin: IO[bytes] | None = None) -> Iterator[Named]:
         """Every picture of the input, in order."""
         from mgtool import sources
 
-        items = sources.pictures(sources.read_samples(self.inputs, images=self.images))
+        items = sources.pictures(sources.read_samples(self.inputs, images=self.images, stdin=stdin))
         return _without_videos(items) if self.format == "coco" else items
 
     def identity(self, finder: Finder) -> dict[str, Any]:
         """What a run that goes on must agree in."""
+        from mgtool import sources
         from mgtool.fingerprints import fingerprint
 
         return {
@@ -97,7 +98,7 @@ class Job:
             "shard_size": self.shard_size,
             "images": self.images,
             "frames": self.frames,
-            "inputs": [fingerprint(given) for given in self.inputs],
+            "inputs": [fingerprint(given, sources.files) for given in self.inputs],
         }
 
     def _words(self) -> tuple[str, ...] | None:

@@ -23,13 +23,13 @@ DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class Command(TyperCommand):
-    """A subcommand whose every option can also come from ``MGTOOL_<NAME>``."""
+    """A subcommand whose every option can also come from ``MGTOOL_<OPTION>``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for param in self.params:
             if param.param_type_name == "option" and param.name and not param.envvar:
-                param.envvar = f"MGTOOL_{param.name.upper()}"
+                param.envvar = f"MGTOOL_{_spelled(param).upper().replace('-', '_')}"
                 param.show_envvar = False  # type: ignore[attr-defined]
 
     def invoke(self, ctx: Any) -> Any:

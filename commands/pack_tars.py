@@ -73,7 +73,7 @@ def _verify(options: Options) -> None:
 
 def _unpack(options: Options, folder: Path) -> None:
     """Write what `mgtool pack` takes: pictures, a conversation file and box shards."""
-    from mgtool import unpacking
+    from mgtool import tarstream, unpacking
     from mgtool.fingerprints import fingerprint
 
     if options.overwrite and folder.is_dir():
@@ -81,7 +81,7 @@ def _unpack(options: Options, folder: Path) -> None:
             raise UsageError(f"--unpack {folder}: --overwrite replaces only what --unpack wrote")
         shutil.rmtree(folder)
     with console.progress("samples", quiet=options.quiet) as advance:
-        about = {"versions": versions(), "input": [fingerprint(given) for given in options.tars]}
+        about = {"versions": versions(), "input": [fingerprint(given, tarstream.below) for given in options.tars]}
         counts = unpacking.unpack(_items(options.tars), folder, advance, about=about)
     summary = {"out": str(folder), **counts}
     console.summarize(summary, title="mgtool pack --unpack", as_json=options.as_json, quiet=options.quiet)

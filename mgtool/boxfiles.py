@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import mmap
+import os
 import posixpath
 import sqlite3
 import sys
@@ -220,6 +222,8 @@ def _json_files(folder: Path) -> list[Path]:
 
 
 def _file(path: Path) -> Iterator[_Entry]:
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: cannot be read: {os.strerror(errno.EACCES)}")
     if path.suffix.lower() == ".parquet":
         yield from _parquet(path)
     elif path.suffix.lower() == ".jsonl":
@@ -230,6 +234,8 @@ def _file(path: Path) -> Iterator[_Entry]:
 
 
 def _first_byte(path: Path) -> bytes:
+    if not os.access(path, os.R_OK):
+        return b""
     with path.open("rb") as file:
         return file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import IO, Any
+
+from mgtool import tarstream
+from mgtool.records import Failure
 
 HASHED_WHOLE = 1 << 28
 """Files up to this many bytes are hashed whole, larger ones by their size and both ends."""
@@ -12,26 +19,32 @@ HASHED_WHOLE = 1 << 28
 _END = 1 << 20
 
 
-def fingerprint(given: str) -> str:
-    """An input's name with a hash: of a file's content, of a folder's names and sizes; URLs and stdin by name alone.
+def fingerprint(given: str, listed: Callable[[Path], Iterable[Path | Failure]] | None = None) -> str:
+    """An input's name with a hash: of files' content, of a folder's names and sizes; URLs and pipes by name alone.
 
     Args:
         given: path, URL, pattern or ``-``.
+        listed: gives the files of a folder that count, for instance `sources.files`; all of them where it is None.
     """
-    path = Path(given)
-    if given == "-" or "://" in given or not path.exists():
+    path, digest = Path(given), hashlib.sha256()
+    if given == "-" or "://" in given:
         return given
-    digest = hashlib.sha256()
     if path.is_dir():
-        for folder, names, files in os.walk(path):
-            names.sort()
-            for name in sorted(files):
-                file = Path(folder) / name
+        for file in (listed or _all_files)(path):
+            if isinstance(file, Path):
                 size = file.stat().st_size if file.exists() else -1
                 digest.update(f"{file.relative_to(path).as_posix()}\0{size}\n".encode("utf-8", "surrogateescape"))
-    else:
-        _update(digest, path)
-    return f"{path.name} sha256:{digest.hexdigest()[:16]}"
+        return f"{path.name} sha256:{digest.hexdigest()[:16]}"
+    files = [path] if path.is_file() else [tar for tar in map(Path, tarstream.expand(given) or ()) if tar.is_file()]
+    for file in files:
+        _update(digest, file)
+    return f"{path.name} sha256:{digest.hexdigest()[:16]}" if files else given
+
+
+def _all_files(folder: Path) -> Iterable[Path]:
+    for parent, names, files in os.walk(folder):
+        names.sort()
+        yield from (Path(parent) / name for name in sorted(files))
 
 
 def _update(digest: hashlib._Hash, path: Path) -> None:
@@ -43,3 +56,37 @@ def _update(digest: hashlib._Hash, path: Path) -> None:
             file.seek(-_END, os.SEEK_END)
         while block := file.read(_END):
             digest.update(block)
+
+
+class HashedStdin:
+    """Stdin, hashed while it is read: a pipe has no name that would tell whether it is the one of an earlier run.
+
+    Attributes:
+        file: what ``-`` reads; None where no input is stdin.
+    """
+
+    def __init__(self, inputs: Sequence[str]) -> None:
+        self._raw = _Hashing(sys.stdin.buffer) if "-" in inputs else None
+        self.file: IO[bytes] | None = None if self._raw is None else io.BufferedReader(self._raw, 1 << 16)
+
+    def noted(self) -> dict[str, str]:
+        """The entry of ``run.json``, once stdin was read to its end; none where no input is stdin."""
+        if self._raw is None:
+            return {}
+        while self._raw.read(1 << 20):
+            pass
+        return {"stdin": f"sha256:{self._raw.digest.hexdigest()[:16]}"}
+
+
+class _Hashing(io.RawIOBase):
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = int(self._file.readinto1(buffer))
+        self.digest.update(memoryview(buffer)[:count])
+        return count

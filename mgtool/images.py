@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import struct
@@ -26,7 +27,14 @@ EXTENSIONS = frozenset(
 _JPEG_FAMILY = {"MPO": "JPEG"}
 """Names of formats that every JPEG reader opens: cameras' files of several pictures."""
 
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "MPO")
+"""Names of Pillow's decoders that are tried; others run programs on what they are given."""
+
+_DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
+    RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""What decoders raise at damaged bytes; what ends a program is not among it."""
 
 
 def sha256(data: bytes) -> str:
@@ -173,13 +181,19 @@ def _opened(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data))
+            return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError as error:
         raise ItemError("not_an_image", f"no decoder knows these {len(data):,} bytes") from error
     except Image.DecompressionBombError as error:
         raise ItemError("too_many_pixels", _short(error)) from error
     except _DECODER_ERRORS as error:
         raise ItemError("corrupt", _short(error)) from error
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _why(error: Exception) -> Literal["truncated", "corrupt", "too_many_pixels"]:

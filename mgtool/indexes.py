@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import posixpath
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,9 +67,12 @@ class _About(msgspec.Struct):
 class TarIndex(Sequence[Sample]):
     """The samples of some tars by position and by id, each read when it is asked for."""
 
-    def __init__(self, table: pyarrow.Table, urls: Sequence[str]) -> None:
-        self._table = table.combine_chunks()
-        self._urls = {posixpath.basename(url): url for url in urls}
+    def __init__(self, parts: Sequence[tuple[pyarrow.Table, Sequence[str]]]) -> None:
+        import pyarrow
+
+        self._table = pyarrow.concat_tables([table for table, _ in parts]).combine_chunks()
+        self._ends = list(itertools.accumulate(len(table) for table, _ in parts))
+        self._urls = [{posixpath.basename(url): url for url in urls} for _, urls in parts]
 
     @classmethod
     def of(cls, source: str | Path | Sequence[str | Path]) -> TarIndex:
@@ -77,13 +81,8 @@ class TarIndex(Sequence[Sample]):
         Raises:
             InputError: no tar there, or one that is compressed or broken.
         """
-        from pyarrow import parquet
-
-        urls = find(source)
-        beside = Path(urls[0]).with_name(INDEX_FILE)
-        if _is_fresh(beside, urls):
-            return cls(parquet.read_table(beside), urls)
-        return cls(_table([entry for url in urls for entry in scan(url)], _schema(urls)), urls)
+        folders = [list(beside) for _, beside in itertools.groupby(find(source), posixpath.dirname)]
+        return cls([(_indexed(urls), urls) for urls in folders])
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -98,7 +97,7 @@ class TarIndex(Sequence[Sample]):
         if isinstance(position, slice):
             return [self[one] for one in range(*position.indices(len(self)))]
         entry = self.entry(position)
-        url = self._urls[entry.shard]
+        url = self._urls[bisect_right(self._ends, position % len(self))][entry.shard]
         with open_url(url) as file:
             file.seek(entry.offset)
             data = file.read(entry.size)
@@ -131,6 +130,16 @@ class TarIndex(Sequence[Sample]):
             raise ItemError("unknown_id", f"no sample has the id {id}")
         found: Sample = self[row]
         return found
+
+
+def _indexed(urls: Sequence[str]) -> pyarrow.Table:
+    """The index of tars of one folder."""
+    from pyarrow import parquet
+
+    beside = Path(urls[0]).with_name(INDEX_FILE)
+    if _is_fresh(beside, urls):
+        return parquet.read_table(beside)
+    return _table([entry for url in urls for entry in scan(url)], _schema(urls))
 
 
 def write_index(folder: Path, urls: Sequence[str], entries: Iterable[Entry] | None = None) -> Path:
@@ -254,4 +263,5 @@ def _is_fresh(path: Path, urls: Sequence[str]) -> bool:
     if not path.is_file():
         return False
     noted = (parquet.read_schema(path).metadata or {}).get(_SHARDS, b"{}")
-    return parse(noted, dict[str, int], where=str(path)) == _sizes(urls)
+    sizes = parse(noted, dict[str, int], where=str(path))
+    return len(sizes) == len(urls) and list(sizes.items()) == list(_sizes(urls).items())

@@ -74,7 +74,7 @@ def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId
     sample_id = next((x for x in (record.question_id, record.id, record.image) if isinstance(x, int | str)), fallback)
     question = record.text if record.text is not None else record.question
     turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
-    names = [record.image] if isinstance(record.image, str) else record.image or []
+    names = [record.image] if isinstance(record.image, str) and record.image else record.image or []
     return Sample(
         id=sample_id,
         images=tuple(find(name) for name in names),

@@ -249,20 +249,21 @@ class Packer:
             options = {"lossless": True}
         elif self.layout.format == "JPEG":
             options = {"quality": _JPEG_QUALITY, "subsampling": 0}
-        picture.save(buffer, self.layout.format, **options)
+        try:
+            picture.save(buffer, self.layout.format, **options)
+        except (OSError, ValueError) as error:
+            size = f"{picture.width} x {picture.height}"
+            raise ItemError("unsupported", f"{size} cannot be stored as {self.layout.format}: {error}") from error
         return buffer.getvalue()
 
     def _video(self, media: Media) -> bytes:
-        import av
+        from mgtool import videos
 
         data = sources.read_bytes(media)
-        if not data:
-            raise ItemError("empty", "0 bytes")
         try:
-            with av.open(io.BytesIO(data)) as container:
-                next(container.decode(video=0))
-        except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
-            raise ItemError("corrupt", f"{media.name}: no frame can be decoded: {error}") from error
+            videos.check(data)
+        except ItemError as error:
+            raise ItemError(error.reason, f"{media.name}: {error.detail}") from error
         return data
 
     def _detections(self, sample: Sample, hashes: list[str], source: int) -> tuple[list[Detections], tuple[float, ...]]:

@@ -166,6 +166,11 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+def name_text(name: str) -> str:
+    """A file's name as records can hold it: bytes that are no UTF-8 (surrogates in Python) as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def dumps(record: Any) -> bytes:
     """A record as one JSON line without its newline, UTF-8; floats in their shortest exact form."""
     try:

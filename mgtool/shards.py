@@ -21,6 +21,7 @@ from mgtool.records import canonical, dumps, parse
 T = TypeVar("T")
 RUN_FILE = "run.json"
 FAILURES_FILE = "failures.jsonl"
+DRAWN_FOLDER = "visualized"
 _ASIDE = ".writing"
 
 
@@ -278,6 +279,15 @@ class Run:
         if not before.get("finished"):
             write_bytes(self.path, dumps(self.record) + b"\n")
 
+    def refuse_other(self, noted: Mapping[str, Any]) -> None:
+        """Check what only a finished run's record has.
+
+        Raises:
+            ResumeError: naming the first entry that is another one there.
+        """
+        before = self._on_disk()
+        self._refuse(before, noted, keys=noted.keys() & before.keys())
+
     def finish(self, **results: Any) -> None:
         """Write the record with its results: counts and whatever else the stage found out."""
         seconds = round(time.time() - self._began, 3)
@@ -290,16 +300,20 @@ class Run:
         return parse(self.path.read_bytes(), dict[str, Any], where=str(self.path))
 
     def _refuse_difference(self, before: Mapping[str, Any], renewed: Collection[str]) -> None:
-        place = self.path.parent
         if before.get("command") != self.record["command"]:
             raise ResumeError(
-                f"{place} holds the output of `mgtool {before.get('command')}`: choose another --out or add --overwrite"
+                f"{self.path.parent} holds the output of `mgtool {before.get('command')}`: "
+                "choose another --out or add --overwrite"
             )
         old, new = before.get("identity", {}), self.record["identity"]
-        for key in sorted({*old, *new} - {*renewed}):
+        self._refuse(old, new, keys={*old, *new} - {*renewed})
+
+    def _refuse(self, old: Mapping[str, Any], new: Mapping[str, Any], *, keys: Collection[str]) -> None:
+        for key in sorted(keys):
             if canonical(old.get(key)) != canonical(new.get(key)):
+                before, now = _shown(old.get(key)), _shown(new.get(key))
                 raise ResumeError(
-                    f"{place} holds a run with {key} {_shown(old.get(key))}, now it is {_shown(new.get(key))}: "
+                    f"{self.path.parent} holds a run with {key} {before}, now it is {now}: "
                     "choose another --out or add --overwrite"
                 )
 

@@ -7,6 +7,7 @@ cannot be read as a whole raises `InputError`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import itertools
@@ -24,8 +25,9 @@ import msgspec
 
 from mgtool import images, jsonlists, jsonsamples, tars, tarstream, tsv, urls
 from mgtool.errors import InputError, ItemError
-from mgtool.records import Failure, Media, Sample
-from mgtool.tsv import Find
+from mgtool.records import Failure, Media, Sample, name_text
+from mgtool.shards import DRAWN_FOLDER, RUN_FILE
+from mgtool.tsv import STAGE, Find
 
 VIDEO_EXTENSIONS = frozenset(f".{extension}" for extension in tars.VIDEO_EXTENSIONS)
 Item: TypeAlias = Sample | Failure
@@ -49,9 +51,9 @@ class Place:
     def media(self, name: str, *, beside: str = "") -> Media:
         """A picture or video by the name that a record gives it."""
         if "://" in name or posixpath.isabs(name):
-            return Media(name=_text(name), uri=name)
+            return Media(name=name_text(name), uri=name)
         root = self.images if self.images is not None else beside
-        return Media(name=_text(posixpath.normpath(name)), uri=posixpath.join(root, name) if root else name)
+        return Media(name=name_text(posixpath.normpath(name)), uri=posixpath.join(root, name) if root else name)
 
 
 def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[bytes] | None = None) -> Iterator[Item]:
@@ -97,11 +99,11 @@ def read_bytes(media: Media) -> bytes:
                 return file.readall()
         return urls.read(media.uri)
     except FileNotFoundError as error:
-        raise ItemError("missing", f"no file {_text(media.uri)}") from error
+        raise ItemError("missing", f"no file {name_text(media.uri)}") from error
     except IsADirectoryError as error:
-        raise ItemError("missing", f"{_text(media.uri)} is a folder") from error
+        raise ItemError("missing", f"{name_text(media.uri)} is a folder") from error
     except (OSError, ValueError) as error:
-        raise ItemError("unreadable", f"{_text(media.uri)}: {_text(str(error))}") from error
+        raise ItemError("unreadable", f"{name_text(media.uri)}: {name_text(str(error))}") from error
 
 
 def announce(media: Media) -> None:
@@ -150,13 +152,17 @@ def _read_file(path: Path, place: Place) -> Iterator[Item]:
     if suffix == ".tsv":
         find = functools.partial(place.media, beside=beside)
         return tsv.read_tsv(lambda: path.open(encoding="utf-8-sig", newline=""), find, where=str(path))
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
     return _read_opened(path, place, beside=beside)
 
 
 def _read_opened(path: Path, place: Place, *, beside: str) -> Iterator[Item]:
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    with file:
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty")
         yield from _read_buffer(file, place, where=str(path), beside=beside)
 
 
@@ -172,9 +178,8 @@ def _read_url(url: str, place: Place) -> Iterator[Item]:
         raise InputError(f"{url}: cannot be read: {error}") from error
     beside = posixpath.dirname(url)
     if suffix == ".tsv":
-        text = data.decode("utf-8-sig")
         find = functools.partial(place.media, beside=beside)
-        return tsv.read_tsv(lambda: io.StringIO(text, newline=""), find, where=url)
+        return tsv.read_tsv(lambda: _text_of(data), find, where=url)
     return _read_buffer(io.BytesIO(data), place, where=url, beside=beside)
 
 
@@ -189,41 +194,65 @@ def _listed(filesystem: Any, root: str) -> Iterator[Item]:
             yield _bare(Media(name=posixpath.relpath(name, root), uri=filesystem.unstrip_protocol(name)))
 
 
+def _text_of(data: bytes) -> IO[str]:
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+
+
 def _read_folder(folder: Path, place: Place) -> Iterator[Item]:
-    shards = sorted(path.as_posix() for path in folder.glob("*.tar"))
-    if shards:
-        yield from tars.read_samples(shards)
-        return
     found = False
-    for path in _walk(folder):
-        if path.suffix.lower() in images.EXTENSIONS | VIDEO_EXTENSIONS:
-            found = True
-            yield _bare(_named(path, folder, place))
+    for one in files(folder):
+        found = True
+        if isinstance(one, Failure):
+            yield one
+        elif one.suffix == ".tar":
+            yield from tars.read_samples([one.as_posix()])
+        else:
+            yield _bare(_named(one, folder, place))
     if not found:
         raise InputError(f"{folder}: no picture, video or tar in this folder")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder in the order of their names, without holding them all; hidden ones left out."""
-    for entry in sorted(folder.iterdir(), key=lambda path: path.name):
-        if entry.name.startswith("."):
+def files(folder: Path) -> Iterator[Path | Failure]:
+    """What is read of a folder: its tars, or else the pictures and videos below it, in the order of their names.
+
+    Hidden files are left out, and what `mgtool detect` has drawn. A folder that cannot be read is a `Failure`.
+
+    Raises:
+        InputError: `folder` itself cannot be read.
+    """
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(f"{folder}: cannot be read: {os.strerror(errno.EACCES)}")
+    if shards := sorted(folder.glob("*.tar")):
+        return iter(shards)
+    return _walk(folder, ())
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path | Failure]:
+    """Pictures and videos, one folder's names in memory at a time; `above` are the folders that lead here."""
+    try:
+        with os.scandir(folder) as scanned:
+            entries = [(entry.name, entry.is_dir(), entry.is_symlink()) for entry in scanned]
+    except OSError as error:
+        name = name_text(folder.as_posix())
+        yield Failure(id=name, stage=STAGE, reason="unreadable", detail=f"the folder cannot be read: {error.strerror}")
+        return
+    has_run = any(name == RUN_FILE for name, _, _ in entries)
+    for name, is_folder, is_link in sorted(entries):
+        path = folder / name
+        if name.startswith(".") or (has_run and name == DRAWN_FOLDER):
             continue
-        if entry.is_dir():
-            yield from _walk(entry)
-        else:
-            yield entry
+        if not is_folder:
+            if path.suffix.lower() in images.EXTENSIONS | VIDEO_EXTENSIONS:
+                yield path
+        elif not (is_link and any(path.samefile(other) for other in (*above, folder))):
+            yield from _walk(path, (*above, folder))
 
 
 def _named(path: Path, root: Path, place: Place) -> Media:
     """A file with the name that records give it: relative to the folder of pictures where it lies there."""
     base = Path(place.images) if place.images is not None and "://" not in place.images else root
     relative = path.relative_to(base) if path.is_relative_to(base) else path.relative_to(root)
-    return Media(name=_text(relative.as_posix()), uri=path.as_posix())
-
-
-def _text(name: str) -> str:
-    """A file's name as records can hold it: bytes that are no UTF-8 as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    return Media(name=name_text(relative.as_posix()), uri=path.as_posix())
 
 
 def _bare(media: Media) -> Sample:
@@ -237,12 +266,12 @@ def _read_stream(stream: IO[bytes], place: Place) -> Iterator[Item]:
     head = buffered.peek(512)
     if not head:
         raise InputError("-: stdin is empty")
-    if tarstream.looks_like_tar(head):
+    if tarstream.looks_like_tar(head) or tarstream.is_packed(head):
         return tars.read_stream(buffered, where="-")
     first_line = head.partition(b"\n")[0]
     if b"\t" in first_line and b"index" in first_line.split(b"\t")[0]:
-        text = io.TextIOWrapper(buffered, encoding="utf-8-sig", newline="").read()
-        return tsv.read_tsv(lambda: io.StringIO(text, newline=""), place.media, where="-")
+        data = buffered.read()
+        return tsv.read_tsv(lambda: _text_of(data), place.media, where="-")
     if b"\0" in head:
         return iter([_sent_picture(buffered.read())])
     return _read_buffer(buffered, place, where="-", beside="")
@@ -296,7 +325,8 @@ def _read_paths(file: IO[bytes], place: Place, *, beside: str) -> Iterator[Item]
     for line in file:
         name = line.decode("utf-8", "surrogateescape").strip()
         if name:
-            yield _bare(place.media(name, beside="" if Path(name).exists() else beside))
+            known = os.path.exists(name)  # noqa: PTH110 - `Path.exists` raises where a name is too long
+            yield _bare(place.media(name, beside="" if known else beside))
 
 
 def _read_json_lines(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:

@@ -18,6 +18,7 @@ from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-
 
 from mgtool import urls
 from mgtool.errors import InputError, ItemError
+from mgtool.records import name_text
 
 MAX_MEMBER_BYTES = 1 << 32
 """Largest member that is read; a small compressed file can unpack to any size."""
@@ -50,7 +51,7 @@ class Member(NamedTuple):
     """One member.
 
     Attributes:
-        name: as it stands in the tar; never to be used as a path.
+        name: as it stands in the tar, bytes that are no UTF-8 as escapes; never to be used as a path.
         kind: ``file``, or what it is instead: ``folder``, ``symbolic link``, ``hard link``, ``device``, ``pipe``.
         offset: of its first header block in the (unpacked) tar.
         end: offset behind its padded data.
@@ -112,9 +113,19 @@ def _in_folder(given: str) -> list[str]:
     return [filesystem.unstrip_protocol(name) if "://" in given else name for name in tars]
 
 
+def below(folder: Path) -> list[Path]:
+    """The tars anywhere below a local folder, in order."""
+    return sorted(path for path in folder.rglob("*") if path.name.endswith(_ENDINGS))
+
+
 def looks_like_tar(head: bytes) -> bool:
     """Whether a file that begins with these bytes is a tar (not compressed)."""
     return head[_MAGIC] == b"ustar"
+
+
+def is_packed(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is compressed in one of the ways that `read_members` understands."""
+    return head.startswith(tuple(_DECOMPRESSORS))
 
 
 def open_url(url: str) -> contextlib.AbstractContextManager[IO[bytes]]:
@@ -150,7 +161,7 @@ def read_members(file: IO[bytes], *, offset: int = 0, skip: Callable[[str], bool
         kind = _KINDS[header.type]
         name, size = longer.get("path", header.name), int(longer.get("size", header.size)) if kind == "file" else 0
         data = b"" if skip is not None and reader.skipped(name, size, skip) else reader.data(size)
-        yield Member(name, kind, begin, reader.offset, data)
+        yield Member(name_text(name), kind, begin, reader.offset, data)
         begin, longer = reader.offset, {}
     reader.drain()
 

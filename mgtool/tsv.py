@@ -38,9 +38,9 @@ def read_tsv(open_text: Callable[[], IO[str]], find: Find, *, where: str) -> Ite
 
 def _rows(file: IO[str], where: str) -> Iterator[dict[str, str]]:
     reader = csv.DictReader(file, delimiter="\t", restval="")
-    if not reader.fieldnames or "index" not in reader.fieldnames or "question" not in reader.fieldnames:
-        raise InputError(f"{where}: a TSV needs the columns index and question, found {reader.fieldnames}")
     try:
+        if not {"index", "question"} <= {*(reader.fieldnames or ())}:
+            raise InputError(f"{where}: a TSV needs the columns index and question, found {reader.fieldnames}")
         for row in reader:
             yield {key: value for key, value in row.items() if isinstance(key, str)}
     except (csv.Error, UnicodeDecodeError) as error:

@@ -61,12 +61,31 @@ def decode_frames(data: bytes, n: int = FRAMES) -> list[Frame]:
     Raises:
         ItemError: ``empty``, ``corrupt``, ``truncated`` or ``too_many_pixels``.
     """
-    if not data:
-        raise ItemError("empty", "0 bytes")
-    try:
+    with _explained():
         stamps, keys = _timeline(data)
         found = _by_seeking(data, stamps, keys, n) if stamps else None
         return _in_sequence(data, n) if found is None else found
+
+
+def check(data: bytes) -> None:
+    """Decode the first frame of a video's first video stream.
+
+    Args:
+        data: the video file's bytes.
+
+    Raises:
+        ItemError: ``empty``, ``corrupt`` or ``too_many_pixels``.
+    """
+    with _explained(), _opened(data) as (container, stream):
+        if next(container.decode(stream), None) is None:
+            raise ItemError("corrupt", "no frame can be decoded")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """The decoder's errors as an `ItemError`."""
+    try:
+        yield
     except (av.FFmpegError, ValueError, EOFError) as error:
         text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
         raise ItemError("corrupt", f"not a video that can be decoded: {text[:200]}") from error
@@ -75,6 +94,8 @@ def decode_frames(data: bytes, n: int = FRAMES) -> list[Frame]:
 @contextmanager
 def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream."""
+    if not data:
+        raise ItemError("empty", "0 bytes")
     with av.open(io.BytesIO(data), options={"format_whitelist": _CONTAINERS}) as container:
         if not container.streams.video:
             raise ItemError("corrupt", "no video stream")

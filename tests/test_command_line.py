@@ -122,6 +122,12 @@ def test_flags_beat_environment_beats_config(tmp_path: Path) -> None:
     assert threshold == {"config": 0.9, "env": 0.8, "flag": 0.7}
 
 
+def test_every_option_has_a_variable_of_its_name(tmp_path: Path) -> None:
+    photo = str(ROOT / "examples/photos/images/coffee.jpg")
+    done = run("detect", photo, env={"MGTOOL_JSON": "1", "MGTOOL_OUT": "boxes"}, cwd=tmp_path)
+    assert json.loads(done.stdout)["pictures"] == 1
+
+
 def _threshold(out: Path) -> float:
     found = re.search(r'"threshold":\s*([\d.]+)', (out / "run.json").read_text())
     assert found

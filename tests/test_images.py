@@ -64,3 +64,18 @@ def test_a_check_has_the_limit_of_decoding() -> None:
         with pytest.raises(ItemError) as caught:
             images.check(data, max_pixels=199)
         assert caught.value.reason == "too_many_pixels"
+
+
+@pytest.mark.parametrize("form", ["AVIF", "DDS", "EPS", "JPEG2000"])
+def test_damaged_or_foreign_bytes_are_a_reason_whatever_the_decoder_raises(form: str) -> None:
+    """Some of Pillow's decoders raise RuntimeError; others, as that of EPS, run programs, and so are not tried."""
+    whole = nasty.encode(nasty.photo(5, (64, 64)), form)
+    for at in range(0, len(whole) - 8, max(1, len(whole) // 40)):
+        damaged = whole[:at] + bytes(byte ^ 0x5A for byte in whole[at : at + 8]) + whole[at + 8 :]
+        for data in (damaged, whole[:at]):
+            try:
+                images.decode(data)
+            except ItemError as error:
+                assert error.reason in {"empty", "not_an_image", "corrupt", "truncated", "too_many_pixels"}  # noqa: PT017
+            else:
+                assert form in {"AVIF", "JPEG2000"}

@@ -6,12 +6,16 @@ import base64
 import io
 import json
 import os
+import subprocess
+import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from mgtool import sources
-from mgtool.errors import InputError
+from mgtool.errors import InputError, ItemError
 from mgtool.records import Failure, Sample
 
 TURNS = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]
@@ -97,3 +101,52 @@ def test_a_wrong_folder_of_pictures(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(InputError, match="--images nowhere: no such folder"):
         read(tmp_path / "x.json", images="nowhere")
+
+
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.jpg").write_bytes(b"x")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert [item.id for item in read(tmp_path)] == ["a/x.jpg", "b/x.jpg"]
+
+
+def test_a_folder_that_may_not_be_read_is_a_failure(tmp_path: Path) -> None:
+    """Asked as a user without rights, which whoever runs the tests may not be."""
+    code = (
+        "import os, sys\n"
+        "from mgtool import sources\n"
+        "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "print([getattr(item, 'reason', item.id) for item in sources.read_samples([sys.argv[1]])])\n"
+        "try: list(sources.read_samples([sys.argv[1] + '/locked']))\n"
+        "except sources.InputError as error: print(error)\n"
+    )
+    with tempfile.TemporaryDirectory() as place:  # that of pytest is its user's alone
+        Path(place).chmod(0o755)
+        (Path(place) / "a.jpg").write_bytes(b"x")
+        (Path(place) / "locked").mkdir(mode=0)
+        done = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["['a.jpg', 'unreadable']", f"{place}/locked: cannot be read: Permission denied"]
+
+
+@pytest.mark.parametrize("name", ["x.tsv", "-"])
+def test_a_table_of_another_encoding_is_said(tmp_path: Path, name: str) -> None:
+    data = "index\tquestion\tcaf\xe9\n1\tWhat?\t\n".encode("cp1252")
+    (tmp_path / "x.tsv").write_bytes(data)
+    with pytest.raises(InputError, match="not a readable TSV"):
+        read(tmp_path / name if name != "-" else "-", stdin=io.BytesIO(data))
+
+
+def test_a_line_too_long_for_a_path_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "paths.txt").write_text(f"{'x' * 5000}.jpg\n")
+    [sample] = read(tmp_path / "paths.txt")
+    with pytest.raises(ItemError, match="unreadable"):
+        sources.read_bytes(sample.images[0])
+
+
+def test_a_compressed_tar_on_stdin(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        (tmp_path / "a.jpg").write_bytes(b"picture")
+        tar.add(tmp_path / "a.jpg", "a.jpg")
+    [piped] = read("-", stdin=io.BytesIO((tmp_path / "x.tar.gz").read_bytes()))
+    assert [piped] == read(tmp_path / "x.tar.gz")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mgtool import videos
 from mgtool.errors import ItemError
-from mgtool.videos import decode_frames, frame_indices
+from mgtool.videos import check, decode_frames, frame_indices
 
 COUNT, STEP = 100, 2
 KINDS = [
@@ -67,9 +68,22 @@ def test_a_short_video_shows_frames_again(write_video: Callable[..., bytes]) -> 
     ],
 )
 def test_what_is_no_video_is_refused(data: bytes, reason: str) -> None:
-    with pytest.raises(ItemError) as caught:
-        decode_frames(data, 8)
-    assert caught.value.reason == reason
+    for read in (decode_frames, check):
+        with pytest.raises(ItemError) as caught:
+            read(data)
+        assert caught.value.reason == reason
+
+
+def test_no_video_opens_other_files(
+    write_video: Callable[..., bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of clips, relative to the working directory, is what FFmpeg by itself would follow."""
+    monkeypatch.chdir(tmp_path)
+    Path("clip.ts").write_bytes(write_video(np.zeros((4, 32, 32, 3), np.uint8), container="mpegts"))
+    check(Path("clip.ts").read_bytes())
+    for read in (decode_frames, check):
+        with pytest.raises(ItemError, match="corrupt"):
+            read(b"ffconcat version 1.0\nfile clip.ts\n")
 
 
 def test_cut_anywhere_it_is_whole_frames_or_a_reason(write_video: Callable[..., bytes]) -> None:

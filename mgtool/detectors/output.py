@@ -15,11 +15,10 @@ from mgtool.boxstatistics import Statistics
 from mgtool.detectors.drawing import Draw
 from mgtool.detectors.loading import Content
 from mgtool.records import BoxRecord, Detections, Failure, SampleId, parse
-from mgtool.shards import FAILURES_FILE, RUN_FILE, Journal, list_shards, shard_name, sweep, write_lines
+from mgtool.shards import DRAWN_FOLDER, FAILURES_FILE, RUN_FILE, Journal, list_shards, shard_name, sweep, write_lines
 
 PREFIX, SUFFIX = "boxes", ".jsonl"
 JOURNAL = ".detect.journal.jsonl"
-VISUALIZED = "visualized"
 SHARD_SIZE = 1000
 
 
@@ -68,7 +67,7 @@ class Output:
 
     def clear(self) -> None:
         """Remove what an earlier run wrote."""
-        shutil.rmtree(self.folder / VISUALIZED, ignore_errors=True)
+        shutil.rmtree(self.folder / DRAWN_FOLDER, ignore_errors=True)
         names = (JOURNAL, FAILURES_FILE, RUN_FILE, *itertools.chain(*boxformats.FILES.values()))
         for path in [*list_shards(self.folder, PREFIX, SUFFIX), *(self.folder / name for name in names)]:
             path.unlink(missing_ok=True)
@@ -121,7 +120,7 @@ class Output:
         self._shard = []
 
     def _draw(self, box: BoxRecord, content: Content, draw: Draw) -> None:
-        folder = self.folder / VISUALIZED
+        folder = self.folder / DRAWN_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         start = f"{self.statistics.records:06d}-{Path(box.image or box.video).stem.replace('/', '_')[:80]}"
         if box.frames is None:

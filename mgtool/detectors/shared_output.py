@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mgtool.detectors.output import JOURNAL, VISUALIZED, Entry, Output
+from mgtool.detectors.output import JOURNAL, Entry, Output
 from mgtool.records import parse
-from mgtool.shards import RUN_FILE, Journal, Run
+from mgtool.shards import DRAWN_FOLDER, RUN_FILE, Journal, Run
 from mgtool.shares import Share
 
 SHARES = ".shares"
@@ -60,9 +60,9 @@ def join(folder: Path, output: Output, run: Run, world_size: int) -> dict[str, A
         for share in shares:
             for entry in Journal(folder / SHARES / share.name / JOURNAL).read(Entry):
                 output.add(_once(entry, seen))
-        drawn = folder / SHARES / shares[0].name / VISUALIZED
+        drawn = folder / SHARES / shares[0].name / DRAWN_FOLDER
         if drawn.is_dir():
-            drawn.replace(folder / VISUALIZED)
+            drawn.replace(folder / DRAWN_FOLDER)
         output.finish()
         summary = output.statistics.summary()
         run.finish(results=summary)

@@ -89,6 +89,11 @@ class AnswersFile:
         for path in (self.out, self.failures_path, self.run_path):
             path.unlink(missing_ok=True)
 
+    def take_back(self) -> None:
+        """Go on with answers that have their final name already: the run was killed before it noted its end."""
+        if self.out.exists() and not self.answers.path.exists():
+            self.out.replace(self.answers.path)
+
     def skip_done(self, items: Iterable[tuple[int, sources.Item]]) -> Iterator[tuple[int, sources.Item]]:
         """The items from where the run goes on.
 
@@ -122,14 +127,13 @@ class AnswersFile:
         self.counts["answered"] += 1
 
     def publish(self) -> None:
-        """Give the files their final names; without failures there is no file of them."""
+        """Give the files their final names; without failures there is no file of them. Their numbers are left."""
         self.failures.close()
         entries = {entry.position: entry.failure for entry in self.failures.read(_Numbered)}
         self.failures_path.unlink(missing_ok=True)
         if entries:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
         self.answers.publish(self.out)
-        self.failures.remove()
 
 
 def join(out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mgtool import sources
 from mgtool.fingerprints import fingerprint
 from mgtool.generation.options import GREEDY, Decoding
 from mgtool.generation.prompts import Prompter
@@ -74,7 +75,7 @@ class Request:
             "prompt": self.prompter.template,
             "system": self.prompter.system,
             "boxes": self.boxes if self.boxes in (None, "off") else fingerprint(str(self.boxes)),
-            "input": [fingerprint(given) for given in self.inputs],
+            "input": [fingerprint(given, sources.files) for given in self.inputs],
             "share": [self.share.rank, self.share.world_size],
         }
 

@@ -13,7 +13,7 @@ from mgtool.boxstatistics import Statistics
 from mgtool.detectors.finding import BatchSize, Finder, Found
 from mgtool.detectors.loading import Content, Named, Opened, open_pictures
 from mgtool.detectors.output import Entry, Output
-from mgtool.errors import ItemError
+from mgtool.errors import ItemError, ResumeError
 from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, SampleId
 from mgtool.videos import FRAMES
 
@@ -186,10 +186,15 @@ def run(
     frames: int = FRAMES,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Statistics:
-    """Detect what is left of the input and write it; errors as the finder's, and `OutputError`."""
+    """Detect what is left of the input and write it; errors as the finder's, and `OutputError`.
+
+    Raises:
+        ResumeError: the input has other items than the output.
+    """
     ledger = Ledger()
     for entry in output.resume():
         item = next(items, None)
+        _refuse_other(entry, item, output)
         if isinstance(item, tuple):
             ledger.settle(item[1], entry)
     advance(output.statistics.items)
@@ -204,3 +209,12 @@ def run(
     finally:
         output.close()
     return output.statistics
+
+
+def _refuse_other(entry: Entry, item: Named | None, output: Output) -> None:
+    found = item[0].id if isinstance(item, tuple) else item and item.id
+    if found != entry.id:
+        now = "has ended" if item is None else f"has {found}"
+        raise ResumeError(
+            f"{output.folder} holds {entry.id} where the input {now}: choose another --out or add --overwrite"
+        )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mgtool import sources
 from mgtool.errors import MgtoolError
+from mgtool.fingerprints import HashedStdin
 from mgtool.generation.fleet import answer_on_devices
 from mgtool.generation.output import STAGE, Advance, AnswersFile, InOrder, Result, Sink, Writer
 from mgtool.generation.parity import Parity
@@ -22,9 +24,10 @@ from mgtool.shards import Run
 __all__ = ["Request", "Result", "Sink", "answer", "check_parity", "infer", "numbered"]
 
 
-def numbered(request: Request) -> Iterator[tuple[int, sources.Item]]:
-    """The request's share of its samples: a stretch of them, with their positions among all."""
-    return request.share.of(lambda: enumerate(sources.read_samples(request.inputs, images=request.images)))
+def numbered(request: Request, stdin: IO[bytes] | None = None) -> Iterator[tuple[int, sources.Item]]:
+    """The request's share of its samples: a stretch of them, with their positions among all; ``-`` reads `stdin`."""
+    read = functools.partial(sources.read_samples, request.inputs, images=request.images, stdin=stdin)
+    return request.share.of(lambda: enumerate(read()))
 
 
 def answer(
@@ -79,15 +82,22 @@ def infer(request: Request, out: Path, *, about: dict[str, Any], overwrite: bool
     if overwrite:
         file.clear()
     run = Run(file.run_path, command=STAGE, identity=request.identity(), about={"out": out.name, **about})
+    has_begun = bool(run.before())
     run.begin(overwrite=overwrite)
+    stdin = HashedStdin(request.inputs)
     if run.finished and out.exists():
+        run.refuse_other(stdin.noted())
+        file.failures.remove()
         return dict(parse(file.run_path.read_bytes(), dict[str, Any], where=str(file.run_path))["counts"])
+    if has_begun and not run.finished:
+        file.take_back()
     try:
-        tokens = answer(request, file.skip_done(numbered(request)), file, advance)
+        tokens = answer(request, file.skip_done(numbered(request, stdin.file)), file, advance)
     except MgtoolError:
         if not any(file.counts.values()):  # a mistake that wrote nothing must not bind the next run to its options
             file.run_path.unlink(missing_ok=True)
         raise
     file.publish()
-    run.finish(counts=file.counts, new_tokens=tokens)
+    run.finish(counts=file.counts, new_tokens=tokens, **stdin.noted())
+    file.failures.remove()
     return file.counts

@@ -15,6 +15,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from mgtool import tarstream
 from mgtool.errors import InputError
 from mgtool.fingerprints import fingerprint
 from mgtool.indexes import TarIndex
@@ -59,7 +60,7 @@ class Request:
         """What the trained weights depend on, for going on with a run."""
         return {
             "model": model_identity(self.model),
-            "input": [fingerprint(given) for given in self.inputs],
+            "input": [fingerprint(given, tarstream.below) for given in self.inputs],
             "max_length": self.max_length,
             **self.recipe.identity(),
         }

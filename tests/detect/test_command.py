@@ -194,6 +194,52 @@ def test_a_file_that_was_deleted_is_there_again_after_the_same_command(
     assert _bytes(out) == _bytes(whole)
 
 
+def test_another_pipe_is_another_input(tmp_path: Path) -> None:
+    """A pipe has no name that could tell; it is read again, and compared."""
+    names = [str(path).encode() for path in sorted(IMAGES.iterdir())]
+    command = ("-", "--out", tmp_path / "boxes", "-q")
+    _mgtool(*command, input=b"\n".join(names[:2]))
+    before = _bytes(tmp_path / "boxes")
+    _mgtool(*command, input=b"\n".join(names[:2]))
+    done = _mgtool(*command, input=names[2], code=2)
+    assert b"boxes holds a run with stdin" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert _bytes(tmp_path / "boxes") == before
+
+
+def test_a_run_that_was_killed_goes_on_with_the_same_pipe_alone(many: Path, tmp_path: Path) -> None:
+    names = [str(path) for path in sorted(many.iterdir())]
+    out = tmp_path / "boxes"
+    process = subprocess.Popen(_command("-", "--out", out, "--batch-size", 2, "-q"), stdin=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    process.stdin.write("\n".join(names[:30]) + "\n")
+    process.stdin.flush()
+    journal = out / ".detect.journal.jsonl"
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    done = _mgtool("-", "--out", out, "-q", input="\n".join(names[1:]).encode(), code=2)
+    assert b"where the input has" in done.stderr
+    _mgtool("-", "--out", out, "-q", input="\n".join(names).encode(), code=3)
+    assert len(_lines(out / "boxes-000000.jsonl")) == 60
+
+
+def test_boxes_may_lie_among_the_pictures(tmp_path: Path) -> None:
+    """Neither a finished run's files nor its drawings count as input, and notes beside the pictures are no change."""
+    photos = tmp_path / "photos"
+    shutil.copytree(IMAGES, photos)
+    command = (photos, "--out", photos / "boxes", "--visualize", 2, "-q")
+    _mgtool(*command)
+    (photos / "notes.txt").write_text("new")
+    _mgtool(*command)
+    assert len(_lines(photos / "boxes" / "boxes-000000.jsonl")) == 3
+    _mgtool(photos, "--out", tmp_path / "others", "-q")
+    assert len(_lines(tmp_path / "others" / "boxes-000000.jsonl")) == 3
+    shutil.copy(IMAGES / "coffee.jpg", photos / "another.jpg")
+    assert b"inputs" in _mgtool(*command, code=2).stderr
+
+
 def test_another_threshold_is_refused_and_overwrite_starts_afresh(tmp_path: Path) -> None:
     out = tmp_path / "boxes"
     _mgtool(IMAGES, "--out", out, "-q")

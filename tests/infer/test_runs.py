@@ -50,6 +50,19 @@ def test_a_folder_with_every_kind_of_bad_picture(infer, tmp_path):
     assert {failure["id"]: failure["reason"] for failure in failures} == {k: v for k, v in reasons.items() if v}
 
 
+def test_a_run_that_was_killed_at_its_end_is_not_answered_again(infer, tmp_path):
+    options = (PHOTOS, "--task", "caption", "--max-new-tokens", 2)
+    assert infer(*options)[0] == 0
+    record = json.loads((tmp_path / "run.json").read_text())
+    for gone in ("finished", "counts", "new_tokens"):
+        del record[gone]
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    before = (tmp_path / "answers.jsonl").read_bytes()
+    assert infer(*options)[0] == 0
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
+    assert json.loads((tmp_path / "run.json").read_text())["new_tokens"] == 0
+
+
 def test_detect_pipes_into_infer(models):
     detect = [*MGTOOL, "detect", PHOTOS, "--out", "-", "-q"]
     infer = [*MGTOOL, "infer", "-", "--images", PHOTOS, "--task", "caption", "--max-new-tokens", 4, "-q"]

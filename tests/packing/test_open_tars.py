@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import pickle
 import shutil
@@ -88,6 +89,22 @@ def test_an_index_is_made_where_there_is_none_or_an_old_one(tars_of_given: Path,
     before = path.stat().st_mtime_ns
     assert indexes.write_index(folder, [str(tar) for tar in sorted(folder.glob("*.tar"))]).stat().st_mtime_ns == before
     assert pickle.loads(pickle.dumps(stored))[0] == stored[0]
+
+
+def test_tars_of_several_folders_are_told_apart(given: Path, tmp_path: Path) -> None:
+    """`pack` gives the tars of every folder the same names; here they have the same sizes, too."""
+    records = json.loads((given / "train.json").read_text())
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, answer in zip(folders, ("Yes.", "No.."), strict=True):
+        for record in records:
+            record["conversations"][1]["value"] = answer
+        (tmp_path / "x.json").write_text(json.dumps(records))
+        pack = [sys.executable, "-m", "mgtool.commands.main", "pack", str(tmp_path / "x.json"), "--shard-size", "4"]
+        subprocess.run([*pack, "--images", str(given / "photos"), "--out", str(folder), "-q"], check=True)
+    for some in (folders, folders[::-1], [folders[1] / "shard-000001.tar", folders[0]]):
+        assert list(mgtool.TarIndex.of(some)) == list(mgtool.open_tars(some))
+    tars = [folders[0] / f"shard-00000{number}.tar" for number in (2, 0, 0)]
+    assert list(mgtool.TarIndex.of(tars)) == list(mgtool.open_tars(tars))
 
 
 def test_an_index_does_not_outlive_its_tars(given: Path, tmp_path: Path) -> None:

@@ -102,6 +102,18 @@ def test_a_false_size_reserves_no_memory() -> None:
         assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("form", "length"), [(tarfile.USTAR_FORMAT, 1), (tarfile.GNU_FORMAT, 1), (tarfile.GNU_FORMAT, 120)]
+)
+def test_names_of_no_encoding_are_those_of_folders(form: int, length: int) -> None:
+    """As `mgtool.sources` writes the names of files, so that boxes of a folder fit its tar."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form, encoding="latin-1") as tar:
+        tar.addfile(tarfile.TarInfo("caf\xe9" * length))
+    [member] = read_members(io.BytesIO(buffer.getvalue()))
+    assert member.name == "caf\\udce9" * length
+
+
 def test_a_pipe_is_read_to_its_end() -> None:
     stream = io.BytesIO(make([("a", b"x")], tarfile.USTAR_FORMAT) + bytes(100_000))
     list(read_members(stream))
