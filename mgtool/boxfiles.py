@@ -176,11 +176,11 @@ class BoxIndex:
 
 
 def _keys(entry: _Entry) -> list[str]:
+    """What a record is looked up by; a text may name a picture, as the ids of `detect --format mg-llava` do."""
     record = entry.record
-    if entry.id is not None:
-        return [f"d:{entry.id}"]
     named = {"s:": record.sha256, "i:": record.image, "v:": record.video}
-    return [prefix + name for prefix, name in named.items() if name]
+    names = [] if isinstance(entry.id, int) else [prefix + name for prefix, name in named.items() if name]
+    return names if entry.id is None else [f"d:{entry.id}", *names]
 
 
 def _entries(path: str) -> Iterator[_Entry]:
@@ -255,6 +255,8 @@ def _line(line: bytes, where: str) -> _Entry:
 
 def _entry(fields: Mapping[str, Any], where: str) -> _Entry:
     if "id" in fields and "sha256" not in fields:
+        if not {"boxes", "frames"} & fields.keys():
+            raise RecordError(f"{where}: neither `boxes` nor `frames` in the record of {fields['id']}")
         return _published(convert(fields, _Published, where=where), where)
     return _Entry(None, convert(fields, BoxRecord, where=where))
 
@@ -347,12 +349,14 @@ def _ranked(found: _Published | _Frame, where: str) -> tuple[tuple[Box, ...], tu
 
 
 def _images_beside(path: Path) -> tuple[list[_Picture], dict[int, str]]:
-    """The images JSON that goes with COCO results: the JSON object with `images` in the same folder."""
+    """The images JSON that goes with COCO results: the object with `images`, best with `categories`, beside them."""
+    found = []
     for other in sorted(path.parent.glob("*.json")):
         if other != path and _first_byte(other) == b"{":
             whole = parse(other.read_bytes(), dict[str, msgspec.Raw], where=str(other))
-            if "images" in whole:
-                return _images_of(whole, other)
+            found += [(whole, other)] if "images" in whole else []
+    if found:
+        return _images_of(*next((one for one in found if "categories" in one[0]), found[0]))
     raise InputError(f"{path}: COCO results need the JSON with their `images` and `categories` in the same folder")
 
 

@@ -27,7 +27,8 @@ class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
     question: str | None = None
 
 
-_KNOWN = {"id", "question_id", "image", "video", "conversations", "text", "question"}
+RESERVED = frozenset({"id", "question_id", "image", "video", "conversations", "text", "question"})
+"""Keys of a record that are no metadata."""
 
 
 class _CocoImage(msgspec.Struct):
@@ -80,7 +81,7 @@ def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId
         images=tuple(find(name) for name in names),
         video=find(record.video) if record.video else None,
         turns=tuple(turns),
-        metadata={key: value for key, value in fields.items() if key not in _KNOWN},
+        metadata={key: value for key, value in fields.items() if key not in RESERVED},
     )
 
 

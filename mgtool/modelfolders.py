@@ -14,7 +14,8 @@ from mgtool.shards import RUN_FILE
 SHIPPED = ("tiny",)
 """Models that come with mgtool, by name."""
 
-_HASHED = (".json", ".safetensors", ".model", ".txt", ".jinja")
+_WEIGHTS = ".safetensors"
+_HASHED = (".json", _WEIGHTS, ".model", ".txt", ".jinja")
 
 
 def model_folder(given: str) -> Path:
@@ -33,16 +34,19 @@ def check_model(folder: Path) -> None:
 
 
 def model_identity(folder: Path) -> str:
-    """The hash of a model's files, as `mgtool import` noted it, else as they are."""
-    record = folder / RUN_FILE
-    if record.is_file():
-        hashes = parse(record.read_bytes(), dict[str, Any], where=str(record)).get("sha256")
-        if hashes:
-            return hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest()
+    """The hash of a model's files; of weights as `mgtool import` noted it, where it did."""
     check_model(folder)
+    record, noted = folder / RUN_FILE, dict[str, str]()
+    if record.is_file():
+        noted = parse(record.read_bytes(), dict[str, Any], where=str(record)).get("sha256") or {}
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in _HASHED:
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        if path.suffix in _HASHED and path != record:
+            known = noted.get(path.name) if path.suffix == _WEIGHTS else None
+            digest.update(f"{path.name} {known or _sha256(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -36,9 +36,13 @@ class Detections(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.boxes) == len(self.scores) == len(self.labels):
-            counts = f"{len(self.boxes)} boxes, {len(self.scores)} scores and {len(self.labels)} labels"
-            raise ValueError(f"{counts}: the numbers must agree")
+        _check_numbers(self)
+
+
+def _check_numbers(found: Detections | FrameDetections | BoxRecord) -> None:
+    boxes, scores, labels = (len(values or ()) for values in (found.boxes, found.scores, found.labels))
+    if not boxes == scores == labels:
+        raise ValueError(f"{boxes} boxes, {scores} scores and {labels} labels: the numbers must agree")
 
 
 class FrameDetections(msgspec.Struct, frozen=True):
@@ -49,6 +53,9 @@ class FrameDetections(msgspec.Struct, frozen=True):
     boxes: tuple[Box, ...] = ()
     scores: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
 
 
 class BoxRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,6 +71,9 @@ class BoxRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: tuple[str, ...] | None = None
     video: str = ""
     frames: tuple[FrameDetections, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
 
     @property
     def detections(self) -> Detections:

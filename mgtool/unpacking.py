@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from mgtool import images, shards
 from mgtool.errors import ItemError, OutputError
+from mgtool.jsonsamples import RESERVED
 from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, Sample, dumps
 
 CONVERSATIONS_FILE = "conversations.json"
@@ -93,7 +94,8 @@ class _Unpacker:
         video = {"video": self._media(sample.video)} if sample.video is not None else {}
         image = {"image": names[0] if len(names) == 1 else names} if names else {}
         self.counts["samples"] += 1
-        return {"id": sample.id, **image, **video, "conversations": sample.turns, **sample.metadata}
+        others = {f"{name}_" if name in RESERVED else name: value for name, value in sample.metadata.items()}
+        return {"id": sample.id, **image, **video, "conversations": sample.turns, **others}
 
     def _media(self, media: Media) -> str:
         data = media.data or b""

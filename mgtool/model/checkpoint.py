@@ -349,7 +349,9 @@ def _generation_config(plan: Plan) -> GenerationConfig:
 def _identity(parts: Parts, max_shard_bytes: int) -> dict[str, Any]:
     places = {"checkpoint": parts.checkpoint, "llm": parts.llm, "clip": parts.clip, "convnext": parts.convnext}
     identity: dict[str, Any] = {name: _fingerprint(path) for name, path in places.items()}
-    return identity | {"template": parts.template, "fusion": parts.fusion, "max_shard_bytes": max_shard_bytes}
+    template = Path(parts.template)
+    identity["template"] = _fingerprint(template) if template.is_file() else parts.template
+    return identity | {"fusion": parts.fusion, "max_shard_bytes": max_shard_bytes}
 
 
 _SAMPLED = 1 << 20

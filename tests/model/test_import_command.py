@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
 from mgtool.model import MGLlavaProcessor
+from mgtool.model.templates import TEMPLATES
+from mgtool.modelfolders import model_identity
 
 
 def command(parts, out, *more):
@@ -69,3 +72,23 @@ def test_another_import_is_refused_unless_it_may_overwrite(mgtool, parts, tmp_pa
     assert "template" in err
     assert "--overwrite" in err
     assert mgtool(*command(parts, out, "-q", "--template", "phi3_chat", "--overwrite"))[0] == 0
+
+
+def test_another_template_is_another_model(mgtool, parts, tmp_path):
+    """Answers of the one are no answers of the other, though the weights are the same."""
+    identities = []
+    for template in ("vicuna", "phi3_chat", "vicuna"):
+        assert mgtool(*command(parts, tmp_path / "model", "--template", template, "--overwrite", "-q"))[0] == 0
+        identities.append(model_identity(tmp_path / "model"))
+    assert identities[0] != identities[1]
+    assert identities[0] == identities[2]
+
+
+def test_a_template_of_ones_own_is_known_by_what_it_says(mgtool, parts, tmp_path):
+    template, file = dataclasses.asdict(TEMPLATES["vicuna"]), tmp_path / "own.json"
+    file.write_text(json.dumps(template))
+    arguments = command(parts, tmp_path / "model", "--template", file, "-q")
+    assert mgtool(*arguments)[0] == 0
+    file.write_text(json.dumps({**template, "name": "another"}))
+    code, _, err = mgtool(*arguments)
+    assert (code, "template" in err) == (2, True)

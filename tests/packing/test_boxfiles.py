@@ -111,11 +111,32 @@ def test_published_files_are_known_by_id(tmp_path: Path, as_dict: bool) -> None:
         assert [frame.labels for frame in video] == [(), ("c",)]
 
 
+def test_the_names_of_pictures_as_published_ids(tmp_path: Path) -> None:
+    """As `detect --format mg-llava` writes them; numbers are no names."""
+    rows = [{"id": one, "boxes": [[0, 0, 1, 1]], "scores": [1], "labels": [str(one)]} for one in ("a/cat.jpg", 7)]
+    (tmp_path / "boxes.json").write_text(json.dumps(rows))
+    with boxfiles.BoxIndex(str(tmp_path)) as index:
+        found = index.find(sha256="aa", image="a/cat.jpg", id="conversation 5")
+        assert found is not None
+        assert found.labels == ("a/cat.jpg",)
+        assert index.find(image="7") is None
+
+
+def test_coco_results_take_their_names_from_the_file_that_has_them(tmp_path: Path) -> None:
+    """In the official folder the captions come first, which have the images alone."""
+    _coco(tmp_path)
+    images = json.loads((tmp_path / "images.json").read_text())["images"]
+    (tmp_path / "captions.json").write_text(json.dumps({"images": images, "annotations": []}))
+    assert next(boxfiles.read(str(tmp_path / "results.json"))) == CAT
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
         ("x.jsonl", '{"sha256": "a", "width": 1}\n', "x.jsonl:1"),
         ("x.jsonl", '{"id": 1, "boxes": [[0,0,1,1]], "scores": [], "labels": []}\n', "1 boxes, 0 scores"),
+        ("x.jsonl", '{"sha256": "a", "width": 1, "height": 1, "boxes": [[0,0,1,1]]}\n', "x.jsonl:1: 1 boxes, 0 scores"),
+        ("x.json", '[{"id": 1, "image": "a.jpg", "conversations": []}]', "record 1: neither `boxes` nor `frames`"),
         ("x.json", "[{]", "record 1: JSON is malformed"),
         ("x.json", "", "empty"),
         ("x.json", '[{"image_id": 1, "category_id": 1, "bbox": [0,0,1,1], "score": 1}]', "images"),

@@ -18,6 +18,7 @@ from mgtool import images, shards
 from mgtool.boxfiles import BoxIndex
 from mgtool.errors import OutputError
 from mgtool.records import BoxRecord, Detections, FrameDetections, Media, Sample, dumps
+from mgtool.sources import read_samples
 from mgtool.unpacking import BOXES_FOLDER, CONVERSATIONS_FILE, IMAGES_FOLDER, safe_name, unpack
 
 ONE, TWO = (nasty.encode(nasty.photo(seed), "JPEG") for seed in (1, 2))
@@ -60,6 +61,21 @@ def test_packing_again_gives_the_same_bytes(given: Path, tars_of_given: Path, tm
     assert record["finished"] >= record["started"]
     pack_again(tmp_path / "u", tmp_path / "again", "--shard-size", 4)
     assert tars(tmp_path / "again") == tars(tars_of_given)
+
+
+def test_no_metadata_takes_the_place_of_what_a_sample_is(tmp_path: Path) -> None:
+    """As the column `id` of a TSV would, whose samples are known by `index`."""
+    (tmp_path / "x.tsv").write_text("index\tquestion\tid\tvideo\n1\tWhat?\tfoo\tbar\n")
+    [sample] = read_samples([str(tmp_path / "x.tsv")])
+    unpacked([sample], tmp_path / "u")
+    [record] = json.loads((tmp_path / "u" / CONVERSATIONS_FILE).read_bytes())
+    assert record == {
+        "id": 1,
+        "conversations": [{"from": "human", "value": "What?"}],
+        "question_": "What?",
+        "id_": "foo",
+        "video_": "bar",
+    }
 
 
 def test_videos_and_bare_pictures_too(tmp_path: Path) -> None:
