@@ -12,14 +12,14 @@ import posixpath
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
 
 from mgtool import jsonlists, tars, urls
-from mgtool.errors import InputError, OutputError, RecordError
+from mgtool.errors import InputError, ItemError, OutputError, RecordError
 from mgtool.records import Box, BoxRecord, Detections, FrameDetections, SampleId, convert, dumps, parse
 from mgtool.shards import list_shards
 
@@ -132,20 +132,47 @@ class BoxIndex:
             self._folder = None
 
     def find_record(
-        self, *, sha256: str | None = None, image: str | None = None, video: str | None = None, id: Any = None
+        self,
+        *,
+        sha256: str | None = None,
+        image: str | None = None,
+        video: str | None = None,
+        id: Any = None,
+        size: Callable[[], tuple[int, int]] | None = None,
     ) -> BoxRecord | None:
-        """The record of a picture or video: by its bytes, else by its name, else by the sample's id."""
+        """The record of a picture or video: by its bytes, else by its name, else by the sample's id.
+
+        Args:
+            sha256, image, video, id: what is known of it.
+            size: gives the picture's width and height; asked where the name alone agrees.
+
+        Raises:
+            ItemError: ``bad_boxes`` where the picture of that name has another size.
+        """
         keys = (f"s:{sha256}" if sha256 else "", f"i:{image}" if image else "", f"v:{video}" if video else "")
         for key in (*keys, f"d:{id}" if id is not None else ""):
             query = "SELECT data FROM keys JOIN records ON record = number WHERE key = ?"
             row = self._database.execute(query, (key,)).fetchone() if key else None
             if row is not None:
-                return parse(row[0], BoxRecord, where=self._file)
+                record = parse(row[0], BoxRecord, where=self._file)
+                if record.image and record.sha256 != sha256 and size is not None:
+                    _refuse_other_size(record, *size())
+                return record
         return None
 
-    def find(self, *, sha256: str | None = None, image: str | None = None, id: Any = None) -> Detections | None:
-        """The objects of a picture; None where the file does not know it (which is not the same as no objects)."""
-        record = self.find_record(sha256=sha256, image=image, id=id)
+    def find(
+        self,
+        *,
+        sha256: str | None = None,
+        image: str | None = None,
+        id: Any = None,
+        size: Callable[[], tuple[int, int]] | None = None,
+    ) -> Detections | None:
+        """The objects of a picture; None where the file does not know it (which is not the same as no objects).
+
+        Arguments and errors are those of `find_record`.
+        """
+        record = self.find_record(sha256=sha256, image=image, id=id, size=size)
         return None if record is None or record.frames is not None else record.detections
 
     def find_video(
@@ -173,6 +200,12 @@ class BoxIndex:
         database.commit()
         self.sha256 = content.hexdigest()
         return number
+
+
+def _refuse_other_size(record: BoxRecord, width: int, height: int) -> None:
+    if record.width and (record.width, record.height) != (width, height):
+        is_of = f"{record.width} x {record.height} pixels, the picture has {width} x {height}"
+        raise ItemError("bad_boxes", f"{record.image}: the boxes are of one of {is_of}")
 
 
 def _keys(entry: _Entry) -> list[str]:

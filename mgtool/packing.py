@@ -156,7 +156,8 @@ class Packer:
         video = self._video(sample.video) if sample.video is not None else b""
         if sample.video is not None:
             hashes.append(images.sha256(video))
-        found, times = self._detections(sample, hashes, source)
+        sizes = [(picture.shrinking.width, picture.shrinking.height) for picture in pictures]
+        found, times = self._detections(sample, hashes, sizes, source)
         parts = {"json": dumps(_about(sample, [picture.about for picture in pictures], times))}
         if self.layout.pictures:
             parts |= self._picture_parts(pictures)
@@ -178,18 +179,18 @@ class Packer:
             media = (*sample.images, *([sample.video] if sample.video is not None else []))
             return True, tuple(images.sha256(sources.read_bytes(one)) for one in media)
         data = [sources.read_bytes(media) for media in sample.images]
-        sizes = [images.probe(one) for one in data] or [(0, 0)]
+        sizes = [images.probe(one) for one in data]
         video = sources.read_bytes(sample.video) if sample.video is not None else b""
         hashes = [images.sha256(one) for one in (*data, *([video] if sample.video is not None else []))]
-        found, _ = self._detections(sample, hashes, source)
+        found, _ = self._detections(sample, hashes, sizes, source)
         count = sum(len(one.boxes) for one in found)
         if count < self.recipe.min_boxes:
             return False, tuple(hashes)
         facts = {
             "id": sample.id,
             "image": sample.images[0].name if sample.images else "",
-            "width": sizes[0][0],
-            "height": sizes[0][1],
+            "width": sizes[0][0] if sizes else 0,
+            "height": sizes[0][1] if sizes else 0,
             "bytes": sum(map(len, data)) + len(video),
             "pictures": len(data),
             "boxes": count,
@@ -266,17 +267,19 @@ class Packer:
             raise ItemError(error.reason, f"{media.name}: {error.detail}") from error
         return data
 
-    def _detections(self, sample: Sample, hashes: list[str], source: int) -> tuple[list[Detections], tuple[float, ...]]:
+    def _detections(
+        self, sample: Sample, hashes: list[str], sizes: list[tuple[int, int]], source: int
+    ) -> tuple[list[Detections], tuple[float, ...]]:
         """The objects of each picture or frame, and the frames' times."""
         boxes = self.boxes[source]
         if sample.video is not None:
             return self._frames(sample, sample.video, hashes[-1], boxes)
         own_id = sample.id if len(sample.images) == 1 else None
-        pairs = zip(sample.images, hashes, strict=True)
-        return [self._of_picture(media, sha, own_id, boxes) for media, sha in pairs], ()
+        pictures = zip(sample.images, hashes, sizes, strict=True)
+        return [self._of_picture(media, sha, size, own_id, boxes) for media, sha, size in pictures], ()
 
-    def _of_picture(self, media: Media, sha: str, id: Any, boxes: BoxIndex | None) -> Detections:
-        found = boxes.find(sha256=sha, image=media.name, id=id) if boxes is not None else None
+    def _of_picture(self, media: Media, sha: str, size: tuple[int, int], id: Any, boxes: BoxIndex | None) -> Detections:
+        found = boxes.find(sha256=sha, image=media.name, id=id, size=lambda: size) if boxes is not None else None
         if found is not None:
             return found
         if media.detections:

@@ -59,27 +59,30 @@ class BoxSource:
     def __init__(self, index: BoxIndex | None = None, *, off: bool = False) -> None:
         self.index, self.off = index, off
 
-    def find(self, sample: Sample, media: Media, sha256: str) -> tuple[Detections, ...] | None:
+    def find(self, sample: Sample, media: Media, data: bytes, sha256: str) -> tuple[Detections, ...] | None:
         """The boxes of a picture or of a video's frames; None for those that stand in.
 
         Raises:
-            ItemError: ``no_boxes`` where a box file does not know the picture or video.
+            ItemError: ``no_boxes`` where a box file does not know the picture or video, ``bad_boxes`` where it has
+                one of the same name and another size.
         """
         if self.off:
             return None
         if self.index is None:
             return media.detections or None
-        found = self._look_up(self.index, sample, media, sha256)
+        found = self._look_up(self.index, sample, media, data, sha256)
         if found is None:
             raise ItemError("no_boxes", f"the box file knows neither {media.name} nor question {sample.id}")
         return found
 
-    def _look_up(self, index: BoxIndex, sample: Sample, media: Media, sha256: str) -> tuple[Detections, ...] | None:
+    def _look_up(
+        self, index: BoxIndex, sample: Sample, media: Media, data: bytes, sha256: str
+    ) -> tuple[Detections, ...] | None:
         if media is sample.video:
             by_id = index.find_video(id=sample.id)
             return by_id or index.find_video(sha256=sha256, video=media.name)
         found = index.find(id=sample.id) if len(sample.images) == 1 else None
-        found = found or index.find(sha256=sha256, image=media.name)
+        found = found or index.find(sha256=sha256, image=media.name, size=lambda: images.probe(data))
         return None if found is None else (found,)
 
 
@@ -166,7 +169,7 @@ class Planner:
         sha256 = images.sha256(data)
         is_video = media is sample.video
         try:
-            detections = self.boxes.find(sample, media, sha256)
+            detections = self.boxes.find(sample, media, data, sha256)
         except ItemError:
             # What is broken has no boxes because it is broken: its own reason says more.
             (videos.decode_frames if is_video else images.decode)(data)

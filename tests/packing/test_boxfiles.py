@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from mgtool import boxfiles
-from mgtool.errors import InputError, RecordError
+from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.records import BoxRecord, FrameDetections, dumps
 
 CAT = BoxRecord(
@@ -92,6 +92,14 @@ def test_index_finds_by_bytes_name_and_not_at_all(tmp_path: Path) -> None:
         assert again.find(sha256="aa") == CAT.detections
         again.close()
         assert index.find(sha256="aa") == CAT.detections
+
+
+def test_boxes_of_a_picture_of_the_same_name_and_another_size_are_refused(tmp_path: Path) -> None:
+    with boxfiles.BoxIndex(str(_jsonl(tmp_path))) as index:
+        assert index.find(sha256="other", image="a/cat.jpg", size=lambda: (64, 48)) == CAT.detections
+        assert index.find(sha256="aa", image="a/cat.jpg", size=lambda: (32, 24)) == CAT.detections
+        with pytest.raises(ItemError, match=r"bad_boxes.*64 x 48 pixels, the picture has 32 x 24"):
+            index.find(sha256="other", image="a/cat.jpg", size=lambda: (32, 24))
 
 
 @pytest.mark.parametrize("as_dict", [False, True])

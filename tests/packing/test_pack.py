@@ -257,6 +257,18 @@ def test_published_boxes_are_found_by_id(inputs: Path, tmp_path: Path) -> None:
     assert samples(tmp_path / "o")[3].images[0].detections[0].scores == (0.25,)
 
 
+def test_boxes_of_larger_pictures_are_not_those_of_their_copies(inputs: Path, tmp_path: Path) -> None:
+    """Copies under the same names, half the size: each is a failure, none is packed with boxes beside its objects."""
+    for name in NAMES:
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(nasty.encode(nasty.photo(size=(32, 24)), "JPEG"))
+    options = ("--images", tmp_path / "photos", "--boxes", inputs, "--out", tmp_path / "o", "-q")
+    run(inputs / "train.json", *options, expect=3)
+    failures = [json.loads(line) for line in (tmp_path / "o" / "failures.jsonl").read_text().splitlines()]
+    assert {failure["reason"] for failure in failures} == {"bad_boxes"}
+    assert [sample.id for sample in samples(tmp_path / "o")] == [9]
+
+
 def test_videos_and_their_frames(tmp_path: Path) -> None:
     import av
 
