@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mgtool.errors import InputError, ItemError
@@ -55,16 +56,32 @@ class TarDataset(IterableDataset[T], Generic[T]):
         self.seed, self.batch_size, self.even, self.on_failure = seed, batch_size, even, on_failure
         self.rank = int(os.environ.get("RANK", "0")) if rank is None else rank
         self.world_size = int(os.environ.get("WORLD_SIZE", "1")) if world_size is None else world_size
-        self.epoch = self.start = 0
+        self._pass = torch.zeros(2, dtype=torch.int64)
+        self._pass.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy of its own, as `pickle` and `copy` make it, shares with its own workers."""
+        self.__dict__.update(state)
+        self._pass.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def epoch(self) -> int:
+        """Number of the pass."""
+        return int(self._pass[0])
+
+    @property
+    def start(self) -> int:
+        """Samples of the pass that all ranks together have had before."""
+        return int(self._pass[1])
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the order of the next pass.
+        """Choose the order of the next pass, also for workers that live on (`persistent_workers`).
 
         Args:
             epoch: number of the pass.
             start: samples of it that all ranks together have had before.
         """
-        self.epoch, self.start = epoch, start
+        self._pass[0], self._pass[1] = epoch, start
 
     def __len__(self) -> int:
         """Samples of this rank in this pass."""

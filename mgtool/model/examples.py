@@ -57,7 +57,7 @@ def to_example(sample: Sample, processor: MGLlavaProcessor, *, max_length: int) 
     if sample.video is not None:
         frames = list(_frames(sample.video))
         return Example(ids, labels, [place(*frame) for frame in frames], [len(frames)])
-    pictures = [place(images.decode(sources.read_bytes(media)), _seen(media, 0)) for media in sample.images]
+    pictures = [place(images.decode(sources.read_bytes(media)), _seen(media)) for media in sample.images]
     return Example(ids, labels, pictures, [1] * len(pictures))
 
 
@@ -72,14 +72,16 @@ def _turns(sample: Sample) -> tuple[list[Turn], str]:
     return show_media(turns, pictures=len(sample.images), is_video=sample.video is not None), system
 
 
-def _seen(media: Media, number: int) -> Detections | None:
-    found = media.detections or ()
-    return found[number] if number < len(found) else None
+def _seen(media: Media) -> Detections | None:
+    return media.detections[0] if media.detections else None
 
 
 def _frames(media: Media) -> Iterator[tuple[Any, Detections | None]]:
     frames = videos.decode_frames(sources.read_bytes(media))
-    return ((frame.picture, _seen(media, number)) for number, frame in enumerate(frames))
+    found = media.detections or (None,) * len(frames)
+    if len(found) != len(frames):
+        raise ItemError("bad_boxes", f"boxes of {len(found)} frames; the model is shown {len(frames)}")
+    return zip((frame.picture for frame in frames), found, strict=True)
 
 
 def collate(examples: Sequence[Example], processor: MGLlavaProcessor) -> Any:

@@ -98,6 +98,9 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Returns:
             The language model's output; logits (B, L, vocabulary) where L counts visual tokens too.
         """
+        if pixel_values is None and input_ids is not None and labels is not None and self.training:
+            kwargs["inputs_embeds"] = self._embed_alone(input_ids)
+            input_ids = None
         if pixel_values is None or input_ids is None:
             return self.decode(input_ids, attention_mask, position_ids, labels, **kwargs)
         low = self.encode_low(pixel_values)
@@ -218,6 +221,18 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def embed_text(self, input_ids: Tensor) -> Tensor:
         """Token ids without placeholders -> (..., H)."""
         return self.language_model.get_input_embeddings()(input_ids)
+
+    def _embed_alone(self, input_ids: Tensor) -> Tensor:
+        """Text (B, T) that is learned from without a picture -> (B, T, H).
+
+        A zero comes to it that depends on the parameters a picture goes through: else a batch of text has nothing to
+        learn where the language model is frozen, and of processes that train together one would wait for gradients.
+        It is the sum of none of a black picture's tokens, a zero also where one of them overflows.
+        """
+        text, side = self.embed_text(input_ids), self.config.image_size
+        picture = torch.zeros(1, 3, side, side, device=text.device)
+        (tokens,) = self.see(picture, picture.new_zeros(1, 4), [1])
+        return text + tokens[:0].sum().to(text)
 
     @torch.no_grad()
     def generate(

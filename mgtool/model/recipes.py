@@ -103,10 +103,19 @@ class Recipe:
         except (TypeError, ValueError) as error:
             raise UsageError(f"the trainer's options: {str(error).splitlines()[0]}") from error
 
-    def identity(self) -> dict[str, Any]:
-        """What the trained weights depend on, for going on with a run."""
-        names = ("stage", "learning_rate", "batch_size", "accumulate", "epochs", "max_steps", "dtype", "seed")
-        return {**{name: getattr(self, name) for name in names}, "trainer": dict(self.trainer)}
+    def identity(self, arguments: TrainingArguments) -> dict[str, Any]:
+        """What the trained weights depend on, for going on with a run.
+
+        A checkpoint counts the samples that were learned from in steps: their product of batch, `accumulate` and
+        processes has to stay, its factors need not.
+
+        Args:
+            arguments: its own, in one of the processes that train.
+        """
+        names = ("stage", "learning_rate", "epochs", "max_steps", "dtype", "seed")
+        a_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        fields = {name: getattr(self, name) for name in names}
+        return {**fields, "samples_a_step": a_step, "trainer": dict(self.trainer)}
 
 
 @dataclass(frozen=True)

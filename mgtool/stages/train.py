@@ -56,13 +56,13 @@ class Request:
     max_length: int
     evaluate: str | None = None
 
-    def identity(self) -> dict[str, Any]:
-        """What the trained weights depend on, for going on with a run."""
+    def identity(self, arguments: TrainingArguments) -> dict[str, Any]:
+        """What the trained weights depend on, for going on with a run; `arguments` as in `Recipe.identity`."""
         return {
             "model": model_identity(self.model),
             "input": [fingerprint(given, tarstream.below) for given in self.inputs],
             "max_length": self.max_length,
-            **self.recipe.identity(),
+            **self.recipe.identity(arguments),
         }
 
 
@@ -89,10 +89,9 @@ def train(
     check_model(request.model)
     if not len(TarIndex.of(request.inputs)):
         raise InputError(f"{', '.join(request.inputs)}: no sample to learn from")
-    record = Run(
-        out / RUN_FILE, command=STAGE, identity=request.identity(), about={"inputs": list(request.inputs), **about}
-    )
     arguments = request.recipe.arguments(out / CHECKPOINTS, evaluates=request.evaluate is not None)
+    identity = request.identity(arguments)
+    record = Run(out / RUN_FILE, command=STAGE, identity=identity, about={"inputs": list(request.inputs), **about})
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
             _begin(record, out, overwrite=overwrite)

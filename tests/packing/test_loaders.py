@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
+import pickle
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -46,6 +48,35 @@ def test_workers_do_not_change_the_stream(tars_of_given: Path) -> None:
     alone = load(tars_of_given, 0, batch_size=2)
     assert load(tars_of_given, 1, batch_size=2) == alone
     assert load(tars_of_given, 3, batch_size=2) == alone
+
+
+def _unchanged(dataset: Any) -> Any:
+    return dataset
+
+
+def _pickled(dataset: Any) -> Any:
+    return pickle.loads(pickle.dumps(dataset))
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("of", [_unchanged, _pickled, copy.deepcopy], ids=["itself", "pickled", "copied"])
+def test_workers_that_live_on_learn_of_the_next_epoch(
+    tars_of_given: Path, start_method: str, of: Callable[[Any], Any]
+) -> None:
+    dataset = of(mgtool.TarDataset(tars_of_given, own_id, batch_size=2))
+    loader = DataLoader(
+        dataset,
+        batch_size=2,
+        num_workers=1,
+        collate_fn=list,
+        persistent_workers=True,
+        multiprocessing_context=start_method,
+    )
+    for epoch, start in ((0, 0), (1, 0), (2, 4)):
+        dataset.set_epoch(epoch, start)
+        assert (dataset.epoch, dataset.start, len(dataset)) == (epoch, start, 11 - start)
+        given = [one for batch in loader for one in batch]
+        assert given == load(tars_of_given, epoch=epoch, start=start)
 
 
 def test_order_depends_on_seed_and_epoch_alone(tars_of_given: Path) -> None:

@@ -111,6 +111,20 @@ def test_energon_is_prepared_by_its_own_tool(given: Path, tmp_path: Path) -> Non
         assert (tmp_path / "o" / ENERGON_FOLDER / "split.yaml").is_file()
 
 
+def test_energon_gets_the_splits(given: Path, tmp_path: Path) -> None:
+    """Each under its own name: validation is not trained on."""
+    pytest.importorskip("megatron.energon")
+    import yaml
+
+    out = tmp_path / "o"
+    options = ["--images", given / "photos", "--out", out, "--split", "train=0.6,val=0.4", "--energon", "-q"]
+    command = [sys.executable, "-m", "mgtool.commands.main", "pack", given / "train.json", *options]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    listed = yaml.safe_load((out / ENERGON_FOLDER / "split.yaml").read_text())["split_parts"]
+    assert listed == {"train": ["train-000000.tar"], "val": ["val-000000.tar"]}
+
+
 def blocks(card: Path) -> list[str]:
     return [block.partition("```")[0] for block in card.read_text().split("```python\n")[1:]]
 

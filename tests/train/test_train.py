@@ -9,13 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import tiny_config, tiny_model
 
+from mgtool.errors import ItemError
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
-from mgtool.model.examples import collate, to_example
-from mgtool.records import Media, Sample, Turn
+from mgtool.model.examples import Example, collate, to_example
+from mgtool.records import Detections, Media, Sample, Turn
 
 QUICK = ("--device", "cpu", "--dtype", "float32", "--batch-size", "2", "-q")
 ALIGNED = ("projector.", "box_projector.", "fusion.")
@@ -36,6 +39,12 @@ def changed(before: Path, after: Path) -> set[str]:
     old, new = load_file(before / "model.safetensors"), load_file(after / "model.safetensors")
     assert old.keys() == new.keys()
     return {name for name, weight in new.items() if not torch.equal(weight, old[name])}
+
+
+def nearly_the_same(one: Path, two: Path) -> None:
+    weights, others = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
+    for name, weight in weights.items():
+        torch.testing.assert_close(others[name], weight, atol=2e-4, rtol=1e-3)
 
 
 def test_a_stage_changes_its_parameters_alone(train, pack, model_dir: Path) -> None:
@@ -85,18 +94,22 @@ def test_the_loss_is_the_models(train, pack, model_dir: Path) -> None:
     assert first["loss"] == pytest.approx(expected, rel=1e-4)
 
 
+def as_if_killed(out: Path, *, at: int) -> None:
+    """Undo the end of a run; the checkpoint of the step `at` is torn."""
+    for name in ("model.safetensors", "config.json", "log.jsonl"):
+        (out / name).unlink()
+    newest = out / "checkpoints" / f"checkpoint-{at}" / "trainer_state.json"
+    newest.write_bytes(newest.read_bytes()[:100])
+    record = json.loads((out / "run.json").read_bytes())
+    (out / "run.json").write_text(json.dumps({"command": "train", "identity": record["identity"]}))
+
+
 def test_an_interrupted_run_ends_with_the_same_weights(train, pack) -> None:
     tars = pack()
     _, whole, _ = train(tars, "--epochs", "3", "--save-steps", "2", out="whole")
     _, part, _ = train(tars, "--epochs", "3", "--save-steps", "2", out="part")
-    for path in [*part.iterdir(), part / "checkpoints" / "checkpoint-6"]:  # as if it had been killed after step 4
-        if path.name in ("model.safetensors", "config.json", "log.jsonl"):
-            path.unlink()
-    newest = part / "checkpoints" / "checkpoint-6" / "trainer_state.json"
-    newest.write_bytes(newest.read_bytes()[:100])
-    record = json.loads((part / "run.json").read_bytes())
-    assert set(record["versions"]) == {"mgtool", "python"}
-    (part / "run.json").write_text(json.dumps({"command": "train", "identity": record["identity"]}))
+    assert set(json.loads((part / "run.json").read_bytes())["versions"]) == {"mgtool", "python"}
+    as_if_killed(part, at=6)
     code, _, stderr = train(tars, "--epochs", "3", "--save-steps", "2", out="part")
     assert code == 0, stderr
     assert not changed(whole, part)
@@ -112,6 +125,69 @@ def test_a_finished_run_is_not_repeated_and_another_one_is_refused(train, pack) 
     code, _, stderr = train(tars, "--max-steps", "2")
     assert code == 2
     assert "max_steps 1, now it is 2" in stderr
+
+
+def test_a_run_goes_on_with_the_same_number_of_samples_a_step(train, pack) -> None:
+    """Else steps would count other samples: some would come twice and some not at all."""
+    tars, options = pack(), ("--epochs", "3", "--save-steps", "2", "--learning-rate", "1e-3")
+    _, whole, _ = train(tars, *options, out="whole")
+    _, part, _ = train(tars, *options, out="part")
+    as_if_killed(part, at=6)
+    code, _, stderr = train(tars, *options, "--accumulate", "2", out="part")
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert "samples_a_step 2, now it is 4" in stderr
+    code, _, stderr = train(tars, *options, "--batch-size", "1", "--accumulate", "2", out="part")
+    assert code == 0, stderr
+    nearly_the_same(whole, part)
+
+
+def test_a_batch_of_text_alone_teaches_the_picture_path_nothing(train, pack, model_dir: Path) -> None:
+    tars = pack("texts", colours=(), texts=3)
+    code, out, stderr = train(tars, "--stage", "align", "--evaluate", tars, "--save-steps", "1", out="align")
+    assert code == 0, stderr
+    assert not changed(model_dir, out)
+    (first, *_) = [
+        entry for line in (out / "log.jsonl").read_bytes().splitlines() if "eval_loss" in (entry := json.loads(line))
+    ]
+    assert first["eval_loss"] > 0
+    code, out, stderr = train(tars, "--stage", "tune", "--learning-rate", "1e-3", out="tune")
+    assert code == 0, stderr
+    assert {name.split(".")[0] for name in changed(model_dir, out)} == {"language_model"}
+
+
+@pytest.mark.parametrize("changes", [{}, {"boxes": False}, {"fusion": "none", "boxes": False}])
+def test_text_alone_costs_the_same_in_training(changes) -> None:
+    """The black picture behind it changes neither the loss nor what the language model learns."""
+    model = tiny_model(tiny_config(**changes))
+    ids = torch.tensor([[1, 5, 6, 7], [1, 8, 9, 2]])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    gradients = []
+    for training in (False, True):
+        model.train(training).zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        gradients.append([parameter.grad for parameter in model.language_model.parameters()])
+    assert loss == model.eval()(**batch).loss
+    assert all(map(torch.equal, *gradients))
+    assert all(not parameter.grad.any() for parameter in model.projector.parameters())
+
+
+@pytest.mark.parametrize("found", [4, 16])
+def test_boxes_of_other_frames_are_not_learned(write_video, model_dir: Path, found: int) -> None:
+    """As `infer` refuses them: frame 3 of 16 is another moment than frame 3 of 8."""
+    data = write_video(np.full((48, 64, 3), 8 * place, np.uint8) for place in range(20))
+    processor = MGLlavaProcessor.from_pretrained(model_dir)
+
+    def learned(frames: int | None) -> Example:
+        boxes = tuple(Detections(((place, 0.0, 60.0, 40.0),), (0.9,), ("cup",)) for place in range(frames or 0))
+        video = Media(name="a.mp4", data=data, detections=boxes or None)
+        turns = (Turn("human", "<video>\nWhat?"), Turn("gpt", "A cup."))
+        return to_example(Sample(id=1, video=video, turns=turns), processor, max_length=100)
+
+    assert len({tuple(picture.boxes.flatten().tolist()) for picture in learned(8).pictures}) == 8
+    assert learned(None).frame_counts == [8]
+    with pytest.raises(ItemError, match=f"bad_boxes: boxes of {found} frames; the model is shown 8"):
+        learned(found)
 
 
 def test_a_sample_that_cannot_be_learned_is_a_failure_record(train, pack) -> None:
@@ -151,23 +227,53 @@ def test_a_dry_run_counts_parameters_and_steps(pack, mgtool, model_dir: Path, tm
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def train_in_two(model_dir: Path, tmp_path: Path):
+    """As `train`, in two processes."""
+
+    def run(tars: Path, *options: object, out: str) -> Path:
+        launch = ("torchrun", "--no-python", "--nproc-per-node", "2", "mgtool", "train", tars, "--model", model_dir)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            [str(part) for part in (*launch, "--out", tmp_path / out, *QUICK, *options)],
+            env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return tmp_path / out
+
+    return run
+
+
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(train, pack, model_dir: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_does(train, train_in_two, pack) -> None:
     tars, options = pack(), ("--stage", "tune", "--epochs", "3", "--learning-rate", "1e-3")
     _, alone, _ = train(tars, *options, "--batch-size", "4", out="alone")
-    launch = ("torchrun", "--no-python", "--nproc-per-node", "2", "mgtool", "train", tars, "--model", model_dir)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [*launch, "--out", tmp_path / "both", *QUICK, *options],
-        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    one, two = load_file(alone / "model.safetensors"), load_file(tmp_path / "both" / "model.safetensors")
-    for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-3)
+    nearly_the_same(alone, train_in_two(tars, *options, out="both"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["align", "tune"])
+def test_two_processes_of_which_one_has_text_alone(train, train_in_two, pack, stage: str) -> None:
+    """Batches of one sample: in most steps one process has a picture and the other has none."""
+    tars, options = pack(texts=4), ("--stage", stage, "--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "1")
+    _, alone, _ = train(tars, *options, "--accumulate", "2", out="alone")
+    nearly_the_same(alone, train_in_two(tars, *options, "--gradient-checkpointing", out="both"))
+
+
+@pytest.mark.slow
+def test_one_process_goes_on_with_what_two_began(train, train_in_two, pack) -> None:
+    """From the middle of an epoch, with the other half of its samples."""
+    tars = pack(texts=4)
+    options = ("--stage", "tune", "--epochs", "2", "--learning-rate", "1e-3", "--batch-size", "1", "--save-steps", "2")
+    _, whole, _ = train(tars, *options, "--accumulate", "2", out="whole")
+    part = train_in_two(tars, *options, out="part")
+    as_if_killed(part, at=8)
+    code, _, stderr = train(tars, *options, "--accumulate", "2", out="part")
+    assert code == 0, stderr
+    nearly_the_same(whole, part)
 
 
 def test_a_model_of_the_same_sizes_with_other_weights_is_another_run(
