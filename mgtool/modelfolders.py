@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mgtool.errors import InputError
-from mgtool.records import parse
+from mgtool.records import canonical, parse
 from mgtool.shards import RUN_FILE
 
 SHIPPED = ("tiny",)
@@ -39,12 +39,11 @@ def model_identity(folder: Path) -> str:
     record, noted = folder / RUN_FILE, dict[str, str]()
     if record.is_file():
         noted = parse(record.read_bytes(), dict[str, Any], where=str(record)).get("sha256") or {}
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _HASHED and path != record:
-            known = noted.get(path.name) if path.suffix == _WEIGHTS else None
-            digest.update(f"{path.name} {known or _sha256(path)}\n".encode())
-    return digest.hexdigest()
+    hashes = {name: known for name, known in noted.items() if name.endswith(_WEIGHTS)}
+    for path in folder.iterdir():
+        if path.suffix in _HASHED and path != record and path.name not in hashes:
+            hashes[path.name] = _sha256(path)
+    return hashlib.sha256(canonical(hashes)).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -85,6 +85,7 @@ class Batch:
         input_ids, attention_mask, labels: (B, T) int64, with a placeholder for each scene.
         told: for each scene (V, K) int64, the words of its visual tokens, padded with the padding token.
         seed: of how words are faded; None where none is.
+        exact: whether heads that count are held to exact shares, see `looking.missed`.
     """
 
     input_ids: Tensor
@@ -92,6 +93,7 @@ class Batch:
     labels: Tensor
     told: list[Tensor]
     seed: int | None = None
+    exact: bool = True
 
 
 class Reading(nn.Module):
@@ -113,7 +115,10 @@ class Reading(nn.Module):
         with watched(layers, gazes) as given:
             guessed, expected = self.answers(batch)
         samples = [sample(batch, row) for row in range(len(batch.told))]
-        shown = {gaze.name: missed(layers[gaze.layer].self_attn, gaze, samples, given[gaze.layer]) for gaze in gazes}
+        shown = {
+            gaze.name: missed(layers[gaze.layer].self_attn, gaze, samples, given[gaze.layer], exact=batch.exact)
+            for gaze in gazes
+        }
         return {"answers": functional.cross_entropy(guessed.float(), expected), **shown}
 
     def answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -172,30 +177,30 @@ def load(
     grown: float = 1.0,
     searching: bool = False,
     fade: bool = False,
+    exact: bool = True,
 ) -> Batch:
-    """Conversations about scenes `first` to `first + count`, at 0 of the easiest kind; see `easier` and `turns`."""
+    """Conversations about scenes `first` to `first + count`; see `easier`, `turns` and `Batch`."""
     asked, bags = [], []
     for number in range(first, first + count):
         rng = Random(f"{split} {number} told")
         scene = easier(arrange(split, number), grown, rng)
         asked.append(turns(scene, rng, searching=searching))
         bags.append(told(scene, rng, with_grid=rng.random() < grown))
-    return batched(words, asked, bags, first if fade else None)
+    return replace(batched(words, asked, bags), seed=first if fade else None, exact=exact)
 
 
 def batched(
     words: PreTrainedTokenizerFast,
     asked: list[list[tuple[str, str]]],
     bags: list[list[list[str]]],
-    seed: int | None = None,
 ) -> Batch:
-    """The turns of each conversation with the words of its visual tokens; `seed` as in `Batch`."""
+    """The turns of each conversation with the words of its visual tokens."""
     processor = MGLlavaProcessor(words, template=TEMPLATE)
     encoded = [_graded(processor.encode(conversation), words) for conversation in asked]
     ids, labels = ([getattr(one, name) for one in encoded] for name in ("ids", "labels"))
     mask = [[1] * len(one.ids) for one in encoded]
     shown = [token_ids(words_of_scene, words) for words_of_scene in bags]
-    return Batch(_padded(ids, 0), _padded(mask, 0), _padded(labels, IGNORED), shown, seed)
+    return Batch(_padded(ids, 0), _padded(mask, 0), _padded(labels, IGNORED), shown)
 
 
 def _graded(encoded: EncodedText, words: PreTrainedTokenizerFast) -> EncodedText:

@@ -20,7 +20,7 @@ FEWEST = 2
 FIRST, GROWN = 0.3, 24_000
 """How far scenes have grown when training begins, and when they come whole. A match is learned among few."""
 FOUND = 20_000
-"""Until this scene, things are looked up by their names; from then on they are searched, too."""
+"""Until this scene, things are looked up by their names, in exact words; from then on all is as hard as it will be."""
 SEARCHES = 0.5
 """Share of samples that are searches, once there are any."""
 DRILL = "Check these."

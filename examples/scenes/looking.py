@@ -185,12 +185,16 @@ def watched(layers: nn.ModuleList, gazes: Sequence[Gaze]) -> Iterator[dict[int, 
             hook.remove()
 
 
-def missed(attention: nn.Module, gaze: Gaze, samples: Sequence[Sample], given: dict[str, Any]) -> Tensor:
+def missed(
+    attention: nn.Module, gaze: Gaze, samples: Sequence[Sample], given: dict[str, Any], *, exact: bool = True
+) -> Tensor:
     """Cross entropy of the heads' attention with what they should look at; samples are padded on the left.
 
     Where the first token's share counts, that weighs more, and the share's log odds are learned, too: to cross entropy
-    alone, four objects and five are almost the same.
+    alone, four objects and five are almost the same. `exact` False leaves both out: they hinder heads that
+    match nothing yet.
     """
+    counts = exact and gaze.counts
     states: Tensor = given["hidden_states"]
     shape = (*states.shape[:2], -1, attention.head_dim)
     queries, keys = (
@@ -205,10 +209,10 @@ def missed(attention: nn.Module, gaze: Gaze, samples: Sequence[Sample], given: d
         scores = queries[row][:, places] @ keys[row][:, -len(sample.ids) :].transpose(-1, -2) * attention.scaling
         logits = scores.float().masked_fill(torch.arange(len(sample.ids)) > asking[:, None], -1e4)
         losses.append(-(wanted * logits.log_softmax(-1)).sum(-1).flatten())
-        if gaze.counts:
+        if counts:
             odds.append(_odds_missed(logits, wanted))
     loss, errors = torch.cat(losses).mean(), torch.cat(odds)
-    return EXACT * loss + ODDS * errors.sum() / max(1, len(errors)) if gaze.counts else loss
+    return EXACT * loss + ODDS * errors.sum() / max(1, len(errors)) if counts else loss
 
 
 def _odds_missed(logits: Tensor, wanted: Tensor) -> Tensor:

@@ -29,9 +29,9 @@ from mgtool.model.config import ConvNextTowerConfig
 
 SEED = 0
 SCHEDULES = {
-    "high": Schedule(steps=4500, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
-    "low": Schedule(steps=1600, batch_size=48, learning_rate=1e-3),
-    "llm": Schedule(steps=9000, batch_size=16, learning_rate=1e-3, warmup=100, dtype=torch.bfloat16),
+    "high": Schedule(steps=3250, batch_size=24, learning_rate=2e-3, dtype=torch.bfloat16),
+    "low": Schedule(steps=1000, batch_size=48, learning_rate=1e-3),
+    "llm": Schedule(steps=6500, batch_size=16, learning_rate=1e-3, warmup=100, dtype=torch.bfloat16),
 }
 TOKENIZER = "tokenizer"
 JOINTS_BEGIN = 0.02
@@ -76,8 +76,8 @@ def _reading(out: Path) -> tuple[Any, Any, torch.nn.Module]:
     reading = language.Reading(words)
 
     def load(first: int, count: int) -> language.Batch:
-        grown, searching = lessons.grown_at(first), first >= lessons.FOUND
-        return language.load(words, "train", first, count, grown=grown, searching=searching, fade=True)
+        grown, found = lessons.grown_at(first), first >= lessons.FOUND
+        return language.load(words, "train", first, count, grown=grown, searching=found, fade=found, exact=found)
 
     return load, functools.partial(language.accuracy, reading, words), reading
 
