@@ -227,7 +227,7 @@ def _scratch(output: Output | None) -> Iterator[Path]:
 @contextlib.contextmanager
 def _sources(given: list[Given]) -> Iterator[list[Source]]:
     from mgtool import sources
-    from mgtool.boxfiles import BoxIndex
+    from mgtool.boxindex import BoxIndex
     from mgtool.stages.pack import Source
 
     with contextlib.ExitStack() as stack:

@@ -1,32 +1,30 @@
-"""Box files of every form as records, and an index of them that stays on disk."""
+"""Box files of every form as records."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import itertools
 import mmap
 import os
 import posixpath
-import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from mgtool import jsonlists, tars, urls
-from mgtool.errors import InputError, ItemError, OutputError, RecordError
-from mgtool.records import Box, BoxRecord, Detections, FrameDetections, SampleId, convert, dumps, parse
+from mgtool import jsonlists, urls
+from mgtool.errors import InputError, RecordError
+from mgtool.records import Box, BoxRecord, FrameDetections, SampleId, check_numbers, convert, parse
 from mgtool.shards import list_shards
 
 _BATCH_ROWS = 1024
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """A record, with the id of the sample it belongs to where the file is one of ids."""
 
     id: SampleId | None
@@ -40,6 +38,9 @@ class _Frame(msgspec.Struct, frozen=True):
     index: int | None = None
     time: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_numbers(self.boxes, self.scores, self.labels)
+
 
 class _Published(msgspec.Struct, frozen=True):
     """One element of the published files, which know only the sample's id."""
@@ -49,6 +50,9 @@ class _Published(msgspec.Struct, frozen=True):
     scores: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
     frames: tuple[_Frame, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_numbers(self.boxes, self.scores, self.labels)
 
 
 class _Result(msgspec.Struct, frozen=True, gc=False):
@@ -84,139 +88,11 @@ def read(path: str) -> Iterator[BoxRecord]:
     Raises:
         InputError: no such file, or one of no known form; a `RecordError` names file, line and field.
     """
-    return (entry.record for entry in _entries(path))
+    return (entry.record for entry in entries(path))
 
 
-class BoxIndex:
-    """Box records by picture, video or sample id, held in a temporary file; memory stays flat.
-
-    A pickled index opens the same file; only the one that made it deletes it.
-
-    Attributes:
-        count: number of records.
-        sha256: of the records, whatever form the file had.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = tempfile.TemporaryDirectory(prefix="mgtool-boxes-")
-        self._file = str(Path(self._folder.name) / "boxes.sqlite")
-        self._database = sqlite3.connect(self._file)
-        try:
-            self.count = self._fill(path)
-        except sqlite3.OperationalError as error:
-            self.close()
-            raise OutputError(f"{self._file}: cannot be written: {error}; TMPDIR names another folder") from error
-        except BaseException:
-            self.close()
-            raise
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"file": self._file, "count": self.count, "sha256": self.sha256}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._folder, self._file = None, state["file"]
-        self.count, self.sha256 = state["count"], state["sha256"]
-        self._database = sqlite3.connect(f"file:{self._file}?mode=ro", uri=True)
-
-    def __enter__(self) -> BoxIndex:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close, and delete the file where this index made it."""
-        self._database.close()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
-
-    def find_record(
-        self,
-        *,
-        sha256: str | None = None,
-        image: str | None = None,
-        video: str | None = None,
-        id: Any = None,
-        size: Callable[[], tuple[int, int]] | None = None,
-    ) -> BoxRecord | None:
-        """The record of a picture or video: by its bytes, else by its name, else by the sample's id.
-
-        Args:
-            sha256, image, video, id: what is known of it.
-            size: gives the picture's width and height; asked where the name alone agrees.
-
-        Raises:
-            ItemError: ``bad_boxes`` where the picture of that name has another size.
-        """
-        keys = (f"s:{sha256}" if sha256 else "", f"i:{image}" if image else "", f"v:{video}" if video else "")
-        for key in (*keys, f"d:{id}" if id is not None else ""):
-            query = "SELECT data FROM keys JOIN records ON record = number WHERE key = ?"
-            row = self._database.execute(query, (key,)).fetchone() if key else None
-            if row is not None:
-                record = parse(row[0], BoxRecord, where=self._file)
-                if record.image and record.sha256 != sha256 and size is not None:
-                    _refuse_other_size(record, *size())
-                return record
-        return None
-
-    def find(
-        self,
-        *,
-        sha256: str | None = None,
-        image: str | None = None,
-        id: Any = None,
-        size: Callable[[], tuple[int, int]] | None = None,
-    ) -> Detections | None:
-        """The objects of a picture; None where the file does not know it (which is not the same as no objects).
-
-        Arguments and errors are those of `find_record`.
-        """
-        record = self.find_record(sha256=sha256, image=image, id=id, size=size)
-        return None if record is None or record.frames is not None else record.detections
-
-    def find_video(
-        self, *, sha256: str | None = None, video: str | None = None, id: Any = None
-    ) -> tuple[Detections, ...] | None:
-        """The objects of each frame of a video, in order of time; None where the file does not know it."""
-        record = self.find_record(sha256=sha256, video=video, id=id)
-        if record is None or record.frames is None:
-            return None
-        return tuple(tars.frame_detections(frame) for frame in record.frames)
-
-    def _fill(self, path: str) -> int:
-        database = self._database
-        database.execute("PRAGMA journal_mode = OFF")
-        database.execute("PRAGMA synchronous = OFF")
-        database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, data BLOB)")
-        database.execute("CREATE TABLE keys (key TEXT PRIMARY KEY, record INTEGER) WITHOUT ROWID")
-        number, content = 0, hashlib.sha256()
-        for number, entry in enumerate(_entries(path), 1):
-            data = dumps(entry.record)
-            content.update(data + b"\n")
-            database.execute("INSERT INTO records VALUES (?, ?)", (number, data))
-            names = ((key, number) for key in _keys(entry))
-            database.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", names)
-        database.commit()
-        self.sha256 = content.hexdigest()
-        return number
-
-
-def _refuse_other_size(record: BoxRecord, width: int, height: int) -> None:
-    if record.width and (record.width, record.height) != (width, height):
-        is_of = f"{record.width} x {record.height} pixels, the picture has {width} x {height}"
-        raise ItemError("bad_boxes", f"{record.image}: the boxes are of one of {is_of}")
-
-
-def _keys(entry: _Entry) -> list[str]:
-    """What a record is looked up by; a text may name a picture, as the ids of `detect --format mg-llava` do."""
-    record = entry.record
-    named = {"s:": record.sha256, "i:": record.image, "v:": record.video}
-    names = [] if isinstance(entry.id, int) else [prefix + name for prefix, name in named.items() if name]
-    return names if entry.id is None else [f"d:{entry.id}", *names]
-
-
-def _entries(path: str) -> Iterator[_Entry]:
+def entries(path: str) -> Iterator[Entry]:
+    """The records of a box file with the ids that it knows them by; arguments and errors are those of `read`."""
     if path == "-":
         return _lines(sys.stdin.buffer, "-")
     if "://" in path:
@@ -229,7 +105,7 @@ def _entries(path: str) -> Iterator[_Entry]:
     return _file(file)
 
 
-def _fetched(url: str) -> Iterator[_Entry]:
+def _fetched(url: str) -> Iterator[Entry]:
     """Those of a copy, as files of boxes are read here and there."""
     with tempfile.TemporaryDirectory(prefix="mgtool-boxes-") as folder:
         copy = Path(folder) / posixpath.basename(url.partition("?")[0].rstrip("/"))
@@ -237,10 +113,10 @@ def _fetched(url: str) -> Iterator[_Entry]:
             urls.fetch(url, copy)
         except OSError as error:
             raise InputError(f"{url}: cannot be read: {error}") from error
-        yield from _entries(str(copy))
+        yield from entries(str(copy))
 
 
-def _folder(folder: Path) -> Iterator[_Entry]:
+def _folder(folder: Path) -> Iterator[Entry]:
     files = list_shards(folder, "boxes", ".jsonl") or sorted(folder.glob("*.parquet")) or _json_files(folder)
     if not files:
         raise InputError(f"{folder}: no boxes-*.jsonl, parquet or box JSON in this folder")
@@ -254,7 +130,7 @@ def _json_files(folder: Path) -> list[Path]:
     return [path for path in files if _first_byte(path) == b"["] or files
 
 
-def _file(path: Path) -> Iterator[_Entry]:
+def _file(path: Path) -> Iterator[Entry]:
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: cannot be read: {os.strerror(errno.EACCES)}")
     if path.suffix.lower() == ".parquet":
@@ -273,28 +149,28 @@ def _first_byte(path: Path) -> bytes:
         return file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
 
 
-def _lines(file: IO[bytes], where: str) -> Iterator[_Entry]:
+def _lines(file: IO[bytes], where: str) -> Iterator[Entry]:
     for number, line in enumerate(file, 1):
         if line.strip():
             yield _line(line, f"{where}:{number}")
 
 
-def _line(line: bytes, where: str) -> _Entry:
+def _line(line: bytes, where: str) -> Entry:
     try:
-        return _Entry(None, parse(line, BoxRecord, where=where))
+        return Entry(None, parse(line, BoxRecord, where=where))
     except RecordError:  # one by id, or one whose fault is told by field
         return _entry(parse(line, dict[str, Any], where=where), where)
 
 
-def _entry(fields: Mapping[str, Any], where: str) -> _Entry:
+def _entry(fields: Mapping[str, Any], where: str) -> Entry:
     if "id" in fields and "sha256" not in fields:
         if not {"boxes", "frames"} & fields.keys():
             raise RecordError(f"{where}: neither `boxes` nor `frames` in the record of {fields['id']}")
-        return _published(convert(fields, _Published, where=where), where)
-    return _Entry(None, convert(fields, BoxRecord, where=where))
+        return _published(convert(fields, _Published, where=where))
+    return Entry(None, convert(fields, BoxRecord, where=where))
 
 
-def _parquet(path: Path) -> Iterator[_Entry]:
+def _parquet(path: Path) -> Iterator[Entry]:
     import pyarrow
     from pyarrow import parquet
 
@@ -307,7 +183,7 @@ def _parquet(path: Path) -> Iterator[_Entry]:
         raise InputError(f"{path}: not a readable parquet file: {error}") from error
 
 
-def _json(path: Path) -> Iterator[_Entry]:
+def _json(path: Path) -> Iterator[Entry]:
     with path.open("rb") as file:
         if _first_byte(path) == b"[":
             yield from _listed(jsonlists.elements(file, where=str(path)), path)
@@ -322,7 +198,7 @@ def _json(path: Path) -> Iterator[_Entry]:
             yield from _decoded(whole, path)
 
 
-def _listed(elements: Iterator[bytes], path: Path) -> Iterator[_Entry]:
+def _listed(elements: Iterator[bytes], path: Path) -> Iterator[Entry]:
     first = next(elements, None)
     if first is None:
         return
@@ -343,7 +219,7 @@ def _mapped(file: IO[bytes]) -> Iterator[bytes | mmap.mmap]:
         raise InputError(f"{file.name}: the file is empty") from error
 
 
-def _decoded(whole: dict[str, msgspec.Raw], path: Path) -> Iterator[_Entry]:
+def _decoded(whole: dict[str, msgspec.Raw], path: Path) -> Iterator[Entry]:
     if "annotations" in whole and "images" in whole:
         results = parse(whole["annotations"], list[msgspec.Raw], where=f"{path}: annotations")
         yield from _coco(results, *_images_of(whole, path), path)
@@ -355,24 +231,22 @@ def _decoded(whole: dict[str, msgspec.Raw], path: Path) -> Iterator[_Entry]:
             yield _entry({**parse(raw, dict[str, Any], where=where), "id": name}, where)
 
 
-def _published(entry: _Published, where: str) -> _Entry:
+def _published(entry: _Published) -> Entry:
     name, frames = str(entry.id), None
     if entry.frames is not None:
         frames = tuple(
-            FrameDetections(index if frame.index is None else frame.index, frame.time, *_ranked(frame, where))
+            FrameDetections(index if frame.index is None else frame.index, frame.time, *_ranked(frame))
             for index, frame in enumerate(entry.frames)
         )
-        return _Entry(entry.id, BoxRecord(sha256="", width=0, height=0, video=name, frames=frames))
-    boxes, scores, labels = _ranked(entry, where)
-    return _Entry(
+        return Entry(entry.id, BoxRecord(sha256="", width=0, height=0, video=name, frames=frames))
+    boxes, scores, labels = _ranked(entry)
+    return Entry(
         entry.id, BoxRecord(sha256="", width=0, height=0, image=name, boxes=boxes, scores=scores, labels=labels)
     )
 
 
-def _ranked(found: _Published | _Frame, where: str) -> tuple[tuple[Box, ...], tuple[float, ...], tuple[str, ...]]:
+def _ranked(found: _Published | _Frame) -> tuple[tuple[Box, ...], tuple[float, ...], tuple[str, ...]]:
     """Boxes, scores and labels, best first."""
-    if not len(found.boxes) == len(found.scores) == len(found.labels):
-        raise InputError(f"{where}: {len(found.boxes)} boxes, {len(found.scores)} scores, {len(found.labels)} labels")
     order = sorted(range(len(found.scores)), key=lambda row: -found.scores[row])
     return (
         tuple(found.boxes[row] for row in order),
@@ -401,7 +275,7 @@ def _images_of(whole: Mapping[str, msgspec.Raw], path: Path) -> tuple[list[_Pict
 
 def _coco(
     results: Iterable[bytes | msgspec.Raw], pictures: list[_Picture], names: Mapping[int, str], path: Path
-) -> Iterator[_Entry]:
+) -> Iterator[Entry]:
     found: dict[SampleId, list[_Result]] = {picture.id: [] for picture in pictures}
     for number, raw in enumerate(results, 1):
         result = parse(raw, _Result, where=f"{path}: record {number}")
@@ -410,7 +284,7 @@ def _coco(
         found[result.image_id].append(result)
     for picture in pictures:
         ranked = sorted(found.pop(picture.id, []), key=lambda result: -result.score)
-        yield _Entry(
+        yield Entry(
             None,
             BoxRecord(
                 sha256=picture.sha256,

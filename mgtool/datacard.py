@@ -13,10 +13,9 @@ import msgspec
 
 from mgtool import tars
 from mgtool.indexes import INDEX_FILE, Entry, scan, totals, write_index
-from mgtool.packplan import PREFIX
 from mgtool.readers import READERS
 from mgtool.records import Failure
-from mgtool.shards import write_bytes
+from mgtool.shards import tar_splits, write_bytes
 from mgtool.tarstream import open_url
 
 CARD_FILE = "README.md"
@@ -95,8 +94,8 @@ def _card(found: Mapping[str, int], urls: Sequence[str]) -> str:
 
 def _data_files(urls: Sequence[str]) -> list[dict[str, str]]:
     """The splits by the names of their tars, as Hugging Face datasets reads them."""
-    names = dict.fromkeys(posixpath.basename(url).partition("-")[0] for url in urls)
-    return [{"split": "train" if name == PREFIX else name, "path": f"{name}-*.tar"} for name in names]
+    splits = tar_splits(posixpath.basename(url) for url in urls)
+    return [{"split": split, "path": f"{name}-*.tar"} for split, name in splits]
 
 
 def _features(url: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import struct
@@ -27,7 +26,7 @@ EXTENSIONS = frozenset(
 _JPEG_FAMILY = {"MPO": "JPEG"}
 """Names of formats that every JPEG reader opens: cameras' files of several pictures."""
 
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "MPO")
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
 """Names of Pillow's decoders that are tried; others run programs on what they are given."""
 
 _DECODER_ERRORS = (
@@ -181,19 +180,13 @@ def _opened(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=_formats())
+            return Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
         raise ItemError("not_an_image", f"no decoder knows these {len(data):,} bytes") from error
     except Image.DecompressionBombError as error:
         raise ItemError("too_many_pixels", _short(error)) from error
     except _DECODER_ERRORS as error:
         raise ItemError("corrupt", _short(error)) from error
-
-
-@functools.cache
-def _formats() -> tuple[str, ...]:
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _why(error: Exception) -> Literal["truncated", "corrupt", "too_many_pixels"]:

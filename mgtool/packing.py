@@ -14,7 +14,7 @@ from PIL import Image
 
 from mgtool import images, sources
 from mgtool.boxes import Shrinking
-from mgtool.boxfiles import BoxIndex
+from mgtool.boxindex import BoxIndex
 from mgtool.conditions import Condition
 from mgtool.errors import ItemError, UsageError
 from mgtool.records import Detections, Media, Sample, Turn, dumps

@@ -22,10 +22,7 @@ from mgtool.errors import InputError, ItemError, OutputError, Reason, ResumeErro
 from mgtool.packing import Layout
 from mgtool.packsurvey import HASH_BYTES, UNSAFE, Look, Spool, Survey, bytes_of, media_of, pack_hashes, pieces
 from mgtool.records import Failure, Media
-from mgtool.shards import shard_name
-
-PREFIX = "shard"
-"""What shards without splits are called."""
+from mgtool.shards import UNSPLIT, shard_name
 
 
 class Size(NamedTuple):
@@ -83,7 +80,7 @@ class Job(NamedTuple):
     @property
     def tar(self) -> str:
         """Name of the tar."""
-        return shard_name(self.split or PREFIX, self.shard, ".tar")
+        return shard_name(self.split or UNSPLIT, self.shard, ".tar")
 
 
 _TABLES = """

@@ -11,7 +11,7 @@ import msgspec
 from mgtool import shards
 from mgtool.indexes import INDEX_FILE as SAMPLES_FILE
 from mgtool.indexes import Entry
-from mgtool.packplan import PREFIX, Base, Done
+from mgtool.packplan import Base, Done
 from mgtool.records import Failure, dumps, parse
 
 INDEX_FILE = "index.json"
@@ -58,7 +58,7 @@ class ShardReport(msgspec.Struct, frozen=True, kw_only=True):
 def completed(folder: Path) -> Iterator[tuple[ShardReport, Path]]:
     """The shards of a folder that are whole, in order: their reports, and where these lie."""
     for name in _names(folder):
-        for path in shards.list_shards(folder, name or PREFIX, ".json"):
+        for path in shards.list_shards(folder, name or shards.UNSPLIT, ".json"):
             report = whole(path)
             if report is not None:
                 yield report, path
@@ -68,7 +68,7 @@ def clear(folder: Path) -> None:
     """Remove the files of an earlier run, and nothing else."""
     for name in _names(folder):
         for suffix in (".json", ".tar"):
-            for path in shards.list_shards(folder, name or PREFIX, suffix):
+            for path in shards.list_shards(folder, name or shards.UNSPLIT, suffix):
                 path.unlink()
     for file in (INDEX_FILE, SAMPLES_FILE, shards.FAILURES_FILE, shards.RUN_FILE):
         (folder / file).unlink(missing_ok=True)

@@ -12,17 +12,14 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mgtool.errors import MissingExtraError, OutputError
-from mgtool.shards import shard_name
+from mgtool.shards import UNSPLIT, shard_name, tar_splits
 
 ENERGON_FOLDER = ".nv-meta"
-
-_UNSPLIT = "shard"
-"""What tars without splits are called; `mgtool.packplan`, which says so, lies above this module."""
 
 
 class Reader(NamedTuple):
@@ -60,22 +57,13 @@ def prepare_energon(folder: Path) -> None:
         raise MissingExtraError("--energon", "energon")
     shutil.rmtree(folder / ENERGON_FOLDER, ignore_errors=True)
     options = ["--non-interactive", "--no-progress", "--sample-type", "CrudeWebdataset"]
-    options += [f"--split-parts={part}" for part in _energon_parts(tar.name for tar in folder.glob("*.tar"))]
+    splits = tar_splits(tar.name for tar in sorted(folder.glob("*.tar")))
+    options += [f"--split-parts={split}:{name}-.*" for split, name in splits]
     command = [sys.executable, "-c", "from megatron.energon.cli.main import main; main()", "prepare", *options]
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode or not (folder / ENERGON_FOLDER / "split.yaml").is_file():
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
         raise OutputError(f"{folder}: energon prepare says: {said}")
-
-
-def _energon_parts(tars: Iterable[str]) -> list[str]:
-    """Each split with the pattern of its tars, as energon's tool takes them.
-
-    >>> _energon_parts(["val-000000.tar", "train-000000.tar", "train-000001.tar"]), _energon_parts(["shard-000000.tar"])
-    (['train:train-.*', 'val:val-.*'], ['train:shard-.*'])
-    """
-    names = sorted({tar.partition("-")[0] for tar in tars})
-    return [f"{'train' if name == _UNSPLIT else name}:{name}-.*" for name in names]
 
 
 @contextlib.contextmanager
@@ -149,7 +137,7 @@ def _energon(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     with tempfile.TemporaryDirectory(prefix="mgtool-energon-") as name:
         folder = Path(name)
         for number, url in enumerate(urls):
-            (folder / shard_name(_UNSPLIT, number, ".tar")).symlink_to(Path(url).resolve())
+            (folder / shard_name(UNSPLIT, number, ".tar")).symlink_to(Path(url).resolve())
         prepare_energon(folder)
 
         class Encoder(energon.DefaultTaskEncoder):  # type: ignore[misc, name-defined, unused-ignore]

@@ -7,7 +7,7 @@ Every record is one JSON object a line; keys that hold their default are left ou
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -36,11 +36,12 @@ class Detections(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        check_numbers(self.boxes, self.scores, self.labels)
 
 
-def _check_numbers(found: Detections | FrameDetections | BoxRecord) -> None:
-    boxes, scores, labels = (len(values or ()) for values in (found.boxes, found.scores, found.labels))
+def check_numbers(*found: Sequence[Any] | None) -> None:
+    """Raise a `ValueError` unless there are as many boxes as scores and labels; msgspec tells the record's place."""
+    boxes, scores, labels = (len(values or ()) for values in found)
     if not boxes == scores == labels:
         raise ValueError(f"{boxes} boxes, {scores} scores and {labels} labels: the numbers must agree")
 
@@ -55,7 +56,7 @@ class FrameDetections(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        check_numbers(self.boxes, self.scores, self.labels)
 
 
 class BoxRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,7 +74,7 @@ class BoxRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     frames: tuple[FrameDetections, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        check_numbers(self.boxes, self.scores, self.labels)
 
     @property
     def detections(self) -> Detections:

@@ -22,6 +22,8 @@ T = TypeVar("T")
 RUN_FILE = "run.json"
 FAILURES_FILE = "failures.jsonl"
 DRAWN_FOLDER = "visualized"
+UNSPLIT = "shard"
+"""What tars without splits are called."""
 _ASIDE = ".writing"
 
 
@@ -153,6 +155,18 @@ def shard_name(prefix: str, index: int, suffix: str) -> str:
     'boxes-000007.jsonl'
     """
     return f"{prefix}-{index:06d}{suffix}"
+
+
+def tar_splits(tars: Iterable[str]) -> list[tuple[str, str]]:
+    """The splits that tars are of by their names, each with what these begin with; without splits all are for training.
+
+    >>> tar_splits(["train-000000.tar", "train-000001.tar", "val-000000.tar"])
+    [('train', 'train'), ('val', 'val')]
+    >>> tar_splits([shard_name(UNSPLIT, 0, ".tar")])
+    [('train', 'shard')]
+    """
+    names = dict.fromkeys(tar.partition("-")[0] for tar in tars)
+    return [("train" if name == UNSPLIT else name, name) for name in names]
 
 
 def list_shards(folder: Path, prefix: str, suffix: str) -> list[Path]:

@@ -30,6 +30,7 @@ from mgtool.shards import DRAWN_FOLDER, RUN_FILE
 from mgtool.tsv import STAGE, Find
 
 VIDEO_EXTENSIONS = frozenset(f".{extension}" for extension in tars.VIDEO_EXTENSIONS)
+MEDIA_EXTENSIONS = images.EXTENSIONS | VIDEO_EXTENSIONS
 Item: TypeAlias = Sample | Failure
 
 _UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"
@@ -146,7 +147,7 @@ def _read_one(given: str, place: Place) -> Iterator[Item]:
 
 def _read_file(path: Path, place: Place) -> Iterator[Item]:
     suffix = path.suffix.lower()
-    if suffix in images.EXTENSIONS or suffix in VIDEO_EXTENSIONS:
+    if suffix in MEDIA_EXTENSIONS:
         return iter([_bare(_named(path, path.parent, place))])
     beside = path.parent.as_posix()
     if suffix == ".tsv":
@@ -168,7 +169,7 @@ def _read_opened(path: Path, place: Place, *, beside: str) -> Iterator[Item]:
 
 def _read_url(url: str, place: Place) -> Iterator[Item]:
     suffix = posixpath.splitext(url.partition("?")[0])[1].lower()
-    if suffix in images.EXTENSIONS or suffix in VIDEO_EXTENSIONS:
+    if suffix in MEDIA_EXTENSIONS:
         return iter([_bare(Media(name=posixpath.basename(url), uri=url))])
     try:
         if urls.is_folder(url):
@@ -190,7 +191,7 @@ def _listed(filesystem: Any, root: str) -> Iterator[Item]:
         yield from tars.read_samples(shards)
         return
     for name in names:
-        if posixpath.splitext(name)[1].lower() in images.EXTENSIONS | VIDEO_EXTENSIONS:
+        if posixpath.splitext(name)[1].lower() in MEDIA_EXTENSIONS:
             yield _bare(Media(name=posixpath.relpath(name, root), uri=filesystem.unstrip_protocol(name)))
 
 
@@ -242,7 +243,7 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path | Failure]:
         if name.startswith(".") or (has_run and name == DRAWN_FOLDER):
             continue
         if not is_folder:
-            if path.suffix.lower() in images.EXTENSIONS | VIDEO_EXTENSIONS:
+            if path.suffix.lower() in MEDIA_EXTENSIONS:
                 yield path
         elif not (is_link and any(path.samefile(other) for other in (*above, folder))):
             yield from _walk(path, (*above, folder))

@@ -6,6 +6,7 @@ import bz2
 import contextlib
 import gzip
 import lzma
+import os
 import posixpath
 import re
 import tarfile
@@ -114,8 +115,8 @@ def _in_folder(given: str) -> list[str]:
 
 
 def below(folder: Path) -> list[Path]:
-    """The tars anywhere below a local folder, in order."""
-    return sorted(path for path in folder.rglob("*") if path.name.endswith(_ENDINGS))
+    """The tars that `find` gives of a local folder, as paths that begin with it."""
+    return [folder / os.path.relpath(name, folder) for name in _in_folder(str(folder))]
 
 
 def looks_like_tar(head: bytes) -> bool:

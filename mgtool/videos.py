@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from PIL import Image
 
 from mgtool.errors import ItemError
 from mgtool.images import MAX_PIXELS
+from mgtool.records import Detections
 
 FRAMES = 8
 """Frames of a video that the published model is shown."""
@@ -65,6 +66,20 @@ def decode_frames(data: bytes, n: int = FRAMES) -> list[Frame]:
         stamps, keys = _timeline(data)
         found = _by_seeking(data, stamps, keys, n) if stamps else None
         return _in_sequence(data, n) if found is None else found
+
+
+def with_boxes(
+    frames: Sequence[Frame], found: Sequence[Detections] | None
+) -> list[tuple[Image.Image, Detections | None]]:
+    """Each frame's picture with its objects; without them None.
+
+    Raises:
+        ItemError: ``bad_boxes`` where they are those of another number of frames.
+    """
+    boxes: Sequence[Detections | None] = found or (None,) * len(frames)
+    if len(boxes) != len(frames):
+        raise ItemError("bad_boxes", f"boxes of {len(boxes)} frames; the model is shown {len(frames)}")
+    return [(frame.picture, one) for frame, one in zip(frames, boxes, strict=True)]
 
 
 def check(data: bytes) -> None:

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Sequence
 
 from mgtool import tars
-from mgtool.boxfiles import BoxIndex
+from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.records import Detections, SampleId
 

@@ -168,8 +168,5 @@ def _fit(framing: Framing, shown: Shown) -> list[Framed]:
     if not shown.is_video:
         found = shown.detections[0] if shown.detections else None
         return [framing.fit(images.decode(shown.data), found)]
-    frames = videos.decode_frames(shown.data)
-    objects = shown.detections or (None,) * len(frames)
-    if len(objects) != len(frames):
-        raise ItemError("bad_boxes", f"boxes of {len(objects)} frames; the model is shown {len(frames)}")
-    return [framing.fit(frame.picture, boxes) for frame, boxes in zip(frames, objects, strict=True)]
+    frames = videos.with_boxes(videos.decode_frames(shown.data), shown.detections)
+    return [framing.fit(picture, boxes) for picture, boxes in frames]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mgtool import images, sources, videos
-from mgtool.boxfiles import BoxIndex
+from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError, UsageError
 from mgtool.generation.ahead import Ahead, read_ahead, windows
 from mgtool.generation.engine import Group

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from mgtool import sources
-from mgtool.boxfiles import BoxIndex
+from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.generation.answer_cache import AnswerCache, Drawn
 from mgtool.generation.choosing import Choices, Chooser, make_chooser

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset
@@ -55,7 +55,8 @@ def to_example(sample: Sample, processor: MGLlavaProcessor, *, max_length: int) 
         raise ItemError("prompt_too_long", f"a picture is shown after {max_length} tokens")
     place = functools.partial(processor.place, per_label=1 if len(text.ids) > max_length - NEAR_LIMIT else None)
     if sample.video is not None:
-        frames = list(_frames(sample.video))
+        decoded = videos.decode_frames(sources.read_bytes(sample.video))
+        frames = videos.with_boxes(decoded, sample.video.detections)
         return Example(ids, labels, [place(*frame) for frame in frames], [len(frames)])
     pictures = [place(images.decode(sources.read_bytes(media)), _seen(media)) for media in sample.images]
     return Example(ids, labels, pictures, [1] * len(pictures))
@@ -74,14 +75,6 @@ def _turns(sample: Sample) -> tuple[list[Turn], str]:
 
 def _seen(media: Media) -> Detections | None:
     return media.detections[0] if media.detections else None
-
-
-def _frames(media: Media) -> Iterator[tuple[Any, Detections | None]]:
-    frames = videos.decode_frames(sources.read_bytes(media))
-    found = media.detections or (None,) * len(frames)
-    if len(found) != len(frames):
-        raise ItemError("bad_boxes", f"boxes of {len(found)} frames; the model is shown {len(frames)}")
-    return zip((frame.picture for frame in frames), found, strict=True)
 
 
 def collate(examples: Sequence[Example], processor: MGLlavaProcessor) -> Any:

@@ -22,7 +22,7 @@ import msgspec
 
 from mgtool import datacard, packshards, shards, sources
 from mgtool import workers as processes
-from mgtool.boxfiles import BoxIndex
+from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError, ResumeError
 from mgtool.indexes import Entry
 from mgtool.packing import Layout, Packer, Recipe, Skipped

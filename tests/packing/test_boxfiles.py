@@ -15,6 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from mgtool import boxfiles
+from mgtool.boxindex import BoxIndex
 from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.records import BoxRecord, FrameDetections, dumps
 
@@ -78,7 +79,7 @@ def test_every_form_gives_the_same_records(form, tmp_path: Path) -> None:
 
 
 def test_index_finds_by_bytes_name_and_not_at_all(tmp_path: Path) -> None:
-    with boxfiles.BoxIndex(str(_jsonl(tmp_path))) as index:
+    with BoxIndex(str(_jsonl(tmp_path))) as index:
         assert index.count == 3
         assert index.find(sha256="aa") == CAT.detections
         assert index.find(sha256="other", image="a/cat.jpg") == CAT.detections
@@ -95,7 +96,7 @@ def test_index_finds_by_bytes_name_and_not_at_all(tmp_path: Path) -> None:
 
 
 def test_boxes_of_a_picture_of_the_same_name_and_another_size_are_refused(tmp_path: Path) -> None:
-    with boxfiles.BoxIndex(str(_jsonl(tmp_path))) as index:
+    with BoxIndex(str(_jsonl(tmp_path))) as index:
         assert index.find(sha256="other", image="a/cat.jpg", size=lambda: (64, 48)) == CAT.detections
         assert index.find(sha256="aa", image="a/cat.jpg", size=lambda: (32, 24)) == CAT.detections
         with pytest.raises(ItemError, match=r"bad_boxes.*64 x 48 pixels, the picture has 32 x 24"):
@@ -110,7 +111,7 @@ def test_published_files_are_known_by_id(tmp_path: Path, as_dict: bool) -> None:
     ]
     value = {str(row.pop("id")): row for row in rows} if as_dict else rows
     (tmp_path / "boxes.json").write_text(json.dumps(value))
-    with boxfiles.BoxIndex(str(tmp_path)) as index:
+    with BoxIndex(str(tmp_path)) as index:
         found = index.find(id=7, image="unknown.jpg")
         assert found is not None
         assert found.labels == ("b", "a")
@@ -123,7 +124,7 @@ def test_the_names_of_pictures_as_published_ids(tmp_path: Path) -> None:
     """As `detect --format mg-llava` writes them; numbers are no names."""
     rows = [{"id": one, "boxes": [[0, 0, 1, 1]], "scores": [1], "labels": [str(one)]} for one in ("a/cat.jpg", 7)]
     (tmp_path / "boxes.json").write_text(json.dumps(rows))
-    with boxfiles.BoxIndex(str(tmp_path)) as index:
+    with BoxIndex(str(tmp_path)) as index:
         found = index.find(sha256="aa", image="a/cat.jpg", id="conversation 5")
         assert found is not None
         assert found.labels == ("a/cat.jpg",)
@@ -159,7 +160,7 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, text: s
 
 def test_no_file_and_no_boxes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such box file"):
-        boxfiles.BoxIndex(str(tmp_path / "nowhere"))
+        BoxIndex(str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="no boxes"):
         list(boxfiles.read(str(tmp_path)))
 

@@ -15,7 +15,7 @@ import pytest
 
 import mgtool
 from mgtool import images, shards
-from mgtool.boxfiles import BoxIndex
+from mgtool.boxindex import BoxIndex
 from mgtool.errors import OutputError
 from mgtool.records import BoxRecord, Detections, FrameDetections, Media, Sample, dumps
 from mgtool.sources import read_samples
