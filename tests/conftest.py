@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from mgtool.commands import main as command_line
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+# In the background of a shell Ctrl-C is ignored, and so it would be in the commands that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _write_video(
