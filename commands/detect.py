@@ -127,7 +127,8 @@ def _write_and_tell(
     summary, is_whole = _write(job, folder, overwrite=overwrite, quiet=quiet)
     if is_whole and report is not None:
         items = None if "-" in job.inputs else job.all_items()
-        detect_report.report_run(report, folder, items, summary, images=job.images)
+        by_id = job.format == "mg-llava"
+        detect_report.report_run(report, folder, items, summary, images=job.images, by_id=by_id)
     about = {"out": str(folder)} if is_whole else {"out": str(folder), "share": job.share.name}
     _tell({**about, **summary}, folder, as_json=as_json, quiet=quiet)
     return summary

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from mgtool.commands import console
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
     from mgtool.boxstatistics import Statistics
     from mgtool.detectors.loading import Named
-    from mgtool.records import BoxRecord, Media
+    from mgtool.records import BoxRecord, Media, Sample
 
 
 def describe(paths: tuple[str, ...], *, images: str | None, report: str | None, as_json: bool, quiet: bool) -> None:
@@ -40,15 +42,35 @@ def count(paths: Iterable[str]) -> Statistics:
 
 
 def report_run(
-    report: str, folder: Path, items: Iterator[Named] | None, summary: dict[str, Any], *, images: str | None
+    report: str,
+    folder: Path,
+    items: Iterator[Named] | None,
+    summary: dict[str, Any],
+    *,
+    images: str | None,
+    by_id: bool,
 ) -> None:
-    """The page of a finished run, its pictures from the run's own input, or by name where that was stdin."""
+    """The page of a finished run, its pictures from the run's own input, or by name where that was stdin.
+
+    Args:
+        report: the file to write.
+        folder: the run's output.
+        items: its input once more; None where that cannot be read again.
+        summary: its counts.
+        images: where pictures are found by name.
+        by_id: whether its records have the samples' ids in place of pictures' names.
+    """
     statistics = count([str(folder)])
     statistics.duplicates = summary["duplicates"]
     shown = _sampled([str(folder)], statistics)
     named = _named(shown, images or "")
-    media = named if items is None else (item[1] for item in items if isinstance(item, tuple))
+    media = named if items is None else (_media(item, by_id) for item in items if isinstance(item, tuple))
     write(report, shown, media, statistics, str(folder))
+
+
+def _media(item: tuple[Sample, Media], by_id: bool) -> Media:
+    sample, media = item
+    return msgspec.structs.replace(media, name=str(sample.id)) if by_id else media
 
 
 def write(report: str, shown: list[BoxRecord], media: Iterable[Media], statistics: Statistics, where: str) -> None:

@@ -235,6 +235,7 @@ def _sources(given: list[Given]) -> Iterator[list[Source]]:
             Source(
                 sources.read_samples(inputs, images=images),
                 stack.enter_context(BoxIndex(boxes)) if boxes is not None else None,
+                images,
             )
             for inputs, images, boxes in given
         ]

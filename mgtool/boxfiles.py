@@ -200,11 +200,16 @@ def _json(path: Path) -> Iterator[Entry]:
 
 def _listed(elements: Iterator[bytes], path: Path) -> Iterator[Entry]:
     first = next(elements, None)
-    if first is None:
+    if first is None:  # no object in any picture, where it is of COCO's form
+        beside = _images_beside(path)
+        yield from _coco((), *beside, path) if beside else ()
         return
     elements = itertools.chain([first], elements)
     if "bbox" in parse(first, dict[str, Any], where=f"{path}: record 1"):
-        yield from _coco(elements, *_images_beside(path), path)
+        beside = _images_beside(path)
+        if beside is None:
+            raise InputError(f"{path}: COCO results need the JSON with their `images` and `categories` beside them")
+        yield from _coco(elements, *beside, path)
         return
     for number, element in enumerate(elements, 1):
         where = f"{path}: record {number}"
@@ -255,16 +260,14 @@ def _ranked(found: _Published | _Frame) -> tuple[tuple[Box, ...], tuple[float, .
     )
 
 
-def _images_beside(path: Path) -> tuple[list[_Picture], dict[int, str]]:
+def _images_beside(path: Path) -> tuple[list[_Picture], dict[int, str]] | None:
     """The images JSON that goes with COCO results: the object with `images`, best with `categories`, beside them."""
     found = []
     for other in sorted(path.parent.glob("*.json")):
         if other != path and _first_byte(other) == b"{":
             whole = parse(other.read_bytes(), dict[str, msgspec.Raw], where=str(other))
             found += [(whole, other)] if "images" in whole else []
-    if found:
-        return _images_of(*next((one for one in found if "categories" in one[0]), found[0]))
-    raise InputError(f"{path}: COCO results need the JSON with their `images` and `categories` in the same folder")
+    return _images_of(*next((one for one in found if "categories" in one[0]), found[0])) if found else None
 
 
 def _images_of(whole: Mapping[str, msgspec.Raw], path: Path) -> tuple[list[_Picture], dict[int, str]]:

@@ -14,6 +14,10 @@ IMAGE, VIDEO = "<image>", "<video>"
 PLACEHOLDER = re.compile(f"{IMAGE}|{VIDEO}")
 
 
+BOTH = "a picture and a video in one sample; give each a sample of its own"
+"""What is said of a sample that no prompt can show."""
+
+
 def bare(text: str) -> str:
     """A text without its placeholders."""
     return PLACEHOLDER.sub("", text).strip()
@@ -31,8 +35,10 @@ def show_media(turns: Sequence[Turn], *, pictures: int, is_video: bool = False) 
         is_video: whether it has a video; conversations often call that an image, too.
 
     Raises:
-        ItemError: ``bad_record`` where text and record do not agree.
+        ItemError: ``bad_record`` where text and record do not agree, ``unsupported`` where there are both.
     """
+    if is_video and pictures:
+        raise ItemError("unsupported", BOTH)
     if is_video:
         turns = [(question.replace(IMAGE, VIDEO), answer) for question, answer in turns]
     wanted = [IMAGE] * pictures + [VIDEO] * is_video

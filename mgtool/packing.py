@@ -16,6 +16,7 @@ from mgtool import images, sources
 from mgtool.boxes import Shrinking
 from mgtool.boxindex import BoxIndex
 from mgtool.conditions import Condition
+from mgtool.conversations import BOTH
 from mgtool.errors import ItemError, UsageError
 from mgtool.records import Detections, Media, Sample, Turn, dumps
 from mgtool.tars import FORMAT, PackedBoxes, PackedPicture, PackedSample
@@ -203,6 +204,8 @@ class Packer:
 
     def _refuse_misfit(self, sample: Sample) -> None:
         """Tars that a later run adds to keep the layout of the first."""
+        if sample.images and sample.video is not None:
+            raise ItemError("unsupported", BOTH)
         if len(sample.images) > self.layout.pictures:
             detail = f"{len(sample.images)} pictures, the samples of these tars have at most {self.layout.pictures}"
             raise ItemError("unsupported", detail)

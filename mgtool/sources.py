@@ -324,7 +324,7 @@ def _is_json_line(head: bytes) -> bool:
 
 def _read_paths(file: IO[bytes], place: Place, *, beside: str) -> Iterator[Item]:
     for line in file:
-        name = line.decode("utf-8", "surrogateescape").strip()
+        name = line.decode("utf-8", "surrogateescape").removeprefix("\ufeff").strip()
         if name:
             known = os.path.exists(name)  # noqa: PTH110 - `Path.exists` raises where a name is too long
             yield _bare(place.media(name, beside="" if known else beside))

@@ -67,7 +67,7 @@ def test_a_picture_on_stdin(tmp_path: Path) -> None:
 
 
 def test_paths_tsv_and_coco(tmp_path: Path) -> None:
-    (tmp_path / "paths.txt").write_text("a.jpg\n\nb.jpg\n")
+    (tmp_path / "paths.txt").write_text("\ufeffa.jpg\n\nb.jpg\n", encoding="utf-8")
     assert [item.id for item in read(tmp_path / "paths.txt")] == ["a.jpg", "b.jpg"]
     picture = base64.b64encode(b"p" * 100).decode()
     (tmp_path / "x.tsv").write_text(f"index\timage\tquestion\n1\t{picture}\tOne?\n2\t1\tTwo?\n3\t9\tThree?\n")

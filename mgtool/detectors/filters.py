@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from mgtool.boxes import nms
-from mgtool.errors import UsageError
+from mgtool.errors import ItemError, UsageError
 from mgtool.records import Box, Detections
 
 
@@ -51,7 +51,13 @@ class Filters:
         return " ".join(f"{name}={value!r}" for name, value in changed if value != defaults[name])
 
     def __call__(self, found: Detections) -> Detections:
-        """Those of a picture's objects that are kept, best first."""
+        """Those of a picture's objects that are kept, best first.
+
+        Raises:
+            ItemError: ``bad_boxes`` where a score or coordinate is not finite, as where half precision overflows.
+        """
+        if not (np.isfinite(found.scores).all() and np.isfinite(found.boxes).all()):
+            raise ItemError("bad_boxes", "a box or score that is not finite")
         rows = [row for row in range(len(found.boxes)) if found.scores[row] >= (self.threshold or 0)]
         rows = [row for row in rows if self._wants(found.labels[row], found.boxes[row])]
         rows.sort(key=lambda row: -found.scores[row])

@@ -146,9 +146,13 @@ class Finder:
         if content.frames is not None:
             known = self.known.find_frames(content.sha256, media.name, sample.id, content.distinct)
         else:
-            single = self.known.find(content.sha256, media.name, sample.id)
+            own_id = sample.id if len(sample.images) == 1 else None
+            single = self.known.find(content.sha256, media.name, own_id, content.pictures[0].size)
             known = (single,) if isinstance(single, Detections) else single
-        return tuple(map(self.filters, known)) if isinstance(known, tuple) else known
+        try:
+            return tuple(map(self.filters, known)) if isinstance(known, tuple) else known
+        except ItemError as error:
+            return error
 
     def _find(self, pictures: Sequence[Image.Image], batch: BatchSize) -> list[Detections | ItemError]:
         """One batch; when it fails, its halves."""

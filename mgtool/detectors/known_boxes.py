@@ -29,11 +29,20 @@ class KnownBoxes:
         weakref.finalize(self, self._index.close)
         self.identity = f"boxes{'' if alone else ' reused'} {self._index.count} records:{self._index.sha256[:16]}"
 
-    def find(self, sha256: str, name: str, id: SampleId) -> Detections | ItemError | None:
-        """A picture's objects; where the file does not know it an ``ItemError`` or, when not `alone`, None."""
+    def find(self, sha256: str, name: str, id: SampleId | None, size: tuple[int, int]) -> Detections | ItemError | None:
+        """A picture's objects; where the file does not know it an ``ItemError`` or, when not `alone`, None.
+
+        Args:
+            sha256, name: of the picture.
+            id: the sample's, if this is its only picture.
+            size: width and height; boxes of a picture of the same name and another size are an error.
+        """
         if not self._alone:
             return self._index.find(sha256=sha256)
-        found = self._index.find(sha256=sha256, image=name, id=id)
+        try:
+            found = self._index.find(sha256=sha256, image=name, id=id, size=lambda: size)
+        except ItemError as error:
+            return error
         return ItemError("no_boxes", f"{self._path} does not know this picture") if found is None else found
 
     def find_frames(

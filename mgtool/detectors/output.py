@@ -53,6 +53,8 @@ class Output:
         self._format, self._shard_size, self._visualize = format, shard_size, visualize
         self._journal = Journal(folder / JOURNAL)
         self._shard: list[BoxRecord] = []
+        self._without_place: list[Failure] = []
+        """Samples that a form by sample ids cannot hold."""
 
     @property
     def begun(self) -> bool:
@@ -84,6 +86,14 @@ class Output:
         if entry.box is not None and self.statistics.records < self._visualize:
             self._draw(entry.box, content, draw)
 
+    def copy_drawn(self, folder: Path, place: int) -> None:
+        """Before an entry is written: take over what another folder drew of it, as its record number `place`."""
+        if self.statistics.records < self._visualize:
+            (self.folder / DRAWN_FOLDER).mkdir(parents=True, exist_ok=True)
+            for path in (folder / DRAWN_FOLDER).glob(f"{place:06d}-*"):
+                name = path.name.replace(f"{place:06d}", f"{self.statistics.records:06d}", 1)
+                shutil.copyfile(path, self.folder / DRAWN_FOLDER / name)
+
     def add(self, entry: Entry) -> None:
         """Write one entry."""
         self._journal.append(entry)
@@ -96,7 +106,8 @@ class Output:
                 self._write_shard()
         else:
             boxformats.write(self._format, self.folder, self._records, self._pairs())
-        write_lines(self.folder / FAILURES_FILE, (e.failure for e in self._entries() if e.failure is not None))
+        failed = (entry.failure for entry in self._entries() if entry.failure is not None)
+        write_lines(self.folder / FAILURES_FILE, itertools.chain(failed, self._without_place))
 
     def close(self, *, done: bool = False) -> None:
         """Close the journal; when the run is done, delete it."""
@@ -137,9 +148,9 @@ class Output:
         return (entry.box for entry in self._entries() if entry.box is not None)
 
     def _pairs(self) -> Iterator[tuple[SampleId, BoxRecord]]:
-        """Each sample's id with its picture's record; the sample's first picture speaks for it."""
+        """Each sample's id with its picture's record; another picture of that id is a failure."""
         places: dict[str, int] = {}
-        done: set[SampleId] = set()
+        done: dict[SampleId, str] = {}
         path = self.folder / JOURNAL
         if not path.exists():
             return
@@ -150,9 +161,19 @@ class Output:
                 if entry.box is not None:
                     places[entry.sha256] = place
                 place += len(line)
-                if entry.failure is None and entry.id not in done:
-                    done.add(entry.id)
+                if entry.failure is not None:
+                    continue
+                is_first = entry.id not in done
+                if done.setdefault(entry.id, entry.sha256) != entry.sha256:
+                    self._without_place.append(_of_another(entry.id))
+                    self.statistics.failures["duplicate_id"] += 1
+                elif is_first:
                     yield entry.id, entry.box or _box_at(again, places[entry.sha256])
+
+
+def _of_another(id: SampleId) -> Failure:
+    detail = "another picture has this id, and this form keeps one for each; --format jsonl keeps them by their bytes"
+    return Failure(id=id, stage="detect", reason="duplicate_id", detail=detail)
 
 
 def _box_at(journal: IO[bytes], place: int) -> BoxRecord:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mgtool.detectors.output import JOURNAL, Entry, Output
 from mgtool.records import parse
-from mgtool.shards import DRAWN_FOLDER, RUN_FILE, Journal, Run
+from mgtool.shards import RUN_FILE, Journal, Run
 from mgtool.shares import Share
 
 SHARES = ".shares"
@@ -22,7 +22,7 @@ class SharedOutput(Output):
     """A share's folder: its entries, and what it has drawn."""
 
     def __init__(self, folder: Path, share: Share, *, visualize: int = 0) -> None:
-        super().__init__(folder / SHARES / share.name, format="entries", visualize=0 if share.rank else visualize)
+        super().__init__(folder / SHARES / share.name, format="entries", visualize=visualize)
 
     def finish(self) -> None:
         """Leave the entries to be joined."""
@@ -58,11 +58,13 @@ def join(folder: Path, output: Output, run: Run, world_size: int) -> dict[str, A
         output.clear()
         seen: set[bytes] = set()
         for share in shares:
-            for entry in Journal(folder / SHARES / share.name / JOURNAL).read(Entry):
-                output.add(_once(entry, seen))
-        drawn = folder / SHARES / shares[0].name / DRAWN_FOLDER
-        if drawn.is_dir():
-            drawn.replace(folder / DRAWN_FOLDER)
+            own, records = folder / SHARES / share.name, 0
+            for entry in Journal(own / JOURNAL).read(Entry):
+                kept = _once(entry, seen)
+                if kept.box is not None:
+                    output.copy_drawn(own, records)
+                records += entry.box is not None
+                output.add(kept)
         output.finish()
         summary = output.statistics.summary()
         run.finish(results=summary)

@@ -11,11 +11,13 @@ from typing import Any
 
 import jinja2
 
+from mgtool import images
 from mgtool.boxstatistics import BIN_NAMES, Statistics, bin_of
 from mgtool.errors import ItemError
 from mgtool.records import BoxRecord, Detections, Media
 from mgtool.report import pictures
 from mgtool.report.embedding import asset, safe_json, script_hash
+from mgtool.report.pictures import Thumbnail
 from mgtool.sources import read_bytes
 from mgtool.tars import frame_detections
 from mgtool.videos import decode_frames
@@ -57,29 +59,40 @@ def with_thumbnails(records: Sequence[BoxRecord], media: Iterable[Media]) -> lis
         media: the input's pictures and videos, in any order; read until all that are shown are there.
     """
     side = pictures.FEW_SIDE if len(records) <= pictures.FEW else pictures.SIDE
-    wanted = {record.image or record.video: record for record in records}
-    uris: dict[str, list[str]] = {}
+    wanted: dict[str, list[int]] = {}
+    for place, record in enumerate(records):
+        wanted.setdefault(record.image or record.video, []).append(place)
+    found: dict[int, list[Thumbnail]] = {}
     for one in media:
-        if one.name in wanted and one.name not in uris:
-            uris[one.name] = _thumbnails(wanted[one.name], one, side)
-        if len(uris) == len(wanted):
+        places = [place for place in wanted.get(one.name, []) if place not in found]
+        found |= _thumbnails({place: records[place] for place in places}, one, side) if places else {}
+        if len(found) == len(records):
             break
-    shown = [one for record in records for one in _shown(record, uris.get(record.image or record.video, []))]
+    shown = [one for place, record in enumerate(records) for one in _shown(record, found.get(place, []))]
     return shown[:MOST_PICTURES]
 
 
-def _thumbnails(record: BoxRecord, media: Media, side: int) -> list[str]:
+def _thumbnails(records: Mapping[int, BoxRecord], media: Media, side: int) -> dict[int, list[Thumbnail]]:
+    """The small pictures of the first of some records of one name that is of these bytes, as far as it says so."""
     try:
         data = read_bytes(media)
-        if record.frames is None:
-            return [pictures.thumbnail(data, side).uri]
-        return [pictures.reduced(frame.picture, side).uri for frame in decode_frames(data, len(record.frames))]
+        digest = images.sha256(data)
+        for place, record in records.items():
+            if record.sha256 not in ("", digest):
+                continue
+            if record.frames is None:
+                return {place: [pictures.thumbnail(data, side)]}
+            return {place: [pictures.reduced(one.picture, side) for one in decode_frames(data, len(record.frames))]}
     except ItemError:
-        return []
+        pass
+    return {}
 
 
-def _shown(record: BoxRecord, uris: Sequence[str]) -> Iterator[Shown]:
+def _shown(record: BoxRecord, found: Sequence[Thumbnail]) -> Iterator[Shown]:
     size = (record.width, record.height)
+    if found and not record.width:
+        size = (found[0].width, found[0].height)
+    uris = [one.uri for one in found]
     if record.frames is None:
         yield Shown(record.image, size, record.detections, uris[0] if uris else "")
         return

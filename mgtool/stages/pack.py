@@ -40,7 +40,7 @@ _AHEAD = 16
 _LOOKS = 256
 """Samples that a worker looks into at a time."""
 
-_RENEWED = ("input", "boxes")
+_RENEWED = ("input", "images", "boxes")
 """What of a run's identity is new where it adds to a finished one."""
 
 T = TypeVar("T")
@@ -69,10 +69,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(NamedTuple):
-    """One input: its items, and where its boxes are looked up."""
+    """One input: its items, where its boxes are looked up, and the folder that its pictures' names begin in."""
 
     items: Iterator[sources.Item]
     boxes: BoxIndex | None = None
+    images: str | None = None
 
 
 class Prepared(NamedTuple):
@@ -137,7 +138,7 @@ def prepare(
     if recipe.encoding is not None:
         layout = msgspec.structs.replace(layout, format=recipe.encoding[0])
     if output is not None:
-        identity = _identity(plan, boxes, recipe, order)
+        identity = _identity(plan, inputs, recipe, order)
         run, layout, base = _begin(output, identity, layout)
     plan.add_to(base)
     packer = Packer(layout, recipe, boxes)
@@ -155,8 +156,12 @@ def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int]
         folder: the output.
         workers: processes; they change nothing but the time.
         advance: told the number of items done.
+
+    Raises:
+        ResumeError: complete shards hold other samples than the plan says.
     """
     shards.sweep(folder)
+    _refuse_other_plan(ready, folder)
     with contextlib.closing(ready.jobs) as planned:
         jobs = ((folder, job) for job in planned)
         for report in _in_order(_write, jobs, ready.packer, ready.plan.spool, workers, done=_whole):
@@ -165,6 +170,18 @@ def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int]
     counts = packshards.publish(folder, ready.order.names, ready.plan.skipped)
     datacard.describe(folder, packshards.tars(folder), packshards.entries(folder))
     return counts
+
+
+def _refuse_other_plan(ready: Prepared, folder: Path) -> None:
+    """Complete shards that this run would deal otherwise are not touched."""
+    planned = {(job.split, job.shard): (job.key, job.digests) for job in ready.jobs}
+    for report, path in packshards.completed(folder):
+        is_ours = report.shard >= ready.base.shards.get(report.split, 0)
+        if is_ours and planned.get((report.split, report.shard)) != (report.key, report.inputs.digests):
+            raise ResumeError(
+                f"{path.with_suffix('.tar')} would hold other samples now, as pictures were changed or removed: "
+                "choose another --out or add --overwrite"
+            )
 
 
 def pack_stream(
@@ -184,11 +201,12 @@ def pack_stream(
     return counts, filled.failures
 
 
-def _identity(plan: Plan, boxes: Sequence[BoxIndex | None], recipe: Recipe, order: Order) -> dict[str, Any]:
+def _identity(plan: Plan, inputs: Sequence[Source], recipe: Recipe, order: Order) -> dict[str, Any]:
     return {
         **msgspec.to_builtins(recipe),
         **msgspec.to_builtins(order),
-        "boxes": [index.sha256 if index is not None else None for index in boxes],
+        "images": [source.images for source in inputs],
+        "boxes": [source.boxes.sha256 if source.boxes is not None else None for source in inputs],
         "input": plan.input_sha256,
     }
 
@@ -206,7 +224,7 @@ def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple
         if can_append and not output.append:
             what = " and ".join(sorted(different))
             raise ResumeError(
-                f"{output.folder} holds a run with another {what}: add --append to pack what is new in it as well, "
+                f"{output.folder} holds a run with other {what}: add --append to pack what is new in it as well, "
                 "choose another --out or add --overwrite"
             )
         if can_append:

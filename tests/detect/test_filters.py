@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgtool.detectors.filters import Filters
-from mgtool.errors import UsageError
+from mgtool.errors import ItemError, UsageError
 from mgtool.records import Detections
 
 FOUND = Detections(
@@ -88,3 +88,12 @@ def test_the_identity_names_the_rules_that_are_set() -> None:
 def test_mistakes_are_one_line(rules: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Filters(**rules)
+
+
+@pytest.mark.parametrize(
+    ("box", "score"),
+    [((0.0, float("nan"), 1.0, 1.0), 0.5), ((0, 0, 1, float("inf")), 0.5), ((0, 0, 1, 1), float("nan"))],
+)
+def test_what_is_not_finite_is_an_error(box: tuple[float, ...], score: float) -> None:
+    with pytest.raises(ItemError, match="bad_boxes"):
+        Filters()(Detections((box,), (score,), ("cat",)))

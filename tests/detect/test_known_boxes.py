@@ -120,3 +120,35 @@ def test_options_that_do_not_go_together() -> None:
         _detect(IMAGES, "--out", "-", "--detector", "boxes:x.jsonl", "--boxes", "y.jsonl")
     with pytest.raises(UsageError, match=r"give one of nanodet, .*boxes:PATH"):
         _detect(IMAGES, "--out", "-", "--detector", "boxes")
+
+
+def test_an_id_speaks_for_the_only_picture_of_its_sample(tmp_path: Path) -> None:
+    asked = [{"id": 7, "image": ["coffee.jpg", "china.jpg"], "conversations": []}]
+    (tmp_path / "two.json").write_text(json.dumps(asked))
+    published = [{"id": 7, "boxes": [[1, 2, 3, 4]], "scores": [0.5], "labels": ["cup"]}]
+    (tmp_path / "boxes.json").write_text(json.dumps(published))
+    args = (tmp_path / "two.json", "--images", IMAGES, "--out", tmp_path / "out")
+    _detect(*args, "--detector", f"boxes:{tmp_path / 'boxes.json'}", code=3)
+    assert [line["reason"] for line in _failures(tmp_path / "out")] == ["no_boxes", "no_boxes"]
+
+
+def test_boxes_of_another_size_s_picture_are_refused(tmp_path: Path) -> None:
+    other = BoxRecord(image="coffee.jpg", sha256="0" * 64, width=9, height=9, boxes=(), scores=(), labels=())
+    (tmp_path / "boxes.jsonl").write_bytes(dumps(other))
+    args = (IMAGES / "coffee.jpg", "--detector", f"boxes:{tmp_path / 'boxes.jsonl'}", "--out", tmp_path / "out")
+    _detect(*args, code=3)
+    assert [(line["id"], line["reason"]) for line in _failures(tmp_path / "out")] == [("coffee.jpg", "bad_boxes")]
+
+
+def test_two_pictures_of_one_id_do_not_fit_into_the_published_form(tmp_path: Path) -> None:
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+        picture = Image.new("RGB", (64, 48), "red" if folder == "b" else "white")
+        picture.save(tmp_path / folder / "1.png")
+    folders = [tmp_path / folder for folder in ("a", "b", "c")]
+    _detect(*folders, "--out", tmp_path / "out", "--format", "mg-llava", "--report", tmp_path / "page.html", code=3)
+    assert [(line["id"], line["reason"]) for line in _failures(tmp_path / "out")] == [("1.png", "duplicate_id")]
+    assert [entry["id"] for entry in json.loads((tmp_path / "out" / "boxes.json").read_text())] == ["1.png"]
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["results"]["failures"] == {"duplicate_id": 1}
+    assert (tmp_path / "page.html").read_text().count("data:image/webp") == 1
+    _detect(*folders, "--out", tmp_path / "out", "--format", "mg-llava", code=3)

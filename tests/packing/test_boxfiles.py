@@ -183,3 +183,11 @@ def test_boxes_from_a_url(served: str, tmp_path: Path) -> None:
     assert list(boxfiles.read(tmp_path.as_uri())) == [CAT, EMPTY, CLIP]
     with pytest.raises(InputError, match=r"none\.jsonl: cannot be read"):
         list(boxfiles.read(f"{served}/none.jsonl"))
+
+
+def test_coco_results_of_pictures_without_an_object(tmp_path: Path) -> None:
+    _coco(tmp_path).write_text("[]")
+    records = list(boxfiles.read(str(tmp_path / "results.json")))
+    assert [(record.image, record.boxes) for record in records] == [("a/cat.jpg", ()), ("b.png", ())]
+    (tmp_path / "images.json").unlink()
+    assert list(boxfiles.read(str(tmp_path / "results.json"))) == []

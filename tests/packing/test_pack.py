@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,6 +196,38 @@ def test_other_options_are_refused_and_overwrite_starts_afresh(inputs: Path, tmp
     assert b"shard_size" in refused.stderr
     run(*_args(inputs, tmp_path / "o"), "--shard-size", 20, "--overwrite")
     assert [path.name for path in (tmp_path / "o").glob("*.tar")] == ["shard-000000.tar"]
+
+
+def test_pictures_of_another_folder_are_refused(inputs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(*_args(inputs, out), "--workers", 1)
+    (tmp_path / "moved").symlink_to(inputs / "photos")
+    done = run(*_args(inputs, out), "--images", tmp_path / "moved", expect=2)
+    assert b"holds a run with other images: add --append" in done.stderr
+
+
+@pytest.mark.parametrize("options", [("--shard-size", "9KB"), ("--split", "train=0.5,val=0.5", "--shard-size", 2)])
+def test_complete_tars_stay_when_pictures_are_gone(inputs: Path, tmp_path: Path, options: tuple[object, ...]) -> None:
+    shutil.copytree(inputs / "photos", tmp_path / "photos")
+    out = tmp_path / "out"
+    args = [inputs / "train.json", "--images", tmp_path / "photos", "--out", out, *options, "--workers", 1, "-q"]
+    run(*args)
+    before = contents(out)
+    for name in NAMES[:6]:
+        (tmp_path / "photos" / name).unlink()
+    said = run(*args, expect=2).stderr.decode()
+    assert "would hold other samples now" in said
+    assert "--overwrite" in said
+    assert contents(out) == before
+
+
+def test_a_picture_and_a_video_in_one_sample_are_a_failure(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]
+    both = {"id": 1, "image": "a.jpg", "video": "a.mp4", "conversations": turns}
+    (tmp_path / "a.json").write_text(json.dumps([both, {"id": 2, "conversations": turns}]))
+    run(tmp_path / "a.json", "--images", tmp_path, "--out", tmp_path / "out", expect=3)
+    [failure] = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert (failure["id"], failure["reason"]) == (1, "unsupported")
 
 
 def test_nasty_pictures_are_failures_with_their_reasons(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -9,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from PIL import Image
 
@@ -26,6 +28,11 @@ def _png(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
+def _digest() -> str:
+    """Of the picture that all records are of."""
+    return hashlib.sha256(_png(400, 200)).hexdigest()
+
+
 def _records(count: int) -> list[BoxRecord]:
     """Every third picture has nothing, the others a cat and, from the middle on, a dog; the last is hostile."""
     records = []
@@ -35,14 +42,14 @@ def _records(count: int) -> list[BoxRecord]:
         scores = (0.9, 0.4)[: len(labels)]
         records.append(
             BoxRecord(
-                image=f"{number:04d}.png", sha256=f"{number:064x}", width=400, height=200,
+                image=f"{number:04d}.png", sha256=_digest(), width=400, height=200,
                 boxes=boxes, scores=scores, labels=labels,
             )
         )  # fmt: skip
     records.append(
         BoxRecord(
             image=HOSTILE,
-            sha256="f" * 64,
+            sha256=_digest(),
             width=400,
             height=200,
             boxes=((1, 1, 9, 9),),
@@ -87,6 +94,18 @@ def test_a_video_shows_its_frames_and_a_lost_picture_its_boxes() -> None:
     assert [one.name for one in shown] == [f"a.mp4, frame {5 * n} at {n / 2:.1f} s" for n in range(3)] + [HOSTILE]
     assert [one.uri for one in shown] == [""] * 4
     assert [len(one.found.boxes) for one in shown] == [1] * 4
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_bytes() -> None:
+    data = [_png(400, 200), _png(200, 100)]
+    digests = [hashlib.sha256(one).hexdigest() for one in data]
+    records = [msgspec.structs.replace(_records(0)[0], image="a.png", sha256=digest) for digest in digests]
+    media = [Media(name="a.png", data=one) for one in data]
+    shown = boxes_page.with_thumbnails(records, media)
+    assert shown == boxes_page.with_thumbnails(records, media[::-1])
+    assert shown[0].uri != shown[1].uri
+    by_id = msgspec.structs.replace(records[0], sha256="", width=0, height=0)
+    assert boxes_page.with_thumbnails([by_id], media)[0].size == (400, 200)
 
 
 @pytest.fixture(scope="module")
