@@ -15,7 +15,7 @@ SHIPPED = ("tiny",)
 """Models that come with mgtool, by name."""
 
 _WEIGHTS = ".safetensors"
-_HASHED = (".json", _WEIGHTS, ".model", ".txt", ".jinja")
+_HASHED = (".json", _WEIGHTS, ".bin", ".model", ".txt", ".jinja")
 
 
 def model_folder(given: str) -> Path:
@@ -34,16 +34,22 @@ def check_model(folder: Path) -> None:
 
 
 def model_identity(folder: Path) -> str:
-    """The hash of a model's files; of weights as `mgtool import` noted it, where it did."""
+    """The hash of a model's files; of weights as `mgtool import` noted it, where they were not written since."""
     check_model(folder)
     record, noted = folder / RUN_FILE, dict[str, str]()
     if record.is_file():
         noted = parse(record.read_bytes(), dict[str, Any], where=str(record)).get("sha256") or {}
-    hashes = {name: known for name, known in noted.items() if name.endswith(_WEIGHTS)}
+    hashes = {
+        name: known for name, known in noted.items() if name.endswith(_WEIGHTS) and not _is_newer(folder / name, record)
+    }
     for path in folder.iterdir():
         if path.suffix in _HASHED and path != record and path.name not in hashes:
             hashes[path.name] = _sha256(path)
     return hashlib.sha256(canonical(hashes)).hexdigest()
+
+
+def _is_newer(path: Path, record: Path) -> bool:
+    return path.is_file() and path.stat().st_mtime_ns > record.stat().st_mtime_ns
 
 
 def _sha256(path: Path) -> str:

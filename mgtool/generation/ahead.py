@@ -17,6 +17,10 @@ Read = TypeVar("Read")
 Planned = TypeVar("Planned")
 
 
+class NotYet(Exception):  # noqa: N818 - no error
+    """Nothing is read yet that has not been asked for."""
+
+
 class _End(NamedTuple):
     error: BaseException | None
 
@@ -41,13 +45,13 @@ class Ahead(Generic[Read]):
 
         Raises:
             StopIteration: there is none.
-            TimeoutError: it is not there yet.
+            NotYet: it is not there within the time.
             Exception: whatever reading raised.
         """
         try:
             found = self._queue.get(timeout=timeout)
         except queue.Empty as error:
-            raise TimeoutError from error
+            raise NotYet from error
         if isinstance(found, _End):
             self._queue.put(found)  # for whoever asks again
             raise found.error or StopIteration
@@ -95,7 +99,12 @@ def read_ahead(items: Iterable[Read]) -> Iterator[Ahead[Read]]:
 
 
 def windows(
-    ahead: Ahead[Read], plan: Callable[[Read], tuple[list[Planned], int]], *, samples: int, size: int
+    ahead: Ahead[Read],
+    plan: Callable[[Read], tuple[list[Planned], int]],
+    *,
+    samples: int,
+    size: int,
+    patience: float | None = PATIENCE_S,
 ) -> Iterator[list[Planned]]:
     """What is planned, in windows.
 
@@ -104,16 +113,17 @@ def windows(
         plan: what becomes of an item, none or one, and its bytes.
         samples: of a full window.
         size: bytes of a full window.
+        patience: seconds that a window waits for its next sample; None where it must not depend on time.
     """
     while True:
         window: list[Planned] = []
         filled = 0
         try:
             while len(window) < samples and filled < size:
-                planned, nbytes = plan(ahead.get(PATIENCE_S if window else None))
+                planned, nbytes = plan(ahead.get(patience if window else None))
                 window += planned
                 filled += nbytes
-        except TimeoutError:
+        except NotYet:
             pass
         except StopIteration:
             if window:

@@ -44,28 +44,33 @@ class AnswerCache:
         folder: made where it does not exist.
         identity: what answers depend on beside their prompts.
         by_id: an answer depends on its sample's id, too, as it does in sampling.
+        settled: only answers that are there now are found, whatever is added while this one is open.
 
     Raises:
         OutputError: the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], *, by_id: bool) -> None:
+    def __init__(self, folder: Path, identity: Mapping[str, Any], *, by_id: bool, settled: bool = False) -> None:
         self.by_id, self._identity = by_id, dict(identity)
         self._file = folder / _FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self._file, timeout=_PATIENCE_S, isolation_level=None)
+            self._database = self._reading = self._connect()
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, drawn BLOB) WITHOUT ROWID"
             )
+            if settled:
+                self._reading = self._connect()
+                self._reading.execute("BEGIN")
+                self._reading.execute("SELECT key FROM answers LIMIT 1").fetchone()  # reads from here on are of now
         except (OSError, sqlite3.Error) as error:
             raise OutputError(f"--cache {folder}: cannot be used: {error}") from error
 
     def find(self, asked: Asked) -> list[Drawn] | None:
         """The answers to a prompt; None where there are none yet."""
-        row = self._database.execute("SELECT drawn FROM answers WHERE key = ?", (self._key(asked),)).fetchone()
+        row = self._reading.execute("SELECT drawn FROM answers WHERE key = ?", (self._key(asked),)).fetchone()
         return None if row is None else msgspec.json.decode(row[0], type=list[Drawn])
 
     def add(self, asked: Asked, drawn: list[Drawn]) -> None:
@@ -83,7 +88,11 @@ class AnswerCache:
 
     def close(self) -> None:
         """Close the database."""
+        self._reading.close()
         self._database.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._file, timeout=_PATIENCE_S, isolation_level=None)
 
     def _key(self, asked: Asked) -> bytes:
         own = {

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import psutil
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -121,8 +122,10 @@ class Engine:
         self.token_budget = _token_budget(model)
         self._shares = batch_size != 1
         self.chooser: Chooser = chooser or Greedy()
-        self._ends = set(processor.eos_token_ids)
+        self._ends = {*processor.eos_token_ids, *_special_tokens(stops, processor.tokenizer)}
         self._stops = [*processor.stop_strings, *stops]
+        # A token is a byte at least; one more begins within a word, where tokenizers drop a space.
+        self._stop_tokens = max((len(stop.encode()) for stop in self._stops), default=0) + 1
         self._visuals: OrderedDict[tuple[str, ...], list[Tensor]] = OrderedDict()
         self._supply: Iterator[Group] = iter(())
         self._is_ready: Callable[[], bool] = lambda: True
@@ -319,12 +322,12 @@ class Engine:
     def _says_stop(self, ids: list[int]) -> bool:
         if not self._stops:
             return False
-        text = self.processor.tokenizer.decode(ids[-2 * max(map(len, self._stops)) :], skip_special_tokens=True)
+        text = self.processor.tokenizer.decode(ids[-self._stop_tokens :], skip_special_tokens=True)
         return any(stop in text for stop in self._stops)
 
     def _retreat(self, group: Group, error: Exception) -> None:
         """A group that failed is tried in halves; one that fails alone is a failure."""
-        scarce = is_out_of_memory(error)
+        scarce = _is_scarce(error)
         count = len(group.prompts)
         if count > 1:
             self._waiting.extendleft([group.part(count // 2), group.part(0, count // 2)])
@@ -338,6 +341,7 @@ class Engine:
 
     def _back_off(self, error: RuntimeError) -> None:
         """Rows that cannot be decoded together begin again, half as many at a time."""
+        scarce = _is_scarce(error)
         count = len(self._running)
         if count == 1:
             self._ready.append((self._running[0].number, _failure(error)))
@@ -346,7 +350,7 @@ class Engine:
             self._waiting.extendleft(row.prompt for row in reversed(self._running))
             self.batch_size = max(1, count // 2)
         self._running, self._rows = [], self._no_rows()
-        self._free(is_out_of_memory(error))
+        self._free(scarce)
 
     def _free(self, scarce: bool) -> None:
         if scarce:
@@ -368,11 +372,26 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     return min(sum(1 for _ in common), min(map(len, prompts)) - 1)
 
 
+def _special_tokens(texts: Sequence[str], tokenizer: Any) -> list[int]:
+    """Those of some texts that are a special token each, which an answer's text leaves out."""
+    known = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    return [known[text] for text in texts if text in known]
+
+
 def _token_budget(model: Any) -> int:
-    """Tokens whose keys and values the free memory holds."""
+    """Tokens whose keys and values the free memory holds; of a split model, that of the process with the least."""
     on_gpu = model.device.type == "cuda"
     free = torch.cuda.mem_get_info(model.device)[0] if on_gpu else psutil.virtual_memory().available
+    if _is_split():
+        least = torch.tensor(free, device=model.device)
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+        free = int(least)
     return int(free * MEMORY_SHARE) // token_bytes(model.config.text_config, model.dtype)
+
+
+def _is_split() -> bool:
+    """Whether other processes compute parts of the same matrices, and must do the same steps."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _note(rows: Sequence[_Row], tokens: Tensor) -> None:
@@ -383,6 +402,14 @@ def _note(rows: Sequence[_Row], tokens: Tensor) -> None:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether a device or the machine had no memory left."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _is_scarce(error: Exception) -> bool:
+    """Whether to try again with less; where a model is split, the other processes would go on with the whole."""
+    scarce = is_out_of_memory(error)
+    if scarce and _is_split():
+        raise error
+    return scarce
 
 
 def _failure(error: Exception) -> ItemError:

@@ -45,7 +45,7 @@ class Decoding:
             raise UsageError("--stop takes a text of at least one character")
 
     def _check_choices(self) -> None:
-        given = {"--temperature": self.temperature > 0, "--stop": bool(self.stop)}
+        given = {"--temperature": self.temperature > 0, "--stop": bool(self.stop), "--logprobs": self.logprobs}
         if any(given.values()):
             raise UsageError(
                 f"--choices scores every option, so {_first(given)} changes nothing: leave one of them out"

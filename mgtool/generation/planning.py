@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from mgtool import images, sources, videos
 from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError, UsageError
-from mgtool.generation.ahead import Ahead, read_ahead, windows
+from mgtool.generation.ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.generation.engine import Group
 from mgtool.generation.pictures import PictureLoader, Shown
 from mgtool.generation.prompts import Prompter
@@ -96,6 +96,7 @@ class Planner:
         is_known: told of every question before its pictures are loaded; True takes it out.
         workers: processes that prepare pictures; with 0, threads.
         pinned: the pictures are for a CUDA device.
+        timeless: nothing depends on how fast the input is, as processes that share a model must do the same.
 
     Attributes:
         asked: samples that the engine has or will get, by position.
@@ -111,9 +112,10 @@ class Planner:
         *,
         workers: int = 0,
         pinned: bool = False,
+        timeless: bool = False,
     ) -> None:
         self.prompter, self.processor, self.boxes, self.is_known = prompter, processor, boxes, is_known
-        self.workers, self.pinned = workers, pinned
+        self.workers, self.pinned, self.timeless = workers, pinned, timeless
         self.asked: dict[Position, Asked] = {}
         self.failures: dict[Position, Failure] = {}
         self._ahead: Ahead[tuple[Position, sources.Item]] | None = None
@@ -124,7 +126,8 @@ class Planner:
         loader = PictureLoader(self.processor, self.workers, pinned=self.pinned)
         with read_ahead(items) as self._ahead, loader:
             loading: deque[_Loading] = deque()
-            for window in windows(self._ahead, self._planned, samples=WINDOW, size=WINDOW_BYTES):
+            patience = None if self.timeless else PATIENCE_S
+            for window in windows(self._ahead, self._planned, samples=WINDOW, size=WINDOW_BYTES, patience=patience):
                 self._is_inside = True
                 for gathered in _gather(window):
                     loading.append(_Loading(gathered, [loader.submit(shown) for shown in gathered[0].shown]))
@@ -137,7 +140,7 @@ class Planner:
 
     def is_ready(self) -> bool:
         """Whether the next group is at hand, or the input has something to make it of."""
-        return self._is_inside or self._ahead is None or self._ahead.is_ready()
+        return self.timeless or self._is_inside or self._ahead is None or self._ahead.is_ready()
 
     def _planned(self, numbered: tuple[Position, sources.Item]) -> tuple[list[Asked], int]:
         """The sample as it is asked, if it can be, and the bytes of its pictures."""

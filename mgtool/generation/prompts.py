@@ -88,12 +88,12 @@ class Prompter:
 
     def _question(self, sample: Sample, last: str) -> str:
         question = bare(last)
+        if not question and self.needs_question:
+            return ""
         if self.template is not None:
             return _filled(self.template, {**sample.metadata, "question": question}).strip()
         if self.task == "caption":
             return CAPTION
-        if not question and self.needs_question:
-            return ""
         if self.task == "vqa":
             return question if question.endswith(SINGLE_WORD) else f"{question}\n{SINGLE_WORD}"
         if self.task:

@@ -74,6 +74,7 @@ class Request:
             "task": self.prompter.task,
             "prompt": self.prompter.template,
             "system": self.prompter.system,
+            "images": self.images,
             "boxes": self.boxes if self.boxes in (None, "off") else fingerprint(str(self.boxes)),
             "input": [fingerprint(given, sources.files) for given in self.inputs],
             "share": [self.share.rank, self.share.world_size],

@@ -73,8 +73,15 @@ class Asking:
         self, request: Request, processor: Any, boxes: BoxSource, cache: AnswerCache | None, emit: Emit
     ) -> None:
         self.request, self.processor, self.cache, self.emit = request, processor, cache, emit
-        pinned = request.device.startswith("cuda")
-        self.planner = Planner(request.prompter, processor, boxes, self._recall, workers=request.workers, pinned=pinned)
+        self.planner = Planner(
+            request.prompter,
+            processor,
+            boxes,
+            self._recall,
+            workers=request.workers,
+            pinned=request.device.startswith("cuda"),
+            timeless=request.tensor_parallel > 1,
+        )
         self.chooser = make_chooser(request.decoding, processor, self._name)
         self._truncator = Truncator(request, processor) if request.truncate else None
         self._parts: dict[int, dict[int, Completion | ItemError]] = {}
@@ -150,7 +157,8 @@ class Asking:
             notes: dict[str, Any] = {"sample": number} if len(parts) > 1 else {}
             if self.request.decoding.logprobs:
                 notes["logprobs"] = self._logprobs(part)
-            drawn.append(Drawn(self._text(part.ids), part.finish_reason, len(part.ids), notes, cut))
+            text = self.processor.decode(part.ids, stops=self.request.decoding.stop)
+            drawn.append(Drawn(text, part.finish_reason, len(part.ids), notes, cut))
         return drawn
 
     def _chosen(self, parts: Sequence[Completion], cut: str) -> Drawn:
@@ -162,12 +170,6 @@ class Asking:
         notes = {"choices": {choice: round(score, 4) for choice, score in zip(choices, scores, strict=True)}}
         tokens = len(parts[best if len(parts) > 1 else 0].ids)
         return Drawn(choices[best], "stop", tokens, notes, cut)
-
-    def _text(self, ids: list[int]) -> str:
-        text: str = self.processor.decode(ids)
-        for stop in self.request.decoding.stop:
-            text = text.split(stop)[0]
-        return text.strip()
 
     def _logprobs(self, part: Completion) -> list[dict[str, Any]]:
         tokens = self.processor.tokenizer.convert_ids_to_tokens(part.ids)
@@ -208,6 +210,7 @@ def _opened_cache(request: Request) -> Iterator[AnswerCache | None]:
         yield None
         return
     identity = {**request.answer_identity(), "device": request.device.partition(":")[0]}
-    cache = AnswerCache(request.cache, identity, by_id=request.decoding.temperature > 0)
+    by_id, settled = request.decoding.temperature > 0, request.tensor_parallel > 1
+    cache = AnswerCache(request.cache, identity, by_id=by_id, settled=settled)
     with contextlib.closing(cache):
         yield cache

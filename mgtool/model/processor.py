@@ -14,18 +14,18 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from mgtool.boxes import BoxRules, Framed, Framing
-from mgtool.conversations import Turn
+from mgtool.conversations import IMAGE, PLACEHOLDER, VIDEO, Turn
 from mgtool.errors import ItemError
 from mgtool.model.config import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID
 from mgtool.model.splice import IGNORED
 from mgtool.model.templates import Template, find_template
 from mgtool.records import Detections
 
-PLACEHOLDERS = {"<image>": IMAGE_TOKEN_ID, "<video>": VIDEO_TOKEN_ID}
+PLACEHOLDERS = {IMAGE: IMAGE_TOKEN_ID, VIDEO: VIDEO_TOKEN_ID}
 MAX_NEW_TOKENS = 100
 """The published evaluation's."""
 
-_PLACEHOLDER = re.compile("(" + "|".join(PLACEHOLDERS) + ")")
+_BESIDE_PLACEHOLDERS = re.compile(f"({PLACEHOLDER.pattern})")
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -81,11 +81,20 @@ class MGLlavaProcessor(ProcessorMixin):
         super().__init__(tokenizer, chat_template=chat_template or self.prompt.to_jinja())
 
     def encode(self, turns: Sequence[Turn], system: str = "") -> EncodedText:
-        """Token ids of a conversation: text beside placeholders is tokenised by itself, without special tokens."""
+        """Token ids of a conversation: text beside placeholders is tokenised by itself, without special tokens.
+
+        Raises:
+            ItemError: ``bad_record`` where the system text holds a placeholder; in an answer it is text as any other.
+        """
+        if PLACEHOLDER.search(system):
+            raise ItemError("bad_record", "a placeholder in the system text; pictures stand in questions")
         ids: list[int] = []
         labels: list[int] = []
         for piece in self.prompt.pieces(turns, system):
-            tokens = self._special(piece.special) if piece.special else self._tokens(piece.text)
+            if piece.special:
+                tokens = self._special(piece.special)
+            else:
+                tokens = self._text_tokens(piece.text) if piece.learned else self._tokens(piece.text)
             ids += tokens
             labels += tokens if piece.learned else [IGNORED] * len(tokens)
         return EncodedText(ids, labels)
@@ -194,10 +203,10 @@ class MGLlavaProcessor(ProcessorMixin):
         media = _in_order(ids, placed[: len(shots) - len(videos or [])], placed[len(shots) - len(videos or []) :])
         return self.collate(ids, [picture for shot in media for picture in shot], [len(shot) for shot in media])
 
-    def decode(self, token_ids: Any, **kwargs: Any) -> str:
-        """The answer's text: without special tokens, up to the template's end of an answer, stripped."""
+    def decode(self, token_ids: Any, *, stops: Sequence[str] = (), **kwargs: Any) -> str:
+        """The answer's text: no special tokens, nothing from the template's end of an answer or a stop on, stripped."""
         text = self.tokenizer.decode(token_ids, skip_special_tokens=True, **kwargs)
-        for stop in self.prompt.stop_strings:
+        for stop in (*self.prompt.stop_strings, *stops):
             text = text.split(stop)[0]
         return text.strip()
 
@@ -237,12 +246,12 @@ class MGLlavaProcessor(ProcessorMixin):
 
     def _tokens(self, text: str) -> list[int]:
         ids: list[int] = []
-        for chunk in _PLACEHOLDER.split(text):
-            if chunk in PLACEHOLDERS:
-                ids.append(PLACEHOLDERS[chunk])
-            elif chunk:
-                ids += self.tokenizer.encode(chunk, add_special_tokens=False)
+        for chunk in _BESIDE_PLACEHOLDERS.split(text):
+            ids += [PLACEHOLDERS[chunk]] if chunk in PLACEHOLDERS else self._text_tokens(chunk)
         return ids
+
+    def _text_tokens(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False) if text else []
 
 
 def _normalized_levels(mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:

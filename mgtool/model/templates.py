@@ -78,28 +78,21 @@ class Template:
 
     def to_jinja(self) -> str:
         """The same as a chat template of transformers."""
-        before, after = (_quoted(text) for text in self.instruction.split("{input}"))
+        before, after = (_said(text) for text in self.instruction.split("{input}"))
+        begins, ends = (_said(text) for text in self.system.split("{system}"))
         bos = "{{- bos_token or '' -}}"
-        if self.answer_end:
-            bos = "{%- if loop.first -%}" + bos + "{%- endif -%}"
-            end = f"{{{{- {_quoted(self.answer_end)} -}}}}"
-        else:
-            end = "{{- eos_token -}}"
-        separator = f"{{{{- {_quoted(self.separator)} -}}}}" if self.separator else ""
+        again = "{%- set start.bos = true -%}" if not self.answer_end else ""
+        end = (_said(self.answer_end) if self.answer_end else "{{- eos_token -}}") + again + _said(self.separator)
+        first = "{%- if start.bos -%}" + bos + "{%- set start.bos = false -%}{%- endif -%}"
         return (
+            "{%- set start = namespace(bos=true) -%}"
             "{%- for message in messages -%}"
-            "{%- if message['role'] == 'user' -%}"
-            f"{bos}{{{{- {before} -}}}}"
-            "{%- if message['content'] is string -%}{{- message['content'] -}}{%- else -%}"
-            "{%- for part in message['content'] -%}"
-            "{%- if part['type'] in ('image', 'video') -%}{{- '<' ~ part['type'] ~ '>\\n' -}}"
-            "{%- else -%}{{- part['text'] -}}{%- endif -%}"
-            "{%- endfor -%}{%- endif -%}"
-            f"{{{{- {after} -}}}}"
+            "{%- if message['role'] == 'system' -%}"
+            f"{first}{begins}{_CONTENT}{ends}"
+            "{%- elif message['role'] == 'user' -%}"
+            f"{first}{before}{_CONTENT}{after}"
             "{%- elif message['role'] == 'assistant' -%}"
-            "{%- if message['content'] is string -%}{{- message['content'] -}}{%- else -%}"
-            "{%- for part in message['content'] -%}{{- part['text'] -}}{%- endfor -%}{%- endif -%}"
-            f"{end}{separator}"
+            f"{_CONTENT}{end}"
             "{%- endif -%}"
             "{%- endfor -%}"
         )
@@ -109,8 +102,20 @@ class Template:
         return asdict(self)
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+_CONTENT = (
+    "{%- if message['content'] is string -%}{{- message['content'] -}}{%- else -%}"
+    "{%- for part in message['content'] -%}"
+    "{%- if part['type'] in ('image', 'video') -%}{{- '<' ~ part['type'] ~ '>\\n' -}}"
+    "{%- else -%}{{- part['text'] -}}{%- endif -%}"
+    "{%- endfor -%}{%- endif -%}"
+)
+"""Of a message, in a chat template."""
+
+
+def _said(text: str) -> str:
+    """A text in a chat template."""
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return f"{{{{- '{quoted}' -}}}}" if text else ""
 
 
 TEMPLATES = {

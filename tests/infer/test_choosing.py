@@ -119,6 +119,24 @@ def test_stop_texts_end_an_answer(infer, write):
         assert other["text"] == one["text"].split(stop)[0].strip()
 
 
+def test_stop_texts_of_many_tokens_and_of_spaces(models):
+    """A character that the vocabulary lacks is a token for each of its bytes."""
+    from mgtool.generation.engine import Engine
+    from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
+
+    processor = MGLlavaProcessor.from_pretrained(models["vicuna"])
+    model = MGLlavaForConditionalGeneration.from_pretrained(models["vicuna"])
+    tokens = processor.tokenizer
+    for stop in ("\U0001f642", "USER: ", "\nUSER"):
+        engine = Engine(model, processor, max_new_tokens=4, stops=(stop,))
+        ids = tokens.encode(f"A cat{stop}", add_special_tokens=False)
+        assert engine._says_stop(ids), (stop, ids)
+        assert not engine._says_stop(ids[:-1])
+        assert processor.decode(tokens.encode(f"A cat{stop}sat"), stops=(stop,)) == "A cat"
+    engine = Engine(model, processor, max_new_tokens=4, stops=(tokens.bos_token,))
+    assert tokens.bos_token_id in engine._ends
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_questions_that_are_too_long_are_cut(infer, write, side):
     long = {"question_id": "long", "image": "coffee.jpg", "text": "first " + "cup of coffee " * 2000 + "last"}
@@ -168,6 +186,7 @@ def test_a_system_text_stands_before_the_first_turn(infer, write, models):
         {"choices": ("A", "A")},
         {"choices": ("A",)},
         {"choices": ("A", "")},
+        {"choices": ("A", "B"), "logprobs": True},
         {"stop": ("",)},
     ],
 )

@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from mgtool.generation import fleet
+from mgtool.generation.answer_cache import AnswerCache, Drawn
 from mgtool.generation.fleet import chunked
+from mgtool.generation.planning import Asked
 from mgtool.records import Media, Sample
 
 PHOTOS = Path(__file__).parent.parent / "images"
@@ -111,6 +114,20 @@ def test_answers_of_earlier_runs_need_no_model(ask, models, tmp_path):
 def test_a_cache_serves_several_processes(ask, tmp_path):
     cache = ("--cache", tmp_path / "cache")
     assert ask("both", *cache, device="cpu,cpu")[1] == ask("again", *cache)[1] == ask("without")[1]
+
+
+def test_a_settled_cache_finds_what_was_there_when_it_was_opened(tmp_path):
+    def asked(name: str) -> Asked:
+        return Asked(0, Sample(id=name), "Who?", [len(name)], ())
+
+    drawn = [Drawn("A cup", "stop", 3)]
+    with closing(AnswerCache(tmp_path, {}, by_id=False)) as first:
+        first.add(asked("a"), drawn)
+        with closing(AnswerCache(tmp_path, {}, by_id=False, settled=True)) as settled:
+            first.add(asked("bb"), drawn)
+            settled.add(asked("ccc"), drawn)
+            assert [settled.find(asked(name)) for name in ("a", "bb", "ccc")] == [drawn, None, None]
+        assert [first.find(asked(name)) for name in ("a", "bb", "ccc")] == [drawn] * 3
 
 
 def test_a_run_killed_between_a_questions_answers_draws_them_again(ask, tmp_path):

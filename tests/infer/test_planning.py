@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from mgtool.errors import InputError
-from mgtool.generation.ahead import READ_AHEAD, read_ahead, windows
+from mgtool.generation.ahead import PATIENCE_S, READ_AHEAD, read_ahead, windows
 from mgtool.generation.planning import BoxSource, Planner
 from mgtool.generation.prompts import Prompter
 from mgtool.model import MGLlavaProcessor
@@ -61,6 +62,25 @@ def test_what_goes_wrong_in_the_reader_is_raised_where_it_is_asked_for():
 
     with pytest.raises(InputError, match="the input broke"):
         cut(items())
+
+
+def test_a_reader_that_runs_out_of_time_is_an_error():
+    def items():
+        yield 1
+        raise TimeoutError("the network is gone")
+
+    with pytest.raises(TimeoutError, match="the network is gone"):
+        cut(items())
+
+
+def test_windows_without_patience_do_not_depend_on_time():
+    def items():
+        for number in range(3):
+            time.sleep(2 * PATIENCE_S)
+            yield number
+
+    with read_ahead(items()) as ahead:
+        assert list(windows(ahead, lambda item: ([item], 0), samples=2, size=9, patience=None)) == [[0, 1], [2]]
 
 
 def test_no_more_is_read_than_will_be_asked_for_soon():

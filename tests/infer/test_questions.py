@@ -6,6 +6,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mgtool.errors import ItemError
@@ -144,6 +145,8 @@ def test_other_options_refuse_to_go_on(infer, write):
     assert code == 2
     assert "max_new_tokens" in stderr
     assert infer(questions, "--max-new-tokens", 4, "--overwrite")[0] == 0
+    code, _, stderr = infer(questions, "--max-new-tokens", 4, "--images", PHOTOS)
+    assert (code, "images" in stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +174,8 @@ def test_prompts_of_tasks_and_templates():
     assert Prompter("", "{hint}: {question}").converse(sample).turns == [("<image>\nlook: Is it red?", None)]
     with pytest.raises(ItemError, match="colour"):
         Prompter("", "{colour}").converse(sample)
+    with pytest.raises(ItemError, match="empty_prompt"):
+        Prompter("", "Q: {question} A:").converse(msgspec.structs.replace(sample, turns=human(" ")))
 
 
 def test_a_share_of_a_launcher_names_the_file_that_lists_its_failures(mgtool, models, write, tmp_path, monkeypatch):

@@ -6,8 +6,9 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
-from mgtool.model import MGLlavaProcessor
+from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.model.templates import TEMPLATES
 from mgtool.modelfolders import model_identity
 
@@ -92,3 +93,15 @@ def test_a_template_of_ones_own_is_known_by_what_it_says(mgtool, parts, tmp_path
     file.write_text(json.dumps({**template, "name": "another"}))
     code, _, err = mgtool(*arguments)
     assert (code, "template" in err) == (2, True)
+
+
+def test_other_weights_in_the_same_folder_are_another_model(mgtool, parts, tmp_path):
+    out = tmp_path / "model"
+    assert mgtool(*command(parts, out, "-q"))[0] == 0
+    model = MGLlavaForConditionalGeneration.from_pretrained(out)
+    model.save_pretrained(out)
+    before = model_identity(out)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    model.save_pretrained(out)
+    assert model_identity(out) != before

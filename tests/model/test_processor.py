@@ -61,6 +61,26 @@ def test_a_rendered_prompt_gives_the_ids_of_its_question(name, tokenizer):
     assert processor.tokenize_text(processor.render(question)) == processor.tokenize(question)
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_chat_template_says_system_texts(name, tokenizer):
+    processor = MGLlavaProcessor(tokenizer, template=name)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}]
+    said = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert processor.tokenize_text(said) == processor.tokenize([("Who?", None)], "Be brief.")
+    assert said.count("<s>") == 1
+
+
+def test_placeholders_stand_in_questions_alone(tokenizer):
+    processor = MGLlavaProcessor(tokenizer)
+    encoded = processor.encode([("<image>\nHow?", "Use the <image> tag.")])
+    assert encoded.ids.count(IMAGE_TOKEN_ID) == 1
+    assert min(label for label in encoded.labels if label != -100) >= 0
+    learned = [label for label in encoded.labels if label != -100]
+    assert learned == [*tokenizer.encode("Use the <image> tag.", add_special_tokens=False), tokenizer.eos_token_id]
+    with pytest.raises(ItemError, match="bad_record"):
+        processor.encode([("Who?", None)], "Look at <image>.")
+
+
 def test_text_beside_a_placeholder_is_tokenised_by_itself(tokenizer):
     processor = MGLlavaProcessor(tokenizer)
     ids = processor.tokenize([("see <image> and <video>, then <image>", None)])
