@@ -34,7 +34,7 @@ stage() { # NAME MODEL OPTIONS... : into OUT/NAME, with a process for each of tw
     --out "$out/$name" --batch-size 8 --device cpu
 }
 stage align "$out/together" "$out/tars/train-conversations" --epochs 0.25 --learning-rate 1e-4
-stage tune "$out/align" "$out/tars/train-conversations" --epochs 0.75 --learning-rate 1e-4
+stage tune "$out/align" "$out/tars/train-conversations" --epochs 3 --learning-rate 1e-4
 mkdir -p "$out/logs"
 for part in high low llm; do cp "$out/stage0/$part/log.jsonl" "$out/logs/$part.jsonl"; done
 cp "$parts/joints.jsonl" "$out/logs/"
