@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -75,11 +76,14 @@ def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId
     sample_id = next((x for x in (record.question_id, record.id, record.image) if isinstance(x, int | str)), fallback)
     question = record.text if record.text is not None else record.question
     turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
-    names = [record.image] if isinstance(record.image, str) and record.image else record.image or []
+    names = [record.image] if isinstance(record.image, str) and record.image else list(record.image or [])
+    film = record.video
+    if not film and len(names) == 1 and posixpath.splitext(names[0])[1][1:].lower() in tars.VIDEO_EXTENSIONS:
+        film = names.pop()
     return Sample(
         id=sample_id,
         images=tuple(find(name) for name in names),
-        video=find(record.video) if record.video else None,
+        video=find(film) if film else None,
         turns=tuple(turns),
         metadata={key: value for key, value in fields.items() if key not in RESERVED},
     )

@@ -42,11 +42,12 @@ def test_conversations_and_questions(tmp_path: Path, as_lines: bool) -> None:
         {"id": "t", "conversations": TURNS},
         {"id": "bad", "conversations": 5},
         {"id": "m", "image": ["a.jpg", "b.jpg"], "conversations": TURNS},
+        {"id": "v", "image": "c.MP4", "conversations": TURNS},
     ]
     text = "\n".join(map(json.dumps, rows)) if as_lines else json.dumps(rows)
     (tmp_path / "x.json").write_text(text)
     (tmp_path / "photos").mkdir()
-    first, question, plain, bad, several = read(tmp_path / "x.json", images=str(tmp_path / "photos"))
+    first, question, plain, bad, several, film = read(tmp_path / "x.json", images=str(tmp_path / "photos"))
     assert isinstance(first, Sample)
     assert (first.images[0].name, first.images[0].uri) == ("p/a.jpg", f"{tmp_path}/photos/p/a.jpg")
     assert (question.id, question.turns[0].value, question.metadata) == (7, "Why?", {"category": "c"})
@@ -54,6 +55,7 @@ def test_conversations_and_questions(tmp_path: Path, as_lines: bool) -> None:
     assert isinstance(bad, Failure)
     assert bad.reason == "bad_record"
     assert len(several.images) == 2
+    assert (film.images, film.video and film.video.name) == ((), "c.MP4")
     assert read("-", images=str(tmp_path / "photos"), stdin=io.BytesIO(text.encode()))[:3] == [first, question, plain]
 
 

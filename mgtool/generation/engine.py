@@ -32,6 +32,7 @@ SMALLEST_PART = 8
 """Prompts of a group that are worth prefilling before there is room for all of it."""
 MEMORY_SHARE = 0.6
 """Of the memory that is free once the model is there, for keys and values."""
+_NO_TOKEN = -1
 
 
 @dataclass(frozen=True)
@@ -285,7 +286,9 @@ class Engine:
         return self.model.splice(batch["input_ids"].to(device), batch["attention_mask"].to(device), visuals)
 
     def _choose(self, logits: Tensor, rows: Sequence[_Row]) -> Tensor:
-        return self.chooser.choose(logits, [row.draw for row in rows])
+        """A token for each row; `_NO_TOKEN` where the model gave no finite number, as half precision may."""
+        tokens = self.chooser.choose(logits, [row.draw for row in rows])
+        return tokens.where(logits.amax(-1).isfinite(), _NO_TOKEN)
 
     def _run(self) -> None:
         """One token more for every row."""
@@ -309,13 +312,14 @@ class Engine:
         for index in reversed(range(len(reasons))):
             reason, row = reasons[index], self._running[index]
             if reason is not None:
-                self._ready.append((row.number, Completion(row.ids, reason, row.draw)))
+                is_sound = row.ids[-1] != _NO_TOKEN
+                self._ready.append((row.number, Completion(row.ids, reason, row.draw) if is_sound else _overflow()))
                 self._rows.leave(index)
                 self._running[index] = self._running[-1]
                 self._running.pop()
 
     def _ended(self, row: _Row) -> Literal["stop", "length"] | None:
-        if row.draw.done or row.ids[-1] in self._ends or self._says_stop(row.ids):
+        if row.draw.done or row.ids[-1] == _NO_TOKEN or row.ids[-1] in self._ends or self._says_stop(row.ids):
             return "stop"
         return "length" if len(row.ids) >= row.limit else None
 
@@ -331,7 +335,7 @@ class Engine:
         count = len(group.prompts)
         if count > 1:
             self._waiting.extendleft([group.part(count // 2), group.part(0, count // 2)])
-            self.batch_size = max(1, count // 2) if scarce else self.batch_size
+            self.batch_size = len(self._running) + count // 2 if scarce else self.batch_size
         elif scarce and self._running:
             self._waiting.appendleft(group)
             self.batch_size = len(self._running)
@@ -410,6 +414,10 @@ def _is_scarce(error: Exception) -> bool:
     if scarce and _is_split():
         raise error
     return scarce
+
+
+def _overflow() -> ItemError:
+    return ItemError("model_error", "the model gave numbers that are not finite; --dtype bfloat16 or float32 may not")
 
 
 def _failure(error: Exception) -> ItemError:

@@ -231,6 +231,8 @@ def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple
             base = packshards.after(output.folder)
             if new.boxes and not layout.boxes:
                 raise ResumeError(f"{output.folder} holds samples without boxes: pack those with boxes elsewhere")
+            if new.pictures and layout.boxes and not new.boxes:
+                raise ResumeError(f"{output.folder} holds samples with boxes: give --boxes for the new ones, too")
     run.record |= {"base": msgspec.to_builtins(base), "layout": msgspec.to_builtins(layout)}
     if not output.dry:
         if output.overwrite:

@@ -89,6 +89,29 @@ def test_memory_that_does_not_suffice_halves_the_batch(models):
     assert len(failed) == len(prompts)
 
 
+def test_numbers_that_are_not_finite_fail_their_row_alone(models):
+    from mgtool.generation.engine import Engine, Group
+    from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
+
+    model = MGLlavaForConditionalGeneration.from_pretrained(models["vicuna"]).eval()
+    processor = MGLlavaProcessor.from_pretrained(models["vicuna"])
+    prompts = [processor.tokenize([(text, None)]) for text in TEXTS]
+    group = Group((), [], range(len(prompts)), prompts)
+    plain = dict(Engine(model, processor, max_new_tokens=6).generate([group]))
+    calls = []
+
+    def overflow(module, args, output):
+        calls.append(len(output.logits))
+        if len(calls) == 3:  # what the prompts share, their ends, the first step
+            output.logits[1] = float("nan")
+
+    model.language_model.register_forward_hook(overflow)
+    found = dict(Engine(model, processor, max_new_tokens=6).generate([group]))
+    assert calls[2] == len(prompts)
+    failed = [number for number in found if found[number] != plain[number]]
+    assert [found[number].reason for number in failed] == ["model_error"]
+
+
 def test_items_that_cannot_be_asked_are_records(infer, write, tmp_path):
     questions = [
         {"question_id": "good", "image": "coffee.jpg", "text": "What is it?"},

@@ -207,7 +207,7 @@ def test_appending_adds_only_what_is_new(inputs: Path, tmp_path: Path) -> None:
     run(_first(inputs, tmp_path / "in", 12), *options)
     before = contents(tmp_path / "o")
     grown = _first(inputs, tmp_path / "in", COUNT)
-    assert "another input: add --append" in run(grown, *options, expect=2)["error"]
+    assert "other input: add --append" in run(grown, *options, expect=2)["error"]
     counts = run(grown, *options, "--append", "--workers", 2)
     assert counts["samples"] + counts["failures"] == COUNT
     after = contents(tmp_path / "o")
@@ -223,6 +223,15 @@ def test_appending_adds_only_what_is_new(inputs: Path, tmp_path: Path) -> None:
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "o").glob("*.tar")}
     assert run(grown, *options, "--append")["samples"] == counts["samples"]
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "o").glob("*.tar")} == times
+
+
+def test_appending_pictures_without_boxes_to_those_with_boxes_is_refused(inputs: Path, tmp_path: Path) -> None:
+    args = _args(inputs, tmp_path / "out")
+    run(_first(inputs, tmp_path / "in", 10), *args[1:])
+    grown = _first(inputs, tmp_path / "in", COUNT)
+    place = args.index("--boxes")
+    bare = [*args[1:place], *args[place + 2 :]]
+    assert "give --boxes for the new ones, too" in run(grown, *bare, "--append", expect=2)["error"]
 
 
 def test_appending_that_was_cut_short_ends_with_the_same_bytes(inputs: Path, tmp_path: Path) -> None:
