@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import DynamicCache
 
-from mgtool.errors import ItemError
+from mgtool.errors import ItemError, MgtoolError
 from mgtool.generation.attention import Prefix, View, shared_prefixes
 from mgtool.generation.choosing import Chooser, Draw, Greedy
 from mgtool.generation.decoding import Rows
@@ -412,7 +412,7 @@ def _is_scarce(error: Exception) -> bool:
     """Whether to try again with less; where a model is split, the other processes would go on with the whole."""
     scarce = is_out_of_memory(error)
     if scarce and _is_split():
-        raise error
+        raise MgtoolError("a part of the model has no memory left: give a smaller --batch-size") from error
     return scarce
 
 
