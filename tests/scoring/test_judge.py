@@ -57,17 +57,15 @@ class Handler(BaseHTTPRequestHandler):
             server.at_once += 1
             server.most_at_once = max(server.most_at_once, server.at_once)
         trouble = server.troubles[turn] if turn < len(server.troubles) else ""
-        try:
-            self._answer(prompt, trouble)
-        finally:
-            with server.lock:
-                server.at_once -= 1
+        if trouble == "slow":
+            time.sleep(0.2)
+        with server.lock:
+            server.at_once -= 1  # before the answer: who has it may ask again at once
+        self._answer(prompt, trouble)
 
     def _answer(self, prompt: str, trouble: str) -> None:
         text = json.dumps({"choices": [{"message": {"content": self.server.reply(prompt)}}]}).encode()
         status = int(trouble) if trouble.isdigit() else 200
-        if trouble == "slow":
-            time.sleep(0.2)
         if trouble == "hang up":
             self.close_connection = True
             return
