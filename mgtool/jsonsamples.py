@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -78,7 +77,7 @@ def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId
     turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
     names = [record.image] if isinstance(record.image, str) and record.image else list(record.image or [])
     film = record.video
-    if not film and len(names) == 1 and posixpath.splitext(names[0])[1][1:].lower() in tars.VIDEO_EXTENSIONS:
+    if not film and len(names) == 1 and tars.is_video_name(names[0]):
         film = names.pop()
     return Sample(
         id=sample_id,

@@ -277,9 +277,8 @@ class Packer:
         boxes = self.boxes[source]
         if sample.video is not None:
             return self._frames(sample, sample.video, hashes[-1], boxes)
-        own_id = sample.id if len(sample.images) == 1 else None
         pictures = zip(sample.images, hashes, sizes, strict=True)
-        return [self._of_picture(media, sha, size, own_id, boxes) for media, sha, size in pictures], ()
+        return [self._of_picture(media, sha, size, sample.picture_id, boxes) for media, sha, size in pictures], ()
 
     def _of_picture(self, media: Media, sha: str, size: tuple[int, int], id: Any, boxes: BoxIndex | None) -> Detections:
         found = boxes.find(sha256=sha, image=media.name, id=id, size=lambda: size) if boxes is not None else None

@@ -124,6 +124,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     turns: tuple[Turn, ...] = ()
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
 
+    @property
+    def picture_id(self) -> SampleId | None:
+        """The id, where it names one picture: boxes by id are of a sample's only picture."""
+        return self.id if len(self.images) == 1 else None
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One line of an answers file, in LLaVA's layout."""

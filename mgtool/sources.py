@@ -29,8 +29,7 @@ from mgtool.records import Failure, Media, Sample, name_text
 from mgtool.shards import DRAWN_FOLDER, RUN_FILE
 from mgtool.tsv import STAGE, Find
 
-VIDEO_EXTENSIONS = frozenset(f".{extension}" for extension in tars.VIDEO_EXTENSIONS)
-MEDIA_EXTENSIONS = images.EXTENSIONS | VIDEO_EXTENSIONS
+MEDIA_EXTENSIONS = images.EXTENSIONS | {f".{extension}" for extension in tars.VIDEO_EXTENSIONS}
 Item: TypeAlias = Sample | Failure
 
 _UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"
@@ -257,7 +256,7 @@ def _named(path: Path, root: Path, place: Place) -> Media:
 
 
 def _bare(media: Media) -> Sample:
-    if posixpath.splitext(media.name)[1].lower() in VIDEO_EXTENSIONS:
+    if tars.is_video_name(media.name):
         return Sample(id=media.name, video=media)
     return Sample(id=media.name, images=(media,))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import posixpath
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -282,6 +283,15 @@ def _turns(key: str, fields: Mapping[str, Any]) -> tuple[Turn, ...]:
         return convert(fields["conversations"], tuple[Turn, ...], where=f"{key}.json: conversations")
     question = fields.get("text", fields.get("question"))
     return (Turn("human", question),) if isinstance(question, str) else ()
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file's name ends as a video's does.
+
+    >>> is_video_name("clips/a.MP4"), is_video_name("a.mp4.jpg"), is_video_name("mp4")
+    (True, False, False)
+    """
+    return posixpath.splitext(name)[1][1:].lower() in VIDEO_EXTENSIONS
 
 
 def _extension(part: str) -> str:

@@ -146,8 +146,7 @@ class Finder:
         if content.frames is not None:
             known = self.known.find_frames(content.sha256, media.name, sample.id, content.distinct)
         else:
-            own_id = sample.id if len(sample.images) == 1 else None
-            single = self.known.find(content.sha256, media.name, own_id, content.pictures[0].size)
+            single = self.known.find(content.sha256, media.name, sample.picture_id, content.pictures[0].size)
             known = (single,) if isinstance(single, Detections) else single
         try:
             return tuple(map(self.filters, known)) if isinstance(known, tuple) else known

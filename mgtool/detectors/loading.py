@@ -16,7 +16,8 @@ from mgtool import images, videos
 from mgtool import workers as processes
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.records import Failure, Media, Sample
-from mgtool.sources import VIDEO_EXTENSIONS, read_bytes
+from mgtool.sources import read_bytes
+from mgtool.tars import is_video_name
 
 AHEAD_PER_WORKER = 4
 """Pictures that are decoded or waiting, for each worker, at least."""
@@ -115,8 +116,7 @@ def _work(item: Named, is_new: Callable[[Media], bool]) -> tuple[Media, bool] | 
     if isinstance(item, Failure) or not is_new(item[1]):
         return None
     sample, media = item
-    ending = os.path.splitext(media.name)[1].lower()  # noqa: PTH122 - a name, perhaps of a URL
-    return media, media is sample.video or ending in VIDEO_EXTENSIONS
+    return media, media is sample.video or is_video_name(media.name)
 
 
 def _wait(item: Named, future: Future[Content] | None) -> Opened:

@@ -17,6 +17,7 @@ from mgtool.detectors.loading import Content
 from mgtool.records import BoxRecord, Detections, Failure, SampleId, parse
 from mgtool.shards import DRAWN_FOLDER, FAILURES_FILE, RUN_FILE, Journal, list_shards, shard_name, sweep, write_lines
 
+STAGE = "detect"
 PREFIX, SUFFIX = "boxes", ".jsonl"
 JOURNAL = ".detect.journal.jsonl"
 SHARD_SIZE = 1000
@@ -173,7 +174,7 @@ class Output:
 
 def _of_another(id: SampleId) -> Failure:
     detail = "another picture has this id, and this form keeps one for each; --format jsonl keeps them by their bytes"
-    return Failure(id=id, stage="detect", reason="duplicate_id", detail=detail)
+    return Failure(id=id, stage=STAGE, reason="duplicate_id", detail=detail)
 
 
 def _box_at(journal: IO[bytes], place: int) -> BoxRecord:

@@ -8,17 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-import psutil
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from transformers import DynamicCache
 
-from mgtool.errors import ItemError, MgtoolError
+from mgtool.errors import ItemError
 from mgtool.generation.attention import Prefix, View, shared_prefixes
 from mgtool.generation.choosing import Chooser, Draw, Greedy
 from mgtool.generation.decoding import Rows
-from mgtool.generation.memory import token_bytes
+from mgtool.generation.memory import is_out_of_memory, is_scarce, token_budget
 from mgtool.model.config import IMAGE_TOKEN_ID
 from mgtool.model.processor import PlacedPicture
 
@@ -30,8 +28,6 @@ GROUPS_A_STEP = {"cpu": 1}
 """Groups that are prefilled between two steps; a CPU takes so long for one that the other rows' answers would wait."""
 SMALLEST_PART = 8
 """Prompts of a group that are worth prefilling before there is room for all of it."""
-MEMORY_SHARE = 0.6
-"""Of the memory that is free once the model is there, for keys and values."""
 _NO_TOKEN = -1
 
 
@@ -120,7 +116,7 @@ class Engine:
         self.model, self.processor = model, processor
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size or MOST_ROWS.get(model.device.type, 64)
-        self.token_budget = _token_budget(model)
+        self.token_budget = token_budget(model)
         self._shares = batch_size != 1
         self.chooser: Chooser = chooser or Greedy()
         self._ends = {*processor.eos_token_ids, *_special_tokens(stops, processor.tokenizer)}
@@ -331,7 +327,7 @@ class Engine:
 
     def _retreat(self, group: Group, error: Exception) -> None:
         """A group that failed is tried in halves; one that fails alone is a failure."""
-        scarce = _is_scarce(error)
+        scarce = is_scarce(error)
         count = len(group.prompts)
         if count > 1:
             self._waiting.extendleft([group.part(count // 2), group.part(0, count // 2)])
@@ -345,7 +341,7 @@ class Engine:
 
     def _back_off(self, error: RuntimeError) -> None:
         """Rows that cannot be decoded together begin again, half as many at a time."""
-        scarce = _is_scarce(error)
+        scarce = is_scarce(error)
         count = len(self._running)
         if count == 1:
             self._ready.append((self._running[0].number, _failure(error)))
@@ -382,38 +378,9 @@ def _special_tokens(texts: Sequence[str], tokenizer: Any) -> list[int]:
     return [known[text] for text in texts if text in known]
 
 
-def _token_budget(model: Any) -> int:
-    """Tokens whose keys and values the free memory holds; of a split model, that of the process with the least."""
-    on_gpu = model.device.type == "cuda"
-    free = torch.cuda.mem_get_info(model.device)[0] if on_gpu else psutil.virtual_memory().available
-    if _is_split():
-        least = torch.tensor(free, device=model.device)
-        dist.all_reduce(least, dist.ReduceOp.MIN)
-        free = int(least)
-    return int(free * MEMORY_SHARE) // token_bytes(model.config.text_config, model.dtype)
-
-
-def _is_split() -> bool:
-    """Whether other processes compute parts of the same matrices, and must do the same steps."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
 def _note(rows: Sequence[_Row], tokens: Tensor) -> None:
     for row, token in zip(rows, tokens.tolist(), strict=True):
         row.ids.append(token)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device or the machine had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _is_scarce(error: Exception) -> bool:
-    """Whether to try again with less; where a model is split, the other processes would go on with the whole."""
-    scarce = is_out_of_memory(error)
-    if scarce and _is_split():
-        raise MgtoolError("a part of the model has no memory left: give a smaller --batch-size") from error
-    return scarce
 
 
 def _overflow() -> ItemError:

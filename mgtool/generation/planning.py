@@ -81,7 +81,7 @@ class BoxSource:
         if media is sample.video:
             by_id = index.find_video(id=sample.id)
             return by_id or index.find_video(sha256=sha256, video=media.name)
-        found = index.find(id=sample.id) if len(sample.images) == 1 else None
+        found = index.find(id=sample.picture_id)
         found = found or index.find(sha256=sha256, image=media.name, size=lambda: images.probe(data))
         return None if found is None else (found,)
 

@@ -12,12 +12,11 @@ import msgspec
 from mgtool.boxstatistics import Statistics
 from mgtool.detectors.finding import BatchSize, Finder, Found
 from mgtool.detectors.loading import Content, Named, Opened, open_pictures
-from mgtool.detectors.output import Entry, Output
+from mgtool.detectors.output import STAGE, Entry, Output
 from mgtool.errors import ItemError, ResumeError
 from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, SampleId
 from mgtool.videos import FRAMES
 
-STAGE = "detect"
 WINDOW_PER_BATCH = 8
 
 
