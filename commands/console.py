@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from mgtool.records import dumps
-
 if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
@@ -81,16 +79,20 @@ def _plain_lines(what: str, total: int | None) -> Advance:
 def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: bool) -> None:
     """Show what a run did: a small table on stderr, or one JSON object on stdout."""
     if as_json:
+        from mgtool.records import dumps
+
         sys.stdout.buffer.write(dumps(summary) + b"\n")
         sys.stdout.buffer.flush()
     elif not quiet:
         err.print(_table(summary, title))
 
 
-def show_failures(count: int, file: Path, *, quiet: bool) -> None:
-    """Say where the items are listed that a run could not use."""
+def show_failures(count: int, where: Path, *, quiet: bool) -> None:
+    """Say where the items are listed that a run could not use: in a file, or in a folder's list of them."""
     if count and not quiet:
-        say(f"failed: {count:,}, see {file}")
+        from mgtool.shards import FAILURES_FILE
+
+        say(f"failed: {count:,}, see {where / FAILURES_FILE if where.is_dir() else where}")
 
 
 def _table(summary: Mapping[str, Any], title: str) -> Table:

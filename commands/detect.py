@@ -32,11 +32,11 @@ from mgtool.commands.options import (
     versions,
 )
 from mgtool.errors import UsageError
-from mgtool.shards import FAILURES_FILE, RUN_FILE, Run
 
 if TYPE_CHECKING:
     from mgtool.detectors.finding import Finder
     from mgtool.detectors.output import Output
+    from mgtool.shards import Run
 
 
 def detect(
@@ -138,7 +138,7 @@ def _tell(summary: dict[str, Any], folder: Path, *, as_json: bool, quiet: bool) 
     """Say what was found, and where the failures of all pictures are."""
     console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
     if "share" not in summary:
-        console.show_failures(_numbers(summary)[0], folder / FAILURES_FILE, quiet=quiet)
+        console.show_failures(_numbers(summary)[0], folder, quiet=quiet)
 
 
 def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dict[str, Any], bool]:
@@ -175,6 +175,8 @@ def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dic
 
 
 def _run_record(job: Job, folder: Path, identity: dict[str, Any]) -> Run:
+    from mgtool.shards import RUN_FILE, Run
+
     options = {"batch_size": job.batch_size or "auto", "workers": job.workers, "device": job.device}
     about = {"options": options, "versions": versions()}
     return Run(folder / RUN_FILE, command="detect", identity=identity, about=about)

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from mgtool.commands import console
 from mgtool.errors import UsageError
 
@@ -69,6 +67,8 @@ def report_run(
 
 
 def _media(item: tuple[Sample, Media], by_id: bool) -> Media:
+    import msgspec
+
     sample, media = item
     return msgspec.structs.replace(media, name=str(sample.id)) if by_id else media
 

@@ -133,7 +133,7 @@ def _evaluate(
         run.finish(counts=evaluation.result.counts)
     _show(job, evaluation, comparison, format, as_json=as_json, quiet=quiet)
     if job.out is not None:
-        console.show_failures(len(evaluation.failures), job.out / shards.FAILURES_FILE, quiet=quiet)
+        console.show_failures(len(evaluation.failures), job.out, quiet=quiet)
     return len(evaluation.failures), len(answers.predictions) + len(evaluation.failures)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mgtool.errors import InputError, UsageError
-from mgtool.records import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -146,6 +145,7 @@ def picture_reader(job: Job) -> Callable[[str], bytes | None]:
         return lambda name: None
     from mgtool import sources
     from mgtool.errors import ItemError
+    from mgtool.records import Sample
 
     within = {
         name: picture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -31,8 +31,10 @@ from mgtool.commands.options import (
     versions,
 )
 from mgtool.errors import UsageError
-from mgtool.records import Answer, Failure, dumps
 from mgtool.shares import ALL, Share
+
+if TYPE_CHECKING:
+    from mgtool.records import Answer, Failure
 
 
 def infer(
@@ -269,7 +271,9 @@ class _Stream:
         self.counts = {"answered": 0, "failed": 0}
 
     def write(self, position: int, result: tuple[Answer, ...] | Failure) -> None:
-        if isinstance(result, Failure):
+        from mgtool.records import dumps
+
+        if not isinstance(result, tuple):
             self.counts["failed"] += 1
             console.say(dumps(result).decode())
             return

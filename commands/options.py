@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import tomllib
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +15,6 @@ from typer.core import TyperCommand
 
 from mgtool.commands import console
 from mgtool.errors import OutputError, UsageError
-from mgtool.modelfolders import model_folder
 from mgtool.shares import Share
 
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -53,6 +51,8 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make a TOML file's values the defaults: its top level, then its table named as the command."""
     if path is None or context.resilient_parsing:
         return path
+    import tomllib
+
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -148,6 +148,12 @@ def check_share(share: Share, out: str | None, inputs: Sequence[str]) -> None:
         raise UsageError("shares of a run need inputs and an output on disk, not -")
 
 
+def _model_folder(given: str) -> Path:
+    from mgtool.modelfolders import model_folder
+
+    return model_folder(given)
+
+
 _COMMON, _RUN = "Common", "Run"
 
 Model = Annotated[
@@ -155,7 +161,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="PATH|tiny",
-        parser=model_folder,
+        parser=_model_folder,
         help="A model's folder, as `mgtool import` writes it, or tiny: the shipped one of the example scenes.",
     ),
 ]

@@ -26,7 +26,6 @@ from mgtool.commands.options import (
     versions,
 )
 from mgtool.errors import UsageError
-from mgtool.shards import FAILURES_FILE
 
 if TYPE_CHECKING:
     from mgtool.packing import Recipe
@@ -97,7 +96,7 @@ def pack(
         total = ready.plan.samples + ready.plan.failures
     console.summarize({"out": out, **counts}, title="mgtool pack", as_json=as_json, quiet=quiet)
     if output is not None:
-        console.show_failures(counts["failures"], output.folder / FAILURES_FILE, quiet=quiet)
+        console.show_failures(counts["failures"], output.folder, quiet=quiet)
     raise typer.Exit(exit_code(counts["failures"], total, allow_failures))
 
 

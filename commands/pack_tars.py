@@ -13,8 +13,6 @@ import typer
 from mgtool.commands import console
 from mgtool.commands.options import default_workers, exit_code, versions
 from mgtool.errors import MissingExtraError, UsageError
-from mgtool.records import dumps
-from mgtool.shards import FAILURES_FILE
 
 if TYPE_CHECKING:
     from mgtool.records import Failure, Sample
@@ -61,13 +59,13 @@ def _verify(options: Options) -> None:
     bad = len({(finding.tar, finding.key) for finding in findings})
     summary = {"tars": len(urls), "samples": samples, "findings": len(findings), "readers": readers}
     if options.as_json:
-        sys.stdout.buffer.write(dumps({**summary, "findings": findings}) + b"\n")
+        summary |= {"findings": findings}
     else:
         for finding in findings:
             where = ": ".join(part for part in (finding.tar, finding.key, finding.check) if part)
             sys.stdout.buffer.write(f"{where}: {finding.detail}\n".encode("utf-8", "backslashreplace"))
-        console.summarize(summary, title="mgtool pack --verify", as_json=False, quiet=options.quiet)
-    sys.stdout.flush()
+        sys.stdout.flush()
+    console.summarize(summary, title="mgtool pack --verify", as_json=options.as_json, quiet=options.quiet)
     raise typer.Exit(exit_code(bad, max(samples, bad), options.allow_failures))
 
 
@@ -85,7 +83,7 @@ def _unpack(options: Options, folder: Path) -> None:
         counts = unpacking.unpack(_items(options.tars), folder, advance, about=about)
     summary = {"out": str(folder), **counts}
     console.summarize(summary, title="mgtool pack --unpack", as_json=options.as_json, quiet=options.quiet)
-    console.show_failures(counts["failures"], folder / FAILURES_FILE, quiet=options.quiet)
+    console.show_failures(counts["failures"], folder, quiet=options.quiet)
     total = counts["samples"] + counts["failures"]
     raise typer.Exit(exit_code(counts["failures"], total, options.allow_failures))
 

@@ -15,7 +15,6 @@ import typer
 from mgtool.commands import console
 from mgtool.commands.options import DEFECT, DONE, ITEMS_FAILED, Engine, check_share
 from mgtool.errors import OutputError, UsageError
-from mgtool.records import parse
 from mgtool.shares import Share
 
 RETRIES = 3
@@ -108,6 +107,8 @@ def run_shares(context: typer.Context, place: Cluster, world_size: int, *, quiet
         UsageError: the cluster cannot be used.
         OutputError: a share ended without its output; with the reason that it gave.
     """
+    from mgtool.records import parse
+
     ray = place.connect()
     try:
         wanted, places = place.plan(ray.nodes())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from mgtool.commands import console
 from mgtool.commands import train_options as options
 from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, exit_code, versions
 from mgtool.errors import UsageError
-from mgtool.shards import FAILURES_FILE
 
 if TYPE_CHECKING:
     from mgtool.stages.train import Request
@@ -67,7 +65,7 @@ def train(
     done = _carry_out(request, out, overwrite=overwrite, quiet=quiet)
     if done:
         console.summarize({"out": str(out), **done}, title="mgtool train", as_json=as_json, quiet=quiet)
-        console.show_failures(done["failures"], out / FAILURES_FILE, quiet=quiet)
+        console.show_failures(done["failures"], out, quiet=quiet)
         raise typer.Exit(exit_code(done["failures"], done["samples"], allow_failures))
 
 
@@ -123,6 +121,8 @@ def _reporter(quiet: bool) -> Callable[[Mapping[str, Any]], None]:
 def _trainer_fields(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    import tomllib
+
     try:
         text = path.read_text(encoding="utf-8")
         fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)

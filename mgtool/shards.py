@@ -13,8 +13,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import psutil
-
 from mgtool.errors import OutputError, ResumeError
 from mgtool.records import canonical, dumps, parse
 
@@ -140,6 +138,8 @@ def sweep(folder: Path) -> None:
 
 def _runs(pid: int) -> bool:
     """Whether a process is there and not merely waiting to be reaped."""
+    import psutil
+
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
