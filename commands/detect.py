@@ -156,6 +156,8 @@ def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dic
     run.begin(overwrite=is_idle or overwrite)
     if run.finished and not output.is_whole(_records(run.results())):
         run.begin(overwrite=True)  # a file was deleted since
+    if run.finished and job.visualize and not quiet:
+        _say_how_to_draw(folder)
     if job.share.is_all:
         if overwrite:
             output.clear()
@@ -172,6 +174,13 @@ def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dic
     summary = _fill(job, finder, part, part_run, quiet)
     joined = shared_output.join(folder, output, run, job.share.world_size)
     return (summary, False) if joined is None else (joined, True)
+
+
+def _say_how_to_draw(folder: Path) -> None:
+    from mgtool.shards import DRAWN_FOLDER
+
+    if not (folder / DRAWN_FOLDER).is_dir():
+        console.say(f"{folder} is complete and nothing was drawn; to draw it: --detector boxes:{folder} --out OTHER")
 
 
 def _run_record(job: Job, folder: Path, identity: dict[str, Any]) -> Run:

@@ -273,6 +273,17 @@ class Run:
         """The record on disk; empty without one."""
         return self._on_disk()
 
+    def check(self, *, renewed: Collection[str] = ()) -> dict[str, Any]:
+        """The record on disk, which is of the same run or missing; `renewed` as of `begin`.
+
+        Raises:
+            ResumeError: naming the first difference.
+        """
+        before = self._on_disk()
+        if before:
+            self._refuse_difference(before, renewed if before.get("finished") else ())
+        return before
+
     def begin(self, *, overwrite: bool = False, renewed: Collection[str] = ()) -> None:
         """Write the record, or check that the one on disk is of the same run; what killed writers left aside goes.
 
@@ -284,11 +295,9 @@ class Run:
             ResumeError: naming the first difference.
         """
         sweep(self.path.parent)
-        before = {} if overwrite else self._on_disk()
-        if before:
-            self._refuse_difference(before, renewed if before.get("finished") else ())
-            if any(before["identity"].get(key) != self.record["identity"].get(key) for key in renewed):
-                before = {}
+        before = {} if overwrite else self.check(renewed=renewed)
+        if before and any(before["identity"].get(key) != self.record["identity"].get(key) for key in renewed):
+            before = {}
         self.record["started"] = before.get("started") or _timestamp(self._began)
         if not before.get("finished"):
             write_bytes(self.path, dumps(self.record) + b"\n")

@@ -128,7 +128,7 @@ def prepare(
         workers: processes that look into samples, where that is needed.
 
     Raises:
-        ResumeError: an output that another run began.
+        ResumeError: an output that another run began, or whose complete shards hold other samples than the plan says.
     """
     if output is not None and not output.overwrite:
         plan.remember(packshards.done(report, path) for report, path in packshards.completed(output.folder))
@@ -145,7 +145,10 @@ def prepare(
     if recipe.selects or order.split or order.dedupe:
         plan.note(_looks(plan, packer, workers))
     plan.arrange(dedupe=order.dedupe, split=order.split, shuffle=order.shuffle)
-    return Prepared(plan, packer, order, run, base)
+    ready = Prepared(plan, packer, order, run, base)
+    if output is not None and not output.overwrite:
+        _refuse_other_plan(ready, output.folder)
+    return ready
 
 
 def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int], None]) -> dict[str, Any]:
@@ -156,12 +159,8 @@ def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int]
         folder: the output.
         workers: processes; they change nothing but the time.
         advance: told the number of items done.
-
-    Raises:
-        ResumeError: complete shards hold other samples than the plan says.
     """
     shards.sweep(folder)
-    _refuse_other_plan(ready, folder)
     with contextlib.closing(ready.jobs) as planned:
         jobs = ((folder, job) for job in planned)
         for report in _in_order(_write, jobs, ready.packer, ready.plan.spool, workers, done=_whole):
@@ -234,10 +233,13 @@ def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple
             if new.pictures and layout.boxes and not new.boxes:
                 raise ResumeError(f"{output.folder} holds samples with boxes: give --boxes for the new ones, too")
     run.record |= {"base": msgspec.to_builtins(base), "layout": msgspec.to_builtins(layout)}
+    renewed = _RENEWED if output.append else ()
     if not output.dry:
         if output.overwrite:
             packshards.clear(output.folder)
-        run.begin(overwrite=output.overwrite, renewed=_RENEWED if output.append else ())
+        run.begin(overwrite=output.overwrite, renewed=renewed)
+    elif not output.overwrite:
+        run.check(renewed=renewed)
     return run, layout, base
 
 
@@ -311,7 +313,7 @@ def _look(numbers: list[int]) -> list[Look]:
 
 
 def _whole(folder_job: tuple[Path, Job]) -> packshards.ShardReport | None:
-    """The report of a shard that is complete; `_refuse_other_plan` has seen that it holds the job's items."""
+    """The report of a shard that is complete; `prepare` has seen that it holds the job's items."""
     folder, job = folder_job
     return packshards.whole((folder / job.tar).with_suffix(".json"))
 

@@ -321,7 +321,15 @@ def test_every_format_reads_back(tmp_path: Path, format: str) -> None:
 
 
 def test_visualize_draws_the_first_pictures(tmp_path: Path) -> None:
-    _mgtool(IMAGES, "--out", tmp_path / "boxes", "--visualize", 1, "-q")
+    boxes = tmp_path / "boxes"
+    _mgtool(IMAGES, "--out", boxes, "-q")
+    hint = _mgtool(IMAGES, "--out", boxes, "--visualize", 1).stderr.decode()
+    assert not (boxes / "visualized").exists()
+    assert f"--detector boxes:{boxes} --out OTHER" in " ".join(hint.split())
+    drawn_again = tmp_path / "again"
+    _mgtool(IMAGES, "--detector", f"boxes:{boxes}", "--out", drawn_again, "--visualize", 1, "-q")
+    _mgtool(IMAGES, "--out", boxes, "--visualize", 1, "--overwrite", "-q")
+    assert _bytes(boxes / "visualized") == _bytes(drawn_again / "visualized")
     (drawn,) = (tmp_path / "boxes" / "visualized").iterdir()
     with Image.open(drawn) as file, Image.open(IMAGES / "astronaut_portrait.jpg") as plain:
         assert file.size == plain.size

@@ -204,6 +204,9 @@ def test_pictures_of_another_folder_are_refused(inputs: Path, tmp_path: Path) ->
     (tmp_path / "moved").symlink_to(inputs / "photos")
     done = run(*_args(inputs, out), "--images", tmp_path / "moved", expect=2)
     assert b"holds a run with other images: add --append" in done.stderr
+    other = [*_args(inputs, out), "--shard-size", 20]
+    assert run(*other, "--dry-run", expect=2).stderr == run(*other, expect=2).stderr
+    run(*other, "--dry-run", "--overwrite")
 
 
 @pytest.mark.parametrize("options", [("--shard-size", "9KB"), ("--split", "train=0.5,val=0.5", "--shard-size", 2)])
@@ -218,6 +221,8 @@ def test_complete_tars_stay_when_pictures_are_gone(inputs: Path, tmp_path: Path,
     said = run(*args, expect=2).stderr.decode()
     assert "would hold other samples now" in said
     assert "--overwrite" in said
+    assert run(*args, "--dry-run", expect=2).stderr.decode() == said
+    run(*args, "--dry-run", "--overwrite")
     assert contents(out) == before
 
 
