@@ -233,6 +233,11 @@ def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple
             if new.pictures and layout.boxes and not new.boxes:
                 raise ResumeError(f"{output.folder} holds samples with boxes: give --boxes for the new ones, too")
     run.record |= {"base": msgspec.to_builtins(base), "layout": msgspec.to_builtins(layout)}
+    _begin_or_check(run, output)
+    return run, layout, base
+
+
+def _begin_or_check(run: shards.Run, output: Output) -> None:
     renewed = _RENEWED if output.append else ()
     if not output.dry:
         if output.overwrite:
@@ -240,7 +245,6 @@ def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple
         run.begin(overwrite=output.overwrite, renewed=renewed)
     elif not output.overwrite:
         run.check(renewed=renewed)
-    return run, layout, base
 
 
 _packer: Packer | None = None
