@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,16 @@ from mgtool.commands.options import AllowFailures, Command, Config, DryRun, Json
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mgtool.benchmarks import Benchmark
     from mgtool.benchmarks.paired import Comparison
     from mgtool.benchmarks.predictions import Answers
+    from mgtool.judges import KeptJudge
+    from mgtool.records import SampleId
     from mgtool.stages.evaluate import Evaluation
+
+_NAMED = 5
 
 
 class EvalCommand(Command):
@@ -140,15 +145,16 @@ def _evaluate(
 def _scored(job: Job, answers: Answers) -> Evaluation:
     from mgtool.stages import evaluate as stage
 
-    try:
+    with _judge(job) as judge:
         return stage.evaluate(
-            job.bench,
-            job.items,
-            answers,
-            variant=job.variant,
-            only_answered=job.only_answered,
-            judge=job.asked,
+            job.bench, job.items, answers, variant=job.variant, only_answered=job.only_answered, judge=judge
         )
+
+
+@contextlib.contextmanager
+def _judge(job: Job) -> Iterator[KeptJudge | None]:
+    try:
+        yield job.asked
     finally:
         if job.asked is not None:
             job.asked.journal.close()
@@ -234,12 +240,18 @@ def _show(
         sys.stdout.write("\n" + tables.render(tables.COMPARED, rows, tables.form(format)))
         console.say(f"{comparison.fixed:,} items fixed, {comparison.broken:,} broken against {job.compare}")
     console.say(f"{result.name}: " + ", ".join(f"{n:,} {name}" for name, n in _as_dict(result.counts).items() if n))
-    if evaluation.unknown:
-        console.say(f"ids that the benchmark does not have: {', '.join(map(str, evaluation.unknown[:5]))}")
+    _name_some("items without an answer", [s.question_id for s in evaluation.scores if s.status != "answered"])
+    _name_some("ids that the benchmark does not have", evaluation.unknown)
     for note in result.notes:
         console.say(f"note: {note}")
     if job.out is not None:
         console.say(f"report: {job.out / 'report.html'}")
+
+
+def _name_some(what: str, ids: Sequence[SampleId]) -> None:
+    if ids:
+        more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
+        console.say(f"{what}: {', '.join(map(str, ids[:_NAMED]))}{more}")
 
 
 def _explain_variants(job: Job, as_json: bool) -> None:
@@ -249,7 +261,8 @@ def _explain_variants(job: Job, as_json: bool) -> None:
     from mgtool.stages import evaluate as stage
 
     answers = job.read_answers(job.answers)
-    differing = stage.explain_variants(job.bench, job.items, answers)
+    with _judge(job) as judge:
+        differing = stage.explain_variants(job.bench, job.items, answers, judge)
     if as_json:
         sys.stdout.buffer.write(dumps({"variants": job.bench.variants, "items": differing}) + b"\n")
         return

@@ -63,8 +63,29 @@ class Job:
 
     @cached_property
     def items(self) -> list[Item]:
-        """Questions and targets."""
-        return self.bench.load(self.truth)
+        """Questions and targets.
+
+        Raises:
+            InputError: files that are not the benchmark's, whatever the loader stumbles over in them.
+        """
+        try:
+            items = self.bench.load(self.truth)
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise self.truth.mismatch(f"{self.bench.files} ({type(error).__name__}: {error})") from error
+        if not items:
+            raise self.truth.mismatch(f"{self.bench.files}; no question was found in it")
+        self._refuse_unknown_split(items)
+        return items
+
+    def _refuse_unknown_split(self, items: Sequence[Item]) -> None:
+        """A folder of several files, none of which belongs to the split that is asked for, is not all of that split."""
+        files = self.truth.files
+        if not self.split or len(files) < 2 or not any(path.is_dir() for path in self.ground_truth):
+            return
+        named = [file.member or str(file.path.relative_to(file.path.parents[1])) for file in files]
+        held = {str(value) for item in items for value in item.fields.values()}
+        if not any(self.split in name for name in named) and not any(self.split in value for value in held):
+            raise UsageError(f"--split {self.split}: no file is named so; there are {', '.join(named)}")
 
     @cached_property
     def box_records(self) -> dict[str, BoxRecord]:
@@ -101,7 +122,9 @@ class Job:
         try:
             with Path(source).open("rb") as file:
                 return "boxes" in msgspec.json.decode(file.readline() or b"{}", type=dict[str, msgspec.Raw])
-        except (OSError, msgspec.DecodeError) as error:
+        except msgspec.DecodeError:
+            return False  # the readers of answers take more than is strictly JSON, or say what is wrong
+        except OSError as error:
             raise InputError(f"{source}: no answers file or box folder that can be read: {error}") from error
 
     def read_answers(self, source: str) -> Answers:
@@ -115,7 +138,9 @@ class Job:
             return predictions.read(self.stdin, where="-")
         path = Path(source)
         if not path.is_file():
-            raise InputError(f"{source}: no such answers file")
+            raise InputError(
+                f"{source}: {'a folder: give the answers file' if path.is_dir() else 'no such answers file'}"
+            )
         answers = predictions.read(path.read_bytes(), where=source)
         return answers._replace(failures=[*answers.failures, *predictions.read_failures(path)])
 

@@ -179,9 +179,15 @@ def with_suffix(question: str, suffix: str) -> str:
     return question if suffix in question else f"{question}\n{suffix}"
 
 
-def mean_score(scores: Sequence[Score]) -> Statistic:
-    """The mean score in percent, clustered by the scores' group."""
-    return mean_of([score.score for score in scores], [score.group for score in scores])
+def mean_score(scores: Sequence[Score], *, selected: bool = False) -> Statistic:
+    """The mean score in percent, clustered by the scores' group; `selected` where answers decide which items count."""
+    ids = [score.question_id for score in scores] if selected else ()
+    return mean_of([score.score for score in scores], [score.group for score in scores], ids=ids)
+
+
+def with_targets(items: Sequence[Item]) -> list[Item]:
+    """The items with answers, where others, as a folder's test split, have none; all where none has any."""
+    return [item for item in items if item.target] or list(items)
 
 
 def by_field(scores: Iterable[Score], field: str) -> dict[str, list[Score]]:

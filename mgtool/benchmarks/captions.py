@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from mgtool.benchmarks import java_scorers
-from mgtool.benchmarks.base import Benchmark, Item, Pair, Submission, Verdict, question_of
-from mgtool.benchmarks.files import Document, Truth, of_split
+from mgtool.benchmarks.base import Benchmark, Item, Pair, Submission, Verdict, question_of, with_targets
+from mgtool.benchmarks.files import SHEETS, Document, Row, Truth, first, listed, of_split, whole
 from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, mean_of
@@ -62,14 +62,14 @@ class CaptionBenchmark(Benchmark):
         return question_of(sample) or self.instruction
 
     def load(self, truth: Truth) -> list[Item]:
-        """A COCO captions JSON, or Karpathy's JSON (its test split, unless another is asked for).
+        """A COCO captions JSON, Karpathy's JSON (its test split, unless another is asked for), BLIP's list, or a TSV.
 
         Where no picture at all has a caption, as in the test sets' image info, the pictures are for a submission.
         """
         items = [item for document in of_split(truth.files, truth.split) for item in _items(document, truth.split)]
         if not items:
             raise truth.mismatch(f"{self.title}: a JSON with `images` and `annotations`, each with a caption")
-        return [item for item in items if item.target] or items
+        return with_targets(items)
 
     def keys(self, prediction: Prediction) -> Iterable[str]:
         """The picture's id, or its name."""
@@ -182,6 +182,10 @@ def _grams(text: str) -> dict[tuple[str, ...], int]:
 
 
 def _items(document: Document, split: str) -> list[Item]:
+    if document.suffix in SHEETS:
+        return [_of_row(row) for row in document.rows()]
+    if document.suffix == ".json" and not document.keys:
+        return [_of_row(row) for row in document.rows() if isinstance(row.get("caption"), list)]
     if "images" not in document.keys:
         return []
     if "annotations" not in document.keys and b'"sentences"' in bytes(document.keys["images"]):
@@ -206,6 +210,17 @@ def _karpathy(document: Document, split: str) -> list[Item]:
         )
         for p in pictures
     ]
+
+
+def _of_row(row: Row) -> Item:
+    """A row with all captions of its picture, which is named by its number or by the one at the end of its name."""
+    name = str(first(row, ("image_path", "image"), ""))
+    name = name if len(name) < 256 else ""
+    number = first(row, ("image_id", "index"))
+    if number is None:
+        stem = PurePosixPath(name).stem
+        number = stem.rpartition("_")[2].lstrip("0") or stem
+    return _item(whole(number), name, listed(first(row, ("caption", "answer"), [])))
 
 
 def _item(number: int | str, name: str, captions: list[str], domain: str = "") -> Item:

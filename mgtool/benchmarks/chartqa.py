@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
+import msgspec
 import numpy as np
 
 from mgtool.benchmarks.base import SINGLE_WORD, Benchmark, Item, Verdict, by_field, mean_score, question_of, with_suffix
@@ -31,8 +32,14 @@ class ChartQa(Benchmark):
 
     def load(self, truth: Truth) -> list[Item]:
         """Both official files, whose questions have no ids: they are called `human/0`, ... in the files' order."""
-        items = [_item(row, place, doc) for doc in truth.files for place, row in enumerate(doc.rows())]
-        items = [item for item in items if not truth.split or truth.split in item.fields["split"]]
+        items = [
+            item
+            for doc in truth.files
+            for place, row in enumerate(doc.rows())
+            if truth.split in (item := _item(row, place, doc)).fields["split"]
+        ]
+        if len({item.fields["split"] for item in items}) == 1:
+            items = [msgspec.structs.replace(item, aliases=(*item.aliases, _number_of(item))) for item in items]
         if not items:
             raise truth.mismatch("ChartQA's lists of `imgname`, `query`, `label`")
         return items
@@ -55,6 +62,11 @@ class ChartQa(Benchmark):
         known = [split for split in SPLITS if split in parts] or list(parts)
         splits: dict[str, Statistic | Metric] = {split: mean_score(parts[split]) for split in known}
         return {"accuracy": _mean_of_splits(scores, known), **splits}
+
+
+def _number_of(item: Item) -> str:
+    """Its place in its file, which names it where there is one split."""
+    return str(item.id).rpartition("/")[2]
 
 
 def relaxed(said: str, expected: str) -> bool:

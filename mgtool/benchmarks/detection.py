@@ -208,6 +208,7 @@ def _item(
     categories: Mapping[int, Category],
     vocabulary: Mapping[str, Category],
 ) -> Item:
+    objects = [o for o in objects if o.category_id in categories]  # as COCO's own loader selects them
     name = picture.file_name or "/".join(PurePosixPath(picture.coco_url).parts[-2:])
     target: dict[str, Any] = {
         "bbox": [o.bbox for o in objects],

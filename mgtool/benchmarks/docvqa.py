@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mgtool.benchmarks.base import SINGLE_WORD, Benchmark, Item, Pair, Submission, Verdict, question_of, with_suffix
+from mgtool.benchmarks.base import (
+    SINGLE_WORD,
+    Benchmark,
+    Item,
+    Pair,
+    Submission,
+    Verdict,
+    question_of,
+    with_suffix,
+    with_targets,
+)
 from mgtool.benchmarks.files import Document, Row, Truth, first, listed, of_split, whole
 from mgtool.records import Sample, dumps
 
@@ -31,7 +41,7 @@ class DocVqa(Benchmark):
         items = [self._item(row) for document in of_split(truth.files, truth.split) for row in _rows(document)]
         if not items:
             raise truth.mismatch(f"{self.title}'s JSON: an object with `data`, each with `questionId`, `answers`")
-        return items
+        return with_targets(items)
 
     def _item(self, row: Row) -> Item:
         image = str(first(row, ("image_local_name", "image", "image_path"), ""))

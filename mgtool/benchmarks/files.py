@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import codecs
 import csv
 import io
 import json
@@ -23,6 +25,8 @@ T = TypeVar("T")
 Row = dict[str, Any]
 TABLES = frozenset({".tsv", ".csv"})
 SHEETS = TABLES | {".xlsx"}
+IDS = ("question_id", "questionId", "index", "image_id", "id")
+_ID_COLUMNS = frozenset(IDS)
 READABLE = frozenset({".json", ".jsonl", ".parquet", ".zip", ".txt"}) | TABLES
 
 
@@ -90,13 +94,15 @@ class Document:
 
     @property
     def bytes(self) -> bytes:
-        """The whole content.
+        """The whole content, without the byte order mark that Windows' editors put before a text.
 
         Raises:
             InputError: when it cannot be read.
         """
-        if self.content is not None:
-            return self.content
+        stored = self._stored() if self.content is None else self.content
+        return stored.removeprefix(codecs.BOM_UTF8)
+
+    def _stored(self) -> builtins.bytes:
         try:
             if not self.member:
                 return self.path.read_bytes()
@@ -181,13 +187,42 @@ def _documents(path: Path) -> tuple[Document, ...]:
     return tuple(Document(path, member) for member in sorted(members) if not member.startswith("__MACOSX"))
 
 
+class _Lines:
+    """A text's lines, and whether all of them were read."""
+
+    def __init__(self, text: Iterable[str]) -> None:
+        self.ended = False
+        self._text = text
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._text
+        self.ended = True
+
+
 def _table(document: Document) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
-    text = io.TextIOWrapper(io.BytesIO(document.bytes), encoding="utf-8-sig", newline="")
+    lines = _Lines(io.TextIOWrapper(io.BytesIO(document.bytes), encoding="utf-8", newline=""))
+    rows = csv.DictReader(lines, delimiter="\t" if document.suffix == ".tsv" else ",")
     try:
-        yield from csv.DictReader(text, delimiter="\t" if document.suffix == ".tsv" else ",")
+        _refuse_open_quote(lines, 1, rows.fieldnames)
+        begin = rows.line_num + 1
+        for row in rows:
+            _refuse_open_quote(lines, begin, row)
+            yield row
+            begin = rows.line_num + 1
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{document.path}: not a readable table: {error}") from error
+
+
+def _refuse_open_quote(lines: _Lines, begin: int, record: Collection[Any] | None) -> None:
+    """Only a record whose quote is still open makes the parser look for more lines than there are.
+
+    The module's strict mode would find it too, but refuses `"a"b`, which pandas reads.
+    """
+    if record and lines.ended:
+        raise csv.Error(
+            f'the record of line {begin} opens a quote that never closes; a cell like "a must be written """a"'
+        )
 
 
 def _workbook(document: Document) -> Iterator[Row]:
@@ -205,8 +240,12 @@ def _workbook(document: Document) -> Iterator[Row]:
 
 
 def _filled(row: Row, keep: Collection[str]) -> Row:
-    """A record without its empty cells, but for those of `keep`."""
+    """A record without its empty cells, but for those of `keep`; a whole id in pandas' spelling, 7.0, is a 7."""
     cells = {key: "" if value is None else value for key, value in row.items() if key}
+    for key in _ID_COLUMNS & cells.keys():
+        cell = cells[key]
+        if isinstance(cell, str) and cell.endswith(".0") and cell[:-2].isdecimal():
+            cells[key] = cell[:-2]
     return {key: value for key, value in cells.items() if value != "" or key in keep}
 
 

@@ -113,7 +113,8 @@ class Gqa(Benchmark):
         for name in ("consistency", "validity", "plausibility"):
             known = [score for score in balanced if name in score.fields]
             if known:
-                numbers[name] = mean_of([score.fields[name] for score in known], [score.group for score in known])
+                values, groups = [score.fields[name] for score in known], [score.group for score in known]
+                numbers[name] = mean_of(values, groups, ids=(score.question_id for score in known))
         distribution = _chi_square(balanced)
         if distribution is not None:
             numbers["distribution"] = Metric(value=distribution, n=len(balanced))

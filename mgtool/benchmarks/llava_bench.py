@@ -10,7 +10,7 @@ import numpy as np
 from mgtool.benchmarks.base import Item, Verdict, by_field
 from mgtool.benchmarks.files import Row, Truth, listed, whole
 from mgtool.benchmarks.judging import JudgedBenchmark, JudgeRequest, rubric
-from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, ratio
+from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, mean_of, ratio
 from mgtool.records import Score
 
 _SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
@@ -74,13 +74,15 @@ class LlavaBench(JudgedBenchmark):
 
 def _relative(scores: Sequence[Score]) -> Statistic:
     rows, kept = _rated(scores)
-    return Statistic(rows, codes(score.group for score in kept), lambda sums: ratio(sums[..., 0], sums[..., 1]))
+    groups, ids = codes(score.group for score in kept), tuple(score.question_id for score in kept)
+    return Statistic(rows, groups, lambda sums: ratio(sums[..., 0], sums[..., 1]), ids=ids)
 
 
 def _mean(scores: Sequence[Score], who: str) -> Statistic:
     rows, kept = _rated(scores)
     column = 0 if who == "model" else 1
-    return Statistic(rows[:, column : column + 1], codes(score.group for score in kept), scale=10.0)
+    groups, ids = [score.group for score in kept], [score.question_id for score in kept]
+    return mean_of(rows[:, column].tolist(), groups, scale=10.0, ids=ids)
 
 
 def _rated(scores: Sequence[Score]) -> tuple[Floats, list[Score]]:

@@ -90,7 +90,7 @@ def _official(text: str) -> str:
 
 
 def _sum_of(scores: Sequence[Score], tasks: Sequence[str], *, single: float = 1.0, plus: float = 1.0) -> Statistic:
-    """Points of tasks from sums of: right, questions, pictures with both right, pictures."""
+    """Points of tasks from sums of: right, questions, pictures with both right, pictures with both questions."""
     pictures: dict[tuple[str, str], list[Score]] = defaultdict(list)
     for score in scores:
         pictures[str(score.fields["task"]), str(score.fields["picture"])].append(score)
@@ -99,7 +99,8 @@ def _sum_of(scores: Sequence[Score], tasks: Sequence[str], *, single: float = 1.
     for row, (task, part) in zip(rows, known, strict=True):
         at = 4 * tasks.index(task)
         hits = [score.score for score in part]
-        row[at : at + 4] = sum(hits), len(hits), all(hits), 1
+        is_pair = len(hits) > 1
+        row[at : at + 4] = sum(hits), len(hits), is_pair and all(hits), is_pair
 
     def points(sums: Floats) -> Floats:
         accuracy = ratio(sums[..., 0::4], sums[..., 1::4])

@@ -127,7 +127,7 @@ def _mean_difference(first: Sequence[Score], second: Sequence[Score]) -> Differe
 
 
 def _difference(first: Statistic | Metric, second: Statistic | Metric) -> Difference:
-    if isinstance(first, Metric) or isinstance(second, Metric):
+    if isinstance(first, Metric) or isinstance(second, Metric) or first.ids != second.ids:
         return _unpaired(_estimated(first), _estimated(second))
     if first.function is None and len(first.rows):
         change = (second.rows[:, 0] - first.rows[:, 0]) * first.scale
@@ -154,7 +154,10 @@ def _resampled_difference(first: Statistic, second: Statistic) -> Difference:
 
 
 def _unpaired(first: Metric, second: Metric) -> Difference:
-    """Numbers that are no sums over items (AP): the errors are taken as independent, which errs on the wide side."""
+    """Numbers that are no sums over items (AP), or not over the same items.
+
+    The errors are taken as independent, which errs on the wide side.
+    """
     if first.value is None or second.value is None:
         return Difference(first=first.value, second=second.value, difference=None)
     error = None if first.stderr is None or second.stderr is None else float(np.hypot(first.stderr, second.stderr))

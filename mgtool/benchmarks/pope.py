@@ -69,7 +69,7 @@ class Pope(Benchmark):
         parts = _in_order(by_field(scores, "split"))
         members = [score for part in parts.values() for score in part]  # an item of two splits counts in both
         pooled = Statistic(_confusion(members, variant), codes(score.group for score in members), _f1)
-        headline = _mean_f1(scores, list(parts)) if variant == OFFICIAL else pooled
+        headline = _mean_f1(scores, list(parts)) if variant == OFFICIAL and parts else pooled
         numbers: dict[str, Statistic | Metric] = {"f1": headline}
         for split, part in parts.items():
             counts, groups = _confusion(part, variant), codes(score.group for score in part)

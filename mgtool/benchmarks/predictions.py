@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from mgtool.benchmarks.files import SHEETS, Document
+from mgtool import jsonlists
+from mgtool.benchmarks.files import IDS, SHEETS, Document
 from mgtool.errors import InputError, ItemError
 from mgtool.records import BoxRecord, Detections, Failure, SampleId
+from mgtool.shards import FAILURES_FILE
 
 STAGE = "eval"
-IDS = ("question_id", "questionId", "index", "image_id", "id")
 TEXTS = ("text", "prediction", "pred", "model_prediction", "response", "caption", "answer")
-Said = str | int | float | None | msgspec.UnsetType
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,24 +58,27 @@ class Answers(NamedTuple):
 
 
 class _Line(msgspec.Struct):
-    """The keys of all layouts; the first of `IDS` that holds something and the first of `TEXTS` that is there count."""
+    """The keys of all layouts, untyped: what others put under these names is no reason to lose the answer beside it.
 
-    question_id: int | str | None = None
-    questionId: int | str | None = None  # noqa: N815 - GQA's spelling
-    index: int | str | None = None
-    image_id: int | str | None = None
-    id: int | str | None = None
-    text: Said = msgspec.UNSET
-    prediction: Said = msgspec.UNSET
-    pred: Said = msgspec.UNSET
-    model_prediction: Said = msgspec.UNSET
-    response: Said = msgspec.UNSET
-    caption: Said = msgspec.UNSET
-    answer: Said = msgspec.UNSET
+    The first of `IDS` that holds an id and the first of `TEXTS` that is there count.
+    """
+
+    question_id: Any = None
+    questionId: Any = None  # noqa: N815 - GQA's spelling
+    index: Any = None
+    image_id: Any = None
+    id: Any = None
+    text: Any = msgspec.UNSET
+    prediction: Any = msgspec.UNSET
+    pred: Any = msgspec.UNSET
+    model_prediction: Any = msgspec.UNSET
+    response: Any = msgspec.UNSET
+    caption: Any = msgspec.UNSET
+    answer: Any = msgspec.UNSET
     label: Any = None
-    prompt: str = ""
-    image: str | list[str] | None = None
-    finish_reason: str | None = None
+    prompt: Any = None
+    image: Any = None
+    finish_reason: Any = None
     category: Any = None
     subcategory: Any = None
     set_id: Any = None
@@ -78,7 +86,8 @@ class _Line(msgspec.Struct):
     split: Any = None
     round_id: Any = None
     option_char: Any = None
-    metadata: dict[str, Any] | None = None
+    metadata: Any = None
+    stage: Any = None
 
 
 _KEPT = ("category", "subcategory", "set_id", "figure_id", "split", "round_id", "option_char")
@@ -95,9 +104,10 @@ def read(data: bytes, *, where: str) -> Answers:
     Raises:
         InputError: when it is no answers file at all.
     """
-    suffix = Path(where).suffix.lower()
-    if suffix in SHEETS:
-        return _collect(enumerate(Document(Path(where), content=data).rows(keep=TEXTS), 2), where)
+    document = Document(Path(where), content=data)
+    if document.suffix in SHEETS:
+        return _collect(enumerate(document.rows(keep=TEXTS), 2), where)
+    data = document.bytes
     start = data.lstrip()[:1]
     if start == b"[":
         return _collect(enumerate(_elements(data, where), 1), where, what="record")
@@ -129,11 +139,34 @@ def from_boxes(records: Iterable[BoxRecord]) -> Answers:
 
 def read_failures(answers: Path) -> list[Failure]:
     """The failures that the run wrote beside its answers; none where there is no such file."""
-    for name in (f"{answers.stem}.failures.jsonl", "failures.jsonl"):
+    for name in (f"{answers.stem}.{FAILURES_FILE}", FAILURES_FILE):
         beside = answers.with_name(name)
-        if beside.exists() and beside != answers:
-            return Document(beside).typed_rows(Failure)
+        if beside.is_file() and beside != answers:
+            return recorded(beside)
     return []
+
+
+def recorded(path: Path) -> list[Failure]:
+    """The failures that other stages recorded in a file; what an earlier evaluation did is found again."""
+    found = map(_failure, Document(path).bytes.splitlines())
+    return [failure for failure in found if failure is not None and failure.stage != STAGE]
+
+
+def _failure(line: bytes) -> Failure | None:
+    """A recorded failure, another tool's by its id; None for a line without one."""
+    try:
+        return msgspec.json.decode(line, type=Failure)
+    except _UNREADABLE:
+        pass
+    try:
+        record = _decoded(line, msgspec.json.Decoder(_Line))
+    except _UNREADABLE:
+        return None
+    own = _own_id(record)
+    if own is None:
+        return None
+    stage = STAGE if record.stage == STAGE else "infer"
+    return Failure(id=own, stage=stage, reason="model_error", detail=line.decode(errors="replace"))
 
 
 def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = "line") -> Answers:
@@ -151,7 +184,7 @@ def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = 
             predictions.append(_prediction(_decoded(line, decoder)))
         except ItemError as error:
             failures.append(Failure.of(getattr(error, "id", place), STAGE, error))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             failures.append(Failure(id=place, stage=STAGE, reason="bad_record", detail=f"{where}:{number}: {error}"))
     if failures and not predictions:
         raise InputError(f"{where}: no answer in this file; the first {what}: {failures[0].detail}")
@@ -159,57 +192,126 @@ def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = 
 
 
 def _decoded(line: Any, decoder: msgspec.json.Decoder[_Line]) -> _Line:
-    return msgspec.convert(line, _Line) if isinstance(line, dict) else decoder.decode(line)
+    if isinstance(line, dict):
+        return msgspec.convert(line, _Line)
+    try:
+        return decoder.decode(line)
+    except _UNREADABLE as error:
+        try:
+            return decoder.decode(_mended(bytes(line)))
+        except (ValueError, RecursionError):
+            raise error from None
+
+
+def _mended(data: bytes) -> bytes:
+    """What Python's own module takes for JSON, and writes, as JSON; a `ValueError` for what is neither.
+
+    NaN and Infinity become objects, which are neither texts nor ids; half a surrogate pair becomes U+FFFD.
+    """
+    value = json.loads(data, parse_constant=lambda name: {name: None})
+    return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)).encode()
 
 
 def _prediction(line: _Line) -> Prediction:
-    image = line.image if isinstance(line.image, str) else ""
-    own = next((value for value in (getattr(line, name) for name in IDS) if value is not None), image or None)
+    own = _own_id(line)
     if own is None:
         raise ItemError("bad_record", f"no id; expected one of {', '.join(IDS)}, image")
-    text = _said(line)
+    said = _said(line)
+    text = _text(said)
     if text is None:
-        error = ItemError("bad_record", f"no answer; expected one of {', '.join(TEXTS)}")
+        missing = f"no answer; expected one of {', '.join(TEXTS)}"
+        error = ItemError("bad_record", missing if said is msgspec.UNSET else f"the answer is no text: {said!r:.80}")
         error.id = own  # type: ignore[attr-defined]
         raise error
-    fields = dict(line.metadata or {})
+    fields = dict(line.metadata) if isinstance(line.metadata, dict) else {}
     for name in _KEPT:
         value = getattr(line, name)
-        if value is not None:
-            fields[name] = value
+        if value is not None and not isinstance(value, dict):
+            fields[name] = int(value) if isinstance(value, float) and value.is_integer() else value
     return Prediction(
         id=own,
         text=text,
-        prompt=line.prompt,
-        image=image,
+        prompt=line.prompt if isinstance(line.prompt, str) else "",
+        image=_image(line),
         truncated=line.finish_reason == "length",
         fields=fields,
     )
 
 
-def _said(line: _Line) -> str | None:
-    """What the answer's own key holds, "" where that is empty; None without such a key.
+def _own_id(line: _Line) -> SampleId | None:
+    """The first of `IDS` that can be one, else the picture's name."""
+    for name in IDS:
+        value = getattr(line, name)
+        if value is not None and (own := _id(value)) is not None:
+            return own
+    return _image(line) or None
+
+
+def _id(value: Any) -> SampleId | None:
+    """A text or a whole number, which pandas writes as 7.0 in a column with gaps; None for anything else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _image(line: _Line) -> str:
+    name = _id(line.image)
+    return "" if name is None else str(name)
+
+
+def _said(line: _Line) -> Any:
+    """What the answer's own key holds; UNSET without such a key.
 
     In a line of questions, known by their `label`, `text` is the question where another key has the answer.
     """
     said = {name: getattr(line, name) for name in TEXTS if getattr(line, name) is not msgspec.UNSET}
     if line.label is not None and not line.prompt and len(said) > 1:
         said.pop("text", None)
-    return next(("" if text is None else str(text) for text in said.values()), None)
+    return next(iter(said.values()), msgspec.UNSET)
 
 
-def _elements(data: bytes, where: str) -> list[msgspec.Raw]:
+def _text(said: Any) -> str | None:
+    """An answer's text, "" where it is empty; None for several, and for what is no text."""
+    if isinstance(said, list) and len(said) == 1:
+        said = said[0]
+    if isinstance(said, str):
+        return said
+    if said is None:
+        return ""
+    if isinstance(said, bool):
+        return "true" if said else "false"
+    return str(said) if isinstance(said, int | float) else None
+
+
+def _elements(data: bytes, where: str) -> Iterable[bytes | msgspec.Raw]:
+    """The elements of a JSON list.
+
+    Raises:
+        InputError: when it is cut off or no list; while iterating, where something in it cannot be decoded.
+    """
     try:
         return msgspec.json.decode(data, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: not a JSON list: {error}") from error
+    except _UNREADABLE:
+        return jsonlists.elements(io.BytesIO(data.lstrip()), where=where)
 
 
 def _whole_object(data: bytes) -> dict[str, msgspec.Raw] | None:
     """The file as one JSON object; None when it is JSON lines."""
+    whole = _object(data)
+    if whole is not None or _object(io.BytesIO(data.lstrip()).readline()) is not None:
+        return whole
+    try:
+        return _object(_mended(data))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _object(data: bytes) -> dict[str, msgspec.Raw] | None:
     try:
         return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None
 
 
@@ -222,14 +324,23 @@ def _from_object(whole: dict[str, msgspec.Raw], where: str) -> Answers:
     table = whole.get("outputs")
     data = bytes(table) if table else msgspec.json.encode(whole)
     try:
-        pairs = msgspec.json.decode(data, type=dict[str, str | int | float | dict[str, Any] | None])
-    except msgspec.DecodeError as error:
+        pairs = msgspec.json.decode(data, type=dict[str, Any])
+    except _UNREADABLE as error:
         raise InputError(f"{where}: a JSON object, but not of question ids and answers: {error}") from error
     return _collect((_named(key, said) for key, said in pairs.items()), where, what="question")
 
 
-def _named(key: str, said: str | int | float | dict[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    """A question's entry as a line; in MathVista's results an entry is the whole problem, its `answer` the target."""
-    if isinstance(said, dict):
-        return key, {**{name: value for name, value in said.items() if name != "answer"}, "question_id": key}
+def _named(key: str, said: Any) -> tuple[str, dict[str, Any]]:
+    """A question's entry as a line.
+
+    In MathVista's results an entry is the whole problem, its `answer` the target; in pycocoevalcap's it is a list of
+    one caption, bare or as COCO has it.
+    """
+    match said:
+        case [str(caption)] | [{"caption": str(caption)}]:
+            return key, {"text": caption, "question_id": key}
+        case list():
+            return key, {"question_id": key}
+        case dict():
+            return key, {**{name: value for name, value in said.items() if name != "answer"}, "question_id": key}
     return key, {"text": said, "question_id": key}

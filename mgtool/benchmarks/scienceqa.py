@@ -92,7 +92,7 @@ class ScienceQa(Benchmark):
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Accuracy over all questions and over those with a picture."""
         pictured = [score for score in scores if score.fields["with_image"]]
-        return {"accuracy": mean_score(scores), "image_accuracy": mean_score(pictured)}
+        return {"accuracy": mean_score(scores), "image_accuracy": mean_score(pictured, selected=True)}
 
 
 def _official(text: str) -> str | None:

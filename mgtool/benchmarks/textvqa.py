@@ -9,7 +9,17 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from mgtool.benchmarks import answers as normal
-from mgtool.benchmarks.base import SINGLE_WORD, Benchmark, Item, Pair, Submission, Verdict, question_of, with_suffix
+from mgtool.benchmarks.base import (
+    SINGLE_WORD,
+    Benchmark,
+    Item,
+    Pair,
+    Submission,
+    Verdict,
+    question_of,
+    with_suffix,
+    with_targets,
+)
 from mgtool.benchmarks.files import Document, Row, Truth, first, listed, of_split, whole
 from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
@@ -41,7 +51,7 @@ class TextVqa(Benchmark):
         wrong = next((item for item in items if item.target and len(item.target) != ANNOTATORS), None)
         if wrong is not None:
             raise InputError(f"question {wrong.id}: expected {ANNOTATORS} answers, found {len(wrong.target)}")
-        return items
+        return with_targets(items)
 
     def keys(self, prediction: Prediction) -> Iterable[str]:
         """The question's id; or, as LLaVA's files have it, the picture's id and the question in the prompt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -106,7 +107,7 @@ class Vqav2(Benchmark):
 
 
 def _rounded(number: Statistic) -> Statistic:
-    return Statistic(number.rows, number.groups, number.function, number.scale, DECIMALS)
+    return dataclasses.replace(number, decimals=DECIMALS)
 
 
 def _annotations(document: Document) -> list[Annotation]:

@@ -13,7 +13,7 @@ import msgspec
 from mgtool.benchmarks.base import Benchmark, Item, Pair
 from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.paired import Comparison
-from mgtool.benchmarks.predictions import Answers, Prediction
+from mgtool.benchmarks.predictions import STAGE, Answers, Prediction, recorded
 from mgtool.benchmarks.statistics import Metric, Statistic
 from mgtool.errors import InputError
 from mgtool.records import Failure, SampleId, Score, dumps
@@ -123,7 +123,7 @@ def evaluate(
     scores = score(benchmark, pairs, joined.failed, variant, judge)
     counts = count(joined, answers)
     result = summarize(benchmark, scores, counts, variant, only_answered=only_answered)
-    unreadable = [failure for failure in answers.failures if failure.stage == "eval"]
+    unreadable = [failure for failure in answers.failures if failure.stage == STAGE]
     return Evaluation(result, scores, pairs, unreadable, joined.unknown)
 
 
@@ -200,7 +200,7 @@ def count(joined: Joined, answers: Answers) -> Counts:
         duplicated=joined.duplicated,
         truncated=sum(answer is not None and answer.truncated for _, answer in joined.pairs),
         unknown=len(joined.unknown),
-        unreadable=sum(failure.stage == "eval" for failure in answers.failures),
+        unreadable=sum(failure.stage == STAGE for failure in answers.failures),
     )
 
 
@@ -248,10 +248,12 @@ def common(first: Sequence[Score], second: Sequence[Score]) -> tuple[list[Score]
     return shared, [place[str(score.question_id)] for score in shared]
 
 
-def explain_variants(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> list[dict[str, Any]]:
+def explain_variants(
+    benchmark: Benchmark, items: Sequence[Item], answers: Answers, judge: Judge | None = None
+) -> list[dict[str, Any]]:
     """The answered items whose score is not the same in every variant, with all their scores."""
     pairs = [pair for pair in join(benchmark, items, answers).pairs if pair[1] is not None]
-    verdicts = {variant: benchmark.grade(pairs, variant) for variant in benchmark.variants}
+    verdicts = {variant: benchmark.grade(pairs, variant, judge) for variant in benchmark.variants}
     differing = []
     for place, (item, answer) in enumerate(pairs):
         scores = {variant: verdicts[variant][place].score for variant in verdicts}
@@ -270,13 +272,15 @@ def explain_variants(benchmark: Benchmark, items: Sequence[Item], answers: Answe
 
 
 def save(out: Path, evaluation: Evaluation, comparison: Comparison | None = None) -> None:
-    """Write scores.json, scores.jsonl, failures.jsonl and, after a comparison, comparison.json.
+    """Write scores.json, scores.jsonl, failures.jsonl (what a run left there stays) and, after one, comparison.json.
 
     Raises:
         OutputError: when the folder cannot be written.
     """
     write_bytes(out / "scores.json", dumps(evaluation.result) + b"\n")
     write_lines(out / "scores.jsonl", evaluation.scores)
-    write_lines(out / FAILURES_FILE, evaluation.failures)
+    failures = out / FAILURES_FILE
+    others = recorded(failures) if failures.is_file() else []
+    write_lines(failures, [*others, *evaluation.failures])
     if comparison is not None:
         write_bytes(out / "comparison.json", dumps(comparison) + b"\n")

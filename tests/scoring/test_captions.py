@@ -150,3 +150,17 @@ def test_a_java_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(java_scorers.shutil, "which", lambda _: "/bin/java")
     with pytest.raises(InputError, match="java failed: Error: could not create"):
         java_scorers.tokenized(["a"])
+
+
+@needs_java
+def test_captions_of_other_toolkits(bench, value) -> None:
+    """BLIP's split files, whose pictures are numbered by their names, and VLMEvalKit's table."""
+    names = [f"val2014/COCO_val2014_{n:012d}.jpg" for n in (391895, 60623)]
+    blip = bench.write("coco_karpathy_test.json", [{"image": n, "caption": ["a cat", "the cat"]} for n in names])
+    said = {391895: "a cat", "COCO_val2014_000000060623.jpg": "a cat"}
+    run = bench.score("coco-caption", [blip], said)
+    assert [score.question_id for score in run.scores] == [391895, 60623]
+    assert (run.result.counts.answered, value(run, "BLEU-1")) == (2, 100)
+    table = bench.write("COCO_VAL.tsv", [{"index": n, "image": "x" * 300, "answer": "['a cat']"} for n in (1, 2)])
+    run = bench.score("coco-caption", [table], {1: "a cat", 2: "a cat"})
+    assert (run.result.counts.answered, run.scores[0].image, value(run, "BLEU-1")) == (2, "", 100)

@@ -101,6 +101,87 @@ def test_failures_of_the_run_are_counted(mgtool, pope, bench, tmp_path) -> None:
     assert (counts["answered"], counts["failed"], counts["missing"]) == (4, 1, 1)
 
 
+def test_a_second_time_into_the_folder_of_the_answers(mgtool, pope, bench) -> None:
+    lines = pope["answers"].read_text().splitlines()
+    pope["answers"].write_text("\n".join(lines[:-1]) + '\n{"question_id": 1, "te\n')
+    failure = {"id": 6, "stage": "infer", "reason": "truncated", "detail": "the picture ends too early"}
+    kept = bench.write("run/failures.jsonl", [failure])
+    truth = ("--ground-truth", pope["popular"], "--split", "popular")
+    options = ("--benchmark", "pope", *truth, "--out", kept.parent, "--json")
+    runs = [mgtool("eval", pope["answers"], *options) for _ in range(3)]
+    assert {code for code, _, _ in runs} == {3}
+    counts = json.loads(runs[0][1])["counts"]
+    assert (counts["failed"], counts["missing"], counts["unreadable"]) == (1, 0, 1)
+    assert all(json.loads(out)["counts"] == counts for _, out, _ in runs)
+    assert [json.loads(line)["stage"] for line in kept.read_text().splitlines()] == ["infer", "eval"]
+
+
+def test_what_is_missing_is_named(mgtool, pope) -> None:
+    lines = pope["answers"].read_text().splitlines()
+    pope["answers"].write_text("\n".join(lines[:5]) + "\n")
+    _, _, err = mgtool("eval", pope["answers"], "--benchmark", "pope", "--ground-truth", pope["random"].parent)
+    assert "items without an answer: popular/1, popular/2, popular/3, popular/4, popular/5 and 2 more" in err
+
+
+def test_a_split_that_no_file_has(mgtool, bench, tmp_path) -> None:
+    row = {"questionId": 1, "image": "1.jpg", "question": "?", "answers": ["5"]}
+    for name in ("train_v1.0.json", "val_v1.0.json"):
+        bench.write(f"docvqa/{name}", {"data": [row]})
+    answers = bench.write("answers.jsonl", [{"question_id": 1, "text": "5"}])
+    options = (answers, "--benchmark", "docvqa", "--ground-truth", tmp_path / "docvqa")
+    assert mgtool("eval", *options, "--split", "val")[0] == 0
+    code, _, err = mgtool("eval", *options, "--split", "vla")
+    assert code == 2
+    said = " ".join(err.split())
+    assert said == "error: --split vla: no file is named so; there are docvqa/train_v1.0.json, docvqa/val_v1.0.json"
+
+
+ANY_ROW = {"index": 1, "question": "?", "A": "cat", "B": "dog", "image": "0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("scienceqa", "ScienceQA_TEST.tsv", [ANY_ROW]),  # no column `answer`
+        ("mme", "MME.tsv", [ANY_ROW]),
+        ("hallusionbench", "MME.tsv", [ANY_ROW]),
+        ("llava-bench", "LLaVABench.tsv", [ANY_ROW]),
+        ("mm-vet", "LLaVABench.tsv", [ANY_ROW]),
+        (
+            "refcoco",
+            "captions.json",
+            {"images": [{"id": 1}], "annotations": [{"id": 1, "image_id": 1, "caption": "a"}]},
+        ),
+        ("docvqa", "val.json", {"data": [{"questionId": 1}]}),
+        ("scienceqa", "problems.json", {"1": {"question": "?", "choices": ["a"], "answer": 4}}),
+    ],
+)
+def test_files_that_are_not_the_benchmarks_are_one_line(mgtool, bench, name: str, file: str, content: Any) -> None:
+    answers = bench.write("answers.jsonl", [{"question_id": 1, "text": "5"}])
+    code, _, err = mgtool("eval", answers, "--benchmark", name, "--ground-truth", bench.write(file, content))
+    assert code == 2
+    assert f"{file}: expected" in " ".join(err.split())
+    assert "defect" not in err
+
+
+def test_a_comparison_of_right_items_that_differ(mgtool, bench) -> None:
+    """GQA's consistency is over the right answers, of which one run has two and the other one."""
+    question = {"isBalanced": True, "question": "?", "imageId": "1", "types": {}}
+    entailed = {
+        "01": {**question, "answer": "yes", "entailed": ["02"]},
+        "02": {**question, "answer": "red", "entailed": ["01"]},
+    }
+    other = {"03": {**question, "answer": "no", "isBalanced": False}}
+    truth = bench.write("val_all_questions.json", {**entailed, **other})
+    both = bench.write("both.jsonl", [{"question_id": "01", "text": "yes"}, {"question_id": "02", "text": "red"}])
+    one = bench.write("one.jsonl", [{"question_id": "01", "text": "yes"}, {"question_id": "02", "text": "blue"}])
+    options = ("--benchmark", "gqa", "--ground-truth", truth, "--compare", one, "--json")
+    code, out, _ = mgtool("eval", both, *options)
+    assert code == 0
+    compared = json.loads(out)["comparison"]["metrics"]["consistency"]
+    assert (compared["first"], compared["second"], compared["difference"]) == (0, 100, 100)
+
+
 def test_compare(mgtool, pope, tmp_path) -> None:
     options = ("--benchmark", "pope", "--ground-truth", tmp_path / "truth", "--out", tmp_path / "out")
     code, table, err = mgtool("eval", pope["answers"], "--compare", pope["worse"], *options)

@@ -27,12 +27,51 @@ from mgtool.errors import InputError, RecordError
         '{"acc": 1, "outputs": {"7": "a dog"}}',  # LLaVA's ScienceQA
         '{"predictions": [{"index": 7, "prediction": "a dog"}]}',
         '\n\n{"id": 7, "question": "?", "answer": "the target", "pred": "a dog"}\n',  # video QA
+        '{"7": ["a dog"]}',  # pycocoevalcap
+        '{"7": [{"image_id": 7, "caption": "a dog"}]}',
     ],
 )
 def test_layouts(text: str) -> None:
     answers = predictions.read(text.encode(), where="answers.json")
     assert [(str(p.id), p.text) for p in answers.predictions] == [("7", "a dog")]
     assert answers.failures == []
+    assert predictions.read(b"\xef\xbb\xbf" + text.encode(), where="answers.json") == answers
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.json", '[{"id": "1"}]'), ("a.jsonl", '{"id": "1"}\n'), ("a.csv", "id\n1\n")]
+)
+def test_a_byte_order_mark_is_skipped(tmp_path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    document = Document(tmp_path / name)
+    assert document.rows() == [{"id": "1"}]
+    assert name == "a.csv" or document.typed_rows(dict[str, str]) == [{"id": "1"}]
+
+
+def test_a_byte_order_mark_before_an_object_is_skipped(tmp_path) -> None:
+    (tmp_path / "a.json").write_text('{"rows": [1]}', encoding="utf-8-sig")
+    document = Document(tmp_path / "a.json")
+    assert document.json(dict[str, list[int]]) == {"rows": [1]}
+    assert document.part("rows", list[int]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids"),
+    [
+        ("a.jsonl", '{"question_id": 1.0, "text": "a"}\n{"question_id": "1.0", "text": "a"}\n', [1, "1.0"]),
+        ("a.json", '[{"question_id": "007", "text": "a"}, {"question_id": "v1_0", "text": "a"}]', ["007", "v1_0"]),
+        ("a.csv", "index,prediction\n12.0,a\n007,a\n1.50,a\nv1.0,a\n", ["12", "007", "1.50", "v1.0"]),
+        ("a.jsonl", '{"question_id": [1], "index": true, "id": 0.5, "image": 12, "text": "a"}\n', ["12"]),
+    ],
+)
+def test_whole_numbers_are_ids_however_pandas_writes_them(name: str, text: str, ids: list[object]) -> None:
+    found = predictions.read(text.encode(), where=name).predictions
+    assert [(p.id, type(p.id)) for p in found] == [(one, type(one)) for one in ids]
+
+
+def test_ids_of_tables_agree_however_pandas_writes_them(tmp_path) -> None:
+    (tmp_path / "truth.tsv").write_text("index\tscore\n3.0\t2.0\n")
+    assert Document(tmp_path / "truth.tsv").rows() == [{"index": "3", "score": "2.0"}]
 
 
 def test_tables_of_answers() -> None:
@@ -100,11 +139,144 @@ def test_numbers_are_texts_and_cut_off_answers_are_known() -> None:
     assert (answer.text, answer.truncated, answer.fields) == ("3", True, {"a": 1, "category": "x"})
 
 
-@pytest.mark.parametrize("more", [{"options": [1, None]}, {"options": "A. cat"}, {"round_id": "x", "option_char": 3}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"options": [1, None]},
+        {"options": "A. cat"},
+        {"round_id": "x", "option_char": 3},
+        {"prompt": None},
+        {"prompt": ["?"]},
+        {"image": 5},
+        {"image": {"path": "1.jpg"}},
+        {"metadata": "none"},
+        {"metadata": None},
+        {"finish_reason": 1},
+        {"finish_reason": ["stop"]},
+        {"category": ["x"], "split": {}},
+        {"id": ["x"], "answer": ["cat", "dog"]},
+        {"logprob": float("nan"), "category": float("-inf")},
+    ],
+)
 def test_fields_that_others_use_otherwise_do_no_harm(bench, more: dict[str, object]) -> None:
     row = {"index": 1, "question": "?", "A": "cat", "B": "dog", "answer": "A", "category": "x", "image": "1"}
     run = bench.score("mmbench", [bench.write("MMBench_DEV_EN.tsv", [row])], [{"question_id": 1, "text": "A", **more}])
     assert run.result.metrics["accuracy"].value == 100
+
+
+@pytest.mark.parametrize(("said", "text"), [(["a"], "a"), ([3], "3"), ([None], ""), (True, "true"), (False, "false")])
+def test_one_value_is_a_text(said: object, text: str) -> None:
+    line = json.dumps({"question_id": 1, "text": said}).encode()
+    assert [p.text for p in predictions.read(line, where="a.jsonl").predictions] == [text]
+
+
+def test_what_is_no_text_is_a_failure_of_its_id() -> None:
+    said = [["a", "b"], [], {"a": 1}, [{"a": 1}], float("nan")]
+    lines = [{"question_id": n, "text": text, "answer": "the target"} for n, text in enumerate(said)]
+    answers = predictions.read(json.dumps([*lines, {"question_id": 9, "text": "a"}]).encode(), where="a.json")
+    assert [p.id for p in answers.predictions] == [9]
+    assert [(failure.id, failure.reason) for failure in answers.failures] == [(n, "bad_record") for n in range(5)]
+
+
+def test_an_object_of_captions_loses_only_the_entries_that_are_none() -> None:
+    text = b'{"1": ["a cat"], "2": ["a", "b"], "3": [], "4": [{"caption": "a dog"}], "5": [1]}'
+    answers = predictions.read(text, where="a.json")
+    assert [(p.id, p.text) for p in answers.predictions] == [("1", "a cat"), ("4", "a dog")]
+    assert [failure.id for failure in answers.failures] == ["2", "3", "5"]
+
+
+ODD = [
+    {"question_id": 1, "text": "a", "score": float("nan")},
+    {"question_id": 2, "text": "b\ud83d", "options": ["\udc00"]},
+    {"question_id": 3, "text": float("inf")},
+    {"question_id": 4, "text": "\U0001f600 \\ud800"},
+    {"question_id": 5, "text": "c", "index": 10**30},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", "".join(json.dumps(line) + "\n" for line in ODD)),
+        ("a.json", json.dumps(ODD)),
+        ("a.json", json.dumps(ODD, indent=1)),
+        ("a.json", json.dumps({"predictions": ODD, "accuracy": float("nan")})),
+        ("a.json", json.dumps({"accuracy": float("nan"), "results": ODD}, indent=1)),
+        ("a.json", json.dumps({line["question_id"]: line["text"] for line in ODD})),
+        ("a.json", json.dumps({line["question_id"]: line["text"] for line in ODD}, indent=1)),
+    ],
+)
+def test_what_python_writes_as_json_is_read(name: str, text: str) -> None:
+    """NaN, Infinity and halves of surrogate pairs, which `json.dump` writes, cost at most the answer they stand in."""
+    answers = predictions.read(text.encode(), where=name)
+    found = {str(p.id): p.text for p in answers.predictions}
+    assert found == {"1": "a", "2": "b\ufffd", "4": "\U0001f600 \\ud800", "5": "c"}
+    assert [(str(failure.id), failure.reason) for failure in answers.failures] == [("3", "bad_record")]
+
+
+def test_elements_that_cannot_be_read_are_named() -> None:
+    text = b'[{"id": 1, "text": "a"}, {"id": 2, "text": a}, {"id": 3, "text": "\xff"}, 4, {"id": 5, "text": "b"}]'
+    answers = predictions.read(text, where="a.json")
+    assert [p.id for p in answers.predictions] == [1, 5]
+    assert [failure.id for failure in answers.failures] == ["record 2", "record 3", "record 4"]
+
+
+@pytest.mark.parametrize("text", ['[{"id": 1, "text": "a"}, {"id": 2, "te', '[{"id": 1, "text": "a"} {"id": 2}]'])
+def test_a_list_that_is_none_has_no_answers(text: str) -> None:
+    with pytest.raises(InputError, match=r"a\.json: not valid JSON"):
+        predictions.read(text.encode(), where="a.json")
+
+
+def test_nesting_without_end_costs_its_line_alone() -> None:
+    deep = '{"question_id": 2, "text": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    for text in (f'{{"question_id": 1, "text": "a"}}\n{deep}\n', f'[{{"question_id": 1, "text": "a"}}, {deep}]'):
+        answers = predictions.read(text.encode(), where="a.json")
+        assert ([p.id for p in answers.predictions], len(answers.failures)) == ([1], 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('index\tprediction\n1\t"a\n2\ta\n', 2),
+        ('index\tprediction\n1\t"a\nb"\n2\t"\n3\tc', 4),
+        ('index\t"prediction\n1\ta\n', 1),
+    ],
+)
+def test_a_quote_that_never_closes_is_refused(text: str, line: int) -> None:
+    """Else the rest of the file is one answer."""
+    with pytest.raises(InputError, match=rf"a\.tsv: not a readable table: the record of line {line} opens a quote"):
+        predictions.read(text.encode(), where="a.tsv")
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+def test_quotes_that_pandas_reads(end: str) -> None:
+    text = 'index\tprediction\n1\t"two\nlines, ""said"""\n2\tsay "hi" now\n3\t"a"b\n4\t"last"' + end
+    found = predictions.read(text.encode(), where="a.tsv").predictions
+    assert [p.text for p in found] == ['two\nlines, "said"', 'say "hi" now', "ab", "last"]
+
+
+def test_failures_of_any_origin_never_stop_an_evaluation(tmp_path) -> None:
+    """What an earlier evaluation wrote there is found again, and is no failure of the run."""
+    own = {"id": 1, "stage": "infer", "reason": "truncated", "detail": "ends too early"}
+    lines = [
+        own,
+        {"id": 2.0, "error": "out of luck", "loss": float("nan")},
+        {**own, "id": 3, "reason": "bad_luck"},
+        {**own, "id": 4, "stage": "eval"},
+        {"id": 5, "stage": "eval", "reason": "bad_luck"},
+        {"error": "all of it"},
+        [6],
+    ]
+    text = "\ufeff" + "".join(json.dumps(line) + "\n" for line in lines) + '{"id": 7, "sta'
+    (tmp_path / "failures.jsonl").write_text(text, encoding="utf-8")
+    found = predictions.read_failures(tmp_path / "answers.jsonl")
+    assert [(failure.id, failure.reason) for failure in found] == [
+        (1, "truncated"),
+        (2, "model_error"),
+        (3, "model_error"),
+    ]
+    assert "out of luck" in found[1].detail
+    assert predictions.read_failures(tmp_path / "failures.jsonl") == []
 
 
 def test_lines_that_cannot_be_read_are_named() -> None:

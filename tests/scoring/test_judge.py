@@ -245,6 +245,19 @@ def test_mmvp(bench, serve, value) -> None:
     assert (value(plain, "accuracy"), value(plain, "question_accuracy")) == (50, 75)
 
 
+def test_variants_are_explained_with_the_judge(mgtool, bench, serve, monkeypatch) -> None:
+    rows = "Index,Question,Options,Correct Answer\n1,Is it?,(a) Open (b) Closed,(a)\n2,Is it?,(a) Open (b) Closed,(b)\n"
+    truth = bench.write("Questions.csv", rows)
+    answers = bench.write("answers.jsonl", [{"question_id": 1, "text": "A"}, {"question_id": 2, "text": "A"}])
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    judge = ("--judge", "openai:m", "--judge-url", serve(lambda prompt: "yes").url, "--out", bench.folder / "out")
+    options = (answers, "--benchmark", "mmvp", "--ground-truth", truth, "--explain-variants", "--json")
+    code, out, _ = mgtool("eval", *options, *judge)
+    assert code == 0
+    (item,) = json.loads(out)["items"]  # the rules read A, the judge calls both right
+    assert (item["question_id"], item["scores"]) == (2, {"official": 1, "vlmevalkit": 0})
+
+
 def test_video_qa(bench, serve, value) -> None:
     truth = [
         bench.write("test_q.json", [{"question_id": n, "question": f"q{n}?", "video_name": "v"} for n in range(3)]),

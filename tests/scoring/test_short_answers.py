@@ -200,6 +200,16 @@ def test_a_chart_label_in_brackets_is_one_text(bench) -> None:
     assert bench.score("chartqa", [listed], {"human/0": "Red"}).scores[0].score == 1
 
 
+@pytest.mark.parametrize("split", ["", "human"])
+def test_numbers_of_a_chartqa_file_alone_are_ids(bench, value, split: str) -> None:
+    human = bench.write("test_human.json", [{"imgname": "1.png", "query": f"q{n}", "label": str(n)} for n in range(4)])
+    bench.write("test_augmented.json", [{"imgname": "1.png", "query": "q", "label": "7"}])
+    truth = bench.folder if split else human
+    assert value(bench.score("chartqa", [truth], {0: "0", 1: "1", 3: "7"}, split=split), "accuracy") == 50
+    with pytest.raises(InputError, match="give --split"):
+        bench.score("chartqa", [bench.folder], {0: "0"})
+
+
 def test_chartqa_by_picture_and_question(bench, value) -> None:
     truth = bench.write("test_human.json", [{"imgname": "7.png", "query": "How many?", "label": "3"}])
     prompt = "How many?\nAnswer the question using a single word or phrase."
@@ -294,6 +304,16 @@ def test_a_folder_with_several_splits(bench, name: str, files: tuple[str, str, s
     assert bench.score(name, [bench.folder], {1: "5"}).result.counts.expected == 2
     run = bench.score(name, [bench.folder], {1: "5"}, split=splits[1])
     assert (run.result.counts.expected, run.result.counts.answered) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["docvqa", "textvqa"])
+def test_a_folder_with_a_test_split_without_answers(bench, value, name: str) -> None:
+    row = {"question_id": 1, "questionId": 1, "image": "1.jpg", "question": "?", "answers": ["5"] * 10}
+    bench.write("val.json", {"data": [row]})
+    bench.write("test.json", {"data": [{"question_id": 2, "questionId": 2, "image": "2.jpg", "question": "?"}]})
+    run = bench.score(name, [bench.folder], {1: "5"})
+    assert run.result.counts.expected == 1
+    assert run.result.metrics[benchmarks.get(name).headline].value == 100
 
 
 def test_okvqa_is_scored_as_vqa(bench, value) -> None:

@@ -106,6 +106,16 @@ def test_a_resampled_difference_draws_the_same_pictures_for_both() -> None:
     assert comparison.metrics["f1"].interval == (0, 0)
 
 
+def test_numbers_over_other_items_are_not_paired() -> None:
+    # the same two values, but of items 0 and 1 in one run, and of 1 and 2 in the other
+    first, second = (mean_of([0.0, 1.0], range(2), ids=ids) for ids in ((0, 1), (1, 2)))
+    difference = paired.compare([], [], ({"score": first}, {"score": second}), []).metrics["score"]
+    assert (difference.difference, difference.stderr) == (0, pytest.approx(50 * 2**0.5))
+    shorter = mean_of([1.0], [0], ids=[1])
+    difference = paired.compare([], [], ({"score": first}, {"score": shorter}), []).metrics["score"]
+    assert (difference.difference, difference.stderr) == (50, None)
+
+
 def test_p_value_of_a_clear_difference() -> None:
     assert p_value(10.0, 1.0, 100) < 1e-6
     assert p_value(0.0, 1.0, 100) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
@@ -105,3 +106,17 @@ def test_a_wrong_file_is_one_line(bench) -> None:
     wrong = bench.write("other.json", {"images": []})
     with pytest.raises(InputError, match=r"other\.json: expected a JSON object with `annotations`"):
         bench.score("vqav2", [wrong], {1: "yes"})
+
+
+def test_means_on_ties_round_as_the_official_script_rounds_them(bench, value) -> None:
+    # vqaEval.py: round(100 * float(sum(accuracies)) / len(accuracies), 2); of 16 items every second mean is a tie
+    rng = random.Random(0)
+    differ = 0
+    for _ in range(200):
+        matches = [rng.choice((0, 3, 4, 6)) for _ in range(16)]
+        annotations = [annotation(n, ["a"] * m + ["b"] * (10 - m)) for n, m in enumerate(matches)]
+        run = bench.score("vqav2", files(bench, annotations), dict.fromkeys(range(16), "a"))
+        accuracies = [score.score for score in run.scores]
+        assert value(run, "accuracy") == round(100 * float(sum(accuracies)) / len(accuracies), 2)
+        differ += round(sum(100 * a for a in accuracies) / 16, 2) != value(run, "accuracy")
+    assert differ  # the order of operations matters in these

@@ -64,6 +64,13 @@ def test_mme_points(bench, value) -> None:
     assert "position" in run.result.notes[0]
 
 
+def test_a_picture_with_one_answer_is_none_with_both_right(bench, value) -> None:
+    answers = [*said("existence/0001.png", "Yes", "No")[:1], *said("existence/0002.png", "Yes", "Yes")]
+    # 2 of 3 answered questions are right, and no picture with both
+    run = bench.score("mme", [mme(bench)], answers, only_answered=True)
+    assert value(run, "perception") == pytest.approx(200 / 3, abs=1e-6)
+
+
 def test_mme_answers_with_the_folder_between(bench, value) -> None:
     """LLaVA's own question file names `artwork/images/1.jpg`; its converter takes the first part and the last.
 
