@@ -65,6 +65,11 @@ class Recipe:
         """Samples on a device at once."""
         return self.batch_size or int(PUBLISHED[self.stage]["batch_size"])
 
+    @property
+    def peak(self) -> float:
+        """Learning rate after the warm-up."""
+        return float(PUBLISHED[self.stage]["learning_rate"]) if self.learning_rate is None else self.learning_rate
+
     def arguments(self, folder: Path, *, evaluates: bool) -> TrainingArguments:
         """transformers' own form of it, checkpoints going to `folder`.
 
@@ -73,7 +78,7 @@ class Recipe:
         """
         fields: dict[str, Any] = {
             "output_dir": str(folder),
-            "learning_rate": self.learning_rate or PUBLISHED[self.stage]["learning_rate"],
+            "learning_rate": self.peak,
             "per_device_train_batch_size": self.samples_at_once,
             "per_device_eval_batch_size": self.samples_at_once,
             "gradient_accumulation_steps": self.accumulate,

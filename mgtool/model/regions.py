@@ -73,11 +73,16 @@ def pool_boxes(
         samples: samples a bin that the longest box needs; for boxes inside the frame the default is enough.
 
     Returns:
-        (P, N, sum of C_k) float32.
+        (P, N, sum of C_k) float32, under autocast as well.
     """
+    with torch.autocast(boxes.device.type, enabled=False):
+        return _pool_boxes(stages, boxes.float(), image_size=image_size, bins=bins, samples=samples)
+
+
+def _pool_boxes(stages: Sequence[Tensor], boxes: Tensor, *, image_size: int, bins: int, samples: int | None) -> Tensor:
     size = stages[0].shape[-1]
     samples = samples or math.ceil(size / bins)
-    ends = boxes.float() * (size / image_size)
+    ends = boxes * (size / image_size)
     columns = axis_weights(ends[..., 0], ends[..., 2], size=size, bins=bins, samples=samples)
     rows = axis_weights(ends[..., 1], ends[..., 3], size=size, bins=bins, samples=samples)
     features = []

@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,11 @@ from mgtool.errors import CheckpointError, InputError
 
 INERT_PACKAGES = ("deepspeed", "mmengine")
 """Training frameworks whose bookkeeping lies beside the weights; it is read as inert objects."""
+
+_BROKEN = (
+    RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
+)  # fmt: skip
+"""What torch's readers raise on files that are cut off, changed or something else."""
 
 _DTYPES = {
     torch.float64: "F64",
@@ -139,7 +145,7 @@ def load_torch(path: Path) -> Any:
         if not (asked := _refused(path, error)):
             raise CheckpointError(f"{path} is not a checkpoint of PyTorch") from error
         raise CheckpointError(f"{path} holds more than weights and is not read: it asks for {asked}") from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except _BROKEN as error:
         raise CheckpointError(f"{path} is not a whole checkpoint of PyTorch: {_first_line(error)}") from error
 
 
@@ -183,7 +189,7 @@ def _inert_globals(path: Path) -> list[Any]:
 def _unsafe_globals(path: Path) -> list[str]:
     try:
         return torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError):
+    except (*_BROKEN, pickle.UnpicklingError):
         return []  # an old or broken file: loading it says what is wrong
 
 
@@ -205,6 +211,8 @@ def entries_of(source: Source) -> Entries:
 def _described(mapping: _SafetensorsMapping, key: str) -> tuple[tuple[int, ...], torch.dtype]:
     piece = mapping._file.get_slice(key)
     names = {name: dtype for dtype, name in _DTYPES.items()}
+    if piece.get_dtype() not in names:
+        raise CheckpointError(f"{key}: tensors of {piece.get_dtype()} are not supported")
     return tuple(piece.get_shape()), names[piece.get_dtype()]
 
 
@@ -292,6 +300,8 @@ def _header(entries: Entries) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, entry in entries.items():
+        if entry.dtype not in _DTYPES:
+            raise CheckpointError(f"{name}: tensors of {entry.dtype} are not supported")
         start, end = end, end + entry.nbytes
         header[name] = {"dtype": _DTYPES[entry.dtype], "shape": list(entry.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()

@@ -16,7 +16,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from mgtool import tarstream
-from mgtool.errors import InputError
+from mgtool.errors import InputError, OutputError, UsageError
 from mgtool.fingerprints import fingerprint
 from mgtool.indexes import TarIndex
 from mgtool.model import MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor
@@ -84,9 +84,13 @@ def train(
 
     Raises:
         InputError: no model, or no samples.
+        UsageError: the model's own folder as the output.
+        OutputError: the folder holds a model that no training wrote.
         ResumeError: the folder holds another run.
     """
     check_model(request.model)
+    if out.resolve() == request.model.resolve():
+        raise UsageError(f"--out {out} is the model that is trained: choose another --out")
     if not len(TarIndex.of(request.inputs)):
         raise InputError(f"{', '.join(request.inputs)}: no sample to learn from")
     arguments = request.recipe.arguments(out / CHECKPOINTS, evaluates=request.evaluate is not None)
@@ -110,9 +114,11 @@ def train(
 
 
 def _begin(record: Run, out: Path, *, overwrite: bool) -> None:
+    if record.before().get("command") != STAGE and (out / _CONFIG).exists():
+        raise OutputError(f"{out} holds a model that no training wrote: choose another --out")
     if overwrite:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-        for name in (RUN_FILE, LOG_FILE, FAILURES_FILE, _FAILURES_JOURNAL, _CONFIG):
+        for name in (_CONFIG, LOG_FILE, FAILURES_FILE, _FAILURES_JOURNAL):
             (out / name).unlink(missing_ok=True)
     record.begin(overwrite=overwrite)
 

@@ -16,6 +16,7 @@ import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import KIT, tiny_config, tiny_llm, tiny_model
+from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import AutoModelForCausalLM
 
 from mgtool.errors import CheckpointError, InputError, OutputError, ResumeError, UsageError
@@ -205,6 +206,31 @@ def test_tied_embeddings_need_no_second_copy(tmp_path):
     assert torch.equal(model.get_output_embeddings().weight, weights["llm.model.embed_tokens.weight"])
 
 
+def test_a_head_of_its_own_is_not_dropped_for_a_tied_one(tmp_path):
+    own = variant_checkpoint(tmp_path / "parts", kind="qwen2")
+    weights = torch.load(own.checkpoint, weights_only=True)
+    torch.save(weights | {"llm.lm_head.weight": weights["llm.model.embed_tokens.weight"] + 1}, own.checkpoint)
+    with pytest.raises(CheckpointError, match="set tie_word_embeddings to false"):
+        plan_import(own)
+
+
+def test_the_folder_s_own_tokenizer_file_counts(parts, tmp_path):
+    """A Llama tokenizer whose file puts no space before a text, which the class of that name would."""
+    llm = tmp_path / "llm"
+    shutil.copytree(KIT / "llm", llm, ignore=shutil.ignore_patterns("*token*"))
+    original = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    original.normalizer, original.decoder = normalizers.Replace(" ", "▁"), decoders.Replace("▁", " ")
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    original.train_from_iterator([(KIT / "cases.json").read_text(), "USER: ASSISTANT:"], trainer)
+    original.save(str(llm / "tokenizer.json"))
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "tokenizer_class": "LlamaTokenizer"}
+    (llm / "tokenizer_config.json").write_text(json.dumps(special))
+    import_model(replace(parts, llm=llm), tmp_path / "out")
+    ids = MGLlavaProcessor.from_pretrained(tmp_path / "out").tokenize([("<image>\nWhat?", None)])
+    texts = [original.encode(text, add_special_tokens=False).ids for text in ("USER: ", "\nWhat? ASSISTANT:")]
+    assert ids == [1, *texts[0], -200, *texts[1]]
+
+
 def test_a_tokenizer_of_sentencepiece_alone_is_imported(parts, tmp_path):
     """As the published Vicuna folders have it: `tokenizer.model` and no `tokenizer.json`."""
     llm = tmp_path / "llm"
@@ -334,13 +360,19 @@ def test_nothing_in_a_pickle_is_executed(new_format, parts, published, tmp_path)
     assert not target.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps({"a": 1})])
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"hello world", pickle.dumps({"a": 1})])
 def test_files_that_are_no_checkpoint_are_refused(content, parts, tmp_path):
     path = tmp_path / "broken.pth"
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as refusal:
         plan_import(replace(parts, checkpoint=path))
     assert "\n" not in str(refusal.value)
+
+
+def test_numbers_that_safetensors_does_not_have_are_refused(parts, published, tmp_path):
+    odd = published | {"llm.model.norm.weight": published["llm.model.norm.weight"].to(torch.complex64)}
+    with pytest.raises(CheckpointError, match=r"norm\.weight: tensors of torch.complex64 are not supported"):
+        import_model(saved(parts, tmp_path / "complex.pth", odd), tmp_path / "out")
 
 
 def test_a_truncated_checkpoint_is_refused(parts, tmp_path):

@@ -23,6 +23,13 @@ def plain(stages, boxes, image_size, bins):
     return torchvision.ops.roi_align(stacked, [boxes.float()], bins, spatial_scale=size / image_size).mean((2, 3))
 
 
+def test_autocast_leaves_it_in_float32():
+    stages, boxes = random_stages(), torch.tensor([[[3.0, 5, 50, 70], [0, 0, 96, 96]]])
+    alone = pool_boxes(stages, boxes, image_size=FRAME, bins=BINS)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(pool_boxes(stages, boxes, image_size=FRAME, bins=BINS), alone)
+
+
 def random_stages(pictures=1, seed=0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(pictures, c, s, s, generator=generator).to(dtype) for c, s in zip(WIDTHS, SIZES, strict=True)]

@@ -127,6 +127,26 @@ def test_a_finished_run_is_not_repeated_and_another_one_is_refused(train, pack) 
     assert "max_steps 1, now it is 2" in stderr
 
 
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_models_that_no_training_wrote_are_not_touched(pack, mgtool, model_dir: Path, tmp_path: Path, more) -> None:
+    tars = pack()
+    own, other = tmp_path / "own", tmp_path / "other"
+    for folder in (own, other):
+        shutil.copytree(model_dir, folder)
+    before = {path: path.read_bytes() for folder in (own, other) for path in folder.iterdir()}
+    options = ("--device", "cpu", "--dtype", "float32", "--max-steps", 1, *more)
+    for out, reason in ((own, "is the model that is trained"), (other, "a model that no training wrote")):
+        code, _, stderr = mgtool("train", tars, "--model", own, "--out", out, *options)
+        assert code == 2
+        assert reason in " ".join(stderr.split())
+    assert before == {path: path.read_bytes() for folder in (own, other) for path in folder.iterdir()}
+
+
+def test_a_rate_of_0_changes_nothing(train, pack, model_dir: Path) -> None:
+    _, out, _ = train(pack(), "--max-steps", "1", "--learning-rate", "0")
+    assert not changed(model_dir, out)
+
+
 def test_a_run_goes_on_with_the_same_number_of_samples_a_step(train, pack) -> None:
     """Else steps would count other samples: some would come twice and some not at all."""
     tars, options = pack(), ("--epochs", "3", "--save-steps", "2", "--learning-rate", "1e-3")
