@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from mgtool.errors import ItemError
+from mgtool.generation.alone import AloneRows, shares_prefixes
 from mgtool.generation.attention import Prefix, View, shared_prefixes
 from mgtool.generation.choosing import Chooser, Draw, Greedy
 from mgtool.generation.decoding import Rows
@@ -143,7 +144,9 @@ class Engine:
         while self._fill() or self._running:
             yield from self.step()
 
-    def _no_rows(self) -> Rows:
+    def _no_rows(self) -> Rows | AloneRows:
+        if not shares_prefixes(self.model.language_model):
+            return AloneRows(self.model.device)
         return Rows(self.model.config.text_config.num_hidden_layers, self.model.device)
 
     @property
@@ -238,6 +241,10 @@ class Engine:
     def _prefill(self, rows: Sequence[_Row], visuals: Sequence[Tensor], shared: int) -> None:
         """What the prompts share is computed once, their ends as one batch over it; the rows enter."""
         prompts = [row.prompt.prompts[0] for row in rows]
+        if isinstance(self._rows, AloneRows):
+            whole = [self._splice([ids], visuals).inputs_embeds for ids in prompts]
+            self._rows.enter(self.model.language_model, whole, lambda logits: self._choose(logits, rows))
+            return
         shown = sum(token < 0 for token in prompts[0][:shared])
         if len(prompts[0]) == shared:
             prefix, logits = self._prefill_shared(prompts[0], visuals)

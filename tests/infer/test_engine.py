@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
+from mgtool.generation.alone import shares_prefixes
 from mgtool.generation.attention import Prefix, View, shared_prefixes
 from mgtool.generation.choosing import Greedy
 from mgtool.generation.engine import Engine, Group
@@ -37,6 +38,8 @@ SIZES = {
     "pad_token_id": 0,
     "initializer_range": 0.2,
 }
+ALONE = {"gptj": {"rotary_dim": 4}, "falcon": {}, "bloom": {}, "rwkv": {}, "llama4_text": {"attention_chunk_size": 16}}
+"""Whose attention no other can take the place of, with and without a cache that transformers can make."""
 LLMS = {"llama": {}, "mistral": {"sliding_window": 12}, "qwen2": {"tie_word_embeddings": True}, "phi3": {}}
 
 
@@ -46,7 +49,7 @@ def built(kind):
     tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     low = AutoConfig.for_model("clip_vision_model", **tower, image_size=42, patch_size=14)
     high = ConvNextTowerConfig(architecture="test_convnext", image_size=96)
-    text = AutoConfig.for_model(kind, **(SIZES | LLMS[kind]))
+    text = AutoConfig.for_model(kind, **(SIZES | (LLMS | ALONE)[kind]))
     torch.manual_seed(0)
     model = MGLlavaForConditionalGeneration(MGLlavaConfig(text_config=text, low_config=low, high_config=high)).eval()
     with torch.no_grad():
@@ -110,6 +113,27 @@ def test_alone_is_what_generate_gives():
         options = {"max_new_tokens": len(got[number]), "do_sample": False, "eos_token_id": 399, "pad_token_id": 0}
         plain = model.generate(**processor.collate([ids], group.pictures), **options)[0].tolist()
         assert got[number] == plain
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_models_with_attention_of_their_own_see_pictures_and_prompts(kind):
+    model, processor = built(kind)
+    assert not shares_prefixes(model.language_model)
+    groups = grouped([([5, 6], [[7, 8], [9]]), ([5], [[30, 31], [32, 33, 34], [35]])])
+    got = answered(kind, groups, None)
+    assert got == answered(kind, groups, 2)
+    for group in groups:
+        for number, ids in zip(group.numbers, group.prompts, strict=True):
+            said = []
+            for token in got[number]:
+                logits = model(**processor.collate([[*ids, *said]], group.pictures), use_cache=False).logits
+                assert logits[0, -1, token] >= logits[0, -1].max() - 1e-4
+                said.append(token)
+
+
+@pytest.mark.parametrize("kind", LLMS)
+def test_models_whose_attention_can_be_replaced_share_prefixes(kind):
+    assert shares_prefixes(built(kind)[0].language_model)
 
 
 @pytest.mark.parametrize("kind", LLMS)
