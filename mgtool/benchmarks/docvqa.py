@@ -16,7 +16,7 @@ from mgtool.benchmarks.base import (
     with_suffix,
     with_targets,
 )
-from mgtool.benchmarks.files import Document, Row, Truth, first, listed, of_split, whole
+from mgtool.benchmarks.files import Row, Truth, data_rows, first, listed, of_split, whole
 from mgtool.records import Sample, dumps
 
 THRESHOLD = 0.5
@@ -38,7 +38,7 @@ class DocVqa(Benchmark):
 
     def load(self, truth: Truth) -> list[Item]:
         """The official JSON with `data`, or a TSV."""
-        items = [self._item(row) for document in of_split(truth.files, truth.split) for row in _rows(document)]
+        items = [self._item(row) for document in of_split(truth.files, truth.split) for row in data_rows(document)]
         if not items:
             raise truth.mismatch(f"{self.title}'s JSON: an object with `data`, each with `questionId`, `answers`")
         return with_targets(items)
@@ -86,9 +86,3 @@ def similarity(text: str, answer: str) -> float:
     length = max(len(answer.upper()), len(text.upper()))
     distance = Levenshtein.distance(spaced(text), spaced(answer)) / length if length else 0.0
     return 1 - distance if 1 - distance >= THRESHOLD else 0.0
-
-
-def _rows(document: Document) -> list[Row]:
-    if "data" in document.keys:
-        return document.part("data", list[Row])
-    return document.rows() if document.suffix in (".tsv", ".parquet") else []

@@ -168,6 +168,13 @@ def of_split(documents: Sequence[Document], split: str) -> list[Document]:
     return named or list(documents)
 
 
+def data_rows(document: Document) -> list[Row]:
+    """The records of a JSON object's `data`, or of a table; none of a file that has neither."""
+    if "data" in document.keys:
+        return document.part("data", list[Row])
+    return document.rows() if document.suffix in (".tsv", ".parquet") else []
+
+
 def _documents(path: Path) -> tuple[Document, ...]:
     if path.is_dir():
         names = sorted(file for file in path.iterdir() if file.suffix.lower() in READABLE)

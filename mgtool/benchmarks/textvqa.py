@@ -20,7 +20,7 @@ from mgtool.benchmarks.base import (
     with_suffix,
     with_targets,
 )
-from mgtool.benchmarks.files import Document, Row, Truth, first, listed, of_split, whole
+from mgtool.benchmarks.files import Row, Truth, data_rows, first, listed, of_split, whole
 from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.errors import InputError
@@ -45,7 +45,7 @@ class TextVqa(Benchmark):
 
     def load(self, truth: Truth) -> list[Item]:
         """The official JSON with `data`, or a TSV whose `answer` is the list of ten."""
-        items = [_item(row) for document in of_split(truth.files, truth.split) for row in _rows(document)]
+        items = [_item(row) for document in of_split(truth.files, truth.split) for row in data_rows(document)]
         if not items:
             raise truth.mismatch("TextVQA's JSON: an object with `data`, each with `question_id`, `answers`")
         wrong = next((item for item in items if item.target and len(item.target) != ANNOTATORS), None)
@@ -96,12 +96,6 @@ class TextVqa(Benchmark):
         """EvalAI's form."""
         entries = [{"question_id": item.id, "answer": answer.text if answer else ""} for item, answer in pairs]
         return Submission("submission.json", dumps(entries))
-
-
-def _rows(document: Document) -> list[Row]:
-    if "data" in document.keys:
-        return document.part("data", list[Row])
-    return document.rows() if document.suffix in (".tsv", ".parquet") else []
 
 
 def _item(row: Row) -> Item:
