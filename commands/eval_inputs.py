@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,8 +84,8 @@ class Job:
         if not self.split or len(files) < 2 or not any(path.is_dir() for path in self.ground_truth):
             return
         named = [file.member or str(file.path.relative_to(file.path.parents[1])) for file in files]
-        held = {str(value) for item in items for value in item.fields.values()}
-        if not any(self.split in name for name in named) and not any(self.split in value for value in held):
+        held = (str(value) for item in items for value in item.fields.values())
+        if not any(self.split in text for text in itertools.chain(named, held)):
             raise UsageError(f"--split {self.split}: no file is named so; there are {', '.join(named)}")
 
     @cached_property

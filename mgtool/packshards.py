@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from mgtool import shards
+from mgtool.errors import ResumeError
 from mgtool.indexes import INDEX_FILE as SAMPLES_FILE
 from mgtool.indexes import Entry
-from mgtool.packplan import Base, Done
+from mgtool.packplan import Base, Done, Job
 from mgtool.records import Failure, dumps, parse
 
 INDEX_FILE = "index.json"
@@ -62,6 +63,27 @@ def completed(folder: Path) -> Iterator[tuple[ShardReport, Path]]:
             report = whole(path)
             if report is not None:
                 yield report, path
+
+
+def refuse_other_plan(folder: Path, base: Base, jobs: Iterable[Job]) -> None:
+    """Complete shards that a run would deal otherwise are not touched.
+
+    Args:
+        folder: the output's.
+        base: where the run begins; shards before it are an earlier one's.
+        jobs: all of the run's shards.
+
+    Raises:
+        ResumeError: a shard holds other samples than its job.
+    """
+    planned = {(job.split, job.shard): (job.key, job.digests) for job in jobs}
+    for report, path in completed(folder):
+        is_ours = report.shard >= base.shards.get(report.split, 0)
+        if is_ours and planned.get((report.split, report.shard)) != (report.key, report.inputs.digests):
+            raise ResumeError(
+                f"{path.with_suffix('.tar')} would hold other samples now, as pictures were changed or removed: "
+                "choose another --out or add --overwrite"
+            )
 
 
 def clear(folder: Path) -> None:

@@ -150,17 +150,6 @@ class Document:
             if line.strip()
         ]
 
-    def typed_rows(self, type: type[T]) -> list[T]:
-        """`rows`, each decoded as `type`; JSON lists and JSON lines only, without a detour over dicts."""
-        data = self.bytes.lstrip()
-        if data.startswith(b"["):
-            return parse(data, list[type], where=str(self.path))  # type: ignore[valid-type]
-        return [
-            parse(line, type, where=f"{self.path}:{number}")
-            for number, line in enumerate(data.splitlines(), 1)
-            if line.strip()
-        ]
-
 
 def of_split(documents: Sequence[Document], split: str) -> list[Document]:
     """The files whose name holds the split; all of them where none does, or no split is asked for."""

@@ -18,7 +18,7 @@ from mgtool.model.config import ConvNextTowerConfig, MGLlavaConfig
 from mgtool.model.modeling import MGLlavaForConditionalGeneration, refuse_misfits
 from mgtool.model.processor import MAX_NEW_TOKENS, MGLlavaProcessor
 from mgtool.model.templates import TEMPLATES, find_template
-from mgtool.model.weights import Entries, Entry, file_entries, folder_entries, read_json, write_safetensors
+from mgtool.model.weights import Entries, file_entries, folder_entries, read_json, write_safetensors
 from mgtool.model.zero import ZeroFolder, find_folder
 from mgtool.records import canonical
 from mgtool.shards import RUN_FILE, Run, atomic_file, atomic_folder, sweep
@@ -305,19 +305,12 @@ def _fitted(config: MGLlavaConfig, weights: Entries, *, where: str) -> Entries:
     shapes = [f"{key} {list(weights[key].shape)} for {list(expected[key].shape)}" for key in wrong]
     refuse_misfits(where, set(needed) - weights.keys(), left, shapes)
     for key, source in model.all_tied_weights_keys.items():
-        if key in weights and not _is_same(weights[key], weights[source]):
+        if key in weights and not weights[key].equals(weights[source]):
             raise CheckpointError(
                 f"{where}: {key} is not {source}, to which the language model's config.json ties it: "
                 "set tie_word_embeddings to false there"
             )
     return {key: weights[key] for key in needed}
-
-
-def _is_same(first: Entry, second: Entry) -> bool:
-    if first.shape != second.shape:
-        return False
-    values = [entry.source.load()[entry.key] for entry in (first, second)]
-    return torch.equal(values[0], values[1].to(values[0].dtype))
 
 
 def _cut(weights: Entries, max_bytes: int) -> Iterator[Entries]:

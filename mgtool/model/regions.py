@@ -75,20 +75,16 @@ def pool_boxes(
     Returns:
         (P, N, sum of C_k) float32, under autocast as well.
     """
-    with torch.autocast(boxes.device.type, enabled=False):
-        return _pool_boxes(stages, boxes.float(), image_size=image_size, bins=bins, samples=samples)
-
-
-def _pool_boxes(stages: Sequence[Tensor], boxes: Tensor, *, image_size: int, bins: int, samples: int | None) -> Tensor:
     size = stages[0].shape[-1]
     samples = samples or math.ceil(size / bins)
-    ends = boxes * (size / image_size)
-    columns = axis_weights(ends[..., 0], ends[..., 2], size=size, bins=bins, samples=samples)
-    rows = axis_weights(ends[..., 1], ends[..., 3], size=size, bins=bins, samples=samples)
+    ends = boxes.float() * (size / image_size)
     features = []
-    for stage in stages:
-        resize = interpolation(stage.shape[-1], size, rows)
-        features.append(_weigh(stage.float(), rows @ resize, columns @ resize))
+    with torch.autocast(boxes.device.type, enabled=False):
+        columns = axis_weights(ends[..., 0], ends[..., 2], size=size, bins=bins, samples=samples)
+        rows = axis_weights(ends[..., 1], ends[..., 3], size=size, bins=bins, samples=samples)
+        for stage in stages:
+            resize = interpolation(stage.shape[-1], size, rows)
+            features.append(_weigh(stage.float(), rows @ resize, columns @ resize))
     return torch.cat(features, dim=-1)
 
 

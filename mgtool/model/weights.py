@@ -65,6 +65,13 @@ class Entry(NamedTuple):
         """Bytes of the tensor."""
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
+    def equals(self, other: Entry) -> bool:
+        """Whether another tensor has the same values, of whatever type."""
+        if self.shape != other.shape:
+            return False
+        own, others = (entry.source.load()[entry.key] for entry in (self, other))
+        return torch.equal(own, others.to(own.dtype))
+
 
 Entries = dict[str, Entry]
 

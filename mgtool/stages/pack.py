@@ -147,7 +147,7 @@ def prepare(
     plan.arrange(dedupe=order.dedupe, split=order.split, shuffle=order.shuffle)
     ready = Prepared(plan, packer, order, run, base)
     if output is not None and not output.overwrite:
-        _refuse_other_plan(ready, output.folder)
+        packshards.refuse_other_plan(output.folder, base, ready.jobs)
     return ready
 
 
@@ -169,18 +169,6 @@ def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int]
     counts = packshards.publish(folder, ready.order.names, ready.plan.skipped)
     datacard.describe(folder, packshards.tars(folder), packshards.entries(folder))
     return counts
-
-
-def _refuse_other_plan(ready: Prepared, folder: Path) -> None:
-    """Complete shards that this run would deal otherwise are not touched."""
-    planned = {(job.split, job.shard): (job.key, job.digests) for job in ready.jobs}
-    for report, path in packshards.completed(folder):
-        is_ours = report.shard >= ready.base.shards.get(report.split, 0)
-        if is_ours and planned.get((report.split, report.shard)) != (report.key, report.inputs.digests):
-            raise ResumeError(
-                f"{path.with_suffix('.tar')} would hold other samples now, as pictures were changed or removed: "
-                "choose another --out or add --overwrite"
-            )
 
 
 def pack_stream(

@@ -43,9 +43,7 @@ def test_layouts(text: str) -> None:
 )
 def test_a_byte_order_mark_is_skipped(tmp_path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8-sig")
-    document = Document(tmp_path / name)
-    assert document.rows() == [{"id": "1"}]
-    assert name == "a.csv" or document.typed_rows(dict[str, str]) == [{"id": "1"}]
+    assert Document(tmp_path / name).rows() == [{"id": "1"}]
 
 
 def test_a_byte_order_mark_before_an_object_is_skipped(tmp_path) -> None:
