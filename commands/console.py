@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn, Task
     from rich.table import Table
 
 PLAIN_LINE_EVERY_S = 30.0
@@ -56,8 +56,21 @@ def _bar(total: int | None) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
     columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    rate = TextColumn("[dim]{task.speed:.1f}/s" if total else "")
-    return Progress(*columns, TimeRemainingColumn(), rate, console=err) if total else Progress(*columns, console=err)
+    return Progress(*columns, *([_rate_column(), TimeRemainingColumn()] if total else []), console=err)
+
+
+def _rate_column() -> ProgressColumn:
+    from rich.progress import ProgressColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            # Nothing is known before the second advance.
+            return Text("" if speed is None else f"{speed:.1f}/s", style="dim")
+
+    return Rate(Column(no_wrap=True))
 
 
 def _plain_lines(what: str, total: int | None) -> Advance:
