@@ -42,13 +42,11 @@ ablation: $(VENV)/.developing ## which part of the model sees what, on example s
 fix: $(VENV)/.developing ## format, and mend what ruff can mend
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-# The checkers see the package as a wheel lays it out: commands/ inside mgtool/.
 check: $(VENV)/.developing ## ruff, format, mypy --strict, import order
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@rm -rf build/check && mkdir -p build/check && cp -r mgtool build/check/mgtool && cp -r commands build/check/mgtool/commands
-	@cd build/check && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p mgtool
-	@cd build/check && ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-logo --no-cache
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 test: $(VENV)/.developing ## the whole suite but its slow and GPU parts
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
