@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mgtool.benchmarks.judging import JudgeRequest
+from mgtool.benchmarks.base import JudgeRequest
 from mgtool.errors import UsageError
 from mgtool.records import canonical
 from mgtool.retries import LONGEST_WAIT_S, retry_after, waiting

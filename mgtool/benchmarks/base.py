@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -12,9 +12,6 @@ from mgtool.benchmarks.files import Truth
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.records import Sample, SampleId, Score
-
-if TYPE_CHECKING:
-    from mgtool.benchmarks.judging import Judge
 
 OFFICIAL = "official"
 SINGLE_WORD = "Answer the question using a single word or phrase."
@@ -69,6 +66,30 @@ class Submission(NamedTuple):
 
     name: str
     data: bytes
+
+
+class JudgeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One question to a judge.
+
+    Attributes:
+        user: the prompt.
+        system: the system prompt, where the original has one.
+        temperature: of sampling; the original's, None where the original names none and takes the server's.
+        max_tokens: limit of the reply; the original's.
+    """
+
+    user: str
+    system: str = ""
+    temperature: float | None = 0.0
+    max_tokens: int = 1024
+
+
+class Judge(Protocol):
+    """Answers requests; what it cannot get an answer to is None."""
+
+    def ask(self, requests: Sequence[JudgeRequest]) -> list[str | None]:
+        """One reply for each request, in order."""
+        ...
 
 
 class Benchmark:

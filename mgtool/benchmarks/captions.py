@@ -11,9 +11,8 @@ import msgspec
 import numpy as np
 
 from mgtool.benchmarks import java_scorers
-from mgtool.benchmarks.base import Benchmark, Item, Pair, Submission, Verdict, question_of, with_targets
+from mgtool.benchmarks.base import Benchmark, Item, Judge, Pair, Submission, Verdict, question_of, with_targets
 from mgtool.benchmarks.files import SHEETS, Document, Row, Truth, first, listed, of_split, whole
-from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, mean_of
 from mgtool.errors import InputError, require

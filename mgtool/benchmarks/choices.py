@@ -7,9 +7,20 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mgtool.benchmarks.base import LETTER, OFFICIAL, Benchmark, Item, Pair, Verdict, question_of, with_suffix
+from mgtool.benchmarks.base import (
+    LETTER,
+    OFFICIAL,
+    Benchmark,
+    Item,
+    Judge,
+    JudgeRequest,
+    Pair,
+    Verdict,
+    question_of,
+    with_suffix,
+)
 from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
-from mgtool.benchmarks.judging import Judge, JudgeRequest, rubric
+from mgtool.benchmarks.judging import rubric
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.records import Sample, Score
 

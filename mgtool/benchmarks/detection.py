@@ -15,9 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict
+from mgtool.benchmarks.base import Benchmark, Item, Judge, Pair, Verdict
 from mgtool.benchmarks.files import Truth
-from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import SEED, Metric, Statistic, normal_interval
 from mgtool.records import Detections, Score

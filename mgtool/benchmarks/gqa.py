@@ -12,6 +12,7 @@ from mgtool.benchmarks.base import (
     SINGLE_WORD,
     Benchmark,
     Item,
+    Judge,
     Pair,
     Submission,
     Verdict,
@@ -21,7 +22,6 @@ from mgtool.benchmarks.base import (
     with_suffix,
 )
 from mgtool.benchmarks.files import Document, Row, Truth, of_split
-from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.records import Sample, Score, dumps

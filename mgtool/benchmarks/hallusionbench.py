@@ -15,6 +15,8 @@ from mgtool.benchmarks.base import (
     YES_OR_NO,
     Benchmark,
     Item,
+    Judge,
+    JudgeRequest,
     Pair,
     Verdict,
     by_field,
@@ -23,7 +25,7 @@ from mgtool.benchmarks.base import (
     with_suffix,
 )
 from mgtool.benchmarks.files import Row, Truth, whole
-from mgtool.benchmarks.judging import UNREAD, Judge, JudgedBenchmark, JudgeRequest, rubric, unread_notes
+from mgtool.benchmarks.judging import UNREAD, JudgedBenchmark, rubric, unread_notes
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.records import Sample, Score

@@ -5,37 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from importlib import resources
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
-import msgspec
-
-from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict
+from mgtool.benchmarks.base import Benchmark, Item, Judge, JudgeRequest, Pair, Verdict
 from mgtool.errors import UsageError
 from mgtool.records import Score
-
-
-class JudgeRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One question to a judge.
-
-    Attributes:
-        user: the prompt.
-        system: the system prompt, where the original has one.
-        temperature: of sampling; the original's, None where the original names none and takes the server's.
-        max_tokens: limit of the reply; the original's.
-    """
-
-    user: str
-    system: str = ""
-    temperature: float | None = 0.0
-    max_tokens: int = 1024
-
-
-class Judge(Protocol):
-    """Answers requests; what it cannot get an answer to is None."""
-
-    def ask(self, requests: Sequence[JudgeRequest]) -> list[str | None]:
-        """One reply for each request, in order."""
-        ...
 
 
 @functools.cache

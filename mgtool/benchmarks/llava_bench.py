@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mgtool.benchmarks.base import Item, Verdict, by_field
+from mgtool.benchmarks.base import Item, JudgeRequest, Verdict, by_field
 from mgtool.benchmarks.files import Row, Truth, listed, whole
-from mgtool.benchmarks.judging import JudgedBenchmark, JudgeRequest, rubric
+from mgtool.benchmarks.judging import JudgedBenchmark, rubric
 from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, mean_of, ratio
 from mgtool.records import Score
 

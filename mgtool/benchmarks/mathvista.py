@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict
+from mgtool.benchmarks.base import Benchmark, Item, Judge, JudgeRequest, Pair, Verdict
 from mgtool.benchmarks.choices import lettered
 from mgtool.benchmarks.files import Document, Row, Truth, first, listed
-from mgtool.benchmarks.judging import UNREAD, Judge, JudgedBenchmark, JudgeRequest, rubric
+from mgtool.benchmarks.judging import UNREAD, JudgedBenchmark, rubric
 from mgtool.records import Sample
 
 _SENTENCE = re.compile(r'The answer is "(.*)"\.')

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import msgspec
 
-from mgtool.benchmarks.base import Item, Pair, Submission, Verdict
+from mgtool.benchmarks.base import Item, JudgeRequest, Pair, Submission, Verdict
 from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
-from mgtool.benchmarks.judging import JudgedBenchmark, JudgeRequest, rubric
+from mgtool.benchmarks.judging import JudgedBenchmark, rubric
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.records import dumps
 

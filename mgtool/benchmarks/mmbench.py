@@ -10,10 +10,9 @@ from typing import Any
 
 import msgspec
 
-from mgtool.benchmarks.base import Item, Pair, Submission, Verdict
+from mgtool.benchmarks.base import Item, Judge, Pair, Submission, Verdict
 from mgtool.benchmarks.choices import ChoiceBenchmark
 from mgtool.benchmarks.files import Row
-from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.errors import InputError

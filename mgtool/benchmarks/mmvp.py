@@ -11,6 +11,8 @@ from mgtool.benchmarks.base import (
     OFFICIAL,
     Benchmark,
     Item,
+    Judge,
+    JudgeRequest,
     Pair,
     Verdict,
     mean_score,
@@ -19,7 +21,7 @@ from mgtool.benchmarks.base import (
 )
 from mgtool.benchmarks.choices import inferred
 from mgtool.benchmarks.files import Row, Truth, first, whole
-from mgtool.benchmarks.judging import Judge, JudgedBenchmark, JudgeRequest
+from mgtool.benchmarks.judging import JudgedBenchmark
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.records import Sample, Score
 

@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict, mean_score, question_of
+from mgtool.benchmarks.base import Benchmark, Item, Judge, Pair, Verdict, mean_score, question_of
 from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
-from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.statistics import Metric, Statistic
 from mgtool.benchmarks.written_boxes import SCALES, corners, in_pixels

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mgtool.benchmarks.base import Benchmark, Item, Pair, Verdict, mean_score
+from mgtool.benchmarks.base import Benchmark, Item, Judge, Pair, Verdict, mean_score
 from mgtool.benchmarks.choices import (
     choice_prompt,
     first_letters,
@@ -18,7 +18,6 @@ from mgtool.benchmarks.choices import (
     table_rows,
 )
 from mgtool.benchmarks.files import Document, Row, Truth, whole
-from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.statistics import Metric, Statistic
 from mgtool.errors import InputError
 from mgtool.records import Sample, Score

@@ -13,6 +13,7 @@ from mgtool.benchmarks.base import (
     SINGLE_WORD,
     Benchmark,
     Item,
+    Judge,
     Pair,
     Submission,
     Verdict,
@@ -21,7 +22,6 @@ from mgtool.benchmarks.base import (
     with_targets,
 )
 from mgtool.benchmarks.files import Row, Truth, data_rows, first, listed, of_split, whole
-from mgtool.benchmarks.judging import Judge
 from mgtool.benchmarks.predictions import Prediction
 from mgtool.errors import InputError
 from mgtool.records import Sample, SampleId, Score, dumps

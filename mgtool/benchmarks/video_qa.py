@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mgtool.benchmarks.base import Item, Verdict, mean_score
+from mgtool.benchmarks.base import Item, JudgeRequest, Verdict, mean_score
 from mgtool.benchmarks.files import Document, Row, Truth, first, whole
-from mgtool.benchmarks.judging import JudgedBenchmark, JudgeRequest, rubric
+from mgtool.benchmarks.judging import JudgedBenchmark, rubric
 from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.records import Score
 

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mgtool.benchmarks.base import Benchmark, Item, Pair
-from mgtool.benchmarks.judging import Judge
+from mgtool.benchmarks.base import Benchmark, Item, Judge, Pair
 from mgtool.benchmarks.paired import Comparison
 from mgtool.benchmarks.predictions import STAGE, Answers, Prediction, recorded
 from mgtool.benchmarks.statistics import Metric, Statistic

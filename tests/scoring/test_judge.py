@@ -15,8 +15,8 @@ import pytest
 
 from mgtool import benchmarks, judges
 from mgtool.benchmarks import predictions
+from mgtool.benchmarks.base import JudgeRequest
 from mgtool.benchmarks.files import Truth
-from mgtool.benchmarks.judging import JudgeRequest
 from mgtool.errors import InputError, UsageError
 from mgtool.shards import Journal
 from mgtool.stages.evaluate import Evaluation, evaluate
