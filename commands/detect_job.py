@@ -107,7 +107,7 @@ class Job:
         return vocabulary.read(self.vocabulary) if self.vocabulary else None
 
     def _words_hash(self) -> str | None:
-        from mgtool.images import sha256
+        from mgtool.files.hashing import sha256
 
         words = self._words()
         return None if words is None else sha256("\n".join(words).encode())[:16]

@@ -92,7 +92,7 @@ def _sampled(paths: Iterable[str], statistics: Statistics) -> list[BoxRecord]:
 
 
 def _named(records: list[BoxRecord], images: str) -> Iterator[Media]:
-    from mgtool.sources import Place
+    from mgtool.media.reading import Place
 
     place = Place(images)
     return (place.media(record.image or record.video) for record in records)

@@ -171,6 +171,7 @@ def picture_reader(job: Job) -> Callable[[str], bytes | None]:
         return lambda name: None
     from mgtool import sources
     from mgtool.errors import ItemError
+    from mgtool.media import reading
     from mgtool.records import Sample
 
     within = {
@@ -180,13 +181,13 @@ def picture_reader(job: Job) -> Callable[[str], bytes | None]:
         for picture in sample.images[:1]
         for name in (str(sample.id), picture.name)
     }
-    place = sources.Place(job.images)
+    place = reading.Place(job.images)
 
     def read(name: str) -> bytes | None:
         if job.images is None and name not in within:
             return None
         try:
-            return sources.read_bytes(within.get(name) or place.media(name))
+            return reading.read_bytes(within.get(name) or place.media(name))
         except ItemError:
             return None
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mgtool import tars
 from mgtool.boxfiles import Entry, entries
 from mgtool.errors import ItemError, OutputError
 from mgtool.records import BoxRecord, Detections, dumps, parse
@@ -110,7 +109,7 @@ class BoxIndex:
         record = self.find_record(sha256=sha256, video=video, id=id)
         if record is None or record.frames is None:
             return None
-        return tuple(tars.frame_detections(frame) for frame in record.frames)
+        return tuple(frame.detections for frame in record.frames)
 
     def _fill(self, path: str) -> int:
         database = self._database

@@ -13,6 +13,7 @@ import msgspec
 
 from mgtool import tars
 from mgtool.indexes import INDEX_FILE, Entry, scan, totals, write_index
+from mgtool.media.names import VIDEO_EXTENSIONS
 from mgtool.readers import READERS
 from mgtool.records import Failure
 from mgtool.shards import tar_splits, write_bytes
@@ -104,7 +105,7 @@ def _features(url: str) -> list[dict[str, Any]]:
         parts = sorted(next(iter(tars.read_parts(file))).parts)
     known = {"json": _type(tars.PackedSample), "boxes.json": _type(tars.PackedBoxes)}
     known["boxes.npy"] = {"list": {"list": "float32"}}
-    media = {part: {"dtype": "video" if part in tars.VIDEO_EXTENSIONS else "image"} for part in parts}
+    media = {part: {"dtype": "video" if part in VIDEO_EXTENSIONS else "image"} for part in parts}
     strings = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
     return [{"name": part, **known.get(part, media[part])} for part in parts] + strings
 

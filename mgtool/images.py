@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 import warnings
@@ -18,10 +17,6 @@ from mgtool.errors import ItemError
 MAX_PIXELS = 178_956_970
 """Largest picture that is decoded, in pixels (Pillow's own limit for a decompression bomb)."""
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
-)
-"""File name endings, lower case, that count as pictures in a folder."""
 
 _JPEG_FAMILY = {"MPO": "JPEG"}
 """Names of formats that every JPEG reader opens: cameras' files of several pictures."""
@@ -34,11 +29,6 @@ _DECODER_ERRORS = (
     RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 """What decoders raise at damaged bytes; what ends a program is not among it."""
-
-
-def sha256(data: bytes) -> str:
-    """Hexadecimal SHA-256 of a picture's bytes: its identity everywhere in mgtool."""
-    return hashlib.sha256(data).hexdigest()
 
 
 @overload

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from mgtool import tars
 from mgtool.errors import InputError, RecordError
+from mgtool.media.names import is_video_name
 from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, parse
 from mgtool.tsv import Find
 
@@ -77,7 +77,7 @@ def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId
     turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
     names = [record.image] if isinstance(record.image, str) and record.image else list(record.image or [])
     film = record.video
-    if not film and len(names) == 1 and tars.is_video_name(names[0]):
+    if not film and len(names) == 1 and is_video_name(names[0]):
         film = names.pop()
     return Sample(
         id=sample_id,
@@ -91,7 +91,7 @@ def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId
 def _box_sample(record: BoxRecord, find: Find) -> Sample:
     if record.video:
         frames = record.frames or ()
-        found = tuple(tars.frame_detections(frame) for frame in frames)
+        found = tuple(frame.detections for frame in frames)
         times = tuple(frame.time for frame in frames)
         video = msgspec.structs.replace(find(record.video), detections=found, frame_times=times)
         return Sample(id=record.video, video=video)

@@ -12,12 +12,14 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from mgtool import images, sources
+from mgtool import images
 from mgtool.boxes import Shrinking
 from mgtool.boxindex import BoxIndex
 from mgtool.conditions import Condition
 from mgtool.conversations import BOTH
 from mgtool.errors import ItemError, UsageError
+from mgtool.files import hashing
+from mgtool.media import reading
 from mgtool.records import Detections, Media, Sample, Turn, dumps
 from mgtool.tars import FORMAT, PackedBoxes, PackedPicture, PackedSample
 
@@ -156,7 +158,7 @@ class Packer:
         hashes = [picture.about.sha256 for picture in pictures]
         video = self._video(sample.video) if sample.video is not None else b""
         if sample.video is not None:
-            hashes.append(images.sha256(video))
+            hashes.append(hashing.sha256(video))
         sizes = [(picture.shrinking.width, picture.shrinking.height) for picture in pictures]
         found, times = self._detections(sample, hashes, sizes, source)
         parts = {"json": dumps(_about(sample, [picture.about for picture in pictures], times))}
@@ -178,11 +180,11 @@ class Packer:
         """
         if not self.recipe.selects:
             media = (*sample.images, *([sample.video] if sample.video is not None else []))
-            return True, tuple(images.sha256(sources.read_bytes(one)) for one in media)
-        data = [sources.read_bytes(media) for media in sample.images]
+            return True, tuple(hashing.sha256(reading.read_bytes(one)) for one in media)
+        data = [reading.read_bytes(media) for media in sample.images]
         sizes = [images.probe(one) for one in data]
-        video = sources.read_bytes(sample.video) if sample.video is not None else b""
-        hashes = [images.sha256(one) for one in (*data, *([video] if sample.video is not None else []))]
+        video = reading.read_bytes(sample.video) if sample.video is not None else b""
+        hashes = [hashing.sha256(one) for one in (*data, *([video] if sample.video is not None else []))]
         found, _ = self._detections(sample, hashes, sizes, source)
         count = sum(len(one.boxes) for one in found)
         if count < self.recipe.min_boxes:
@@ -214,14 +216,14 @@ class Packer:
 
     def _picture(self, media: Media) -> _Picture:
         """The file's own bytes where it is of the data set's format and nothing is to be done to it."""
-        data = sources.read_bytes(media)
+        data = reading.read_bytes(media)
         examine = images.check if self.recipe.check == "structure" else _decoded
         width, height, stored = examine(data, max_pixels=self.recipe.max_pixels)
         shrinking = Shrinking(width, height, self.recipe.resize or max(width, height))
         same = stored == self.layout.format and shrinking.size == (width, height) and self._encoding is None
         about = PackedPicture(
             name=media.name,
-            sha256=images.sha256(data),
+            sha256=hashing.sha256(data),
             width=shrinking.size[0],
             height=shrinking.size[1],
             converted_from="" if same else stored,
@@ -263,7 +265,7 @@ class Packer:
     def _video(self, media: Media) -> bytes:
         from mgtool import videos
 
-        data = sources.read_bytes(media)
+        data = reading.read_bytes(media)
         try:
             videos.check(data)
         except ItemError as error:

@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mgtool import images, sources
+from mgtool import records
 from mgtool.errors import InputError, ItemError, OutputError, Reason, ResumeError
+from mgtool.files import hashing
+from mgtool.media import reading
 from mgtool.packing import Layout
-from mgtool.packsurvey import HASH_BYTES, UNSAFE, Look, Spool, Survey, bytes_of, media_of, pack_hashes, pieces
-from mgtool.records import Failure, Media
+from mgtool.packsurvey import HASH_BYTES, UNSAFE, Look, Spool, Survey, bytes_of, pack_hashes, pieces
+from mgtool.records import Failure, Media, media_of
 from mgtool.shards import UNSPLIT, shard_name
 
 
@@ -170,7 +172,7 @@ class Plan:
                 )
                 self._database.executemany("INSERT OR IGNORE INTO known VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def gather(self, inputs: Sequence[Iterator[sources.Item]], *, boxes: bool) -> None:
+    def gather(self, inputs: Sequence[Iterator[records.Item]], *, boxes: bool) -> None:
         """Read the inputs once, and find out what their samples have in common; no picture is decoded.
 
         Raises:
@@ -186,8 +188,8 @@ class Plan:
         self.input_sha256, self.layout = survey.content.hexdigest(), survey.layout()
 
     def _surveyed(
-        self, inputs: Sequence[Iterator[sources.Item]], survey: Survey
-    ) -> Iterator[tuple[int, int, sources.Item]]:
+        self, inputs: Sequence[Iterator[records.Item]], survey: Survey
+    ) -> Iterator[tuple[int, int, records.Item]]:
         numbers = itertools.count()
         for source, items in enumerate(inputs):
             for number, item in zip(numbers, items, strict=False):
@@ -199,7 +201,7 @@ class Plan:
                     self._refuse_changed(item, digest)
                 yield number, source, item
 
-    def _refuse_changed(self, item: sources.Item, digest: bytes) -> None:
+    def _refuse_changed(self, item: records.Item, digest: bytes) -> None:
         row = self._one("SELECT since, pictures FROM known WHERE digest = ?", digest)
         if row is None or isinstance(item, Failure):
             return
@@ -362,6 +364,6 @@ def _changed(media: Media, before: bytes, since: int) -> bool:
     try:
         if Path(media.uri).stat().st_ctime_ns <= since:
             return False
-        return pack_hashes([images.sha256(sources.read_bytes(media))]) != before
+        return pack_hashes([hashing.sha256(reading.read_bytes(media))]) != before
     except (OSError, ItemError):
         return False

@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from mgtool import images, sources
+from mgtool import images, records
 from mgtool.errors import ItemError
+from mgtool.files import hashing
+from mgtool.media import reading
+from mgtool.media.names import VIDEO_EXTENSIONS
 from mgtool.packing import EXTENSIONS, OTHERWISE, Layout, Packer, Skipped
-from mgtool.records import Failure, Media, Sample, dumps
-from mgtool.tars import VIDEO_EXTENSIONS
+from mgtool.records import Failure, Media, Sample, dumps, media_of
 
 HASH_BYTES = 16
 """Bytes of a SHA-256 that are kept where hashes are compared."""
@@ -42,7 +44,7 @@ class Spool:
         self.path = path
         self._database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
 
-    def fill(self, rows: Iterable[tuple[int, int, sources.Item]]) -> None:
+    def fill(self, rows: Iterable[tuple[int, int, records.Item]]) -> None:
         """Keep items with their numbers and the numbers of their inputs."""
         for pragma in UNSAFE:
             self._database.execute(pragma)
@@ -51,7 +53,7 @@ class Spool:
         self._database.executemany("INSERT INTO items VALUES (?, ?, ?)", packed)
         self._database.commit()
 
-    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, sources.Item]]:
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, records.Item]]:
         """Number, number of the input, and item, in the order asked for."""
         for number in numbers:
             query = "SELECT source, item FROM items WHERE number = ?"
@@ -63,12 +65,12 @@ class Spool:
         self._database.close()
 
 
-def _frozen(item: sources.Item) -> bytes:
+def _frozen(item: records.Item) -> bytes:
     """An item as bytes; plain dictionaries are pickled several times as fast as records."""
     return pickle.dumps((isinstance(item, Sample), msgspec.to_builtins(item, builtin_types=(bytes,))))
 
 
-def _thawed(data: bytes) -> sources.Item:
+def _thawed(data: bytes) -> records.Item:
     is_sample, fields = pickle.loads(data)  # noqa: S301 - of this run's own temporary file
     return msgspec.convert(fields, Sample) if is_sample else msgspec.convert(fields, Failure)
 
@@ -100,7 +102,7 @@ class Survey:
         self._boxes = boxes
         self.content = hashlib.sha256()
 
-    def add(self, item: sources.Item) -> bytes:
+    def add(self, item: records.Item) -> bytes:
         """Look at one item; gives what identifies it."""
         own = hashlib.sha256()
         if isinstance(item, Failure):
@@ -111,7 +113,7 @@ class Survey:
             self._look(item)
             for one in media_of(item):
                 bare = msgspec.structs.replace(one, data=None, uri="")
-                own.update(dumps(bare) + (images.sha256(one.data).encode() if one.data is not None else b""))
+                own.update(dumps(bare) + (hashing.sha256(one.data).encode() if one.data is not None else b""))
             own.update(dumps((item.id, len(item.images), item.turns, item.metadata)))
         self.content.update(own.digest())
         return own.digest()[:HASH_BYTES]
@@ -129,12 +131,7 @@ class Survey:
         return Layout(pictures=self._most, format=self._format or OTHERWISE, video=self._video, boxes=self._boxes)
 
 
-def media_of(sample: Sample) -> tuple[Media, ...]:
-    """A sample's pictures, then its video."""
-    return sample.images if sample.video is None else (*sample.images, sample.video)
-
-
-def look(number: int, item: sources.Item, packer: Packer, source: int) -> Look:
+def look(number: int, item: records.Item, packer: Packer, source: int) -> Look:
     """Look into one sample: is it wanted, and what is it of?"""
     if isinstance(item, Failure):
         return Look(number, True)
@@ -157,19 +154,19 @@ def pieces(whole: bytes | None) -> list[bytes]:
     return [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)] if whole else []
 
 
-def bytes_of(item: sources.Item) -> int:
+def bytes_of(item: records.Item) -> int:
     """About what a sample takes in a tar."""
     if isinstance(item, Failure):
         return 0
     texts = sum(len(turn.value) for turn in item.turns)
-    return texts + _OVERHEAD + sum(sources.size(media) for media in media_of(item))
+    return texts + _OVERHEAD + sum(reading.size(media) for media in media_of(item))
 
 
 def _format_of(pictures: tuple[Media, ...]) -> str:
     """The format that the first readable picture gives to the whole data set; empty where none can be read."""
     for media in pictures:
         try:
-            stored = images.probe(sources.read_bytes(media), with_format=True)[2]
+            stored = images.probe(reading.read_bytes(media), with_format=True)[2]
         except ItemError:
             continue
         return stored if stored in EXTENSIONS else OTHERWISE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -57,6 +57,11 @@ class FrameDetections(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         check_numbers(self.boxes, self.scores, self.labels)
+
+    @property
+    def detections(self) -> Detections:
+        """The frame's objects."""
+        return Detections(self.boxes, self.scores, self.labels)
 
 
 class BoxRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -225,3 +230,11 @@ def canonical(value: Any) -> bytes:
 
 
 _plain: Callable[[Any], Any] = msgspec.to_builtins
+
+
+Item: TypeAlias = Sample | Failure
+
+
+def media_of(sample: Sample) -> tuple[Media, ...]:
+    """A sample's pictures, then its video."""
+    return sample.images if sample.video is None else (*sample.images, sample.video)

@@ -6,7 +6,6 @@ cannot be read as a whole raises `InputError`.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import io
@@ -17,43 +16,23 @@ import posixpath
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
 
 import msgspec
 
 from mgtool import images, jsonlists, jsonsamples, tars, tarstream, tsv, urls
 from mgtool.errors import InputError, ItemError
-from mgtool.records import Failure, Media, Sample, name_text
+from mgtool.media.names import MEDIA_EXTENSIONS, is_video_name
+from mgtool.media.reading import Place
+from mgtool.records import Failure, Item, Media, Sample, name_text
 from mgtool.shards import DRAWN_FOLDER, RUN_FILE
 from mgtool.tsv import STAGE, Find
-
-MEDIA_EXTENSIONS = images.EXTENSIONS | {f".{extension}" for extension in tars.VIDEO_EXTENSIONS}
-Item: TypeAlias = Sample | Failure
 
 _UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"
 
 # COCO files are one line as a rule, and so look like JSON lines but for their first key.
 _COCO_START = re.compile(rb'[\xef\xbb\xbf\s]*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:\s*[\[{]')
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where names of pictures are looked up.
-
-    Attributes:
-        images: the folder (or URL) that relative names start from; None for the input's own folder.
-    """
-
-    images: str | None = None
-
-    def media(self, name: str, *, beside: str = "") -> Media:
-        """A picture or video by the name that a record gives it."""
-        if "://" in name or posixpath.isabs(name):
-            return Media(name=name_text(name), uri=name)
-        root = self.images if self.images is not None else beside
-        return Media(name=name_text(posixpath.normpath(name)), uri=posixpath.join(root, name) if root else name)
 
 
 def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[bytes] | None = None) -> Iterator[Item]:
@@ -82,52 +61,6 @@ def check(inputs: Iterable[str]) -> None:
     for given in inputs:
         if given != "-" and "://" not in given and tarstream.expand(given) is None and not Path(given).exists():
             raise InputError(f"{given}: no such file or folder")
-
-
-def read_bytes(media: Media) -> bytes:
-    """The bytes of a picture or video.
-
-    Raises:
-        ItemError: ``missing`` or ``unreadable``.
-        InputError: a URL of a protocol that nothing here knows.
-    """
-    if media.data is not None:
-        return media.data
-    try:
-        if "://" not in media.uri:
-            with io.FileIO(media.uri) as file:
-                return file.readall()
-        return urls.read(media.uri)
-    except FileNotFoundError as error:
-        raise ItemError("missing", f"no file {name_text(media.uri)}") from error
-    except IsADirectoryError as error:
-        raise ItemError("missing", f"{name_text(media.uri)} is a folder") from error
-    except (OSError, ValueError) as error:
-        raise ItemError("unreadable", f"{name_text(media.uri)}: {name_text(str(error))}") from error
-
-
-def announce(media: Media) -> None:
-    """Let the system begin to read a local picture or video that `read_bytes` will soon be asked for."""
-    if media.data is not None or "://" in media.uri or not hasattr(os, "posix_fadvise"):
-        return
-    with contextlib.suppress(OSError, ValueError):  # what is wrong with it, `read_bytes` says
-        handle = os.open(media.uri, os.O_RDONLY)
-        try:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(handle)
-
-
-def size(media: Media) -> int:
-    """Number of bytes of a picture or video; 0 where it cannot be found out."""
-    if media.data is not None:
-        return len(media.data)
-    try:
-        if "://" not in media.uri:
-            return Path(media.uri).stat().st_size
-        return urls.size(media.uri) or 0
-    except (OSError, ValueError):
-        return 0
 
 
 def _read_one(given: str, place: Place) -> Iterator[Item]:
@@ -256,7 +189,7 @@ def _named(path: Path, root: Path, place: Place) -> Media:
 
 
 def _bare(media: Media) -> Sample:
-    if tars.is_video_name(media.name):
+    if is_video_name(media.name):
         return Sample(id=media.name, video=media)
     return Sample(id=media.name, images=(media,))
 

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import io
-import posixpath
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeAlias
+from typing import IO, Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from mgtool import images
 from mgtool.errors import InputError, ItemError, RecordError
-from mgtool.records import Box, Detections, Failure, FrameDetections, Media, Sample, SampleId, Turn, convert, parse
+from mgtool.media.names import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS
+from mgtool.records import (
+    Box,
+    Detections,
+    Failure,
+    Item,
+    Media,
+    Sample,
+    SampleId,
+    Turn,
+    convert,
+    parse,
+)
 from mgtool.tarstream import Member, find, open_url, read_members
 
 STAGE = "read"
 FORMAT = "mgtool-1"
 """Value of `format` in the JSON of samples that mgtool packed."""
 
-PICTURE_EXTENSIONS = frozenset(extension[1:] for extension in images.EXTENSIONS)
-VIDEO_EXTENSIONS = frozenset({"mp4", "avi", "mkv", "mov", "webm", "m4v", "mpg", "mpeg", "wmv", "flv"})
 _OWN_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d+), 4\), \} *\n", re.DOTALL
 )
 """Of a ``boxes.npy`` as NumPy writes it; its own parser takes longer than all the rest of a sample."""
 _OWN_START = b'{"format":"' + FORMAT.encode() + b'"'
-Item: TypeAlias = Sample | Failure
 
 
 class Parts(NamedTuple):
@@ -197,11 +204,6 @@ def split_name(name: str) -> tuple[str, str]:
     return (name[:dot], name[dot + 1 :].lower()) if dot >= 0 else (name, "")
 
 
-def frame_detections(frame: FrameDetections) -> Detections:
-    """The objects of one frame of a video."""
-    return Detections(frame.boxes, frame.scores, frame.labels)
-
-
 def sample(raw: Parts) -> Item:
     """A sample's bytes as a record; a `Failure` where they are none."""
     key, parts = raw.key, raw.parts
@@ -283,15 +285,6 @@ def _turns(key: str, fields: Mapping[str, Any]) -> tuple[Turn, ...]:
         return convert(fields["conversations"], tuple[Turn, ...], where=f"{key}.json: conversations")
     question = fields.get("text", fields.get("question"))
     return (Turn("human", question),) if isinstance(question, str) else ()
-
-
-def is_video_name(name: str) -> bool:
-    """Whether a file's name ends as a video's does.
-
-    >>> is_video_name("clips/a.MP4"), is_video_name("a.mp4.jpg"), is_video_name("mp4")
-    (True, False, False)
-    """
-    return posixpath.splitext(name)[1][1:].lower() in VIDEO_EXTENSIONS
 
 
 def _extension(part: str) -> str:

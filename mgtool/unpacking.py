@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from mgtool import images, shards
 from mgtool.errors import ItemError, OutputError
+from mgtool.files import hashing
 from mgtool.jsonsamples import RESERVED
 from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, Sample, dumps
 
@@ -126,7 +127,7 @@ class _Unpacker:
 
     def _add_boxes(self, media: Media, name: str, data: bytes) -> None:
         line = dumps(_record(media, name, data)) + b"\n"
-        key = bytes.fromhex(images.sha256(data))[:16]
+        key = bytes.fromhex(hashing.sha256(data))[:16]
         seen = self._written.get(key)
         if seen is not None:
             self.counts["boxes_differ"] += seen != hash(media.detections)
@@ -161,7 +162,7 @@ def safe_name(name: str) -> str:
 
 def _record(media: Media, name: str, data: bytes) -> BoxRecord:
     found = media.detections or ()
-    sha256 = images.sha256(data)
+    sha256 = hashing.sha256(data)
     if len(found) == 1 and media.frame_times is None:
         width, height = images.probe(data)
         only: Detections = found[0]

@@ -15,6 +15,7 @@ import msgspec
 from mgtool import images, tars
 from mgtool import workers as processes
 from mgtool.errors import InputError, ItemError
+from mgtool.files import hashing
 from mgtool.readers import READERS, quietly
 from mgtool.records import Detections, Failure, Media, parse
 from mgtool.tarstream import Member, find, open_url, read_members
@@ -227,7 +228,7 @@ class _Checker:
         except ItemError as error:
             self.add("picture", key, f"{media.name}: {error}")
             return
-        if known is not None and not known.converted_from and images.sha256(data) != known.sha256:
+        if known is not None and not known.converted_from and hashing.sha256(data) != known.sha256:
             self.add("hash", key, f"{media.name}: the picture's SHA-256 is not the one in its JSON")
         if known is not None and (known.width, known.height) != (width, height):
             size = f"{known.width} x {known.height} in the JSON, the picture has {width} x {height}"

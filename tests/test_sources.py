@@ -14,14 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from mgtool import sources
+from mgtool import records, sources
 from mgtool.errors import InputError, ItemError
+from mgtool.media import reading
 from mgtool.records import Failure, Sample
 
 TURNS = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "That."}]
 
 
-def read(*inputs: object, **options: object) -> list[sources.Item]:
+def read(*inputs: object, **options: object) -> list[records.Item]:
     return list(sources.read_samples([str(one) for one in inputs], **options))
 
 
@@ -63,7 +64,7 @@ def test_a_picture_on_stdin(tmp_path: Path) -> None:
     data = (Path(__file__).parent / "images" / "coffee.jpg").read_bytes()
     (sample,) = read("-", stdin=io.BytesIO(data))
     assert isinstance(sample, Sample)
-    assert sources.read_bytes(sample.images[0]) == data
+    assert reading.read_bytes(sample.images[0]) == data
     with pytest.raises(InputError, match="-: neither pictures"):
         read("-", stdin=io.BytesIO(b"a\0b" * 100))
 
@@ -96,7 +97,7 @@ def test_names_of_no_encoding(tmp_path: Path) -> None:
     (place / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"a picture")
     [sample] = read(place)
     assert sample.id == sample.images[0].name == "bad\\udcff.jpg"
-    assert sources.read_bytes(sample.images[0]) == b"a picture"
+    assert reading.read_bytes(sample.images[0]) == b"a picture"
 
 
 def test_a_wrong_folder_of_pictures(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_line_too_long_for_a_path_is_missing(tmp_path: Path) -> None:
     (tmp_path / "paths.txt").write_text(f"{'x' * 5000}.jpg\n")
     [sample] = read(tmp_path / "paths.txt")
     with pytest.raises(ItemError, match="unreadable"):
-        sources.read_bytes(sample.images[0])
+        reading.read_bytes(sample.images[0])
 
 
 def test_a_compressed_tar_on_stdin(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from PIL import Image
 
 from mgtool import urls
 from mgtool.errors import InputError, ItemError
+from mgtool.media.reading import read_bytes
 from mgtool.records import Media
 from mgtool.retries import retry_after
-from mgtool.sources import read_bytes
 
 
 class Server(ThreadingHTTPServer):

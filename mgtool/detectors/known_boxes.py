@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 
-from mgtool import tars
 from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.records import Detections, SampleId
@@ -54,5 +53,5 @@ class KnownBoxes:
             record = self._index.find_record(video=name, id=id)
         known = {frame.index: frame for frame in record.frames or ()} if record is not None else {}
         if all(place in known for place in places):
-            return tuple(tars.frame_detections(known[place]) for place in places)
+            return tuple(known[place].detections for place in places)
         return ItemError("no_boxes", f"{self._path} does not know these frames of the video") if self._alone else None

@@ -15,9 +15,10 @@ from PIL import Image
 from mgtool import images, videos
 from mgtool import workers as processes
 from mgtool.errors import ItemError, MgtoolError
+from mgtool.files import hashing
+from mgtool.media.names import is_video_name
+from mgtool.media.reading import read_bytes
 from mgtool.records import Failure, Media, Sample
-from mgtool.sources import read_bytes
-from mgtool.tars import is_video_name
 
 AHEAD_PER_WORKER = 4
 """Pictures that are decoded or waiting, for each worker, at least."""
@@ -135,7 +136,7 @@ def _open(media: Media, is_video: bool, frames: int) -> Content:
     digest = ""
     try:
         data = read_bytes(media)
-        digest = images.sha256(data)
+        digest = hashing.sha256(data)
         if not is_video:
             return Content(digest, (images.decode(data),))
         shown = videos.decode_frames(data, frames)

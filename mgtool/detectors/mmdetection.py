@@ -18,7 +18,7 @@ from mgtool.detectors import mmcv_stand_in
 from mgtool.detectors.base import Object, Settings, ranked, refuse_words
 from mgtool.detectors.weights_files import CHECKPOINTS, checkpoint_file, hash_files, quiet
 from mgtool.errors import CheckpointError, UsageError, require
-from mgtool.images import sha256
+from mgtool.files.hashing import sha256
 from mgtool.records import Detections, canonical
 
 THRESHOLD = 0.3

@@ -21,7 +21,7 @@ from mgtool.detectors.base import Settings
 from mgtool.detectors.ram_plus_model import DESCRIPTIONS, RamPlus, RamPlusConfig, from_published
 from mgtool.detectors.weights_files import checkpoint_file, hash_files, listed
 from mgtool.errors import CheckpointError, InputError
-from mgtool.images import sha256
+from mgtool.files.hashing import sha256
 from mgtool.records import canonical, parse
 
 TAG_LIST = "ram_tag_list.txt"

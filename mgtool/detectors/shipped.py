@@ -14,7 +14,7 @@ from PIL import Image
 
 from mgtool.detectors.base import Settings, refuse_words
 from mgtool.errors import UsageError
-from mgtool.images import sha256
+from mgtool.files.hashing import sha256
 from mgtool.records import Detections
 
 

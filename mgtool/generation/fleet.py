@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mgtool import sources, workers
+from mgtool import records, workers
 from mgtool.errors import MgtoolError
 from mgtool.generation.output import Result
 from mgtool.generation.planning import BoxSource
@@ -31,7 +31,7 @@ BACKLOG = 16
 FURTHEST = 1 << 14
 """Samples by which a process may be before the slowest: so many results wait for one in the output at most."""
 
-Numbered = tuple[int, sources.Item]
+Numbered = tuple[int, records.Item]
 
 
 class _Final(NamedTuple):
@@ -156,7 +156,7 @@ def chunked(items: Items) -> Iterator[list[Numbered]]:
         yield chunk
 
 
-def _pictures(item: sources.Item) -> tuple[str, ...]:
+def _pictures(item: records.Item) -> tuple[str, ...]:
     return tuple(media.name for media in getattr(item, "images", ()))
 
 

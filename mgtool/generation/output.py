@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mgtool import sources
 from mgtool.errors import ResumeError
-from mgtool.records import Answer, Failure, parse
+from mgtool.records import Answer, Failure, Item, parse
 from mgtool.shards import FAILURES_FILE, RUN_FILE, Journal, Run, atomic_file, write_lines
 from mgtool.shares import ALL
 
@@ -94,7 +93,7 @@ class AnswersFile:
         if self.out.exists() and not self.answers.path.exists():
             self.out.replace(self.answers.path)
 
-    def skip_done(self, items: Iterable[tuple[int, sources.Item]]) -> Iterator[tuple[int, sources.Item]]:
+    def skip_done(self, items: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
         """The items from where the run goes on.
 
         Raises:

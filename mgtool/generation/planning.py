@@ -12,13 +12,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mgtool import images, sources, videos
+from mgtool import images, records, videos
 from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError, UsageError
+from mgtool.files import hashing
 from mgtool.generation.ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.generation.engine import Group
 from mgtool.generation.pictures import PictureLoader, Shown
 from mgtool.generation.prompts import Prompter
+from mgtool.media import reading
 from mgtool.model.processor import PlacedPicture
 from mgtool.records import Detections, Failure, Media, Sample, canonical
 
@@ -118,10 +120,10 @@ class Planner:
         self.workers, self.pinned, self.timeless = workers, pinned, timeless
         self.asked: dict[Position, Asked] = {}
         self.failures: dict[Position, Failure] = {}
-        self._ahead: Ahead[tuple[Position, sources.Item]] | None = None
+        self._ahead: Ahead[tuple[Position, records.Item]] | None = None
         self._is_inside = True
 
-    def groups(self, items: Iterable[tuple[Position, sources.Item]]) -> Generator[Group]:
+    def groups(self, items: Iterable[tuple[Position, records.Item]]) -> Generator[Group]:
         """Groups, window by window, their pictures prepared ahead."""
         loader = PictureLoader(self.processor, self.workers, pinned=self.pinned)
         with read_ahead(items) as self._ahead, loader:
@@ -142,12 +144,12 @@ class Planner:
         """Whether the next group is at hand, or the input has something to make it of."""
         return self.timeless or self._is_inside or self._ahead is None or self._ahead.is_ready()
 
-    def _planned(self, numbered: tuple[Position, sources.Item]) -> tuple[list[Asked], int]:
+    def _planned(self, numbered: tuple[Position, records.Item]) -> tuple[list[Asked], int]:
         """The sample as it is asked, if it can be, and the bytes of its pictures."""
         asked = self._plan(*numbered)
         return ([], 0) if asked is None else ([asked], sum(len(shown.data) for shown in asked.shown))
 
-    def _plan(self, position: Position, item: sources.Item) -> Asked | None:
+    def _plan(self, position: Position, item: records.Item) -> Asked | None:
         if isinstance(item, Failure):
             self.failures[position] = item
             return None
@@ -168,8 +170,8 @@ class Planner:
         return asked
 
     def _show(self, sample: Sample, media: Media) -> Shown:
-        data = sources.read_bytes(media)
-        sha256 = images.sha256(data)
+        data = reading.read_bytes(media)
+        sha256 = hashing.sha256(data)
         is_video = media is sample.video
         try:
             detections = self.boxes.find(sample, media, data, sha256)
@@ -177,7 +179,7 @@ class Planner:
             # What is broken has no boxes because it is broken: its own reason says more.
             (videos.decode_frames if is_video else images.decode)(data)
             raise
-        return Shown(sha256 + images.sha256(canonical(detections)), data, detections, is_video)
+        return Shown(sha256 + hashing.sha256(canonical(detections)), data, detections, is_video)
 
     def _loaded(self, gathered: Sequence[Asked], pictures: Sequence[Future[list[PlacedPicture]]]) -> Iterator[Group]:
         try:

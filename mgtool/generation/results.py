@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from mgtool import sources
+from mgtool import records
 from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.generation.answer_cache import AnswerCache, Drawn
@@ -22,7 +22,7 @@ from mgtool.generation.truncating import Truncator
 from mgtool.records import Answer, Failure
 
 Emit = Callable[[int, Result], None]
-Items = Iterable[tuple[int, sources.Item]]
+Items = Iterable[tuple[int, records.Item]]
 
 
 def answer_items(request: Request, items: Items, boxes: BoxSource, emit: Emit) -> None:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset
 
-from mgtool import images, sources, videos
+from mgtool import images, videos
 from mgtool.conversations import Turn, show_media
 from mgtool.errors import InputError, ItemError
+from mgtool.media import reading
 from mgtool.model.processor import MGLlavaProcessor, PlacedPicture
 from mgtool.model.splice import IGNORED
 from mgtool.records import Detections, Failure, Media, Sample
@@ -55,10 +56,10 @@ def to_example(sample: Sample, processor: MGLlavaProcessor, *, max_length: int) 
         raise ItemError("prompt_too_long", f"a picture is shown after {max_length} tokens")
     place = functools.partial(processor.place, per_label=1 if len(text.ids) > max_length - NEAR_LIMIT else None)
     if sample.video is not None:
-        decoded = videos.decode_frames(sources.read_bytes(sample.video))
+        decoded = videos.decode_frames(reading.read_bytes(sample.video))
         frames = videos.with_boxes(decoded, sample.video.detections)
         return Example(ids, labels, [place(*frame) for frame in frames], [len(frames)])
-    pictures = [place(images.decode(sources.read_bytes(media)), _seen(media)) for media in sample.images]
+    pictures = [place(images.decode(reading.read_bytes(media)), _seen(media)) for media in sample.images]
     return Example(ids, labels, pictures, [1] * len(pictures))
 
 

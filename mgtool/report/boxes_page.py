@@ -11,15 +11,14 @@ from typing import Any
 
 import jinja2
 
-from mgtool import images
 from mgtool.boxstatistics import BIN_NAMES, Statistics, bin_of
 from mgtool.errors import ItemError
+from mgtool.files import hashing
+from mgtool.media.reading import read_bytes
 from mgtool.records import BoxRecord, Detections, Media
 from mgtool.report import pictures
 from mgtool.report.embedding import asset, safe_json, script_hash
 from mgtool.report.pictures import Thumbnail
-from mgtool.sources import read_bytes
-from mgtool.tars import frame_detections
 from mgtool.videos import decode_frames
 
 MOST_PICTURES = 1000
@@ -76,7 +75,7 @@ def _thumbnails(records: Mapping[int, BoxRecord], media: Media, side: int) -> di
     """The small pictures of the first of some records of one name that is of these bytes, as far as it says so."""
     try:
         data = read_bytes(media)
-        digest = images.sha256(data)
+        digest = hashing.sha256(data)
         for place, record in records.items():
             if record.sha256 not in ("", digest):
                 continue
@@ -98,7 +97,7 @@ def _shown(record: BoxRecord, found: Sequence[Thumbnail]) -> Iterator[Shown]:
         return
     for place, frame in enumerate(record.frames):
         name = f"{record.video}, frame {frame.index} at {frame.time:.1f} s"
-        yield Shown(name, size, frame_detections(frame), uris[place] if place < len(uris) else "")
+        yield Shown(name, size, frame.detections, uris[place] if place < len(uris) else "")
 
 
 def render(title: str, subtitle: str, statistics: Statistics, shown: Sequence[Shown]) -> bytes:

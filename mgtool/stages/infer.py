@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mgtool import sources
+from mgtool import records, sources
 from mgtool.errors import MgtoolError
 from mgtool.fingerprints import HashedStdin
 from mgtool.generation.fleet import answer_on_devices
@@ -24,7 +24,7 @@ from mgtool.shards import Run
 __all__ = ["Request", "Result", "Sink", "answer", "check_parity", "infer", "numbered"]
 
 
-def numbered(request: Request, stdin: IO[bytes] | None = None) -> Iterator[tuple[int, sources.Item]]:
+def numbered(request: Request, stdin: IO[bytes] | None = None) -> Iterator[tuple[int, records.Item]]:
     """The request's share of its samples: a stretch of them, with their positions among all; ``-`` reads `stdin`."""
     read = functools.partial(sources.read_samples, request.inputs, images=request.images, stdin=stdin)
     return request.share.of(lambda: enumerate(read()))
@@ -32,7 +32,7 @@ def numbered(request: Request, stdin: IO[bytes] | None = None) -> Iterator[tuple
 
 def answer(
     request: Request,
-    items: Iterable[tuple[int, sources.Item]],
+    items: Iterable[tuple[int, records.Item]],
     sink: Sink,
     advance: Advance,
     *,

@@ -20,15 +20,16 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from mgtool import datacard, packshards, shards, sources
+from mgtool import datacard, packshards, records, shards
 from mgtool import workers as processes
 from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError, ResumeError
 from mgtool.indexes import Entry
+from mgtool.media import reading
 from mgtool.packing import Layout, Packer, Recipe, Skipped
 from mgtool.packplan import Base, Job, Plan, Size
-from mgtool.packsurvey import Look, Spool, look, media_of, pack_hashes
-from mgtool.records import Failure, canonical, convert, dumps
+from mgtool.packsurvey import Look, Spool, look, pack_hashes
+from mgtool.records import Failure, canonical, convert, dumps, media_of
 from mgtool.tarwriting import TarWriter
 
 STAGE = "pack"
@@ -71,7 +72,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 class Source(NamedTuple):
     """One input: its items, where its boxes are looked up, and the folder that its pictures' names begin in."""
 
-    items: Iterator[sources.Item]
+    items: Iterator[records.Item]
     boxes: BoxIndex | None = None
     images: str | None = None
 
@@ -352,13 +353,13 @@ def _write(folder_job: tuple[Path, Job]) -> packshards.ShardReport:
     return report
 
 
-def _announced(rows: Iterable[tuple[int, int, sources.Item]]) -> Iterator[tuple[int, int, sources.Item]]:
+def _announced(rows: Iterable[tuple[int, int, records.Item]]) -> Iterator[tuple[int, int, records.Item]]:
     """The same rows, while the system reads the pictures of those to come: a worker does not wait for the disk."""
-    waiting: deque[tuple[int, int, sources.Item]] = deque()
+    waiting: deque[tuple[int, int, records.Item]] = deque()
     for row in rows:
         if not isinstance(row[2], Failure):
             for media in media_of(row[2]):
-                sources.announce(media)
+                reading.announce(media)
         waiting.append(row)
         if len(waiting) > _AHEAD:
             yield waiting.popleft()

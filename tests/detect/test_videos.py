@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from mgtool import boxfiles, sources
+from mgtool.media import reading
 from mgtool.videos import decode_frames, frame_indices
 
 IMAGES = Path(__file__).parents[1] / "images"
@@ -94,7 +95,7 @@ def test_boxes_are_packed_frame_by_frame(folder: Path, out: Path, tmp_path: Path
         boxes = [np.array(found.boxes) for found in sample.video.detections if found.boxes]
         wanted = [np.array(frame.boxes) for frame in record.frames if frame.boxes]
         np.testing.assert_allclose(np.concatenate(boxes), np.concatenate(wanted), rtol=1e-6)
-        assert len(decode_frames(sources.read_bytes(sample.video))) == 8
+        assert len(decode_frames(reading.read_bytes(sample.video))) == 8
 
 
 @pytest.mark.parametrize("format", ["mg-llava", "parquet"])

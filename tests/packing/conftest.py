@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mgtool import images
+from mgtool.files import hashing
 from mgtool.records import BoxRecord, dumps
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
@@ -30,7 +30,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
         records.append({"id": number, "image": name, "conversations": turns, "weight": number / 2})
         n = number % 4
         boxes = tuple((0.5, 1.25 * row, 10.0, 20.0) for row in range(n))
-        sha256 = images.sha256(data)
+        sha256 = hashing.sha256(data)
         labels, scores = ("cat", "dog", "cat")[:n], (0.75, 0.5, 0.25)[:n]
         record = BoxRecord(sha256=sha256, width=64, height=48, image=name, boxes=boxes, scores=scores, labels=labels)
         lines.append(dumps(record) + b"\n")

@@ -18,6 +18,7 @@ import pytest
 import mgtool
 from mgtool import indexes, sources
 from mgtool.errors import InputError, ItemError
+from mgtool.media import reading
 from mgtool.records import Failure, Sample
 
 
@@ -29,7 +30,7 @@ def test_what_was_packed_comes_back(given: Path, tars_of_given: Path) -> None:
     packed = list(mgtool.open_tars(tars_of_given))
     before = list(sources.read_samples([str(given / "train.json")], images=str(given / "photos")))
     assert [(s.id, s.turns, s.metadata) for s in packed] == [(s.id, s.turns, s.metadata) for s in before]
-    assert bytes_of(packed) == [[sources.read_bytes(media) for media in sample.images] for sample in before]
+    assert bytes_of(packed) == [[reading.read_bytes(media) for media in sample.images] for sample in before]
     assert [media.detections[0].labels for media in packed[5].images] == [("cat",), ()]
 
 

@@ -18,6 +18,8 @@ import nasty
 import pytest
 
 from mgtool import images, sources, tars
+from mgtool.files import hashing
+from mgtool.media import reading
 from mgtool.records import BoxRecord, FrameDetections, Sample, dumps
 
 SHARD = 4
@@ -54,7 +56,7 @@ def _box_line(folder: Path, number: int, name: str) -> bytes:
     data = (folder / "photos" / name).read_bytes()
     boxes = ((0.0, 0.5, 10.0, 20.0),) * (1 if number == 1 else max(0, number - 5))
     record = BoxRecord(
-        sha256=images.sha256(data),
+        sha256=hashing.sha256(data),
         width=64,
         height=48,
         image=name,
@@ -98,7 +100,7 @@ def test_what_is_packed_is_read_back(inputs: Path, packed: Path) -> None:
     assert [(s.id, s.turns, s.metadata) for s in back] == [(s.id, s.turns, s.metadata) for s in given]
     assert [[m.name for m in s.images] for s in back] == [[m.name for m in s.images] for s in given]
     for number in (0, 7, 13):
-        assert back[number].images[0].data == sources.read_bytes(given[number].images[0])
+        assert back[number].images[0].data == reading.read_bytes(given[number].images[0])
     assert [len(m.detections[0].boxes) for s in back for m in s.images] == [0, 1, 0, 0, 0, 0, 1, 2, 0, 3, 5, 6, 7, 8]
     assert back[12].images[0].detections[0].labels == ("cat",) * 7
 
@@ -153,7 +155,7 @@ def test_sidecars_say_what_the_shard_is(packed: Path) -> None:
     for url in urls(packed):
         about = json.loads(Path(url).with_suffix(".json").read_bytes())
         data = Path(url).read_bytes()
-        assert (about["bytes"], about["sha256"]) == (len(data), images.sha256(data))
+        assert (about["bytes"], about["sha256"]) == (len(data), hashing.sha256(data))
     assert json.loads((packed / "run.json").read_bytes())["counts"]["samples"] == 14
 
 
@@ -320,7 +322,11 @@ def test_videos_and_their_frames(tmp_path: Path) -> None:
     (tmp_path / "cut.mp4").write_bytes((tmp_path / "clip.mp4").read_bytes()[:300])
     frames = (FrameDetections(0, 0.0), FrameDetections(2, 0.5, ((0.0, 0.0, 9.0, 9.0),), (0.5,), ("cup",)))
     record = BoxRecord(
-        sha256=images.sha256((tmp_path / "clip.mp4").read_bytes()), width=64, height=48, video="clip.mp4", frames=frames
+        sha256=hashing.sha256((tmp_path / "clip.mp4").read_bytes()),
+        width=64,
+        height=48,
+        video="clip.mp4",
+        frames=frames,
     )
     (tmp_path / "b.jsonl").write_bytes(dumps(record) + b"\n")
     questions = [{"id": n, "video": f"{n}.mp4", "conversations": []} for n in ("clip", "cut")]

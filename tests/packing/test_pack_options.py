@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from mgtool import images, sources
 from mgtool.commands.main import app
 from mgtool.errors import MgtoolError
+from mgtool.files import hashing
 from mgtool.records import Sample
 
 COUNT = 24
@@ -44,7 +45,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image = names if number % 6 == 0 else names[0]
         records.append({"id": number, "image": image, "conversations": turns, "weight": number / 2})
         found = [[0.0, 3.0, 20.0, 30.0]] * (number // 2)
-        line = {"image": names[0], "sha256": images.sha256(data), "width": 40 + number, "height": 30}
+        line = {"image": names[0], "sha256": hashing.sha256(data), "width": 40 + number, "height": 30}
         boxes.append({**line, "boxes": found, "scores": [0.5] * len(found), "labels": ["cat"] * len(found)})
     (folder / "train.json").write_text(json.dumps(records))
     (folder / "boxes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in boxes))
@@ -106,7 +107,7 @@ def test_no_picture_is_in_two_splits(inputs: Path, tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         found = samples(tmp_path / "o", f"{split}-*.tar")
         assert len(found) == counts["splits"][split] > 0
-        shown[split] = {images.sha256(media.data) for sample in found for media in sample.images}
+        shown[split] = {hashing.sha256(media.data) for sample in found for media in sample.images}
     assert not shown["train"] & shown["val"] | shown["train"] & shown["test"] | shown["val"] & shown["test"]
     assert len(set(keys(tmp_path / "o"))) == COUNT
 
@@ -216,7 +217,7 @@ def test_appending_adds_only_what_is_new(inputs: Path, tmp_path: Path) -> None:
     }
     assert len(set(keys(tmp_path / "o"))) == len(keys(tmp_path / "o")) == counts["samples"]
     shown = [
-        {images.sha256(media.data) for sample in samples(tmp_path / "o", f"{split}-*.tar") for media in sample.images}
+        {hashing.sha256(media.data) for sample in samples(tmp_path / "o", f"{split}-*.tar") for media in sample.images}
         for split in ("train", "val")
     ]
     assert not shown[0] & shown[1]
@@ -262,8 +263,8 @@ def test_a_picture_that_changed_after_it_was_packed_is_noticed(inputs: Path, tmp
     (photos / "5.jpg").write_bytes(nasty.encode(nasty.photo(77), "JPEG"))
     assert "5.jpg changed" in run(photos, "--out", tmp_path / "o", expect=2)["error"]
     run(photos, "--out", tmp_path / "o", "--overwrite")
-    assert images.sha256((photos / "5.jpg").read_bytes()) in {
-        images.sha256(sample.images[0].data) for sample in samples(tmp_path / "o")
+    assert hashing.sha256((photos / "5.jpg").read_bytes()) in {
+        hashing.sha256(sample.images[0].data) for sample in samples(tmp_path / "o")
     }
 
 

@@ -14,9 +14,10 @@ import nasty
 import pytest
 
 import mgtool
-from mgtool import images, shards
+from mgtool import shards
 from mgtool.boxindex import BoxIndex
 from mgtool.errors import OutputError
+from mgtool.files import hashing
 from mgtool.records import BoxRecord, Detections, FrameDetections, Media, Sample, dumps
 from mgtool.sources import read_samples
 from mgtool.unpacking import BOXES_FOLDER, CONVERSATIONS_FILE, IMAGES_FOLDER, safe_name, unpack
@@ -88,7 +89,7 @@ def test_videos_and_bare_pictures_too(tmp_path: Path) -> None:
             container.mux(stream.encode(av.VideoFrame.from_image(nasty.photo(seed))))
         container.mux(stream.encode(None))
     frames = (FrameDetections(0, 0.0), FrameDetections(2, 0.5, ((0.0, 0.0, 9.0, 9.0),), (0.5,), ("cup",)))
-    sha256 = images.sha256((tmp_path / "clip.mp4").read_bytes())
+    sha256 = hashing.sha256((tmp_path / "clip.mp4").read_bytes())
     record = BoxRecord(sha256=sha256, width=64, height=48, video="clip.mp4", frames=frames)
     (tmp_path / "b.jsonl").write_bytes(dumps(record) + b"\n")
     (tmp_path / "q.json").write_text(json.dumps([{"id": "v", "video": "clip.mp4", "conversations": []}]))
@@ -155,7 +156,7 @@ def test_boxes_are_written_once_a_picture(tmp_path: Path) -> None:
     assert counts["boxes_differ"] == 1
     with BoxIndex(str(tmp_path / "u" / BOXES_FOLDER)) as index:
         assert index.count == 2
-        assert index.find(sha256=images.sha256(ONE)) == cat
+        assert index.find(sha256=hashing.sha256(ONE)) == cat
         assert index.find(image="c.jpg") == Detections()
 
 

@@ -1,0 +1,1 @@
+"""Pictures and videos: names, bytes, pixels, and where texts speak of them."""

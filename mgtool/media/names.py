@@ -1,0 +1,28 @@
+"""File name endings of pictures and videos."""
+
+from __future__ import annotations
+
+import posixpath
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
+)
+"""File name endings, lower case, that count as pictures in a folder."""
+
+
+PICTURE_EXTENSIONS = frozenset(extension[1:] for extension in EXTENSIONS)
+
+
+VIDEO_EXTENSIONS = frozenset({"mp4", "avi", "mkv", "mov", "webm", "m4v", "mpg", "mpeg", "wmv", "flv"})
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file's name ends as a video's does.
+
+    >>> is_video_name("clips/a.MP4"), is_video_name("a.mp4.jpg"), is_video_name("mp4")
+    (True, False, False)
+    """
+    return posixpath.splitext(name)[1][1:].lower() in VIDEO_EXTENSIONS
+
+
+MEDIA_EXTENSIONS = EXTENSIONS | {f".{extension}" for extension in VIDEO_EXTENSIONS}
