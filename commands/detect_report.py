@@ -75,8 +75,8 @@ def _media(item: tuple[Sample, Media], by_id: bool) -> Media:
 
 def write(report: str, shown: list[BoxRecord], media: Iterable[Media], statistics: Statistics, where: str) -> None:
     """Write the page."""
+    from mgtool.files.atomic import write_bytes
     from mgtool.report import boxes_page
-    from mgtool.shards import write_bytes
 
     title = f"{statistics.boxes:,} boxes"
     page = boxes_page.render(title, where, statistics, boxes_page.with_thumbnails(shown, media))

@@ -183,7 +183,7 @@ def _compared(job: Job, evaluation: Evaluation) -> Comparison:
 
 
 def _write_report(job: Job, evaluation: Evaluation, comparison: Comparison | None) -> None:
-    from mgtool import shards
+    from mgtool.files import atomic
     from mgtool.report import page
 
     assert job.out is not None
@@ -205,17 +205,17 @@ def _write_report(job: Job, evaluation: Evaluation, comparison: Comparison | Non
             read=picture_reader(job),
         )
     )
-    shards.write_bytes(job.out / "report.html", html)
+    atomic.write_bytes(job.out / "report.html", html)
 
 
 def _write_submission(job: Job, evaluation: Evaluation) -> None:
-    from mgtool import shards
+    from mgtool.files import atomic
 
     assert job.out is not None
     file = job.bench.submission(evaluation.pairs, job.split)
     if file is None:
         raise UsageError(f"--submission: {job.bench.name} has no test server")
-    shards.write_bytes(job.out / file.name, file.data)
+    atomic.write_bytes(job.out / file.name, file.data)
 
 
 def _show(

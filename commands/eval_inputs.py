@@ -100,14 +100,15 @@ class Job:
     @cached_property
     def asked(self) -> KeptJudge | None:
         """The judge, with the replies that the output already holds."""
-        from mgtool import judges, shards
+        from mgtool import judges
+        from mgtool.files import journal
 
         if not self.judge:
             return None
         if self.out is None:
             raise UsageError("--judge needs --out DIR, where its replies are kept")
         model = judges.backend(self.judge, url=self.judge_url, workers=self.judge_workers)
-        return judges.KeptJudge(model, shards.Journal(self.out / "judge.jsonl"))
+        return judges.KeptJudge(model, journal.Journal(self.out / "judge.jsonl"))
 
     @cached_property
     def stdin(self) -> bytes:

@@ -213,10 +213,10 @@ def _shares(text: str | None) -> dict[str, float]:
 @contextlib.contextmanager
 def _scratch(output: Output | None) -> Iterator[Path]:
     """A folder for the plan, on the disk that has room for the tars."""
-    from mgtool import shards
+    from mgtool.files import atomic
 
     if output is not None and not output.dry:
-        with shards.scratch_folder(output.folder) as folder:
+        with atomic.scratch_folder(output.folder) as folder:
             yield folder
         return
     with tempfile.TemporaryDirectory(prefix="mgtool-pack-") as name:

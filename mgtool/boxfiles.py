@@ -16,10 +16,10 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from mgtool import jsonlists, urls
 from mgtool.errors import InputError, RecordError
+from mgtool.files import json_lists, urls
+from mgtool.files.shard_names import list_shards
 from mgtool.records import Box, BoxRecord, FrameDetections, SampleId, check_numbers, convert, parse
-from mgtool.shards import list_shards
 
 _BATCH_ROWS = 1024
 
@@ -186,7 +186,7 @@ def _parquet(path: Path) -> Iterator[Entry]:
 def _json(path: Path) -> Iterator[Entry]:
     with path.open("rb") as file:
         if _first_byte(path) == b"[":
-            yield from _listed(jsonlists.elements(file, where=str(path)), path)
+            yield from _listed(json_lists.elements(file, where=str(path)), path)
             return
         with _mapped(file) as data:
             try:

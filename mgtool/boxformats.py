@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from msgspec import to_builtins
 
 from mgtool.errors import UsageError
+from mgtool.files.atomic import atomic_file
 from mgtool.records import BoxRecord, Detections, FrameDetections, SampleId, dumps
-from mgtool.shards import atomic_file
 
 FORMATS = ("jsonl", "coco", "mg-llava", "parquet")
 FILES = {"coco": ("boxes.json", "images.json"), "mg-llava": ("boxes.json",), "parquet": ("boxes.parquet",)}

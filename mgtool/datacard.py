@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 
 from mgtool import tars
+from mgtool.files.atomic import write_bytes
+from mgtool.files.shard_names import tar_splits
 from mgtool.indexes import INDEX_FILE, Entry, scan, totals, write_index
 from mgtool.media.names import VIDEO_EXTENSIONS
 from mgtool.readers import READERS
 from mgtool.records import Failure
-from mgtool.shards import tar_splits, write_bytes
 from mgtool.tarstream import open_url
 
 CARD_FILE = "README.md"

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from mgtool import tars
 from mgtool.errors import InputError, ItemError
+from mgtool.files.atomic import atomic_file
 from mgtool.records import Failure, Sample, SampleId, dumps, parse
-from mgtool.shards import atomic_file
 from mgtool.tarstream import find, looks_like_tar, open_url, read_members
 
 if TYPE_CHECKING:

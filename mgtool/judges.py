@@ -16,9 +16,9 @@ import msgspec
 
 from mgtool.benchmarks.base import JudgeRequest
 from mgtool.errors import UsageError
+from mgtool.files.journal import Journal
+from mgtool.files.retries import LONGEST_WAIT_S, retry_after, waiting
 from mgtool.records import canonical
-from mgtool.retries import LONGEST_WAIT_S, retry_after, waiting
-from mgtool.shards import Journal
 
 OPENAI_URL = "https://api.openai.com/v1"
 ATTEMPTS = 6

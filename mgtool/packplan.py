@@ -20,11 +20,11 @@ import msgspec
 from mgtool import records
 from mgtool.errors import InputError, ItemError, OutputError, Reason, ResumeError
 from mgtool.files import hashing
+from mgtool.files.shard_names import UNSPLIT, shard_name
 from mgtool.media import reading
 from mgtool.packing import Layout
 from mgtool.packsurvey import HASH_BYTES, UNSAFE, Look, Spool, Survey, bytes_of, pack_hashes, pieces
 from mgtool.records import Failure, Media, media_of
-from mgtool.shards import UNSPLIT, shard_name
 
 
 class Size(NamedTuple):

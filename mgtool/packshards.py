@@ -10,6 +10,7 @@ import msgspec
 
 from mgtool import shards
 from mgtool.errors import ResumeError
+from mgtool.files import atomic, shard_names
 from mgtool.indexes import INDEX_FILE as SAMPLES_FILE
 from mgtool.indexes import Entry
 from mgtool.packplan import Base, Done, Job
@@ -59,7 +60,7 @@ class ShardReport(msgspec.Struct, frozen=True, kw_only=True):
 def completed(folder: Path) -> Iterator[tuple[ShardReport, Path]]:
     """The shards of a folder that are whole, in order: their reports, and where these lie."""
     for name in _names(folder):
-        for path in shards.list_shards(folder, name or shards.UNSPLIT, ".json"):
+        for path in shard_names.list_shards(folder, name or shard_names.UNSPLIT, ".json"):
             report = whole(path)
             if report is not None:
                 yield report, path
@@ -90,7 +91,7 @@ def clear(folder: Path) -> None:
     """Remove the files of an earlier run, and nothing else."""
     for name in _names(folder):
         for suffix in (".json", ".tar"):
-            for path in shards.list_shards(folder, name or shards.UNSPLIT, suffix):
+            for path in shard_names.list_shards(folder, name or shard_names.UNSPLIT, suffix):
                 path.unlink()
     for file in (INDEX_FILE, SAMPLES_FILE, shards.FAILURES_FILE, shards.RUN_FILE):
         (folder / file).unlink(missing_ok=True)
@@ -138,7 +139,7 @@ def whole(sidecar: Path) -> ShardReport | None:
 def publish(folder: Path, names: Sequence[str], skipped: int) -> dict[str, Any]:
     """The index and the list of failures of all shards; gives the counts."""
     failures = (failure for report, _ in completed(folder) for failure in report.failures)
-    failed = shards.write_lines(folder / shards.FAILURES_FILE, failures)
+    failed = atomic.write_lines(folder / shards.FAILURES_FILE, failures)
     entries: list[dict[str, Any]] = []
     counts = dict.fromkeys(names, 0)
     for report, path in completed(folder):
@@ -146,7 +147,7 @@ def publish(folder: Path, names: Sequence[str], skipped: int) -> dict[str, Any]:
         counts[report.split] += report.samples
         if report.samples:
             entries.append(_entry(report, path))
-    shards.write_bytes(folder / INDEX_FILE, _index(entries))
+    atomic.write_bytes(folder / INDEX_FILE, _index(entries))
     splits = {"splits": counts} if any(names) else {}
     return {
         "samples": sum(counts.values()),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mgtool.errors import MissingExtraError, OutputError
-from mgtool.shards import UNSPLIT, shard_name, tar_splits
+from mgtool.files.shard_names import UNSPLIT, shard_name, tar_splits
 
 ENERGON_FOLDER = ".nv-meta"
 

@@ -21,8 +21,9 @@ from typing import IO, Any
 
 import msgspec
 
-from mgtool import images, jsonlists, jsonsamples, tars, tarstream, tsv, urls
+from mgtool import images, jsonsamples, tars, tarstream, tsv
 from mgtool.errors import InputError, ItemError
+from mgtool.files import json_lists, urls
 from mgtool.media.names import MEDIA_EXTENSIONS, is_video_name
 from mgtool.media.reading import Place
 from mgtool.records import Failure, Item, Media, Sample, name_text
@@ -269,7 +270,7 @@ def _read_json_lines(file: IO[bytes], find: Find, *, where: str) -> Iterator[Ite
 
 
 def _read_json_list(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:
-    for number, element in enumerate(jsonlists.elements(file, where=where), 1):
+    for number, element in enumerate(json_lists.elements(file, where=where), 1):
         yield jsonsamples.sample(element, f"record {number}", find, where=f"{where}: record {number}")
 
 

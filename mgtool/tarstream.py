@@ -17,8 +17,8 @@ from typing import IO, Any, NamedTuple
 
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
-from mgtool import urls
 from mgtool.errors import InputError, ItemError
+from mgtool.files import urls
 from mgtool.records import name_text
 
 MAX_MEMBER_BYTES = 1 << 32

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from mgtool import images, shards
 from mgtool.errors import ItemError, OutputError
-from mgtool.files import hashing
+from mgtool.files import atomic, hashing, shard_names
 from mgtool.jsonsamples import RESERVED
 from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, Sample, dumps
 
@@ -47,7 +47,7 @@ def unpack(
     """
     if folder.exists():
         raise OutputError(f"{folder} is there already: choose another folder or add --overwrite")
-    with shards.atomic_folder(folder) as aside:
+    with atomic.atomic_folder(folder) as aside:
         run = shards.Run(aside / shards.RUN_FILE, command="pack --unpack", identity={}, about=about or {})
         run.begin()
         (aside / IMAGES_FOLDER).mkdir()
@@ -135,7 +135,7 @@ class _Unpacker:
         if len(self._written) % BOXES_PER_FILE == 0:
             self.close()
             number = len(self._written) // BOXES_PER_FILE
-            path = self.folder / BOXES_FOLDER / shards.shard_name("boxes", number, ".jsonl")
+            path = self.folder / BOXES_FOLDER / shard_names.shard_name("boxes", number, ".jsonl")
             path.parent.mkdir(exist_ok=True)
             self._boxes = path.open("wb")
         self._written[key] = hash(media.detections)

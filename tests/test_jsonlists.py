@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from mgtool import jsonlists
 from mgtool.errors import InputError
+from mgtool.files import json_lists
 
 LETTERS = 'ab"\\{}[],:\u00e9\n '
 
 
 def read(data: bytes) -> list[Any]:
-    return [json.loads(element) for element in jsonlists.elements(io.BytesIO(data), where="x.json")]
+    return [json.loads(element) for element in json_lists.elements(io.BytesIO(data), where="x.json")]
 
 
 def some_value(source: random.Random, depth: int = 0) -> Any:
@@ -33,7 +33,7 @@ def some_text(source: random.Random) -> str:
 
 @pytest.mark.parametrize("chunk", [4, 9, 64])
 def test_whole_lists_come_out_and_cut_ones_are_refused(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(jsonlists, "_CHUNK", chunk)
+    monkeypatch.setattr(json_lists, "_CHUNK", chunk)
     source = random.Random(chunk)
     for _ in range(500):
         values = [some_value(source) for _ in range(source.randint(0, 6))]
@@ -54,6 +54,6 @@ def test_a_byte_order_mark() -> None:
 
 
 def test_a_long_element(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonlists, "_CHUNK", 16)
+    monkeypatch.setattr(json_lists, "_CHUNK", 16)
     values = [{"a": "x" * 100_000, "b": [[1, {"c": "]"}]] * 1000}, 2, "3"]
     assert read(json.dumps(values).encode()) == values

@@ -9,13 +9,15 @@ import pytest
 
 from mgtool import shards
 from mgtool.errors import ResumeError
+from mgtool.files import atomic
+from mgtool.files.journal import Journal
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
-    shards.write_bytes(tmp_path / "x", b"old")
+    atomic.write_bytes(tmp_path / "x", b"old")
 
     def fail() -> None:
-        with shards.atomic_file(tmp_path / "x") as file:
+        with atomic.atomic_file(tmp_path / "x") as file:
             file.write(b"new")
             raise RuntimeError
 
@@ -25,7 +27,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_torn_journal_is_cut(tmp_path: Path) -> None:
-    journal = shards.Journal(tmp_path / "j")
+    journal = Journal(tmp_path / "j")
     journal.append({"a": 1})
     journal.close()
     with (tmp_path / "j").open("ab") as file:

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mgtool import urls
 from mgtool.errors import InputError, ItemError
+from mgtool.files import urls
+from mgtool.files.retries import retry_after
 from mgtool.media.reading import read_bytes
 from mgtool.records import Media
-from mgtool.retries import retry_after
 
 
 class Server(ThreadingHTTPServer):

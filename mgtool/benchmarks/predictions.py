@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mgtool import jsonlists
 from mgtool.benchmarks.files import IDS, SHEETS, Document
 from mgtool.errors import InputError, ItemError
+from mgtool.files import json_lists
 from mgtool.records import BoxRecord, Detections, Failure, SampleId
 from mgtool.shards import FAILURES_FILE
 
@@ -294,7 +294,7 @@ def _elements(data: bytes, where: str) -> Iterable[bytes | msgspec.Raw]:
     try:
         return msgspec.json.decode(data, type=list[msgspec.Raw])
     except _UNREADABLE:
-        return jsonlists.elements(io.BytesIO(data.lstrip()), where=where)
+        return json_lists.elements(io.BytesIO(data.lstrip()), where=where)
 
 
 def _whole_object(data: bytes) -> dict[str, msgspec.Raw] | None:

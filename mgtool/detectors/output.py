@@ -14,8 +14,11 @@ from mgtool import boxformats
 from mgtool.boxstatistics import Statistics
 from mgtool.detectors.drawing import Draw
 from mgtool.detectors.loading import Content
+from mgtool.files.atomic import sweep, write_lines
+from mgtool.files.journal import Journal
+from mgtool.files.shard_names import list_shards, shard_name
 from mgtool.records import BoxRecord, Detections, Failure, SampleId, parse
-from mgtool.shards import DRAWN_FOLDER, FAILURES_FILE, RUN_FILE, Journal, list_shards, shard_name, sweep, write_lines
+from mgtool.shards import DRAWN_FOLDER, FAILURES_FILE, RUN_FILE
 
 STAGE = "detect"
 PREFIX, SUFFIX = "boxes", ".jsonl"

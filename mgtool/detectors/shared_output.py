@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mgtool.detectors.output import JOURNAL, Entry, Output
+from mgtool.files.journal import Journal
 from mgtool.records import parse
-from mgtool.shards import RUN_FILE, Journal, Run
+from mgtool.shards import RUN_FILE, Run
 from mgtool.shares import Share
 
 SHARES = ".shares"

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import msgspec
 
 from mgtool.errors import ResumeError
+from mgtool.files.atomic import atomic_file, write_lines
+from mgtool.files.journal import Journal
 from mgtool.records import Answer, Failure, Item, parse
-from mgtool.shards import FAILURES_FILE, RUN_FILE, Journal, Run, atomic_file, write_lines
+from mgtool.shards import FAILURES_FILE, RUN_FILE, Run
 from mgtool.shares import ALL
 
 STAGE = "infer"

@@ -9,8 +9,8 @@ import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgtool import urls
 from mgtool.errors import ItemError
+from mgtool.files import urls
 from mgtool.records import Media, name_text
 
 

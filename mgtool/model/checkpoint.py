@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from mgtool.errors import CheckpointError, InputError, OutputError
+from mgtool.files.atomic import atomic_file, atomic_folder, sweep
 from mgtool.model.config import ConvNextTowerConfig, MGLlavaConfig
 from mgtool.model.modeling import MGLlavaForConditionalGeneration, refuse_misfits
 from mgtool.model.processor import MAX_NEW_TOKENS, MGLlavaProcessor
@@ -21,7 +22,7 @@ from mgtool.model.templates import TEMPLATES, find_template
 from mgtool.model.weights import Entries, file_entries, folder_entries, read_json, write_safetensors
 from mgtool.model.zero import ZeroFolder, find_folder
 from mgtool.records import canonical
-from mgtool.shards import RUN_FILE, Run, atomic_file, atomic_folder, sweep
+from mgtool.shards import RUN_FILE, Run
 
 MAX_SHARD_BYTES = 5_000_000_000
 WRAPPERS = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})

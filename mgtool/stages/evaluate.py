@@ -15,8 +15,9 @@ from mgtool.benchmarks.paired import Comparison
 from mgtool.benchmarks.predictions import STAGE, Answers, Prediction, recorded
 from mgtool.benchmarks.statistics import Metric, Statistic
 from mgtool.errors import InputError
+from mgtool.files.atomic import write_bytes, write_lines
 from mgtool.records import Failure, SampleId, Score, dumps
-from mgtool.shards import FAILURES_FILE, write_bytes, write_lines
+from mgtool.shards import FAILURES_FILE
 
 ONLY_ANSWERED = "only answered"
 NO_TARGETS = "nothing is scored: these files hold no answers; --submission writes the file for the test server"

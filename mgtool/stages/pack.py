@@ -24,6 +24,7 @@ from mgtool import datacard, packshards, records, shards
 from mgtool import workers as processes
 from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError, ResumeError
+from mgtool.files import atomic
 from mgtool.indexes import Entry
 from mgtool.media import reading
 from mgtool.packing import Layout, Packer, Recipe, Skipped
@@ -161,12 +162,12 @@ def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int]
         workers: processes; they change nothing but the time.
         advance: told the number of items done.
     """
-    shards.sweep(folder)
+    atomic.sweep(folder)
     with contextlib.closing(ready.jobs) as planned:
         jobs = ((folder, job) for job in planned)
         for report in _in_order(_write, jobs, ready.packer, ready.plan.spool, workers, done=_whole):
             advance(report.items)
-    shards.sweep(folder)  # again: workers of a killed run may have outlived the first time
+    atomic.sweep(folder)  # again: workers of a killed run may have outlived the first time
     counts = packshards.publish(folder, ready.order.names, ready.plan.skipped)
     datacard.describe(folder, packshards.tars(folder), packshards.entries(folder))
     return counts
@@ -326,7 +327,7 @@ def _write(folder_job: tuple[Path, Job]) -> packshards.ShardReport:
     assert _spool is not None
     folder, job = folder_job
     began, path, filled = time.time_ns(), folder / job.tar, _Filled()
-    with shards.atomic_file(path) as file:
+    with atomic.atomic_file(path) as file:
         writer = TarWriter(file)
         _fill(writer, job, _packer, _spool, filled)
         writer.finish()
@@ -346,7 +347,7 @@ def _write(folder_job: tuple[Path, Job]) -> packshards.ShardReport:
         inputs=packshards.Inputs(job.digests, job.contents, tuple(filled.pictures)),
         rows=tuple(filled.rows),
     )
-    with shards.atomic_file(path.with_suffix(".json")) as file:
+    with atomic.atomic_file(path.with_suffix(".json")) as file:
         file.write(dumps(report) + b"\n")
         file.flush()
         os.utime(file.fileno(), ns=(began, began))  # what is touched from here on may have changed

@@ -17,6 +17,8 @@ from transformers.utils import logging
 
 from mgtool import tarstream
 from mgtool.errors import InputError, OutputError, UsageError
+from mgtool.files.atomic import sync_folder, write_lines
+from mgtool.files.journal import Journal
 from mgtool.fingerprints import fingerprint
 from mgtool.indexes import TarIndex
 from mgtool.model import MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor
@@ -24,7 +26,7 @@ from mgtool.model.examples import Examples, collate
 from mgtool.model.recipes import Plan, Recipe, plan_training
 from mgtool.modelfolders import check_model, model_identity
 from mgtool.records import Failure
-from mgtool.shards import FAILURES_FILE, RUN_FILE, Journal, Run, sync_folder, write_lines
+from mgtool.shards import FAILURES_FILE, RUN_FILE, Run
 
 STAGE = "train"
 CHECKPOINTS = "checkpoints"

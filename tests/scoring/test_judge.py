@@ -18,7 +18,7 @@ from mgtool.benchmarks import predictions
 from mgtool.benchmarks.base import JudgeRequest
 from mgtool.benchmarks.files import Truth
 from mgtool.errors import InputError, UsageError
-from mgtool.shards import Journal
+from mgtool.files.journal import Journal
 from mgtool.stages.evaluate import Evaluation, evaluate
 
 

@@ -8,7 +8,7 @@ from typing import IO, Any, cast
 import fsspec
 
 from mgtool.errors import InputError
-from mgtool.retries import retry_after, waiting
+from mgtool.files.retries import retry_after, waiting
 
 ATTEMPTS = 4
 FIRST_WAIT_S, LONGEST_RISE_S = 0.2, 3.0

@@ -1,0 +1,139 @@
+"""Files and folders that are whole or absent: written aside, put on disk, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from mgtool.errors import OutputError
+from mgtool.records import dumps
+
+_ASIDE = ".writing"
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears under its name only when it is complete and on disk.
+
+    Raises:
+        OutputError: when the disk is full or the folder cannot be written.
+    """
+    aside = _aside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that appears under its name only when it is complete; one that exists is replaced.
+
+    Raises:
+        OutputError: when it cannot be written.
+    """
+    aside = _aside(path)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        for file in aside.rglob("*"):
+            _sync(file)
+        if path.exists():
+            shutil.rmtree(path)
+        aside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A folder in `folder` for files that are needed for a while; `sweep` removes it where its maker was killed.
+
+    Raises:
+        OutputError: when it cannot be made.
+    """
+    scratch, made = _aside(folder / "scratch"), not folder.exists()
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # where nothing came of it, nothing is left
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a small file atomically."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def write_lines(path: Path, records: Iterable[Any]) -> int:
+    """Write records as JSON lines, atomically; gives their number."""
+    count = 0
+    with atomic_file(path) as file:
+        for record in records:
+            file.write(dumps(record) + b"\n")
+            count += 1
+    return count
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's entries on disk, so that a rename survives a power cut."""
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_ASIDE}-{socket.gethostname()}-{os.getpid()}")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers of this machine left aside; files of writers that still run stay."""
+    for leftover in folder.glob(f".*{_ASIDE}-{socket.gethostname()}-*"):
+        if _runs(int(leftover.name.rpartition("-")[2])):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and not merely waiting to be reaped."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True

@@ -1,0 +1,83 @@
+"""An append-only file of JSON lines that survives being killed at any byte."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from mgtool.errors import OutputError
+from mgtool.files.atomic import sync_folder, write_bytes
+from mgtool.records import dumps, parse
+
+T = TypeVar("T")
+
+
+class Journal:
+    """An append-only file of JSON lines that survives being killed at any byte.
+
+    A torn last line is cut off when the journal is opened again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
+
+    def read(self, type: type[T]) -> Iterator[T]:
+        """The records that are whole, in order; cuts off a torn tail."""
+        if not self.path.exists():
+            return
+        whole = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                yield parse(line, type, where=f"{self.path}:{number}")
+                whole += len(line)
+        if whole < self.path.stat().st_size:
+            os.truncate(self.path, whole)
+
+    def append(self, record: Any) -> None:
+        """Write one record and hand it to the operating system.
+
+        Raises:
+            OutputError: when the disk is full or the folder cannot be written.
+        """
+        try:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("ab")
+            self._file.write(dumps(record) + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+    def keep(self, count: int) -> None:
+        """Cut off what comes after the first `count` records."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                whole = sum(len(line) for line in itertools.islice(file, count))
+            os.truncate(self.path, whole)
+
+    def close(self) -> None:
+        """Put everything on disk and close."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+    def publish(self, path: Path) -> None:
+        """Close, and give the complete file its final name."""
+        if self._file is None and not self.path.exists():
+            write_bytes(path, b"")
+            return
+        self.close()
+        self.path.replace(path)
+        sync_folder(path.parent)
+
+    def remove(self) -> None:
+        """Close and delete."""
+        self.close()
+        self.path.unlink(missing_ok=True)
