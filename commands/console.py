@@ -103,7 +103,7 @@ def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: b
 def show_failures(count: int, where: Path, *, quiet: bool) -> None:
     """Say where the items are listed that a run could not use: in a file, or in a folder's list of them."""
     if count and not quiet:
-        from mgtool.shards import FAILURES_FILE
+        from mgtool.runs.run_file import FAILURES_FILE
 
         say(f"failed: {count:,}, see {where / FAILURES_FILE if where.is_dir() else where}")
 

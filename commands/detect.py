@@ -36,7 +36,7 @@ from mgtool.errors import UsageError
 if TYPE_CHECKING:
     from mgtool.detectors.finding import Finder
     from mgtool.detectors.output import Output
-    from mgtool.shards import Run
+    from mgtool.runs.run_file import Run
 
 
 def detect(
@@ -177,14 +177,14 @@ def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dic
 
 
 def _say_how_to_draw(folder: Path) -> None:
-    from mgtool.shards import DRAWN_FOLDER
+    from mgtool.runs.run_file import DRAWN_FOLDER
 
     if not (folder / DRAWN_FOLDER).is_dir():
         console.say(f"{folder} is complete and nothing was drawn; to draw it: --detector boxes:{folder} --out OTHER")
 
 
 def _run_record(job: Job, folder: Path, identity: dict[str, Any]) -> Run:
-    from mgtool.shards import RUN_FILE, Run
+    from mgtool.runs.run_file import RUN_FILE, Run
 
     options = {"batch_size": job.batch_size or "auto", "workers": job.workers, "device": job.device}
     about = {"options": options, "versions": versions()}

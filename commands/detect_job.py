@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
 from mgtool.errors import UsageError
-from mgtool.shares import Share
+from mgtool.runs.shares import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -100,7 +100,7 @@ def _named(records: list[BoxRecord], images: str) -> Iterator[Media]:
 
 def _reasons(paths: Iterable[str]) -> Iterator[str]:
     from mgtool.records import Failure, parse
-    from mgtool.shards import FAILURES_FILE
+    from mgtool.runs.run_file import FAILURES_FILE
 
     for path in paths:
         file = Path(path, FAILURES_FILE)

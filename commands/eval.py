@@ -116,8 +116,8 @@ def _evaluate(
     job: Job, format: str, *, submission: bool, overwrite: bool, as_json: bool, quiet: bool
 ) -> tuple[int, int]:
     """Score, write, show; gives the numbers of unreadable and of all answers."""
-    from mgtool import shards
     from mgtool.report import tables
+    from mgtool.runs import run_file
     from mgtool.stages import evaluate as stage
 
     tables.form(format)
@@ -126,7 +126,7 @@ def _evaluate(
     answers, _ = job.read_answers(job.answers), job.items
     run = None
     if job.out is not None:
-        run = shards.Run(job.out / shards.RUN_FILE, command="eval", identity=job.identity(), about=_about(job))
+        run = run_file.Run(job.out / run_file.RUN_FILE, command="eval", identity=job.identity(), about=_about(job))
         run.begin(overwrite=overwrite)
     evaluation = _sliced(job, _scored(job, answers))
     comparison = _compared(job, evaluation) if job.compare else None

@@ -31,7 +31,7 @@ from mgtool.commands.options import (
     versions,
 )
 from mgtool.errors import UsageError
-from mgtool.shares import ALL, Share
+from mgtool.runs.shares import ALL, Share
 
 if TYPE_CHECKING:
     from mgtool.records import Answer, Failure
@@ -204,7 +204,7 @@ def _planned_dtype(device: str, dtype: options.Dtype | None) -> str:
 def _device_and_dtype(device: str, dtype: options.Dtype | None) -> dict[str, str]:
     import torch
 
-    from mgtool import precision
+    from mgtool.runs import devices
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -216,7 +216,7 @@ def _device_and_dtype(device: str, dtype: options.Dtype | None) -> dict[str, str
         )
     if kinds == {"cuda"} and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: torch finds no CUDA device here; --device cpu works everywhere")
-    return {"device": device, "dtype": precision.choose(dtype and dtype.value, names[0])}
+    return {"device": device, "dtype": devices.choose(dtype and dtype.value, names[0])}
 
 
 def _processes(wanted: dict[str, Any]) -> list[str]:

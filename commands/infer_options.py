@@ -11,7 +11,7 @@ import typer
 
 from mgtool.commands.options import check_share
 from mgtool.errors import UsageError
-from mgtool.shares import Share
+from mgtool.runs.shares import Share
 
 _ANSWERS, _MODEL, _RUN = "Answers", "Model and devices", "Run"
 YES_NO = ("Yes", "No")

@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 
 from mgtool.commands import console
 from mgtool.errors import OutputError, UsageError
-from mgtool.shares import Share
+from mgtool.runs.shares import Share
 
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 

@@ -15,7 +15,7 @@ import typer
 from mgtool.commands import console
 from mgtool.commands.options import DEFECT, DONE, ITEMS_FAILED, Engine, check_share
 from mgtool.errors import OutputError, UsageError
-from mgtool.shares import Share
+from mgtool.runs.shares import Share
 
 RETRIES = 3
 """How often a share is taken up again whose node went away; it goes on where it stopped."""

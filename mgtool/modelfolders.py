@@ -9,7 +9,7 @@ from typing import Any
 
 from mgtool.errors import InputError
 from mgtool.records import canonical, parse
-from mgtool.shards import RUN_FILE
+from mgtool.runs.run_file import RUN_FILE
 
 SHIPPED = ("tiny",)
 """Models that come with mgtool, by name."""

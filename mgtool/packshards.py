@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from mgtool import shards
 from mgtool.errors import ResumeError
 from mgtool.files import atomic, shard_names
 from mgtool.indexes import INDEX_FILE as SAMPLES_FILE
 from mgtool.indexes import Entry
 from mgtool.packplan import Base, Done, Job
 from mgtool.records import Failure, dumps, parse
+from mgtool.runs import run_file
 
 INDEX_FILE = "index.json"
 
@@ -93,13 +93,13 @@ def clear(folder: Path) -> None:
         for suffix in (".json", ".tar"):
             for path in shard_names.list_shards(folder, name or shard_names.UNSPLIT, suffix):
                 path.unlink()
-    for file in (INDEX_FILE, SAMPLES_FILE, shards.FAILURES_FILE, shards.RUN_FILE):
+    for file in (INDEX_FILE, SAMPLES_FILE, run_file.FAILURES_FILE, run_file.RUN_FILE):
         (folder / file).unlink(missing_ok=True)
 
 
 def _names(folder: Path) -> list[str]:
     """Names of the splits of the run that is in a folder."""
-    run = folder / shards.RUN_FILE
+    run = folder / run_file.RUN_FILE
     if not run.exists():
         return []
     identity = parse(run.read_bytes(), dict[str, Any], where=str(run)).get("identity", {})
@@ -139,7 +139,7 @@ def whole(sidecar: Path) -> ShardReport | None:
 def publish(folder: Path, names: Sequence[str], skipped: int) -> dict[str, Any]:
     """The index and the list of failures of all shards; gives the counts."""
     failures = (failure for report, _ in completed(folder) for failure in report.failures)
-    failed = atomic.write_lines(folder / shards.FAILURES_FILE, failures)
+    failed = atomic.write_lines(folder / run_file.FAILURES_FILE, failures)
     entries: list[dict[str, Any]] = []
     counts = dict.fromkeys(names, 0)
     for report, path in completed(folder):

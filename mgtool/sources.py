@@ -27,7 +27,7 @@ from mgtool.files import json_lists, urls
 from mgtool.media.names import MEDIA_EXTENSIONS, is_video_name
 from mgtool.media.reading import Place
 from mgtool.records import Failure, Item, Media, Sample, name_text
-from mgtool.shards import DRAWN_FOLDER, RUN_FILE
+from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE
 from mgtool.tsv import STAGE, Find
 
 _UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from mgtool import images, shards
+from mgtool import images
 from mgtool.errors import ItemError, OutputError
 from mgtool.files import atomic, hashing, shard_names
 from mgtool.jsonsamples import RESERVED
 from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, Sample, dumps
+from mgtool.runs import run_file
 
 CONVERSATIONS_FILE = "conversations.json"
 IMAGES_FOLDER = "images"
@@ -48,7 +49,7 @@ def unpack(
     if folder.exists():
         raise OutputError(f"{folder} is there already: choose another folder or add --overwrite")
     with atomic.atomic_folder(folder) as aside:
-        run = shards.Run(aside / shards.RUN_FILE, command="pack --unpack", identity={}, about=about or {})
+        run = run_file.Run(aside / run_file.RUN_FILE, command="pack --unpack", identity={}, about=about or {})
         run.begin()
         (aside / IMAGES_FOLDER).mkdir()
         unpacker = _Unpacker(aside)
@@ -56,7 +57,7 @@ def unpack(
             failures = list(_write(items, file, unpacker, advance))
         unpacker.close()
         if failures:
-            (aside / shards.FAILURES_FILE).write_bytes(b"".join(dumps(failure) + b"\n" for failure in failures))
+            (aside / run_file.FAILURES_FILE).write_bytes(b"".join(dumps(failure) + b"\n" for failure in failures))
         counts = {"failures": len(failures), **unpacker.counts}
         run.finish(counts=counts)
     return counts

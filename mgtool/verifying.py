@@ -13,11 +13,11 @@ from typing import IO, Any, Literal
 import msgspec
 
 from mgtool import images, tars
-from mgtool import workers as processes
 from mgtool.errors import InputError, ItemError
 from mgtool.files import hashing
 from mgtool.readers import READERS, quietly
 from mgtool.records import Detections, Failure, Media, parse
+from mgtool.runs import workers as processes
 from mgtool.tarstream import Member, find, open_url, read_members
 
 Check = Literal[

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mgtool import shards
 from mgtool.errors import ResumeError
 from mgtool.files import atomic
 from mgtool.files.journal import Journal
+from mgtool.runs import run_file
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
@@ -39,8 +39,8 @@ def test_a_torn_journal_is_cut(tmp_path: Path) -> None:
 
 
 def test_another_run_is_refused_with_the_difference(tmp_path: Path) -> None:
-    def run(size: int) -> shards.Run:
-        return shards.Run(tmp_path / "run.json", command="pack", identity={"size": size}, about={})
+    def run(size: int) -> run_file.Run:
+        return run_file.Run(tmp_path / "run.json", command="pack", identity={"size": size}, about={})
 
     run(1).begin()
     run(1).begin()
@@ -55,5 +55,5 @@ def test_a_run_begins_by_removing_what_killed_writers_left(tmp_path: Path) -> No
     killed.wait()
     left = tmp_path / f".scores.jsonl.writing-{socket.gethostname()}-{killed.pid}"
     left.write_bytes(b"half")
-    shards.Run(tmp_path / "run.json", command="eval", identity={}, about={}).begin()
+    run_file.Run(tmp_path / "run.json", command="eval", identity={}, about={}).begin()
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from mgtool import workers
 from mgtool.errors import MgtoolError
+from mgtool.runs import workers
 
 
 @pytest.mark.parametrize("count", [1, 3])

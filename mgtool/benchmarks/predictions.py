@@ -15,7 +15,7 @@ from mgtool.benchmarks.files import IDS, SHEETS, Document
 from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists
 from mgtool.records import BoxRecord, Detections, Failure, SampleId
-from mgtool.shards import FAILURES_FILE
+from mgtool.runs.run_file import FAILURES_FILE
 
 STAGE = "eval"
 TEXTS = ("text", "prediction", "pred", "model_prediction", "response", "caption", "answer")

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from PIL import Image
 
-from mgtool import precision
 from mgtool.errors import UsageError
 from mgtool.records import Box, Detections
+from mgtool.runs import devices
 
 Object = tuple[float, Box, str]
 """Score, xyxy in float pixels of the picture, label."""
@@ -54,7 +54,7 @@ class Settings:
     Attributes:
         threshold: lowest score of a box that is kept; None for the detector's own default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
-        dtype: what networks compute in, as `mgtool.precision.choose` takes it; boxes and scores are always float32.
+        dtype: what networks compute in, as `mgtool.runs.devices.choose` takes it; boxes and scores are always float32.
         vocabulary: words for open-vocabulary detectors; None where none was given.
         trust_checkpoint: unpickle a checkpoint that holds more than tensors.
     """
@@ -66,8 +66,8 @@ class Settings:
     trust_checkpoint: bool = False
 
     def __post_init__(self) -> None:
-        if self.dtype not in (None, *precision.FORMATS):
-            raise UsageError(f"--dtype {self.dtype}: give one of {', '.join(precision.FORMATS)}")
+        if self.dtype not in (None, *devices.FORMATS):
+            raise UsageError(f"--dtype {self.dtype}: give one of {', '.join(devices.FORMATS)}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError(f"--threshold {self.threshold}: give a score from 0 to 1")
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from PIL import Image
 
-from mgtool import workers
 from mgtool.detectors.filters import Filters
 from mgtool.detectors.finding import BatchSize, Finder
 from mgtool.detectors.known_boxes import KnownBoxes
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.records import Detections
+from mgtool.runs import workers
 
 Load = Callable[[str], Finder]
 """Device -> what looks there; called in that device's process."""

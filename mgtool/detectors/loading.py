@@ -13,12 +13,12 @@ from typing import TypeAlias
 from PIL import Image
 
 from mgtool import images, videos
-from mgtool import workers as processes
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.files import hashing
 from mgtool.media.names import is_video_name
 from mgtool.media.reading import read_bytes
 from mgtool.records import Failure, Media, Sample
+from mgtool.runs import workers as processes
 
 AHEAD_PER_WORKER = 4
 """Pictures that are decoded or waiting, for each worker, at least."""

@@ -18,7 +18,7 @@ from mgtool.files.atomic import sweep, write_lines
 from mgtool.files.journal import Journal
 from mgtool.files.shard_names import list_shards, shard_name
 from mgtool.records import BoxRecord, Detections, Failure, SampleId, parse
-from mgtool.shards import DRAWN_FOLDER, FAILURES_FILE, RUN_FILE
+from mgtool.runs.run_file import DRAWN_FOLDER, FAILURES_FILE, RUN_FILE
 
 STAGE = "detect"
 PREFIX, SUFFIX = "boxes", ".jsonl"

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mgtool import precision
 from mgtool.detectors.base import Settings
 from mgtool.detectors.text_embeddings import TextEmbeddings, default_path
 from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder
 from mgtool.errors import CheckpointError, UsageError
 from mgtool.records import Detections, parse
+from mgtool.runs import devices
 
 PROMPT = "a photo of {}"
 THRESHOLD = 0.2
@@ -29,7 +29,7 @@ def load(target: str, settings: Settings) -> Owlv2Detector:
         threshold=THRESHOLD if settings.threshold is None else settings.threshold,
         vocabulary=settings.vocabulary,
         device=device,
-        dtype=precision.choose(settings.dtype, device),
+        dtype=devices.choose(settings.dtype, device),
     )
 
 
@@ -113,7 +113,7 @@ class Owlv2Detector:
         """(b, patches, width) features and (b, patches, 4) cxcywh in parts of the padded square, both float32."""
         device = self.model.device
         pixels = self.processor.image_processor(pictures, return_tensors="pt", device=device).pixel_values
-        with precision.computing_in(self._dtype, device.type):
+        with devices.computing_in(self._dtype, device.type):
             grid, _ = self.model.image_embedder(pixels.to(device))
         grid = grid.float()
         features = grid.flatten(1, 2)

@@ -16,13 +16,13 @@ from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from mgtool import precision
 from mgtool.detectors.base import Settings
 from mgtool.detectors.ram_plus_model import DESCRIPTIONS, RamPlus, RamPlusConfig, from_published
 from mgtool.detectors.weights_files import checkpoint_file, hash_files, listed
 from mgtool.errors import CheckpointError, InputError
 from mgtool.files.hashing import sha256
 from mgtool.records import canonical, parse
+from mgtool.runs import devices
 
 TAG_LIST = "ram_tag_list.txt"
 TAG_THRESHOLDS = "ram_tag_list_threshold.txt"
@@ -36,7 +36,7 @@ def load(target: str, settings: Settings, tag_list: str | None, tag_thresholds: 
         tag_list=tag_list,
         tag_thresholds=tag_thresholds,
         device=device,
-        dtype=precision.choose(settings.dtype, device),
+        dtype=devices.choose(settings.dtype, device),
     )
 
 
@@ -92,7 +92,7 @@ class RamPlusTagger:
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """(b, 3, size, size) from `pixels` -> (b, tags) float32."""
-        with precision.computing_in(self._dtype, self._device):
+        with devices.computing_in(self._dtype, self._device):
             return self.model(pixels.to(self._device)).float()
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from mgtool.detectors.output import JOURNAL, Entry, Output
 from mgtool.files.journal import Journal
 from mgtool.records import parse
-from mgtool.shards import RUN_FILE, Run
-from mgtool.shares import Share
+from mgtool.runs.run_file import RUN_FILE, Run
+from mgtool.runs.shares import Share
 
 SHARES = ".shares"
 _LOCK = "lock"

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mgtool import precision
 from mgtool.detectors.base import Object, Settings, ranked, refuse_words
 from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder
 from mgtool.errors import CheckpointError, UsageError
 from mgtool.records import Detections
+from mgtool.runs import devices
 
 OWL = ("owlvit", "owlv2")
 GROUNDING = ("grounding-dino", "mm-grounding-dino")
@@ -34,7 +34,7 @@ def load(target: str, settings: Settings) -> TransformersDetector:
         threshold=settings.threshold,
         vocabulary=settings.vocabulary,
         device=device,
-        dtype=precision.choose(settings.dtype, device),
+        dtype=devices.choose(settings.dtype, device),
     )
 
 
@@ -160,7 +160,7 @@ class TransformersDetector:
         return self.processor.tokenizer(queries, return_tensors="pt", **options).to(self.model.device)
 
     def _forward(self, **inputs: Tensor) -> Any:
-        with precision.computing_in(self._dtype, self.model.device.type):
+        with devices.computing_in(self._dtype, self.model.device.type):
             outputs = self.model(**inputs)
         outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
         return outputs

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mgtool import records, workers
+from mgtool import records
 from mgtool.errors import MgtoolError
 from mgtool.generation.output import Result
 from mgtool.generation.planning import BoxSource
 from mgtool.generation.request import Request
 from mgtool.generation.results import Emit, Items, answer_items
+from mgtool.runs import workers
 
 CHUNK, LONGEST_CHUNK = 32, 256
 """Samples of a chunk; more where one picture goes on, up to the second number."""

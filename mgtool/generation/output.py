@@ -14,8 +14,8 @@ from mgtool.errors import ResumeError
 from mgtool.files.atomic import atomic_file, write_lines
 from mgtool.files.journal import Journal
 from mgtool.records import Answer, Failure, Item, parse
-from mgtool.shards import FAILURES_FILE, RUN_FILE, Run
-from mgtool.shares import ALL
+from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE, Run
+from mgtool.runs.shares import ALL
 
 STAGE = "infer"
 Result = tuple[Answer, ...] | Failure

@@ -16,7 +16,7 @@ from mgtool import images, videos
 from mgtool.boxes import Framed, Framing
 from mgtool.errors import ItemError
 from mgtool.records import Detections
-from mgtool.workers import begin as begin_worker
+from mgtool.runs.workers import begin as begin_worker
 
 if TYPE_CHECKING:
     from mgtool.model.processor import PlacedPicture

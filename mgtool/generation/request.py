@@ -12,7 +12,7 @@ from mgtool.fingerprints import fingerprint
 from mgtool.generation.options import GREEDY, Decoding
 from mgtool.generation.prompts import Prompter
 from mgtool.modelfolders import model_identity
-from mgtool.shares import ALL, Share
+from mgtool.runs.shares import ALL, Share
 
 Quantization = Literal["", "8bit", "4bit"]
 Side = Literal["", "left", "right"]

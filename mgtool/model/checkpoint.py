@@ -22,7 +22,7 @@ from mgtool.model.templates import TEMPLATES, find_template
 from mgtool.model.weights import Entries, file_entries, folder_entries, read_json, write_safetensors
 from mgtool.model.zero import ZeroFolder, find_folder
 from mgtool.records import canonical
-from mgtool.shards import RUN_FILE, Run
+from mgtool.runs.run_file import RUN_FILE, Run
 
 MAX_SHARD_BYTES = 5_000_000_000
 WRAPPERS = frozenset({"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})

@@ -17,7 +17,7 @@ from mgtool.benchmarks.statistics import Metric, Statistic
 from mgtool.errors import InputError
 from mgtool.files.atomic import write_bytes, write_lines
 from mgtool.records import Failure, SampleId, Score, dumps
-from mgtool.shards import FAILURES_FILE
+from mgtool.runs.run_file import FAILURES_FILE
 
 ONLY_ANSWERED = "only answered"
 NO_TARGETS = "nothing is scored: these files hold no answers; --submission writes the file for the test server"

@@ -19,7 +19,7 @@ from mgtool.generation.request import Request
 from mgtool.generation.results import answer_items, opened_boxes
 from mgtool.modelfolders import check_model
 from mgtool.records import parse
-from mgtool.shards import Run
+from mgtool.runs.run_file import Run
 
 __all__ = ["Request", "Result", "Sink", "answer", "check_parity", "infer", "numbered"]
 

@@ -20,8 +20,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from mgtool import datacard, packshards, records, shards
-from mgtool import workers as processes
+from mgtool import datacard, packshards, records
 from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError, ResumeError
 from mgtool.files import atomic
@@ -31,6 +30,8 @@ from mgtool.packing import Layout, Packer, Recipe, Skipped
 from mgtool.packplan import Base, Job, Plan, Size
 from mgtool.packsurvey import Look, Spool, look, pack_hashes
 from mgtool.records import Failure, canonical, convert, dumps, media_of
+from mgtool.runs import run_file
+from mgtool.runs import workers as processes
 from mgtool.tarwriting import TarWriter
 
 STAGE = "pack"
@@ -89,7 +90,7 @@ class Prepared(NamedTuple):
     plan: Plan
     packer: Packer
     order: Order
-    run: shards.Run | None
+    run: run_file.Run | None
     base: Base
 
     @property
@@ -200,9 +201,9 @@ def _identity(plan: Plan, inputs: Sequence[Source], recipe: Recipe, order: Order
     }
 
 
-def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple[shards.Run, Layout, Base]:
+def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple[run_file.Run, Layout, Base]:
     """The record of the run, with the layout and the beginning that earlier runs in the folder leave to this one."""
-    run = shards.Run(output.folder / shards.RUN_FILE, command="pack", identity=identity, about=output.about)
+    run = run_file.Run(output.folder / run_file.RUN_FILE, command="pack", identity=identity, about=output.about)
     before = {} if output.overwrite else run.before()
     base, new = convert(before.get("base", {}), Base, where=str(run.path)), layout
     if before:
@@ -227,7 +228,7 @@ def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple
     return run, layout, base
 
 
-def _begin_or_check(run: shards.Run, output: Output) -> None:
+def _begin_or_check(run: run_file.Run, output: Output) -> None:
     renewed = _RENEWED if output.append else ()
     if not output.dry:
         if output.overwrite:

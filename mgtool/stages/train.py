@@ -26,7 +26,7 @@ from mgtool.model.examples import Examples, collate
 from mgtool.model.recipes import Plan, Recipe, plan_training
 from mgtool.modelfolders import check_model, model_identity
 from mgtool.records import Failure
-from mgtool.shards import FAILURES_FILE, RUN_FILE, Run
+from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE, Run
 
 STAGE = "train"
 CHECKPOINTS = "checkpoints"

@@ -27,10 +27,11 @@ if __name__ == "__main__":  # decoding workers import this file again, and need 
     from torchvision.ops import box_iou
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
-    from mgtool import boxfiles, precision, sources
+    from mgtool import boxfiles, sources
     from mgtool.detectors.finding import BatchSize, Finder
     from mgtool.detectors.output import Output
     from mgtool.detectors.owlv2 import PROMPT, Owlv2Detector
+    from mgtool.runs import devices
     from mgtool.stages import detect
 
 TESTS = Path(__file__).parents[1]
@@ -96,7 +97,7 @@ def measure(folder, options):
     processor = Owlv2Processor.from_pretrained(model)
     network = Owlv2ForObjectDetection.from_pretrained(model).eval()
     opened = [Image.open(path).convert("RGB") for path in paths]
-    dtypes = {"float32": "float32", "auto": precision.choose("auto", "cpu")}
+    dtypes = {"float32": "float32", "auto": devices.choose("auto", "cpu")}
     warm = {name: load(model, dtype, folder / "warm.sqlite") for name, dtype in dtypes.items()}
     plain(network, processor, paths[:1])
     times = {"plain": []} | {(way, name): [] for name in dtypes for way in ("mgtool", "bare")}

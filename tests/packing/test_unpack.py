@@ -14,11 +14,11 @@ import nasty
 import pytest
 
 import mgtool
-from mgtool import shards
 from mgtool.boxindex import BoxIndex
 from mgtool.errors import OutputError
 from mgtool.files import hashing
 from mgtool.records import BoxRecord, Detections, FrameDetections, Media, Sample, dumps
+from mgtool.runs import run_file
 from mgtool.sources import read_samples
 from mgtool.unpacking import BOXES_FOLDER, CONVERSATIONS_FILE, IMAGES_FOLDER, safe_name, unpack
 
@@ -165,7 +165,7 @@ def test_a_bad_sample_costs_itself(tars_of_given: Path, tmp_path: Path) -> None:
     cut.write_bytes((tars_of_given / "shard-000000.tar").read_bytes())
     os.truncate(cut, 12_000)
     run(cut, "--unpack", tmp_path / "u", expect=3)
-    (failure,) = (tmp_path / "u" / shards.FAILURES_FILE).read_text().splitlines()
+    (failure,) = (tmp_path / "u" / run_file.FAILURES_FILE).read_text().splitlines()
     assert json.loads(failure)["reason"] == "truncated"
     assert json.loads((tmp_path / "u" / CONVERSATIONS_FILE).read_bytes())
 
