@@ -12,14 +12,13 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from mgtool import images
 from mgtool.boxes import Shrinking
 from mgtool.boxindex import BoxIndex
 from mgtool.conditions import Condition
-from mgtool.conversations import BOTH
 from mgtool.errors import ItemError, UsageError
 from mgtool.files import hashing
-from mgtool.media import reading
+from mgtool.media import images, reading
+from mgtool.media.placeholders import BOTH
 from mgtool.records import Detections, Media, Sample, Turn, dumps
 from mgtool.tars import FORMAT, PackedBoxes, PackedPicture, PackedSample
 
@@ -263,7 +262,7 @@ class Packer:
         return buffer.getvalue()
 
     def _video(self, media: Media) -> bytes:
-        from mgtool import videos
+        from mgtool.media import videos
 
         data = reading.read_bytes(media)
         try:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from mgtool import images, records
+from mgtool import records
 from mgtool.errors import ItemError
 from mgtool.files import hashing
-from mgtool.media import reading
+from mgtool.media import images, reading
 from mgtool.media.names import VIDEO_EXTENSIONS
 from mgtool.packing import EXTENSIONS, OTHERWISE, Layout, Packer, Skipped
 from mgtool.records import Failure, Media, Sample, dumps, media_of

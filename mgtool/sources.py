@@ -21,9 +21,10 @@ from typing import IO, Any
 
 import msgspec
 
-from mgtool import images, jsonsamples, tars, tarstream, tsv
+from mgtool import jsonsamples, tars, tarstream, tsv
 from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists, urls
+from mgtool.media import images
 from mgtool.media.names import MEDIA_EXTENSIONS, is_video_name
 from mgtool.media.reading import Place
 from mgtool.records import Failure, Item, Media, Sample, name_text

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from mgtool import images
 from mgtool.errors import ItemError, OutputError
 from mgtool.files import atomic, hashing, shard_names
 from mgtool.jsonsamples import RESERVED
+from mgtool.media import images
 from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, Sample, dumps
 from mgtool.runs import run_file
 

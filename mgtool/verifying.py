@@ -12,9 +12,10 @@ from typing import IO, Any, Literal
 
 import msgspec
 
-from mgtool import images, tars
+from mgtool import tars
 from mgtool.errors import InputError, ItemError
 from mgtool.files import hashing
+from mgtool.media import images
 from mgtool.readers import READERS, quietly
 from mgtool.records import Detections, Failure, Media, parse
 from mgtool.runs import workers as processes
@@ -245,7 +246,7 @@ class _Checker:
                 return
 
     def _video(self, key: str, media: Media) -> None:
-        from mgtool import videos
+        from mgtool.media import videos
 
         try:
             videos.decode_frames(media.data or b"", 1)

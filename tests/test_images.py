@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mgtool import images
 from mgtool.errors import ItemError
+from mgtool.media import images
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 import nasty

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mgtool import videos
 from mgtool.errors import ItemError
-from mgtool.videos import check, decode_frames, frame_indices
+from mgtool.media import videos
+from mgtool.media.videos import check, decode_frames, frame_indices
 
 COUNT, STEP = 100, 2
 KINDS = [

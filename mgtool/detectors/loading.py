@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 from PIL import Image
 
-from mgtool import images, videos
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.files import hashing
+from mgtool.media import images, videos
 from mgtool.media.names import is_video_name
 from mgtool.media.reading import read_bytes
 from mgtool.records import Failure, Media, Sample

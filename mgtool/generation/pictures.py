@@ -12,9 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mgtool import images, videos
 from mgtool.boxes import Framed, Framing
 from mgtool.errors import ItemError
+from mgtool.media import images, videos
 from mgtool.records import Detections
 from mgtool.runs.workers import begin as begin_worker
 

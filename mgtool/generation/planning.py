@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mgtool import images, records, videos
+from mgtool import records
 from mgtool.boxindex import BoxIndex
 from mgtool.errors import ItemError, UsageError
 from mgtool.files import hashing
@@ -20,7 +20,7 @@ from mgtool.generation.ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.generation.engine import Group
 from mgtool.generation.pictures import PictureLoader, Shown
 from mgtool.generation.prompts import Prompter
-from mgtool.media import reading
+from mgtool.media import images, reading, videos
 from mgtool.model.processor import PlacedPicture
 from mgtool.records import Detections, Failure, Media, Sample, canonical
 

@@ -10,8 +10,8 @@ import msgspec
 
 from mgtool import benchmarks
 from mgtool.benchmarks.base import SINGLE_WORD
-from mgtool.conversations import IMAGE, PLACEHOLDER, VIDEO, bare, show_media
 from mgtool.errors import ItemError, UsageError
+from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, bare, show_media
 from mgtool.records import Sample, Turn
 
 CAPTION = "Describe this picture."

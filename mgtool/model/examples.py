@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset
 
-from mgtool import images, videos
-from mgtool.conversations import Turn, show_media
 from mgtool.errors import InputError, ItemError
-from mgtool.media import reading
+from mgtool.media import images, reading, videos
+from mgtool.media.placeholders import Turn, show_media
 from mgtool.model.processor import MGLlavaProcessor, PlacedPicture
 from mgtool.model.splice import IGNORED
 from mgtool.records import Detections, Failure, Media, Sample

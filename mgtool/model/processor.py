@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from mgtool.boxes import BoxRules, Framed, Framing
-from mgtool.conversations import IMAGE, PLACEHOLDER, VIDEO, Turn
 from mgtool.errors import ItemError
+from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, Turn
 from mgtool.model.config import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID
 from mgtool.model.splice import IGNORED
 from mgtool.model.templates import Template, find_template

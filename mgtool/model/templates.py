@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mgtool.conversations import Turn
 from mgtool.errors import UsageError
+from mgtool.media.placeholders import Turn
 
 
 class Piece(NamedTuple):

@@ -15,11 +15,11 @@ from mgtool.boxstatistics import BIN_NAMES, Statistics, bin_of
 from mgtool.errors import ItemError
 from mgtool.files import hashing
 from mgtool.media.reading import read_bytes
+from mgtool.media.videos import decode_frames
 from mgtool.records import BoxRecord, Detections, Media
 from mgtool.report import pictures
 from mgtool.report.embedding import asset, safe_json, script_hash
 from mgtool.report.pictures import Thumbnail
-from mgtool.videos import decode_frames
 
 MOST_PICTURES = 1000
 MOST_BOXES = 100

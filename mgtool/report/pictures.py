@@ -12,7 +12,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from mgtool.errors import ItemError
-from mgtool.images import MAX_PIXELS, decode
+from mgtool.media.images import MAX_PIXELS, decode
 
 FEW, FEW_SIDE, SIDE, QUALITY, WORKERS = 300, 512, 256, 68, 4
 ReadBytes = Callable[[str], bytes | None]

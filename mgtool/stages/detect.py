@@ -14,8 +14,8 @@ from mgtool.detectors.finding import BatchSize, Finder, Found
 from mgtool.detectors.loading import Content, Named, Opened, open_pictures
 from mgtool.detectors.output import STAGE, Entry, Output
 from mgtool.errors import ItemError, ResumeError
+from mgtool.media.videos import FRAMES
 from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, SampleId
-from mgtool.videos import FRAMES
 
 WINDOW_PER_BATCH = 8
 

@@ -35,11 +35,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoTokenizer, StoppingCriteria
 
-from mgtool import images
 from mgtool.generation.choosing import Greedy
 from mgtool.generation.engine import Engine
 from mgtool.generation.planning import BoxSource, Planner
 from mgtool.generation.prompts import Prompter
+from mgtool.media import images
 from mgtool.model import ConvNextTowerConfig, MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.records import Detections, Media, Sample, Turn
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mgtool import boxfiles, sources
 from mgtool.media import reading
-from mgtool.videos import decode_frames, frame_indices
+from mgtool.media.videos import decode_frames, frame_indices
 
 IMAGES = Path(__file__).parents[1] / "images"
 FRAMES = 20

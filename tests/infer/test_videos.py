@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mgtool.generation.prompts import Prompter
+from mgtool.media.videos import decode_frames, frame_indices
 from mgtool.records import Detections, Media, Sample, Turn
-from mgtool.videos import decode_frames, frame_indices
 
 BOX = {"scores": [0.9], "labels": ["person"]}
 

@@ -25,7 +25,7 @@ from mgtool.generation.ahead import READ_AHEAD
 from mgtool.generation.pictures import PictureLoader, Shown
 from mgtool.generation.planning import BoxSource, Planner
 from mgtool.generation.prompts import Prompter
-from mgtool.images import decode
+from mgtool.media.images import decode
 from mgtool.model import MGLlavaProcessor
 from mgtool.records import Detections, Media, Sample, Turn
 

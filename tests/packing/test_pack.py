@@ -17,9 +17,9 @@ from typing import Any
 import nasty
 import pytest
 
-from mgtool import images, sources, tars
+from mgtool import sources, tars
 from mgtool.files import hashing
-from mgtool.media import reading
+from mgtool.media import images, reading
 from mgtool.records import BoxRecord, FrameDetections, Sample, dumps
 
 SHARD = 4

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mgtool.errors import ItemError
-from mgtool.images import MAX_PIXELS
+from mgtool.media.images import MAX_PIXELS
 from mgtool.records import Detections
 
 FRAMES = 8
