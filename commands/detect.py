@@ -216,7 +216,7 @@ def _stream(job: Job, quiet: bool) -> dict[str, Any]:
     """Box lines on stdout as they come; failures as lines on stderr."""
     from contextlib import closing
 
-    from mgtool.boxstatistics import Statistics
+    from mgtool.boxes.statistics import Statistics
     from mgtool.detectors.output import count
     from mgtool.records import dumps
     from mgtool.stages import detect as stage

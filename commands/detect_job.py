@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import typer
 
-    from mgtool.detectors.filters import Filters
+    from mgtool.boxes.filters import Filters
     from mgtool.detectors.finding import BatchSize, Finder
     from mgtool.detectors.loading import Named
 
@@ -114,8 +114,8 @@ class Job:
 
     def filters(self) -> Filters:
         """Which boxes are kept."""
+        from mgtool.boxes.filters import Filters
         from mgtool.detectors import vocabulary
-        from mgtool.detectors.filters import Filters
 
         return Filters(
             threshold=self.threshold,
@@ -164,10 +164,11 @@ class Job:
 
     def check(self) -> None:
         """Refuse what does not go together, before anything is read or loaded."""
-        from mgtool import boxformats, detectors, sources
+        from mgtool import detectors, sources
+        from mgtool.boxes import formats
 
         sources.check(self.inputs)
-        boxformats.check(self.format)
+        formats.check(self.format)
         detectors.Settings(self.threshold, self.device, self.dtype)
         self.filters()
         self._words()

@@ -10,7 +10,7 @@ from mgtool.commands import console
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from mgtool.boxstatistics import Statistics
+    from mgtool.boxes.statistics import Statistics
     from mgtool.detectors.loading import Named
     from mgtool.records import BoxRecord, Media, Sample
 
@@ -33,10 +33,11 @@ def describe(paths: tuple[str, ...], *, images: str | None, report: str | None, 
 
 def count(paths: Iterable[str]) -> Statistics:
     """What box files hold, and how often what failed in the runs that wrote them."""
-    from mgtool import boxfiles, boxstatistics
+    from mgtool.boxes import formats
+    from mgtool.boxes import statistics as box_statistics
 
     listed = tuple(paths)
-    return boxstatistics.of((record for path in listed for record in boxfiles.read(path)), _reasons(listed))
+    return box_statistics.of((record for path in listed for record in formats.read(path)), _reasons(listed))
 
 
 def report_run(
@@ -84,10 +85,10 @@ def write(report: str, shown: list[BoxRecord], media: Iterable[Media], statistic
 
 
 def _sampled(paths: Iterable[str], statistics: Statistics) -> list[BoxRecord]:
-    from mgtool import boxfiles
+    from mgtool.boxes import formats
     from mgtool.report import boxes_page
 
-    records = (record for path in paths for record in boxfiles.read(path))
+    records = (record for path in paths for record in formats.read(path))
     return boxes_page.sampled(records, statistics.records)
 
 

@@ -196,9 +196,9 @@ def picture_reader(job: Job) -> Callable[[str], bytes | None]:
 
 
 def _box_records(path: Path) -> Sequence[BoxRecord]:
-    from mgtool import boxfiles
+    from mgtool.boxes import formats
 
-    return list(boxfiles.read(str(path)))
+    return list(formats.read(str(path)))
 
 
 def _fingerprint(path: Path) -> str:

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from mgtool.boxes import Shrinking
-from mgtool.boxindex import BoxIndex
+from mgtool.boxes.index import BoxIndex
+from mgtool.boxes.placement import Shrinking
 from mgtool.conditions import Condition
 from mgtool.errors import ItemError, UsageError
 from mgtool.files import hashing

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mgtool.boxes import BoxRules, Placement, Shrinking, best_per_label, nms, place
+from mgtool.boxes.placement import BoxRules, Placement, Shrinking, place
+from mgtool.boxes.suppression import best_per_label, nms
 from mgtool.errors import ItemError
 from mgtool.records import Detections
 
@@ -137,7 +138,7 @@ def test_bands_give_the_pixels_of_padding_and_resizing(size, band, monkeypatch):
     side = max(size)
     square = Image.new("RGB", (side, side), (122, 116, 104))
     square.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
-    monkeypatch.setattr("mgtool.boxes.BAND_PIXELS", band)
+    monkeypatch.setattr("mgtool.boxes.placement.BAND_PIXELS", band)
     moved = Placement(*size, 64).move_picture(picture, (122, 116, 104))
     assert np.array_equal(np.asarray(moved), np.asarray(square.resize((64, 64), Image.Resampling.BICUBIC)))
 

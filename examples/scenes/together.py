@@ -23,7 +23,7 @@ from training import Schedule, train
 from transformers import PreTrainedTokenizerFast
 from world import Scene, arrange
 
-from mgtool import boxfiles
+from mgtool.boxes import formats
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 
 SEED = 0
@@ -85,7 +85,7 @@ class Seeing(language.Reading):
 @torch.no_grad()
 def look(model: MGLlavaForConditionalGeneration, boxes: Path, split: str, count: int) -> Seen:
     """The first `count` scenes of a split through both towers, with the boxes of a folder of box shards."""
-    found = [list(record.boxes or [NO_BOX]) for record in sorted(boxfiles.read(str(boxes)), key=lambda one: one.image)]
+    found = [list(record.boxes or [NO_BOX]) for record in sorted(formats.read(str(boxes)), key=lambda one: one.image)]
     lows, lasts, regions, bags = [], [], [], []
     for first in range(0, count, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, count))

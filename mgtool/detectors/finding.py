@@ -11,9 +11,9 @@ import msgspec
 import psutil
 from PIL import Image
 
-from mgtool.detectors import drawing
+from mgtool.boxes import drawing
+from mgtool.boxes.filters import Filters
 from mgtool.detectors.base import Detector, Tagger
-from mgtool.detectors.filters import Filters
 from mgtool.detectors.known_boxes import KnownBoxes
 from mgtool.detectors.loading import Opened
 from mgtool.errors import ItemError, MgtoolError

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from mgtool.detectors.filters import Filters
+from mgtool.boxes.filters import Filters
 from mgtool.detectors.finding import BatchSize, Finder
 from mgtool.detectors.known_boxes import KnownBoxes
 from mgtool.errors import ItemError, MgtoolError

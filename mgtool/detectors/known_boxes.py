@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 
-from mgtool.boxindex import BoxIndex
+from mgtool.boxes.index import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.records import Detections, SampleId
 
@@ -14,7 +14,7 @@ class KnownBoxes:
     """The boxes of one file or folder, of any form that boxes are read in.
 
     Args:
-        path: as `mgtool.boxfiles.read`.
+        path: as `mgtool.boxes.formats.read`.
         alone: it stands in for the detector: pictures are also known by their name and by their sample's id, and one
             that it does not know is an error.
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mgtool.boxes import nms
+from mgtool.boxes.suppression import nms
 from mgtool.detectors.base import Settings
 from mgtool.detectors.shipped import ShippedDetector
 from mgtool.detectors.vocabulary import shipped

@@ -10,9 +10,9 @@ from typing import IO
 
 import msgspec
 
-from mgtool import boxformats
-from mgtool.boxstatistics import Statistics
-from mgtool.detectors.drawing import Draw
+from mgtool.boxes import formats
+from mgtool.boxes.drawing import Draw
+from mgtool.boxes.statistics import Statistics
 from mgtool.detectors.loading import Content
 from mgtool.files.atomic import sweep, write_lines
 from mgtool.files.journal import Journal
@@ -47,7 +47,7 @@ class Output:
 
     Args:
         folder: to write.
-        format: one of `mgtool.boxformats.FORMATS`.
+        format: one of `mgtool.boxes.formats.FORMATS`.
         shard_size: records of a shard.
         visualize: number of pictures to draw.
     """
@@ -68,13 +68,13 @@ class Output:
     def is_whole(self, records: int) -> bool:
         """Whether the files of a run that found so many distinct pictures and videos are all there."""
         shards = range(max(1, -(-records // self._shard_size)))
-        names = boxformats.FILES.get(self._format) or [shard_name(PREFIX, index, SUFFIX) for index in shards]
+        names = formats.FILES.get(self._format) or [shard_name(PREFIX, index, SUFFIX) for index in shards]
         return all((self.folder / name).exists() for name in (*names, FAILURES_FILE))
 
     def clear(self) -> None:
         """Remove what an earlier run wrote."""
         shutil.rmtree(self.folder / DRAWN_FOLDER, ignore_errors=True)
-        names = (JOURNAL, FAILURES_FILE, RUN_FILE, *itertools.chain(*boxformats.FILES.values()))
+        names = (JOURNAL, FAILURES_FILE, RUN_FILE, *itertools.chain(*formats.FILES.values()))
         for path in [*list_shards(self.folder, PREFIX, SUFFIX), *(self.folder / name for name in names)]:
             path.unlink(missing_ok=True)
 
@@ -109,7 +109,7 @@ class Output:
             if self._shard or not self.statistics.records:
                 self._write_shard()
         else:
-            boxformats.write(self._format, self.folder, self._records, self._pairs())
+            formats.write(self._format, self.folder, self._records, self._pairs())
         failed = (entry.failure for entry in self._entries() if entry.failure is not None)
         write_lines(self.folder / FAILURES_FILE, itertools.chain(failed, self._without_place))
 

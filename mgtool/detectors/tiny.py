@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mgtool.boxes import Placement, nms
+from mgtool.boxes.placement import Placement
+from mgtool.boxes.suppression import nms
 from mgtool.detectors.base import Settings
 from mgtool.detectors.shipped import ShippedDetector
 from mgtool.records import Detections

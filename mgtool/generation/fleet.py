@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import torch
 
 from mgtool import records
+from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import MgtoolError
 from mgtool.generation.output import Result
-from mgtool.generation.planning import BoxSource
 from mgtool.generation.request import Request
 from mgtool.generation.results import Emit, Items, answer_items
 from mgtool.runs import workers

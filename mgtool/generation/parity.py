@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from mgtool.boxes.lookup import BoxSource
 from mgtool.generation.choosing import Draw, Greedy
 from mgtool.generation.engine import Completion, Group
 from mgtool.generation.loading import deterministic, load_model, load_processor
-from mgtool.generation.planning import BoxSource
 from mgtool.generation.request import Request
 from mgtool.generation.results import Asking, Items, make_engine
 

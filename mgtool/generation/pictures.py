@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mgtool.boxes import Framed, Framing
+from mgtool.boxes.placement import Framed, Framing
 from mgtool.errors import ItemError
 from mgtool.media import images, videos
 from mgtool.records import Detections

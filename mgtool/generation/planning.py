@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mgtool import records
-from mgtool.boxindex import BoxIndex
+from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import ItemError, UsageError
 from mgtool.files import hashing
 from mgtool.generation.ahead import PATIENCE_S, Ahead, read_ahead, windows
@@ -22,7 +22,7 @@ from mgtool.generation.pictures import PictureLoader, Shown
 from mgtool.generation.prompts import Prompter
 from mgtool.media import images, reading, videos
 from mgtool.model.processor import PlacedPicture
-from mgtool.records import Detections, Failure, Media, Sample, canonical
+from mgtool.records import Failure, Media, Sample, canonical
 
 STAGE = "infer"
 WINDOW = 256
@@ -53,39 +53,6 @@ class _Loading(NamedTuple):
     @property
     def pictures(self) -> int:
         return max(1, sum(shown.pictures for shown in self.gathered[0].shown))
-
-
-class BoxSource:
-    """Where boxes come from: a box file, else what the samples carry; none at all with `off`."""
-
-    def __init__(self, index: BoxIndex | None = None, *, off: bool = False) -> None:
-        self.index, self.off = index, off
-
-    def find(self, sample: Sample, media: Media, data: bytes, sha256: str) -> tuple[Detections, ...] | None:
-        """The boxes of a picture or of a video's frames; None for those that stand in.
-
-        Raises:
-            ItemError: ``no_boxes`` where a box file does not know the picture or video, ``bad_boxes`` where it has
-                one of the same name and another size.
-        """
-        if self.off:
-            return None
-        if self.index is None:
-            return media.detections or None
-        found = self._look_up(self.index, sample, media, data, sha256)
-        if found is None:
-            raise ItemError("no_boxes", f"the box file knows neither {media.name} nor question {sample.id}")
-        return found
-
-    def _look_up(
-        self, index: BoxIndex, sample: Sample, media: Media, data: bytes, sha256: str
-    ) -> tuple[Detections, ...] | None:
-        if media is sample.video:
-            by_id = index.find_video(id=sample.id)
-            return by_id or index.find_video(sha256=sha256, video=media.name)
-        found = index.find(id=sample.picture_id)
-        found = found or index.find(sha256=sha256, image=media.name, size=lambda: images.probe(data))
-        return None if found is None else (found,)
 
 
 class Planner:

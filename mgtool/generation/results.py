@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import Any, cast
 
 from mgtool import records
-from mgtool.boxindex import BoxIndex
+from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import ItemError
 from mgtool.generation.answer_cache import AnswerCache, Drawn
 from mgtool.generation.choosing import Choices, Chooser, make_chooser
 from mgtool.generation.engine import Completion, Engine, Group
 from mgtool.generation.loading import deterministic, load_model, load_processor
 from mgtool.generation.output import STAGE, Result
-from mgtool.generation.planning import Asked, BoxSource, Planner
+from mgtool.generation.planning import Asked, Planner
 from mgtool.generation.request import Request
 from mgtool.generation.truncating import Truncator
 from mgtool.records import Answer, Failure
@@ -192,16 +192,6 @@ class Asking:
             )
             for one in drawn
         )
-
-
-@contextlib.contextmanager
-def opened_boxes(given: str | None) -> Iterator[BoxSource]:
-    """Where boxes come from, by what `--boxes` says."""
-    if given is None or given == "off":
-        yield BoxSource(off=given == "off")
-        return
-    with BoxIndex(given) as index:
-        yield BoxSource(index)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from mgtool.boxes import BoxRules, Framed, Framing
+from mgtool.boxes.placement import BoxRules, Framed, Framing
 from mgtool.errors import ItemError
 from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, Turn
 from mgtool.model.config import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID

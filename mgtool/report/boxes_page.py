@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-from mgtool.boxstatistics import BIN_NAMES, Statistics, bin_of
+from mgtool.boxes.statistics import BIN_NAMES, Statistics, bin_of
 from mgtool.errors import ItemError
 from mgtool.files import hashing
 from mgtool.media.reading import read_bytes

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import msgspec
 
-from mgtool.boxstatistics import Statistics
+from mgtool.boxes.statistics import Statistics
 from mgtool.detectors.finding import BatchSize, Finder, Found
 from mgtool.detectors.loading import Content, Named, Opened, open_pictures
 from mgtool.detectors.output import STAGE, Entry, Output

@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 import msgspec
 
 from mgtool import datacard, packshards, records
-from mgtool.boxindex import BoxIndex
+from mgtool.boxes.index import BoxIndex
 from mgtool.errors import ItemError, ResumeError
 from mgtool.files import atomic
 from mgtool.indexes import Entry

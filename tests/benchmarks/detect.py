@@ -27,7 +27,8 @@ if __name__ == "__main__":  # decoding workers import this file again, and need 
     from torchvision.ops import box_iou
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
-    from mgtool import boxfiles, sources
+    from mgtool import sources
+    from mgtool.boxes import formats
     from mgtool.detectors.finding import BatchSize, Finder
     from mgtool.detectors.output import Output
     from mgtool.detectors.owlv2 import PROMPT, Owlv2Detector
@@ -114,7 +115,7 @@ def measure(folder, options):
     size = "owlv2-quarter" if options.quick else "owlv2-base"
     rows = {}
     for name, dtype in dtypes.items():
-        found = [record.detections for record in boxfiles.read(str(folder / f"boxes-{name}-{options.rounds - 1}"))]
+        found = [record.detections for record in formats.read(str(folder / f"boxes-{name}-{options.rounds - 1}"))]
         own = {"plain": times["plain"]} | {way: times[way, name] for way in ("mgtool", "bare")}
         row = {"items": len(paths), "threads": options.threads, "dtype": dtype, "load": os.getloadavg()[0]}
         rows[f"{size} {name}"] = row | figures(own) | agreement(expected, found)

@@ -35,9 +35,10 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoTokenizer, StoppingCriteria
 
+from mgtool.boxes.lookup import BoxSource
 from mgtool.generation.choosing import Greedy
 from mgtool.generation.engine import Engine
-from mgtool.generation.planning import BoxSource, Planner
+from mgtool.generation.planning import Planner
 from mgtool.generation.prompts import Prompter
 from mgtool.media import images
 from mgtool.model import ConvNextTowerConfig, MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from mgtool import boxfiles
+from mgtool.boxes import formats
 
 TESTS = Path(__file__).parents[1]
 IMAGES = TESTS / "images"
@@ -73,7 +73,7 @@ def whole(many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_line_for_each_distinct_picture_in_input_order(many: Path, whole: Path) -> None:
-    names = [record.image for record in boxfiles.read(str(whole))]
+    names = [record.image for record in formats.read(str(whole))]
     assert names == sorted(names, key=lambda name: Path(name).stem)
     assert len(names) == 60
     assert [path.name for path in sorted(whole.glob("boxes-*"))] == [f"boxes-{n:06d}.jsonl" for n in range(4)]
@@ -314,7 +314,7 @@ def test_stdout_carries_box_lines_alone() -> None:
 def test_every_format_reads_back(tmp_path: Path, format: str) -> None:
     _mgtool(IMAGES, "--out", tmp_path / "lines", "-q")
     _mgtool(IMAGES, "--out", tmp_path / "other", "--format", format, "-q")
-    lines, other = (list(boxfiles.read(str(tmp_path / name))) for name in ("lines", "other"))
+    lines, other = (list(formats.read(str(tmp_path / name))) for name in ("lines", "other"))
     assert [(r.image, r.labels, r.scores) for r in other] == [(r.image, r.labels, r.scores) for r in lines]
     boxes = [np.array(next(r.boxes for r in some if r.boxes)) for some in (lines, other)]
     np.testing.assert_allclose(boxes[0], boxes[1], atol=1e-9)

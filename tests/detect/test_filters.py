@@ -8,7 +8,7 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mgtool.detectors.filters import Filters
+from mgtool.boxes.filters import Filters
 from mgtool.errors import ItemError, UsageError
 from mgtool.records import Detections
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from mgtool import boxfiles
+from mgtool.boxes import formats
 from mgtool.commands.main import app
 from mgtool.errors import ResumeError, UsageError
 from mgtool.records import BoxRecord, dumps
@@ -29,7 +29,7 @@ def _detect(*args: object, code: int = 0) -> Result:
 
 
 def _records(folder: Path) -> list[BoxRecord]:
-    return list(boxfiles.read(str(folder)))
+    return list(formats.read(str(folder)))
 
 
 def _failures(folder: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mgtool import boxfiles, detectors
+from mgtool import detectors
+from mgtool.boxes import formats
 from mgtool.detectors import mmdetection
 from mgtool.errors import CheckpointError, UsageError
 from mgtool.records import Detections
@@ -248,7 +249,7 @@ def test_a_tagger_s_words_and_the_own_visualiser_from_the_command_line(specs, tm
     command += ["--tagger", tagger, "--threshold", "0", "--visualize", "1", "--out", str(tmp_path / "out"), "-q"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
-    records = list(boxfiles.read(str(tmp_path / "out")))
+    records = list(formats.read(str(tmp_path / "out")))
     assert len(records) == 3
     assert all(set(record.labels or ()) <= set(record.tags or ()) for record in records)
     assert any(record.labels for record in records)

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import Owlv2ForObjectDetection, Owlv2Processor
 
 from mgtool import detectors
-from mgtool.detectors.filters import Filters
+from mgtool.boxes.filters import Filters
 from mgtool.detectors.owlv2 import Owlv2Detector
 from mgtool.errors import CheckpointError, UsageError
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgtool import boxfiles, sources
+from mgtool import sources
+from mgtool.boxes import formats
 from mgtool.media import reading
 from mgtool.media.videos import decode_frames, frame_indices
 
@@ -51,7 +52,7 @@ def out(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_frame_has_its_boxes(folder: Path, out: Path) -> None:
-    video, picture = boxfiles.read(str(out))
+    video, picture = formats.read(str(out))
     assert (video.video, video.image, picture.image) == ("a.mp4", "", "picture.png")
     assert video.frames is not None
     assert [frame.index for frame in video.frames] == frame_indices(FRAMES, 8)
@@ -68,10 +69,10 @@ def test_each_frame_has_its_boxes(folder: Path, out: Path) -> None:
 
 def test_frames_and_batches(folder: Path, out: Path, tmp_path: Path) -> None:
     _mgtool("detect", folder / "a.mp4", "--out", tmp_path / "three", "--frames", 3, "--batch-size", 2, "-q")
-    (record,) = boxfiles.read(str(tmp_path / "three"))
+    (record,) = formats.read(str(tmp_path / "three"))
     assert record.frames is not None
     assert [frame.index for frame in record.frames] == [0, 9, 19]
-    before = next(boxfiles.read(str(out))).frames
+    before = next(formats.read(str(out))).frames
     assert before is not None
     assert record.frames[2] == before[7]
 
@@ -84,7 +85,7 @@ def test_boxes_are_packed_frame_by_frame(folder: Path, out: Path, tmp_path: Path
     (tmp_path / "q.json").write_text(json.dumps(questions))
     _mgtool("pack", tmp_path / "q.json", "--images", folder, "--boxes", out, "--out", tmp_path / "tars", "-q")
     samples = list(sources.read_samples([str(tmp_path / "tars")]))
-    record = next(boxfiles.read(str(out)))
+    record = next(formats.read(str(out)))
     assert record.frames is not None
     assert len(samples) == 2
     for sample in samples:
@@ -101,9 +102,9 @@ def test_boxes_are_packed_frame_by_frame(folder: Path, out: Path, tmp_path: Path
 @pytest.mark.parametrize("format", ["mg-llava", "parquet"])
 def test_other_forms_hold_videos(folder: Path, out: Path, tmp_path: Path, format: str) -> None:
     _mgtool("detect", folder / "a.mp4", "--out", tmp_path / "boxes", "--format", format, "-q")
-    (read,) = boxfiles.read(str(tmp_path / "boxes"))
+    (read,) = formats.read(str(tmp_path / "boxes"))
     assert read.frames is not None
-    wanted: Any = next(boxfiles.read(str(out))).frames
+    wanted: Any = next(formats.read(str(out))).frames
     assert [(f.labels, f.scores) for f in read.frames] == [(f.labels, f.scores) for f in wanted]
 
 
@@ -115,7 +116,7 @@ def test_cocos_form_refuses_videos(folder: Path, tmp_path: Path) -> None:
 
 def test_known_boxes_stand_for_a_video(folder: Path, out: Path, tmp_path: Path) -> None:
     _mgtool("detect", folder / "a.mp4", "--detector", f"boxes:{out}", "--out", tmp_path / "same", "-q")
-    assert next(boxfiles.read(str(tmp_path / "same"))).frames == next(boxfiles.read(str(out))).frames
+    assert next(formats.read(str(tmp_path / "same"))).frames == next(formats.read(str(out))).frames
     _mgtool(
         "detect", folder / "a.mp4", "--detector", f"boxes:{out}", "--frames", 5, "--out", tmp_path / "x", "-q", code=3
     )

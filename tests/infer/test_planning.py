@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import InputError
 from mgtool.generation.ahead import PATIENCE_S, READ_AHEAD, read_ahead, windows
-from mgtool.generation.planning import BoxSource, Planner
+from mgtool.generation.planning import Planner
 from mgtool.generation.prompts import Prompter
 from mgtool.model import MGLlavaProcessor
 from mgtool.records import Media, Sample, Turn

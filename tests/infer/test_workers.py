@@ -19,11 +19,12 @@ import pytest
 import torch
 from PIL import Image
 
+from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import ItemError
 from mgtool.generation import planning
 from mgtool.generation.ahead import READ_AHEAD
 from mgtool.generation.pictures import PictureLoader, Shown
-from mgtool.generation.planning import BoxSource, Planner
+from mgtool.generation.planning import Planner
 from mgtool.generation.prompts import Prompter
 from mgtool.media.images import decode
 from mgtool.model import MGLlavaProcessor

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from mgtool import boxfiles
-from mgtool.boxindex import BoxIndex
+from mgtool.boxes import formats
+from mgtool.boxes.index import BoxIndex
 from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.records import BoxRecord, FrameDetections, dumps
 
@@ -73,7 +73,7 @@ def _coco(folder: Path) -> Path:
 
 @pytest.mark.parametrize("form", [_jsonl, _parquet, _coco])
 def test_every_form_gives_the_same_records(form, tmp_path: Path) -> None:
-    records = list(boxfiles.read(str(form(tmp_path))))
+    records = list(formats.read(str(form(tmp_path))))
     assert records[:2] == [CAT, EMPTY]
     assert records[2:] == ([] if form is _coco else [CLIP])
 
@@ -136,7 +136,7 @@ def test_coco_results_take_their_names_from_the_file_that_has_them(tmp_path: Pat
     _coco(tmp_path)
     images = json.loads((tmp_path / "images.json").read_text())["images"]
     (tmp_path / "captions.json").write_text(json.dumps({"images": images, "annotations": []}))
-    assert next(boxfiles.read(str(tmp_path / "results.json"))) == CAT
+    assert next(formats.read(str(tmp_path / "results.json"))) == CAT
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_coco_results_take_their_names_from_the_file_that_has_them(tmp_path: Pat
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises((InputError, RecordError), match=says):
-        list(boxfiles.read(str(tmp_path / name)))
+        list(formats.read(str(tmp_path / name)))
 
 
 def test_no_file_and_no_boxes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such box file"):
         BoxIndex(str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="no boxes"):
-        list(boxfiles.read(str(tmp_path)))
+        list(formats.read(str(tmp_path)))
 
 
 @pytest.fixture
@@ -179,15 +179,15 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 def test_boxes_from_a_url(served: str, tmp_path: Path) -> None:
     _jsonl(tmp_path)
-    assert list(boxfiles.read(f"{served}/boxes-000000.jsonl")) == [CAT, EMPTY]
-    assert list(boxfiles.read(tmp_path.as_uri())) == [CAT, EMPTY, CLIP]
+    assert list(formats.read(f"{served}/boxes-000000.jsonl")) == [CAT, EMPTY]
+    assert list(formats.read(tmp_path.as_uri())) == [CAT, EMPTY, CLIP]
     with pytest.raises(InputError, match=r"none\.jsonl: cannot be read"):
-        list(boxfiles.read(f"{served}/none.jsonl"))
+        list(formats.read(f"{served}/none.jsonl"))
 
 
 def test_coco_results_of_pictures_without_an_object(tmp_path: Path) -> None:
     _coco(tmp_path).write_text("[]")
-    records = list(boxfiles.read(str(tmp_path / "results.json")))
+    records = list(formats.read(str(tmp_path / "results.json")))
     assert [(record.image, record.boxes) for record in records] == [("a/cat.jpg", ()), ("b.png", ())]
     (tmp_path / "images.json").unlink()
-    assert list(boxfiles.read(str(tmp_path / "results.json"))) == []
+    assert list(formats.read(str(tmp_path / "results.json"))) == []

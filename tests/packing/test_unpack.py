@@ -14,7 +14,7 @@ import nasty
 import pytest
 
 import mgtool
-from mgtool.boxindex import BoxIndex
+from mgtool.boxes.index import BoxIndex
 from mgtool.errors import OutputError
 from mgtool.files import hashing
 from mgtool.records import BoxRecord, Detections, FrameDetections, Media, Sample, dumps

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from PIL import Image
 
-from mgtool import boxstatistics
+from mgtool.boxes import statistics as box_statistics
 from mgtool.records import BoxRecord, FrameDetections, Media
 from mgtool.report import boxes_page
 
@@ -62,7 +62,7 @@ def _records(count: int) -> list[BoxRecord]:
 
 def _page(count: int) -> bytes:
     records = _records(count)
-    statistics = boxstatistics.of(records, ["missing", "missing", "corrupt"])
+    statistics = box_statistics.of(records, ["missing", "missing", "corrupt"])
     media = (Media(name=record.image, data=_png(400, 200)) for record in records)
     shown = boxes_page.with_thumbnails(boxes_page.sampled(records, len(records)), media)
     return boxes_page.render(HOSTILE, "where from", statistics, shown)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mgtool.boxfiles import Entry, entries
+from mgtool.boxes.formats import entries
+from mgtool.boxes.formats.base import Entry
 from mgtool.errors import ItemError, OutputError
 from mgtool.records import BoxRecord, Detections, dumps, parse
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
-from mgtool.boxes import nms
+from mgtool.boxes.suppression import nms
 from mgtool.errors import ItemError, UsageError
 from mgtool.records import Box, Detections
 

@@ -1,0 +1,1 @@
+"""Object boxes: suppression, filters, files, and which belong to which picture."""
