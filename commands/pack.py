@@ -125,14 +125,14 @@ def _prepared(
 
 
 def _carry_out(ready: Prepared, output: Output | None, workers: int, *, quiet: bool, energon: bool) -> dict[str, Any]:
-    from mgtool import readers
     from mgtool.stages import pack as stage
+    from mgtool.tars import other_readers
 
     with console.progress("samples", total=len(ready.plan), quiet=quiet) as advance:
         if output is not None:
             counts = stage.pack(ready, output.folder, workers=workers, advance=advance)
             if energon:
-                readers.prepare_energon(output.folder)
+                other_readers.prepare_energon(output.folder)
         else:
             counts, failures = stage.pack_stream(ready, sys.stdout.buffer, advance=advance)
             sys.stdout.buffer.flush()

@@ -48,8 +48,8 @@ def handles(options: Options, *, verify: bool, unpack: Path | None, out: str) ->
 
 def _verify(options: Options) -> None:
     """Say on stdout what is wrong with which sample; ends with 3 where something is."""
-    from mgtool import verifying
-    from mgtool.tarstream import find
+    from mgtool.tars import verify as verifying
+    from mgtool.tars.paths import find
 
     if "-" in options.tars:
         raise UsageError("--verify reads tars more than once: give files or a folder")
@@ -71,15 +71,16 @@ def _verify(options: Options) -> None:
 
 def _unpack(options: Options, folder: Path) -> None:
     """Write what `mgtool pack` takes: pictures, a conversation file and box shards."""
-    from mgtool import tarstream, unpacking
+    from mgtool import unpacking
     from mgtool.fingerprints import fingerprint
+    from mgtool.tars import paths
 
     if options.overwrite and folder.is_dir():
         if not (folder / unpacking.CONVERSATIONS_FILE).is_file() and any(folder.iterdir()):
             raise UsageError(f"--unpack {folder}: --overwrite replaces only what --unpack wrote")
         shutil.rmtree(folder)
     with console.progress("samples", quiet=options.quiet) as advance:
-        about = {"versions": versions(), "input": [fingerprint(given, tarstream.below) for given in options.tars]}
+        about = {"versions": versions(), "input": [fingerprint(given, paths.below) for given in options.tars]}
         counts = unpacking.unpack(_items(options.tars), folder, advance, about=about)
     summary = {"out": str(folder), **counts}
     console.summarize(summary, title="mgtool pack --unpack", as_json=options.as_json, quiet=options.quiet)
@@ -90,7 +91,7 @@ def _unpack(options: Options, folder: Path) -> None:
 
 def need_energon(wanted: bool) -> None:
     """Refuse `--energon` before hours of packing where its tool is missing."""
-    from mgtool.readers import READERS
+    from mgtool.tars.other_readers import READERS
 
     if wanted and not READERS["energon"].installed:
         raise MissingExtraError("--energon", "energon")
@@ -98,8 +99,8 @@ def need_energon(wanted: bool) -> None:
 
 def _items(tars: list[str]) -> Iterator[Sample | Failure]:
     """Samples, and failures in their places."""
-    from mgtool.tars import read_samples, read_stream
-    from mgtool.tarstream import find
+    from mgtool.tars.paths import find
+    from mgtool.tars.samples import read_samples, read_stream
 
     for url in find(tars):
         yield from read_stream(sys.stdin.buffer, "-") if url == "-" else read_samples([url])

@@ -13,13 +13,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mgtool.indexes import TarIndex
-    from mgtool.loaders import TarDataset
-    from mgtool.tars import open_tars
+    from mgtool.tars.dataset import TarDataset
+    from mgtool.tars.index import TarIndex
+    from mgtool.tars.samples import open_tars
 
 __all__ = ["TarDataset", "TarIndex", "open_tars"]
 
-_HOME = {"TarDataset": "mgtool.loaders", "TarIndex": "mgtool.indexes", "open_tars": "mgtool.tars"}
+_HOME = {"TarDataset": "mgtool.tars.dataset", "TarIndex": "mgtool.tars.index", "open_tars": "mgtool.tars.samples"}
 """Public names with their modules, which are imported on first use: `mgtool --help` needs none of them."""
 
 

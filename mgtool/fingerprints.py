@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from mgtool import tarstream
 from mgtool.records import Failure
+from mgtool.tars import paths
 
 HASHED_WHOLE = 1 << 28
 """Files up to this many bytes are hashed whole, larger ones by their size and both ends."""
@@ -35,7 +35,7 @@ def fingerprint(given: str, listed: Callable[[Path], Iterable[Path | Failure]] |
                 size = file.stat().st_size if file.exists() else -1
                 digest.update(f"{file.relative_to(path).as_posix()}\0{size}\n".encode("utf-8", "surrogateescape"))
         return f"{path.name} sha256:{digest.hexdigest()[:16]}"
-    files = [path] if path.is_file() else [tar for tar in map(Path, tarstream.expand(given) or ()) if tar.is_file()]
+    files = [path] if path.is_file() else [tar for tar in map(Path, paths.expand(given) or ()) if tar.is_file()]
     for file in files:
         _update(digest, file)
     return f"{path.name} sha256:{digest.hexdigest()[:16]}" if files else given

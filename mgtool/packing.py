@@ -20,7 +20,7 @@ from mgtool.files import hashing
 from mgtool.media import images, reading
 from mgtool.media.placeholders import BOTH
 from mgtool.records import Detections, Media, Sample, Turn, dumps
-from mgtool.tars import FORMAT, PackedBoxes, PackedPicture, PackedSample
+from mgtool.tars.samples import FORMAT, PackedBoxes, PackedPicture, PackedSample
 
 MissingBoxes = Literal["fail", "empty", "skip"]
 Check = Literal["structure", "decode"]

@@ -10,11 +10,11 @@ import msgspec
 
 from mgtool.errors import ResumeError
 from mgtool.files import atomic, shard_names
-from mgtool.indexes import INDEX_FILE as SAMPLES_FILE
-from mgtool.indexes import Entry
 from mgtool.packplan import Base, Done, Job
 from mgtool.records import Failure, dumps, parse
 from mgtool.runs import run_file
+from mgtool.tars.index import INDEX_FILE as SAMPLES_FILE
+from mgtool.tars.index import Entry
 
 INDEX_FILE = "index.json"
 

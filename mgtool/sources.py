@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import msgspec
 
-from mgtool import jsonsamples, tars, tarstream, tsv
+from mgtool import jsonsamples, tsv
 from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists, urls
 from mgtool.media import images
@@ -29,6 +29,8 @@ from mgtool.media.names import MEDIA_EXTENSIONS, is_video_name
 from mgtool.media.reading import Place
 from mgtool.records import Failure, Item, Media, Sample, name_text
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE
+from mgtool.tars import members, paths
+from mgtool.tars import samples as tars
 from mgtool.tsv import STAGE, Find
 
 _UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"
@@ -61,12 +63,12 @@ def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[
 def check(inputs: Iterable[str]) -> None:
     """Raise an `InputError` where a file or folder that is named is not there; URLs are not asked."""
     for given in inputs:
-        if given != "-" and "://" not in given and tarstream.expand(given) is None and not Path(given).exists():
+        if given != "-" and "://" not in given and paths.expand(given) is None and not Path(given).exists():
             raise InputError(f"{given}: no such file or folder")
 
 
 def _read_one(given: str, place: Place) -> Iterator[Item]:
-    expanded = tarstream.expand(given)
+    expanded = paths.expand(given)
     if expanded is not None:
         return tars.read_samples(expanded)
     if "://" in given:
@@ -201,7 +203,7 @@ def _read_stream(stream: IO[bytes], place: Place) -> Iterator[Item]:
     head = buffered.peek(512)
     if not head:
         raise InputError("-: stdin is empty")
-    if tarstream.looks_like_tar(head) or tarstream.is_packed(head):
+    if members.looks_like_tar(head) or members.is_packed(head):
         return tars.read_stream(buffered, where="-")
     first_line = head.partition(b"\n")[0]
     if b"\t" in first_line and b"index" in first_line.split(b"\t")[0]:
@@ -226,7 +228,7 @@ def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> I
     head = _peek(file)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     find = functools.partial(place.media, beside=beside)
-    if tarstream.looks_like_tar(head):
+    if members.looks_like_tar(head):
         return tars.read_stream(file, where=where)
     if start == b"[":
         return _read_json_list(file, find, where=where)

@@ -20,11 +20,10 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from mgtool import datacard, packshards, records
+from mgtool import packshards, records
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import ItemError, ResumeError
 from mgtool.files import atomic
-from mgtool.indexes import Entry
 from mgtool.media import reading
 from mgtool.packing import Layout, Packer, Recipe, Skipped
 from mgtool.packplan import Base, Job, Plan, Size
@@ -32,7 +31,9 @@ from mgtool.packsurvey import Look, Spool, look, pack_hashes
 from mgtool.records import Failure, canonical, convert, dumps, media_of
 from mgtool.runs import run_file
 from mgtool.runs import workers as processes
-from mgtool.tarwriting import TarWriter
+from mgtool.tars import card
+from mgtool.tars.index import Entry
+from mgtool.tars.writer import TarWriter
 
 STAGE = "pack"
 
@@ -170,7 +171,7 @@ def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int]
             advance(report.items)
     atomic.sweep(folder)  # again: workers of a killed run may have outlived the first time
     counts = packshards.publish(folder, ready.order.names, ready.plan.skipped)
-    datacard.describe(folder, packshards.tars(folder), packshards.entries(folder))
+    card.describe(folder, packshards.tars(folder), packshards.entries(folder))
     return counts
 
 

@@ -15,18 +15,18 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from mgtool import tarstream
 from mgtool.errors import InputError, OutputError, UsageError
 from mgtool.files.atomic import sync_folder, write_lines
 from mgtool.files.journal import Journal
 from mgtool.fingerprints import fingerprint
-from mgtool.indexes import TarIndex
 from mgtool.model import MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.model.examples import Examples, collate
 from mgtool.model.recipes import Plan, Recipe, plan_training
 from mgtool.modelfolders import check_model, model_identity
 from mgtool.records import Failure
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE, Run
+from mgtool.tars import paths
+from mgtool.tars.index import TarIndex
 
 STAGE = "train"
 CHECKPOINTS = "checkpoints"
@@ -62,7 +62,7 @@ class Request:
         """What the trained weights depend on, for going on with a run; `arguments` as in `Recipe.identity`."""
         return {
             "model": model_identity(self.model),
-            "input": [fingerprint(given, tarstream.below) for given in self.inputs],
+            "input": [fingerprint(given, paths.below) for given in self.inputs],
             "max_length": self.max_length,
             **self.recipe.identity(arguments),
         }

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 import mgtool
-from mgtool import indexes, sources
+from mgtool import sources
 from mgtool.errors import InputError, ItemError
 from mgtool.media import reading
 from mgtool.records import Failure, Sample
+from mgtool.tars import index as indexes
 
 
 def bytes_of(samples: list[Sample]) -> list[list[bytes | None]]:

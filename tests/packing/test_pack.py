@@ -17,10 +17,11 @@ from typing import Any
 import nasty
 import pytest
 
-from mgtool import sources, tars
+from mgtool import sources
 from mgtool.files import hashing
 from mgtool.media import images, reading
 from mgtool.records import BoxRecord, FrameDetections, Sample, dumps
+from mgtool.tars import samples as tars
 
 SHARD = 4
 NAMES = [f"p/{number:02}.jpg" for number in range(14)]

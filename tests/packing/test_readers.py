@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import mgtool
-from mgtool.datacard import CARD_FILE
-from mgtool.readers import ENERGON_FOLDER, READERS, prepare_energon, quietly
+from mgtool.tars.card import CARD_FILE
+from mgtool.tars.other_readers import ENERGON_FOLDER, READERS, prepare_energon, quietly
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -161,7 +161,7 @@ def test_the_data_card_counts_and_shows(tars_of_given: Path) -> None:
 
 
 def test_a_readme_of_the_users_own_stays(tars_of_given: Path, tmp_path: Path) -> None:
-    from mgtool.datacard import describe
+    from mgtool.tars.card import describe
 
     folder = Path(shutil.copytree(tars_of_given, tmp_path / "tars"))
     urls = [str(tar) for tar in sorted(folder.glob("*.tar"))]

@@ -11,8 +11,8 @@ import nasty
 import numpy as np
 import pytest
 
-from mgtool import tars
 from mgtool.records import Failure, Sample, Turn
+from mgtool.tars import samples
 
 JPEG = nasty.encode(nasty.photo(), "JPEG")
 
@@ -41,7 +41,7 @@ def test_foreign_layouts(tmp_path: Path) -> None:
         "__skipped__": b"x",
         "t.json": json.dumps({"id": "t", "conversations": turns}).encode(),
     }
-    captioned, talk, bare, text = tars.read_samples([str(write(tmp_path / "x.tar", members))])
+    captioned, talk, bare, text = samples.read_samples([str(write(tmp_path / "x.tar", members))])
     assert isinstance(captioned, Sample)
     assert (captioned.id, captioned.metadata, captioned.images[0].data) == ("d/a", {"caption": "a caption"}, JPEG)
     assert isinstance(talk, Sample)
@@ -63,7 +63,7 @@ def test_a_cut_tar_is_said_and_the_next_goes_on(tmp_path: Path, mode: str, cut: 
     keep = {"half": member + 700, "header": member + 100, "boundary": 2 * member}[cut]
     path.write_bytes(data[: keep if mode == "w" else len(data) * 2 // 3])
     whole = write(tmp_path / "y.tar", {"z.jpg": JPEG})
-    items = list(tars.read_samples([str(path), str(whole)]))
+    items = list(samples.read_samples([str(path), str(whole)]))
     failures = [item for item in items if isinstance(item, Failure)]
     assert [failure.reason for failure in failures] == ["truncated"]
     assert failures[0].id == str(path)
@@ -78,7 +78,7 @@ def test_bad_members_cost_only_their_sample(tmp_path: Path) -> None:
         "b.boxes.npy": b"nonsense",
         "c.jpg": JPEG,
     }
-    items = list(tars.read_samples([str(write(tmp_path / "x.tar", members))]))
+    items = list(samples.read_samples([str(write(tmp_path / "x.tar", members))]))
     assert [getattr(item, "reason", None) for item in items] == ["bad_record", "bad_boxes", None]
 
 
@@ -87,6 +87,6 @@ def test_no_tar_at_all(tmp_path: Path, data: bytes | None, reason: str) -> None:
     path = tmp_path / "x.tar"
     if data is not None:
         path.write_bytes(data)
-    (item,) = tars.read_samples([str(path)])
+    (item,) = samples.read_samples([str(path)])
     assert isinstance(item, Failure)
     assert item.reason == reason

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgtool.errors import InputError, ItemError
-from mgtool.tarstream import MAX_MEMBER_BYTES, expand, find, read_members
+from mgtool.tars.members import MAX_MEMBER_BYTES, read_members
+from mgtool.tars.paths import expand, find
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=150)
 MEMBERS = st.lists(st.tuples(NAMES, st.binary(max_size=1200)), max_size=5)

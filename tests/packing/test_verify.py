@@ -17,8 +17,8 @@ import nasty
 import numpy as np
 import pytest
 
-from mgtool import verifying
-from mgtool.readers import READERS
+from mgtool.tars import verify
+from mgtool.tars.other_readers import READERS
 
 JPEG = nasty.encode(nasty.photo(), "JPEG")
 
@@ -26,7 +26,7 @@ JPEG = nasty.encode(nasty.photo(), "JPEG")
 @pytest.fixture(autouse=True)
 def no_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers have tests of their own, and some take seconds to start."""
-    monkeypatch.setattr(verifying, "READERS", {})
+    monkeypatch.setattr(verify, "READERS", {})
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def folder(tars_of_given: Path, tmp_path: Path) -> Path:
 
 
 def found(source: Path) -> list[tuple[str, str, str]]:
-    return [(one.check, one.tar, one.key) for one in verifying.verify(str(source))[1]]
+    return [(one.check, one.tar, one.key) for one in verify.verify(str(source))[1]]
 
 
 def rewrite(tar: Path, change: Callable[[str, bytes], bytes | None]) -> None:
@@ -74,8 +74,8 @@ def boxes(*rows: tuple[float, ...]) -> bytes:
 
 
 def test_good_tars_have_no_findings(folder: Path) -> None:
-    assert verifying.verify(str(folder)) == (11, [], {})
-    assert verifying.verify(str(folder), workers=2) == (11, [], {})
+    assert verify.verify(str(folder)) == (11, [], {})
+    assert verify.verify(str(folder), workers=2) == (11, [], {})
 
 
 OTHER = nasty.encode(nasty.photo(99), "JPEG")
@@ -164,9 +164,9 @@ def test_differences_between_tars_are_found(tmp_path: Path) -> None:
 
 
 def test_many_findings_of_one_kind_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifying, "MOST_FINDINGS", 3)
+    monkeypatch.setattr(verify, "MOST_FINDINGS", 3)
     tar = write(tmp_path / "x.tar", [(f"{number}.jpg", b"nothing") for number in range(10)])
-    _, findings, _ = verifying.verify(str(tar))
+    _, findings, _ = verify.verify(str(tar))
     assert [finding.key for finding in findings] == ["0", "1", "2", ""]
     assert findings[-1].detail == "and 7 more"
 
@@ -186,8 +186,8 @@ def test_what_a_reader_makes_of_the_tars_is_compared(folder: Path, monkeypatch: 
     readers = {
         name: real._replace(read=read) for name, read in (("short", short), ("changed", changed), ("bad", raising))
     }
-    monkeypatch.setattr(verifying, "READERS", {**readers, "real": real, "none": real._replace(module="no.such.module")})
-    _, findings, outcome = verifying.verify(str(folder))
+    monkeypatch.setattr(verify, "READERS", {**readers, "real": real, "none": real._replace(module="no.such.module")})
+    _, findings, outcome = verify.verify(str(folder))
     assert outcome == {
         "short": "differs",
         "changed": "differs",

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from mgtool import tars
 from mgtool.files.atomic import write_bytes
 from mgtool.files.shard_names import tar_splits
-from mgtool.indexes import INDEX_FILE, Entry, scan, totals, write_index
 from mgtool.media.names import VIDEO_EXTENSIONS
-from mgtool.readers import READERS
 from mgtool.records import Failure
-from mgtool.tarstream import open_url
+from mgtool.tars import samples
+from mgtool.tars.index import INDEX_FILE, Entry, scan, totals, write_index
+from mgtool.tars.other_readers import READERS
+from mgtool.tars.paths import open_url
 
 CARD_FILE = "README.md"
 FILES = (INDEX_FILE, CARD_FILE)
@@ -103,8 +103,8 @@ def _data_files(urls: Sequence[str]) -> list[dict[str, str]]:
 def _features(url: str) -> list[dict[str, Any]]:
     """The types of members: Hugging Face datasets guesses them wrongly where the first five samples have no boxes."""
     with open_url(url) as file:
-        parts = sorted(next(iter(tars.read_parts(file))).parts)
-    known = {"json": _type(tars.PackedSample), "boxes.json": _type(tars.PackedBoxes)}
+        parts = sorted(next(iter(samples.read_parts(file))).parts)
+    known = {"json": _type(samples.PackedSample), "boxes.json": _type(samples.PackedBoxes)}
     known["boxes.npy"] = {"list": {"list": "float32"}}
     media = {part: {"dtype": "video" if part in VIDEO_EXTENSIONS else "image"} for part in parts}
     strings = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
@@ -131,7 +131,7 @@ def _type(kind: Any) -> dict[str, Any]:
 
 def _shown(url: str) -> dict[str, Any]:
     """The first sample of a tar without its pictures' bytes."""
-    sample = next(tars.read_samples([url]))
+    sample = next(samples.read_samples([url]))
     if isinstance(sample, Failure):
         return {"unreadable": sample.detail}
     media = [*sample.images, *([sample.video] if sample.video is not None else [])]

@@ -12,14 +12,15 @@ from typing import IO, Any, Literal
 
 import msgspec
 
-from mgtool import tars
 from mgtool.errors import InputError, ItemError
 from mgtool.files import hashing
 from mgtool.media import images
-from mgtool.readers import READERS, quietly
 from mgtool.records import Detections, Failure, Media, parse
 from mgtool.runs import workers as processes
-from mgtool.tarstream import Member, find, open_url, read_members
+from mgtool.tars import samples as tars
+from mgtool.tars.members import Member, read_members
+from mgtool.tars.other_readers import READERS, quietly
+from mgtool.tars.paths import find, open_url
 
 Check = Literal[
     "tar",  # missing, empty, cut, no tar

@@ -15,11 +15,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from mgtool import tars
 from mgtool.errors import InputError, ItemError
 from mgtool.files.atomic import atomic_file
 from mgtool.records import Failure, Sample, SampleId, dumps, parse
-from mgtool.tarstream import find, looks_like_tar, open_url, read_members
+from mgtool.tars import samples
+from mgtool.tars.members import looks_like_tar, read_members
+from mgtool.tars.paths import find, open_url
 
 if TYPE_CHECKING:
     import pyarrow
@@ -59,7 +60,7 @@ class _About(msgspec.Struct):
 
     id: SampleId | None = None
     question_id: SampleId | None = None
-    images: tuple[tars.PackedPicture, ...] = ()
+    images: tuple[samples.PackedPicture, ...] = ()
     width: int = 0
     height: int = 0
 
@@ -101,10 +102,10 @@ class TarIndex(Sequence[Sample]):
         with open_url(url) as file:
             file.seek(entry.offset)
             data = file.read(entry.size)
-        for parts in tars.read_parts(io.BytesIO(data + _END), offset=entry.offset):
+        for parts in samples.read_parts(io.BytesIO(data + _END), offset=entry.offset):
             if parts.key != entry.key:
                 raise ItemError("missing", f"{url}: {parts.key} where {INDEX_FILE} has {entry.key}: delete the index")
-            found = tars.sample(parts)
+            found = samples.sample(parts)
             if isinstance(found, Failure):
                 raise ItemError(found.reason, found.detail)
             return found
@@ -194,7 +195,7 @@ def scan(url: str) -> Iterator[Entry]:
                 raise ItemError("unsupported", "not a tar, or a compressed one, where nothing can be read at random")
             file.seek(0)
             members = read_members(file, skip=_is_bulk)
-            for parts in tars.group(members):
+            for parts in samples.group(members):
                 yield _entry(name, parts)
     except ItemError as error:
         raise InputError(f"{url}: {error}") from error
@@ -206,12 +207,12 @@ def _is_bulk(name: str) -> bool:
     return not name.endswith((_JSON_PART, _BOXES_PART))
 
 
-def _entry(shard: str, found: tars.Parts) -> Entry:
+def _entry(shard: str, found: samples.Parts) -> Entry:
     try:
         about = parse(found.parts.get("json") or b"{}", _About, where=found.key)
     except InputError:
         about = _About()  # a record of another writer, or a broken one: `--verify` says what is wrong with it
-    first = about.images[0] if about.images else tars.PackedPicture(width=about.width, height=about.height)
+    first = about.images[0] if about.images else samples.PackedPicture(width=about.width, height=about.height)
     own = about.question_id if about.question_id is not None else about.id
     return Entry(
         id=found.key if own is None else str(own),
@@ -227,7 +228,7 @@ def _entry(shard: str, found: tars.Parts) -> Entry:
 
 def _box_count(data: bytes | None) -> int:
     try:
-        return 0 if data is None else len(tars.read_boxes(data, ""))
+        return 0 if data is None else len(samples.read_boxes(data, ""))
     except ItemError:
         return 0  # as in `_entry`
 

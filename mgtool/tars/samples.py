@@ -27,7 +27,8 @@ from mgtool.records import (
     convert,
     parse,
 )
-from mgtool.tarstream import Member, find, open_url, read_members
+from mgtool.tars.members import Member, read_members
+from mgtool.tars.paths import find, open_url
 
 STAGE = "read"
 FORMAT = "mgtool-1"

@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mgtool.errors import InputError, ItemError
-from mgtool.indexes import TarIndex
 from mgtool.records import Failure, Sample
+from mgtool.tars.index import TarIndex
 
 T = TypeVar("T")
 STAGE = "load"

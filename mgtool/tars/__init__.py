@@ -1,0 +1,1 @@
+"""WebDataset tars: written, read, indexed and verified."""

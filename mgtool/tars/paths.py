@@ -1,0 +1,74 @@
+"""Which tars a name means."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
+
+from mgtool.errors import InputError
+from mgtool.files import urls
+
+_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+_BUFFER = 1 << 18
+
+
+def expand(given: str) -> list[str] | None:
+    """The tars that a path, URL or brace pattern means; None where it names none.
+
+    >>> expand("x-{000..001}.tar")
+    ['x-000.tar', 'x-001.tar']
+    >>> expand("train.json") is None
+    True
+    """
+    if not given.partition("?")[0].lower().endswith(_ENDINGS):
+        return None
+    try:
+        return list(braceexpand(given)) if "{" in given else [given]
+    except UnbalancedBracesError:
+        return [given]
+
+
+def find(source: str | Path | Sequence[str | Path]) -> list[str]:
+    """The tars of a folder (local or remote), a brace pattern, a path or URL, or a list of these, in order.
+
+    Raises:
+        InputError: no tar there.
+    """
+    if not isinstance(source, str | Path):
+        return [url for one in source for url in find(one)]
+    given = str(source)
+    found = expand(given) or ([given] if given == "-" else _in_folder(given))
+    if not found:
+        raise InputError(f"{given}: no tar, and no folder of tars")
+    return found
+
+
+def _in_folder(given: str) -> list[str]:
+    filesystem, root = urls.locate(given)
+    try:
+        names = sorted(filesystem.find(root)) if urls.is_folder(given) else []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{given}: cannot be read: {error}") from error
+    tars = [name for name in names if name.endswith(_ENDINGS) and not posixpath.basename(name).startswith(".")]
+    tars = [name for name in tars if posixpath.dirname(name) == root.rstrip("/")] or tars
+    return [filesystem.unstrip_protocol(name) if "://" in given else name for name in tars]
+
+
+def below(folder: Path) -> list[Path]:
+    """The tars that `find` gives of a local folder, as paths that begin with it."""
+    return [folder / os.path.relpath(name, folder) for name in _in_folder(str(folder))]
+
+
+def open_url(url: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """A path or fsspec URL for reading."""
+    if "://" in url:
+        return urls.open_file(url)
+    return open(url, "rb", buffering=_BUFFER)  # noqa: PTH123 - a name with a trailing slash must stay an error
