@@ -193,7 +193,7 @@ def _run_record(job: Job, folder: Path, identity: dict[str, Any]) -> Run:
 
 def _fill(job: Job, finder: Finder, output: Output, run: Run, quiet: bool) -> dict[str, Any]:
     """Detect what is left, and end the run."""
-    from mgtool.fingerprints import HashedStdin
+    from mgtool.inputs.fingerprints import HashedStdin
     from mgtool.stages import detect as stage
 
     stdin = HashedStdin(job.inputs)

@@ -79,15 +79,15 @@ class Job:
 
     def all_items(self, stdin: IO[bytes] | None = None) -> Iterator[Named]:
         """Every picture of the input, in order."""
-        from mgtool import sources
+        from mgtool.inputs import sources
 
         items = sources.pictures(sources.read_samples(self.inputs, images=self.images, stdin=stdin))
         return _without_videos(items) if self.format == "coco" else items
 
     def identity(self, finder: Finder) -> dict[str, Any]:
         """What a run that goes on must agree in."""
-        from mgtool import sources
-        from mgtool.fingerprints import fingerprint
+        from mgtool.inputs import sources
+        from mgtool.inputs.fingerprints import fingerprint
 
         return {
             "detector": finder.identity,
@@ -164,8 +164,9 @@ class Job:
 
     def check(self) -> None:
         """Refuse what does not go together, before anything is read or loaded."""
-        from mgtool import detectors, sources
+        from mgtool import detectors
         from mgtool.boxes import formats
+        from mgtool.inputs import sources
 
         sources.check(self.inputs)
         formats.check(self.format)

@@ -170,8 +170,8 @@ def picture_reader(job: Job) -> Callable[[str], bytes | None]:
     tables = [str(path) for path in small]
     if job.images is None and not tables:
         return lambda name: None
-    from mgtool import sources
     from mgtool.errors import ItemError
+    from mgtool.inputs import sources
     from mgtool.media import reading
     from mgtool.records import Sample
 

@@ -167,7 +167,7 @@ def _check_devices(given: dict[str, Any], decoding: Any) -> None:
 
 
 def _say_plan(wanted: dict[str, Any], out: str | None, device: str, dtype: options.Dtype | None, as_json: bool) -> None:
-    from mgtool import sources
+    from mgtool.inputs import sources
 
     samples, failures = sources.count(sources.read_samples(wanted["inputs"], images=wanted["images"]))
     limits = {"max_new_tokens": wanted["max_new_tokens"], "batch_size": wanted["batch_size"] or "auto"}
@@ -182,8 +182,8 @@ def _memory(wanted: dict[str, Any], dtype: str) -> dict[str, float]:
     import torch
 
     from mgtool.generation import memory
+    from mgtool.inputs.model_folders import check_model
     from mgtool.model import MGLlavaConfig
-    from mgtool.modelfolders import check_model
 
     check_model(wanted["model"])
     config, number = MGLlavaConfig.from_pretrained(wanted["model"]), getattr(torch, dtype)

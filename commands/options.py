@@ -149,7 +149,7 @@ def check_share(share: Share, out: str | None, inputs: Sequence[str]) -> None:
 
 
 def _model_folder(given: str) -> Path:
-    from mgtool.modelfolders import model_folder
+    from mgtool.inputs.model_folders import model_folder
 
     return model_folder(given)
 

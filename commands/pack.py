@@ -225,8 +225,8 @@ def _scratch(output: Output | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _sources(given: list[Given]) -> Iterator[list[Source]]:
-    from mgtool import sources
     from mgtool.boxes.index import BoxIndex
+    from mgtool.inputs import sources
     from mgtool.stages.pack import Source
 
     with contextlib.ExitStack() as stack:

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from mgtool.errors import ItemError, OutputError
 from mgtool.files import atomic, hashing, shard_names
-from mgtool.jsonsamples import RESERVED
+from mgtool.inputs.json_records import RESERVED
 from mgtool.media import images
 from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, Sample, dumps
 from mgtool.runs import run_file

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mgtool import records, sources
+from mgtool import records
 from mgtool.errors import InputError, ItemError
+from mgtool.inputs import sources
 from mgtool.media import reading
 from mgtool.records import Failure, Sample
 

@@ -12,7 +12,7 @@ import torch
 
 from mgtool.errors import UsageError, require
 from mgtool.generation.request import Request
-from mgtool.modelfolders import check_model
+from mgtool.inputs.model_folders import check_model
 
 
 def load_processor(request: Request) -> Any:

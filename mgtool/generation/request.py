@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mgtool import sources
-from mgtool.fingerprints import fingerprint
 from mgtool.generation.options import GREEDY, Decoding
 from mgtool.generation.prompts import Prompter
-from mgtool.modelfolders import model_identity
+from mgtool.inputs import sources
+from mgtool.inputs.fingerprints import fingerprint
+from mgtool.inputs.model_folders import model_identity
 from mgtool.runs.shares import ALL, Share
 
 Quantization = Literal["", "8bit", "4bit"]
@@ -23,7 +23,7 @@ class Request:
     """What is asked of whom.
 
     Attributes:
-        inputs: as `mgtool.sources.read_samples` takes them.
+        inputs: as `mgtool.inputs.sources.read_samples` takes them.
         model: the model's folder.
         prompter: the prompts.
         max_new_tokens: limit of an answer.

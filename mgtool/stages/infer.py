@@ -8,17 +8,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mgtool import records, sources
+from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError
-from mgtool.fingerprints import HashedStdin
 from mgtool.generation.fleet import answer_on_devices
 from mgtool.generation.output import STAGE, Advance, AnswersFile, InOrder, Result, Sink, Writer
 from mgtool.generation.parity import Parity
 from mgtool.generation.parity import check_parity as _check_parity
 from mgtool.generation.request import Request
 from mgtool.generation.results import answer_items
-from mgtool.modelfolders import check_model
+from mgtool.inputs import sources
+from mgtool.inputs.fingerprints import HashedStdin
+from mgtool.inputs.model_folders import check_model
 from mgtool.records import parse
 from mgtool.runs.run_file import Run
 

@@ -18,11 +18,11 @@ from transformers.utils import logging
 from mgtool.errors import InputError, OutputError, UsageError
 from mgtool.files.atomic import sync_folder, write_lines
 from mgtool.files.journal import Journal
-from mgtool.fingerprints import fingerprint
+from mgtool.inputs.fingerprints import fingerprint
+from mgtool.inputs.model_folders import check_model, model_identity
 from mgtool.model import MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.model.examples import Examples, collate
 from mgtool.model.recipes import Plan, Recipe, plan_training
-from mgtool.modelfolders import check_model, model_identity
 from mgtool.records import Failure
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE, Run
 from mgtool.tars import paths

@@ -27,11 +27,11 @@ if __name__ == "__main__":  # decoding workers import this file again, and need 
     from torchvision.ops import box_iou
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
-    from mgtool import sources
     from mgtool.boxes import formats
     from mgtool.detectors.finding import BatchSize, Finder
     from mgtool.detectors.output import Output
     from mgtool.detectors.owlv2 import PROMPT, Owlv2Detector
+    from mgtool.inputs import sources
     from mgtool.runs import devices
     from mgtool.stages import detect
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgtool import sources
 from mgtool.boxes import formats
+from mgtool.inputs import sources
 from mgtool.media import reading
 from mgtool.media.videos import decode_frames, frame_indices
 

@@ -8,9 +8,9 @@ import json
 import pytest
 import torch
 
+from mgtool.inputs.model_folders import model_identity
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.model.templates import TEMPLATES
-from mgtool.modelfolders import model_identity
 
 
 def command(parts, out, *more):

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import mgtool
-from mgtool import sources
 from mgtool.errors import InputError, ItemError
+from mgtool.inputs import sources
 from mgtool.media import reading
 from mgtool.records import Failure, Sample
 from mgtool.tars import index as indexes

@@ -17,8 +17,8 @@ from typing import Any
 import nasty
 import pytest
 
-from mgtool import sources
 from mgtool.files import hashing
+from mgtool.inputs import sources
 from mgtool.media import images, reading
 from mgtool.records import BoxRecord, FrameDetections, Sample, dumps
 from mgtool.tars import samples as tars

@@ -13,10 +13,10 @@ import nasty
 import pytest
 from typer.testing import CliRunner
 
-from mgtool import sources
 from mgtool.commands.main import app
 from mgtool.errors import MgtoolError
 from mgtool.files import hashing
+from mgtool.inputs import sources
 from mgtool.media import images
 from mgtool.records import Sample
 

@@ -107,7 +107,7 @@ def test_a_false_size_reserves_no_memory() -> None:
     ("form", "length"), [(tarfile.USTAR_FORMAT, 1), (tarfile.GNU_FORMAT, 1), (tarfile.GNU_FORMAT, 120)]
 )
 def test_names_of_no_encoding_are_those_of_folders(form: int, length: int) -> None:
-    """As `mgtool.sources` writes the names of files, so that boxes of a folder fit its tar."""
+    """As `mgtool.inputs.sources` writes the names of files, so that boxes of a folder fit its tar."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=form, encoding="latin-1") as tar:
         tar.addfile(tarfile.TarInfo("caf\xe9" * length))

@@ -6,7 +6,7 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from mgtool.modelfolders import model_folder
+from mgtool.inputs.model_folders import model_folder
 
 
 def _scores(mgtool, written: Path, out: Path, name: str, benchmark: str, *truth: str) -> dict:

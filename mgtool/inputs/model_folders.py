@@ -24,7 +24,7 @@ def model_folder(given: str) -> Path:
     >>> model_folder("./tiny").as_posix()
     'tiny'
     """
-    return Path(str(resources.files(__package__) / "model" / given)) if given in SHIPPED else Path(given)
+    return Path(str(resources.files("mgtool") / "model" / given)) if given in SHIPPED else Path(given)
 
 
 def check_model(folder: Path) -> None:

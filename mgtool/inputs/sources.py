@@ -21,9 +21,10 @@ from typing import IO, Any
 
 import msgspec
 
-from mgtool import jsonsamples, tsv
 from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists, urls
+from mgtool.inputs import json_records, tsv
+from mgtool.inputs.tsv import STAGE, Find
 from mgtool.media import images
 from mgtool.media.names import MEDIA_EXTENSIONS, is_video_name
 from mgtool.media.reading import Place
@@ -31,7 +32,6 @@ from mgtool.records import Failure, Item, Media, Sample, name_text
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE
 from mgtool.tars import members, paths
 from mgtool.tars import samples as tars
-from mgtool.tsv import STAGE, Find
 
 _UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"
 
@@ -269,12 +269,12 @@ def _read_paths(file: IO[bytes], place: Place, *, beside: str) -> Iterator[Item]
 def _read_json_lines(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:
     for number, line in enumerate(file, 1):
         if line.strip():
-            yield jsonsamples.sample(line, f"line {number}", find, where=f"{where}:{number}")
+            yield json_records.sample(line, f"line {number}", find, where=f"{where}:{number}")
 
 
 def _read_json_list(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:
     for number, element in enumerate(json_lists.elements(file, where=where), 1):
-        yield jsonsamples.sample(element, f"record {number}", find, where=f"{where}: record {number}")
+        yield json_records.sample(element, f"record {number}", find, where=f"{where}: record {number}")
 
 
 def _read_json_object(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:
@@ -283,7 +283,7 @@ def _read_json_object(file: IO[bytes], find: Find, *, where: str) -> Iterator[It
         whole = msgspec.json.decode(_mapped(file), type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from error
-    yield from jsonsamples.coco(whole, find, where=where)
+    yield from json_records.coco(whole, find, where=where)
 
 
 def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:

@@ -1,0 +1,1 @@
+"""What users have, as samples, and what identifies it."""
