@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from mgtool.benchmarks import Benchmark
     from mgtool.benchmarks.paired import Comparison
-    from mgtool.benchmarks.predictions import Answers
     from mgtool.judges import KeptJudge
     from mgtool.records import SampleId
+    from mgtool.scoring.predictions import Answers
     from mgtool.stages.evaluate import Evaluation
 
 _NAMED = 5

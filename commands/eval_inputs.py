@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mgtool.benchmarks import Benchmark, Item
-    from mgtool.benchmarks.files import Truth
-    from mgtool.benchmarks.predictions import Answers
     from mgtool.judges import KeptJudge
     from mgtool.records import BoxRecord
+    from mgtool.scoring.ground_truth import Truth
+    from mgtool.scoring.predictions import Answers
 
 MOST_TABLE_BYTES = 1 << 30
 
@@ -56,7 +56,7 @@ class Job:
     @cached_property
     def truth(self) -> Truth:
         """The official files."""
-        from mgtool.benchmarks.files import Truth
+        from mgtool.scoring.ground_truth import Truth
 
         if not self.ground_truth:
             raise UsageError(f"--ground-truth is missing: {self.bench.files}")
@@ -131,7 +131,7 @@ class Job:
 
     def read_answers(self, source: str) -> Answers:
         """The answers (or boxes) of one run, with the failures that it recorded."""
-        from mgtool.benchmarks import predictions
+        from mgtool.scoring import predictions
 
         if self._is_boxes(source):
             boxes = predictions.from_boxes(_box_records(Path(source)))

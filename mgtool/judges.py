@@ -14,11 +14,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mgtool.benchmarks.base import JudgeRequest
 from mgtool.errors import UsageError
 from mgtool.files.journal import Journal
 from mgtool.files.retries import LONGEST_WAIT_S, retry_after, waiting
 from mgtool.records import canonical
+from mgtool.scoring.benchmark import JudgeRequest
 
 OPENAI_URL = "https://api.openai.com/v1"
 ATTEMPTS = 6

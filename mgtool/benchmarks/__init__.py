@@ -10,7 +10,6 @@ import difflib
 
 from mgtool.benchmarks.activitynet_qa import ActivitynetQa
 from mgtool.benchmarks.ai2d import Ai2d
-from mgtool.benchmarks.base import Benchmark, Item, Verdict
 from mgtool.benchmarks.ccbench import Ccbench
 from mgtool.benchmarks.chartqa import ChartQa
 from mgtool.benchmarks.coco_caption import CocoCaption
@@ -45,6 +44,7 @@ from mgtool.benchmarks.tgif_qa import TgifQa
 from mgtool.benchmarks.vizwiz import VizWiz
 from mgtool.benchmarks.vqav2 import Vqav2
 from mgtool.errors import UsageError
+from mgtool.scoring.benchmark import Benchmark, Item, Verdict
 
 __all__ = ["TABLE", "Benchmark", "Item", "Verdict", "get"]
 

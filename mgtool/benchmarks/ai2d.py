@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mgtool.benchmarks.choices import ChoiceBenchmark, lettered, table_rows
-from mgtool.benchmarks.files import Document, Row, listed
+from mgtool.scoring.ground_truth import Document, Row, listed
+from mgtool.scoring.multiple_choice import ChoiceBenchmark, lettered, table_rows
 
 
 class Ai2d(ChoiceBenchmark):

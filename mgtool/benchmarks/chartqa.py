@@ -8,11 +8,20 @@ from pathlib import PurePosixPath
 import msgspec
 import numpy as np
 
-from mgtool.benchmarks.base import SINGLE_WORD, Benchmark, Item, Verdict, by_field, mean_score, question_of, with_suffix
-from mgtool.benchmarks.files import TABLES, Document, Row, Truth, first, listed, whole
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, ratio
 from mgtool.records import Sample, Score
+from mgtool.scoring.benchmark import (
+    SINGLE_WORD,
+    Benchmark,
+    Item,
+    Verdict,
+    by_field,
+    mean_score,
+    question_of,
+    with_suffix,
+)
+from mgtool.scoring.ground_truth import TABLES, Document, Row, Truth, first, listed, whole
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
 
 TOLERANCE = 0.05
 SPLITS = ("human", "augmented")

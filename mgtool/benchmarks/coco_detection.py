@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mgtool.benchmarks.detection import ALL, IOU_50, IOU_75, LARGE, MEDIUM, SMALL, DetectionBenchmark, Floats, percent
+from mgtool.scoring.average_precision import (
+    ALL,
+    IOU_50,
+    IOU_75,
+    LARGE,
+    MEDIUM,
+    SMALL,
+    DetectionBenchmark,
+    Floats,
+    percent,
+)
 
 
 class CocoDetection(DetectionBenchmark):

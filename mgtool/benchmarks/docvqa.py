@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mgtool.benchmarks.base import (
+from mgtool.records import Sample, dumps
+from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
     Item,
@@ -16,8 +17,7 @@ from mgtool.benchmarks.base import (
     with_suffix,
     with_targets,
 )
-from mgtool.benchmarks.files import Row, Truth, data_rows, first, listed, of_split, whole
-from mgtool.records import Sample, dumps
+from mgtool.scoring.ground_truth import Row, Truth, data_rows, first, listed, of_split, whole
 
 THRESHOLD = 0.5
 

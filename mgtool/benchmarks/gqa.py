@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from mgtool.benchmarks.base import (
+from mgtool.records import Sample, Score, dumps
+from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
     Item,
@@ -21,10 +22,9 @@ from mgtool.benchmarks.base import (
     question_of,
     with_suffix,
 )
-from mgtool.benchmarks.files import Document, Row, Truth, of_split
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
-from mgtool.records import Sample, Score, dumps
+from mgtool.scoring.ground_truth import Document, Row, Truth, of_split
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 _LAST_STEPS = ("exist", "query: name", "choose name")
 _COMMON = ("color", "material", "shape")

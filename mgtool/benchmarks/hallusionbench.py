@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from mgtool.benchmarks.answers import yes_or_no
-from mgtool.benchmarks.base import (
+from mgtool.records import Sample, Score
+from mgtool.scoring.benchmark import (
     OFFICIAL,
     YES_OR_NO,
     Benchmark,
@@ -24,11 +24,11 @@ from mgtool.benchmarks.base import (
     question_of,
     with_suffix,
 )
-from mgtool.benchmarks.files import Row, Truth, whole
-from mgtool.benchmarks.judging import UNREAD, JudgedBenchmark, rubric, unread_notes
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
-from mgtool.records import Sample, Score
+from mgtool.scoring.ground_truth import Row, Truth, whole
+from mgtool.scoring.judged import UNREAD, JudgedBenchmark, rubric, unread_notes
+from mgtool.scoring.normalizers import yes_or_no
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 _SET = ("category", "subcategory", "set_id", "figure_id")
 """What tells the figure of a question; its `question_id` counts the questions of the set."""

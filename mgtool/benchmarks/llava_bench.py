@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mgtool.benchmarks.base import Item, JudgeRequest, Verdict, by_field
-from mgtool.benchmarks.files import Row, Truth, listed, whole
-from mgtool.benchmarks.judging import JudgedBenchmark, rubric
-from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, mean_of, ratio
 from mgtool.records import Score
+from mgtool.scoring.benchmark import Item, JudgeRequest, Verdict, by_field
+from mgtool.scoring.ground_truth import Row, Truth, listed, whole
+from mgtool.scoring.judged import JudgedBenchmark, rubric
+from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of, ratio
 
 _SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mgtool.benchmarks.detection import (
+from mgtool.scoring.average_precision import (
     ALL,
     IOU_50,
     IOU_75,

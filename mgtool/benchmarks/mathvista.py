@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from mgtool.benchmarks.base import Benchmark, Item, Judge, JudgeRequest, Pair, Verdict
-from mgtool.benchmarks.choices import lettered
-from mgtool.benchmarks.files import Document, Row, Truth, first, listed
-from mgtool.benchmarks.judging import UNREAD, JudgedBenchmark, rubric
 from mgtool.records import Sample
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, JudgeRequest, Pair, Verdict
+from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed
+from mgtool.scoring.judged import UNREAD, JudgedBenchmark, rubric
+from mgtool.scoring.multiple_choice import lettered
 
 _SENTENCE = re.compile(r'The answer is "(.*)"\.')
 

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import msgspec
 
-from mgtool.benchmarks.base import Item, JudgeRequest, Pair, Submission, Verdict
-from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
-from mgtool.benchmarks.judging import JudgedBenchmark, rubric
-from mgtool.benchmarks.predictions import Prediction
 from mgtool.records import dumps
+from mgtool.scoring.benchmark import Item, JudgeRequest, Pair, Submission, Verdict
+from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
+from mgtool.scoring.judged import JudgedBenchmark, rubric
+from mgtool.scoring.predictions import Prediction
 
 AGAIN = "\nPredict the correctness of the answer (digit): "
 

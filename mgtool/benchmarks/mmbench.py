@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from mgtool.benchmarks.base import Item, Judge, Pair, Submission, Verdict
-from mgtool.benchmarks.choices import ChoiceBenchmark
-from mgtool.benchmarks.files import Row
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.errors import InputError
 from mgtool.records import SampleId, Score
+from mgtool.scoring.benchmark import Item, Judge, Pair, Submission, Verdict
+from mgtool.scoring.ground_truth import Row
+from mgtool.scoring.multiple_choice import ChoiceBenchmark
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 ROTATION = 1_000_000
 """The index of a rotated question is that of the question plus a multiple of this."""

@@ -8,13 +8,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from mgtool.benchmarks.answers import yes_or_no
-from mgtool.benchmarks.base import Benchmark, Item, Verdict, question_of
-from mgtool.benchmarks.files import Row, Truth, first, whole
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, ratio
 from mgtool.errors import InputError
 from mgtool.records import Sample, Score
+from mgtool.scoring.benchmark import Benchmark, Item, Verdict, question_of
+from mgtool.scoring.ground_truth import Row, Truth, first, whole
+from mgtool.scoring.normalizers import yes_or_no
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import string
 
-from mgtool.benchmarks.base import LETTER, SINGLE_WORD, question_of, with_suffix
-from mgtool.benchmarks.choices import ChoiceBenchmark, choice_prompt, lettered, options_of, table_rows
-from mgtool.benchmarks.files import Document, Row, first, listed
 from mgtool.records import Sample
+from mgtool.scoring.benchmark import LETTER, SINGLE_WORD, question_of, with_suffix
+from mgtool.scoring.ground_truth import Document, Row, first, listed
+from mgtool.scoring.multiple_choice import ChoiceBenchmark, choice_prompt, lettered, options_of, table_rows
 
 SPLITS = ("dev", "validation", "test")
 HIDDEN = "?"

@@ -6,9 +6,9 @@ import re
 
 import msgspec
 
-from mgtool.benchmarks.base import Item
-from mgtool.benchmarks.choices import ChoiceBenchmark
-from mgtool.benchmarks.files import Row
+from mgtool.scoring.benchmark import Item
+from mgtool.scoring.ground_truth import Row
+from mgtool.scoring.multiple_choice import ChoiceBenchmark
 
 LETTERS = "ABCD"
 _LIST = re.compile(r"(?:Options|Choices):")

@@ -6,7 +6,8 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from mgtool.benchmarks.base import (
+from mgtool.records import Sample, Score
+from mgtool.scoring.benchmark import (
     LETTER,
     OFFICIAL,
     Benchmark,
@@ -19,11 +20,10 @@ from mgtool.benchmarks.base import (
     question_of,
     with_suffix,
 )
-from mgtool.benchmarks.choices import inferred
-from mgtool.benchmarks.files import Row, Truth, first, whole
-from mgtool.benchmarks.judging import JudgedBenchmark
-from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
-from mgtool.records import Sample, Score
+from mgtool.scoring.ground_truth import Row, Truth, first, whole
+from mgtool.scoring.judged import JudgedBenchmark
+from mgtool.scoring.multiple_choice import inferred
+from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 _SYSTEM = (
     "You are a helpful and precise assistant for checking the quality of the answer. Please answer in only yes or no."

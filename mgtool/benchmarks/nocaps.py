@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mgtool.benchmarks.captions import CaptionBenchmark
+from mgtool.scoring.captions import CaptionBenchmark
 
 
 class NoCaps(CaptionBenchmark):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mgtool.benchmarks.base import SINGLE_WORD, Benchmark, Item, Verdict, question_of, with_suffix
-from mgtool.benchmarks.files import Document, Row, Truth, listed, whole
 from mgtool.records import Sample
+from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, Item, Verdict, question_of, with_suffix
+from mgtool.scoring.ground_truth import Document, Row, Truth, listed, whole
 
 TEST = 3
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from mgtool.benchmarks.base import by_field
-from mgtool.benchmarks.statistics import (
+from mgtool.records import SampleId, Score
+from mgtool.scoring.benchmark import by_field
+from mgtool.scoring.statistics import (
     Metric,
     Statistic,
     cluster_sums,
@@ -19,7 +20,6 @@ from mgtool.benchmarks.statistics import (
     percentiles,
     resampled,
 )
-from mgtool.records import SampleId, Score
 
 RIGHT = 0.5
 

@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from mgtool.benchmarks.answers import yes_or_no
-from mgtool.benchmarks.base import OFFICIAL, YES_OR_NO, Benchmark, Item, Verdict, by_field, question_of, with_suffix
-from mgtool.benchmarks.files import Document, Row, Truth, first, whole
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, ratio
 from mgtool.errors import UsageError
 from mgtool.records import Sample, Score
+from mgtool.scoring.benchmark import OFFICIAL, YES_OR_NO, Benchmark, Item, Verdict, by_field, question_of, with_suffix
+from mgtool.scoring.ground_truth import Document, Row, Truth, first, whole
+from mgtool.scoring.normalizers import yes_or_no
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
 
 SPLITS = ("random", "popular", "adversarial")
 _NO = frozenset({"No", "not", "no"})

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from mgtool.benchmarks.base import Benchmark, Item, Judge, Pair, Verdict, mean_score, question_of
-from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.benchmarks.statistics import Metric, Statistic
-from mgtool.benchmarks.written_boxes import SCALES, corners, in_pixels
 from mgtool.errors import InputError
 from mgtool.records import Box, Detections, Sample, Score
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict, mean_score, question_of
+from mgtool.scoring.boxes_in_text import SCALES, corners, in_pixels
+from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.statistics import Metric, Statistic
 
 THRESHOLD = 0.5
 ASKED = "Please provide the bounding box coordinate of the region this sentence describes"

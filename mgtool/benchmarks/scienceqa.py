@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mgtool.benchmarks.base import Benchmark, Item, Judge, Pair, Verdict, mean_score
-from mgtool.benchmarks.choices import (
+from mgtool.errors import InputError
+from mgtool.records import Sample, Score
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict, mean_score
+from mgtool.scoring.ground_truth import Document, Row, Truth, whole
+from mgtool.scoring.multiple_choice import (
     choice_prompt,
     first_letters,
     inferred,
@@ -17,10 +20,7 @@ from mgtool.benchmarks.choices import (
     picture_of,
     table_rows,
 )
-from mgtool.benchmarks.files import Document, Row, Truth, whole
-from mgtool.benchmarks.statistics import Metric, Statistic
-from mgtool.errors import InputError
-from mgtool.records import Sample, Score
+from mgtool.scoring.statistics import Metric, Statistic
 
 OPTIONS = "ABCDE"
 _SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language science": "LAN"}

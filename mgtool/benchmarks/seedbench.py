@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from mgtool.benchmarks.base import Item
-from mgtool.benchmarks.choices import ChoiceBenchmark, table_rows
-from mgtool.benchmarks.files import Document, Row
+from mgtool.scoring.benchmark import Item
+from mgtool.scoring.ground_truth import Document, Row
+from mgtool.scoring.multiple_choice import ChoiceBenchmark, table_rows
 
 
 class SeedBench(ChoiceBenchmark):

@@ -7,10 +7,10 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from mgtool.benchmarks.base import mean_score
-from mgtool.benchmarks.statistics import Metric
 from mgtool.errors import UsageError
 from mgtool.records import BoxRecord, Score
+from mgtool.scoring.benchmark import mean_score
+from mgtool.scoring.statistics import Metric
 
 Bin = str | None
 BOX_COUNTS = ("0", "1-10", "11-20", "21-30", "31-50", ">50")

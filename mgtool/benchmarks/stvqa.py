@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mgtool.benchmarks.base import Item, Verdict
 from mgtool.benchmarks.docvqa import THRESHOLD, DocVqa
+from mgtool.scoring.benchmark import Item, Verdict
 
 
 class StVqa(DocVqa):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mgtool.benchmarks.base import Benchmark, Item, Verdict, question_of, with_suffix
-from mgtool.benchmarks.files import Row, Truth, first, of_split, whole
 from mgtool.records import Sample
+from mgtool.scoring.benchmark import Benchmark, Item, Verdict, question_of, with_suffix
+from mgtool.scoring.ground_truth import Row, Truth, first, of_split, whole
 
 SINGLE_NUMBER = "Answer the question using a single number."
 _WORDS = (

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from mgtool.benchmarks import answers as normal
-from mgtool.benchmarks.base import (
+from mgtool.errors import InputError
+from mgtool.records import Sample, SampleId, Score, dumps
+from mgtool.scoring import normalizers as normal
+from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
     Item,
@@ -21,10 +23,8 @@ from mgtool.benchmarks.base import (
     with_suffix,
     with_targets,
 )
-from mgtool.benchmarks.files import Row, Truth, data_rows, first, listed, of_split, whole
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.errors import InputError
-from mgtool.records import Sample, SampleId, Score, dumps
+from mgtool.scoring.ground_truth import Row, Truth, data_rows, first, listed, of_split, whole
+from mgtool.scoring.predictions import Prediction
 
 ANNOTATORS = 10
 _OCR = ("Reference OCR token:", "OCR tokens:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mgtool.benchmarks.video_qa import VideoQa
+from mgtool.scoring.video_qa import VideoQa
 
 
 class TgifQa(VideoQa):

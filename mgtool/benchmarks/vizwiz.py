@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from mgtool.benchmarks import answers as normal
-from mgtool.benchmarks.base import OFFICIAL, Item, Pair, Submission, Verdict
-from mgtool.benchmarks.files import Row, Truth, first, listed, of_split, whole
-from mgtool.benchmarks.predictions import Prediction
 from mgtool.benchmarks.vqav2 import Vqav2
 from mgtool.records import dumps
+from mgtool.scoring import normalizers as normal
+from mgtool.scoring.benchmark import OFFICIAL, Item, Pair, Submission, Verdict
+from mgtool.scoring.ground_truth import Row, Truth, first, listed, of_split, whole
+from mgtool.scoring.predictions import Prediction
 
 
 class VizWiz(Vqav2):

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from mgtool.benchmarks import answers as normal
-from mgtool.benchmarks.base import (
+from mgtool.records import Sample, Score
+from mgtool.scoring import normalizers as normal
+from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
     Item,
@@ -20,9 +21,8 @@ from mgtool.benchmarks.base import (
     question_of,
     with_suffix,
 )
-from mgtool.benchmarks.files import Document, Truth, first, listed, of_split, whole
-from mgtool.benchmarks.statistics import Metric, Statistic
-from mgtool.records import Sample, Score
+from mgtool.scoring.ground_truth import Document, Truth, first, listed, of_split, whole
+from mgtool.scoring.statistics import Metric, Statistic
 
 DECIMALS = 2
 

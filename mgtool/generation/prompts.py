@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import msgspec
 
 from mgtool import benchmarks
-from mgtool.benchmarks.base import SINGLE_WORD
 from mgtool.errors import ItemError, UsageError
 from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, bare, show_media
 from mgtool.records import Sample, Turn
+from mgtool.scoring.benchmark import SINGLE_WORD
 
 CAPTION = "Describe this picture."
 """What `--task caption` asks."""

@@ -17,11 +17,11 @@ import msgspec
 
 from mgtool.benchmarks.paired import Comparison, Flip
 from mgtool.benchmarks.slices import BOX_COUNTS, box_bin
-from mgtool.benchmarks.statistics import Metric
 from mgtool.records import BoxRecord, Score
 from mgtool.report import tables
 from mgtool.report.embedding import asset, safe_json, script_hash
 from mgtool.report.pictures import ReadBytes, thumbnails
+from mgtool.scoring.statistics import Metric
 
 MOST_ITEMS = 10_000
 MOST_BOXES = 60

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from mgtool.benchmarks.paired import Difference
-from mgtool.benchmarks.statistics import Metric
 from mgtool.errors import UsageError
+from mgtool.scoring.statistics import Metric
 
 Format = Literal["table", "markdown", "latex"]
 Rows = Sequence[Sequence[str]]

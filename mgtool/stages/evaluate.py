@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mgtool.benchmarks.base import Benchmark, Item, Judge, Pair
 from mgtool.benchmarks.paired import Comparison
-from mgtool.benchmarks.predictions import STAGE, Answers, Prediction, recorded
-from mgtool.benchmarks.statistics import Metric, Statistic
 from mgtool.errors import InputError
 from mgtool.files.atomic import write_bytes, write_lines
 from mgtool.records import Failure, SampleId, Score, dumps
 from mgtool.runs.run_file import FAILURES_FILE
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair
+from mgtool.scoring.predictions import STAGE, Answers, Prediction, recorded
+from mgtool.scoring.statistics import Metric, Statistic
 
 ONLY_ANSWERED = "only answered"
 NO_TARGETS = "nothing is scored: these files hold no answers; --submission writes the file for the test server"

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from mgtool import benchmarks
-from mgtool.benchmarks import answers as normal
-from mgtool.benchmarks import predictions
-from mgtool.benchmarks.files import Truth
 from mgtool.records import BoxRecord
+from mgtool.scoring import normalizers as normal
+from mgtool.scoring import predictions
+from mgtool.scoring.ground_truth import Truth
 from mgtool.stages import evaluate as stage
 
 VQA_ITEMS, PICTURES, OBJECTS, BOXES = 214_354, 5_000, 36_781, 100

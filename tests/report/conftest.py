@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from mgtool import benchmarks
-from mgtool.benchmarks import paired, predictions
-from mgtool.benchmarks.base import Item
+from mgtool.benchmarks import paired
 from mgtool.benchmarks.slices import sliced
 from mgtool.records import BoxRecord
 from mgtool.report.page import Page
+from mgtool.scoring import predictions
+from mgtool.scoring.benchmark import Item
 from mgtool.stages.evaluate import common, evaluate
 
 HOSTILE = "</script><script>document.title = 'broken in'</script><img src=x onerror=\"document.title='broken in'\">"

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mgtool.benchmarks.statistics import Metric
 from mgtool.report import page as pages
 from mgtool.report.page import chosen, plot, render, shown_value
+from mgtool.scoring.statistics import Metric
 
 
 class Elements(HTMLParser):

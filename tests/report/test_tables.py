@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mgtool.benchmarks.statistics import Metric
 from mgtool.errors import UsageError
 from mgtool.report import tables
+from mgtool.scoring.statistics import Metric
 
 METRICS = {"f1_of|a": Metric(value=85.901, stderr=1.234, interval=(83.4, 88.4), n=1234), "APs": Metric(value=None)}
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mgtool import benchmarks
-from mgtool.benchmarks import predictions
-from mgtool.benchmarks.files import Truth
+from mgtool.scoring import predictions
+from mgtool.scoring.ground_truth import Truth
 from mgtool.stages.evaluate import Evaluation, evaluate
 
 

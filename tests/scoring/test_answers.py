@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mgtool.benchmarks import answers
+from mgtool.scoring import normalizers
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ from mgtool.benchmarks import answers
     ],
 )
 def test_punctuation(text: str, expected: str) -> None:
-    assert answers.punctuation(text) == expected
+    assert normalizers.punctuation(text) == expected
 
 
 def test_no_more_than_32_periods_go() -> None:
     # re.UNICODE, which is 32, stands where the count belongs
-    assert answers.punctuation("a." * 40) == "a" * 32 + "a." * 8
+    assert normalizers.punctuation("a." * 40) == "a" * 32 + "a." * 8
 
 
 @pytest.mark.parametrize(
@@ -44,16 +44,16 @@ def test_no_more_than_32_periods_go() -> None:
     ],
 )
 def test_digits_articles_contractions(text: str, expected: str) -> None:
-    assert answers.digits_and_articles(text) == expected
+    assert normalizers.digits_and_articles(text) == expected
 
 
 def test_m4c_tokenises_first() -> None:
-    assert answers.m4c("Bob's, dog?") == "bob 's dog"
-    assert answers.m4c("1,000-year") == "1000 year"  # the comma is gone before punctuation is looked at
+    assert normalizers.m4c("Bob's, dog?") == "bob 's dog"
+    assert normalizers.m4c("1,000-year") == "1000 year"  # the comma is gone before punctuation is looked at
 
 
 def test_soft_accuracy_leaves_one_annotator_out() -> None:
     # 3 of 10 agree: for the three themselves 2/3, for the seven others 1 -> (3 * 2/3 + 7) / 10 = 0.9
-    assert answers.soft_accuracy("red", ["red"] * 3 + ["blue"] * 7) == pytest.approx(0.9)
-    assert answers.soft_accuracy("red", ["red"] * 4 + ["blue"] * 6) == 1.0
-    assert answers.soft_accuracy("green", ["red"] * 10) == 0.0
+    assert normalizers.soft_accuracy("red", ["red"] * 3 + ["blue"] * 7) == pytest.approx(0.9)
+    assert normalizers.soft_accuracy("red", ["red"] * 4 + ["blue"] * 6) == 1.0
+    assert normalizers.soft_accuracy("green", ["red"] * 10) == 0.0

@@ -8,13 +8,13 @@ import subprocess
 import pytest
 
 from mgtool import benchmarks
-from mgtool.benchmarks import java_scorers
-from mgtool.benchmarks.files import Truth
 from mgtool.errors import InputError
+from mgtool.scoring import java_metrics
+from mgtool.scoring.ground_truth import Truth
 from mgtool.stages.evaluate import NO_TARGETS
 
 pytest.importorskip("pycocoevalcap")
-needs_java = pytest.mark.skipif(not java_scorers.available(), reason="needs a Java runtime on the PATH")
+needs_java = pytest.mark.skipif(not java_metrics.available(), reason="needs a Java runtime on the PATH")
 
 REFERENCES = {
     1: ["A man riding a wave on top of a surfboard.", "A surfer's wave, at sea!", "Somebody surfs"],
@@ -84,7 +84,7 @@ def test_a_missing_caption_is_an_empty_one(bench) -> None:
 
 @needs_java
 def test_line_breaks_do_not_shift_captions() -> None:
-    assert java_scorers.tokenized(["a\u2028b\nc", "", 'It\'s "fine", really.']) == ["a b c", "", "it 's fine really"]
+    assert java_metrics.tokenized(["a\u2028b\nc", "", 'It\'s "fine", really.']) == ["a b c", "", "it 's fine really"]
 
 
 def test_without_java(bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +147,9 @@ def test_pictures_of_a_test_set_are_for_a_submission(bench, more: dict[str, obje
 def test_a_java_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = subprocess.CompletedProcess([], 1, b"", b"Error: could not create the Java Virtual Machine\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: broken)
-    monkeypatch.setattr(java_scorers.shutil, "which", lambda _: "/bin/java")
+    monkeypatch.setattr(java_metrics.shutil, "which", lambda _: "/bin/java")
     with pytest.raises(InputError, match="java failed: Error: could not create"):
-        java_scorers.tokenized(["a"])
+        java_metrics.tokenized(["a"])
 
 
 @needs_java

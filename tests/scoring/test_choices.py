@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mgtool import benchmarks
-from mgtool.benchmarks.choices import first_letters, inferred
+from mgtool.scoring.multiple_choice import first_letters, inferred
 
 OPTIONS = {"A": "teddy bear", "B": "rabbit", "C": "cat", "D": "dog"}
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mgtool.benchmarks import predictions
 from mgtool.errors import InputError
 from mgtool.records import BoxRecord
+from mgtool.scoring import predictions
 
 COCO_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from openpyxl import Workbook
 
-from mgtool.benchmarks import predictions
-from mgtool.benchmarks.files import Document, Truth
 from mgtool.errors import InputError, RecordError
+from mgtool.scoring import predictions
+from mgtool.scoring.ground_truth import Document, Truth
 
 
 @pytest.mark.parametrize(

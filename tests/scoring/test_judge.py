@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from mgtool import benchmarks, judges
-from mgtool.benchmarks import predictions
-from mgtool.benchmarks.base import JudgeRequest
-from mgtool.benchmarks.files import Truth
 from mgtool.errors import InputError, UsageError
 from mgtool.files.journal import Journal
+from mgtool.scoring import predictions
+from mgtool.scoring.benchmark import JudgeRequest
+from mgtool.scoring.ground_truth import Truth
 from mgtool.stages.evaluate import Evaluation, evaluate
 
 

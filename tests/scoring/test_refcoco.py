@@ -6,9 +6,9 @@ import pickle
 
 import pytest
 
-from mgtool.benchmarks import predictions
 from mgtool.errors import InputError
 from mgtool.records import BoxRecord
+from mgtool.scoring import predictions
 
 
 def shard(image: str, rows: list[tuple[tuple[float, float, float, float], float, str]]) -> BoxRecord:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from mgtool import benchmarks
-from mgtool.benchmarks import predictions
 from mgtool.errors import InputError
+from mgtool.scoring import predictions
 
 
 def textvqa(bench, answers: list[str]):

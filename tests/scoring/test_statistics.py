@@ -8,9 +8,9 @@ from scipy import stats
 
 from mgtool.benchmarks import paired
 from mgtool.benchmarks.slices import box_bin, sliced
-from mgtool.benchmarks.statistics import Statistic, clustered_mean, codes, mean_of, p_value, ratio
 from mgtool.errors import UsageError
 from mgtool.records import BoxRecord, Score
+from mgtool.scoring.statistics import Statistic, clustered_mean, codes, mean_of, p_value, ratio
 
 
 def test_without_clusters_it_is_the_usual_standard_error() -> None:

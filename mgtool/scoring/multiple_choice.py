@@ -7,7 +7,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mgtool.benchmarks.base import (
+from mgtool.records import Sample, Score
+from mgtool.scoring.benchmark import (
     LETTER,
     OFFICIAL,
     Benchmark,
@@ -19,10 +20,9 @@ from mgtool.benchmarks.base import (
     question_of,
     with_suffix,
 )
-from mgtool.benchmarks.files import Document, Row, Truth, first, listed, whole
-from mgtool.benchmarks.judging import rubric
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.records import Sample, Score
+from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
+from mgtool.scoring.judged import rubric
+from mgtool.scoring.predictions import Prediction
 
 LETTER_CHINESE = "请直接回答选项字母。"
 _NUMBERS_THAT_ARE_NONE = ("-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "-NaN", "-nan", "NaN", "nan")

@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mgtool.benchmarks.base import Benchmark, Item, Judge, Pair, Verdict
-from mgtool.benchmarks.files import Truth
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.benchmarks.statistics import SEED, Metric, Statistic, normal_interval
 from mgtool.records import Detections, Score
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict
+from mgtool.scoring.ground_truth import Truth
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.statistics import SEED, Metric, Statistic, normal_interval
 
 HALF_SAMPLES = 100
 IOU_50, IOU_75 = 0, 5

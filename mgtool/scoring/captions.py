@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from mgtool.benchmarks import java_scorers
-from mgtool.benchmarks.base import Benchmark, Item, Judge, Pair, Submission, Verdict, question_of, with_targets
-from mgtool.benchmarks.files import SHEETS, Document, Row, Truth, first, listed, of_split, whole
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.benchmarks.statistics import Floats, Metric, Statistic, codes, mean_of
 from mgtool.errors import InputError, require
 from mgtool.records import Sample, Score, dumps
+from mgtool.scoring import java_metrics
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Submission, Verdict, question_of, with_targets
+from mgtool.scoring.ground_truth import SHEETS, Document, Row, Truth, first, listed, of_split, whole
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of
 
 NAMES = ("CIDEr", "BLEU-4", "BLEU-3", "BLEU-2", "BLEU-1", "METEOR", "ROUGE-L", "SPICE")
 MOST_WORDS = 4
@@ -78,11 +78,11 @@ class CaptionBenchmark(Benchmark):
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """Each picture's CIDEr, ROUGE-L and BLEU counts; a picture without a caption has an empty one."""
-        if not java_scorers.available() or not any(item.target for item, _ in pairs):
+        if not java_metrics.available() or not any(item.target for item, _ in pairs):
             return [Verdict(None, 0.0) for _ in pairs]
-        said = java_scorers.tokenized([answer.text if answer else "" for _, answer in pairs])
+        said = java_metrics.tokenized([answer.text if answer else "" for _, answer in pairs])
         counts = [len(item.target) for item, _ in pairs]
-        flat = iter(java_scorers.tokenized([caption for item, _ in pairs for caption in item.target]))
+        flat = iter(java_metrics.tokenized([caption for item, _ in pairs for caption in item.target]))
         references = [[next(flat) for _ in range(count)] for count in counts]
         return _verdicts(said, references)
 
@@ -98,20 +98,20 @@ class CaptionBenchmark(Benchmark):
         counts = np.array([fields["bleu"] for fields in found], dtype=np.float64)
         for size in range(MOST_WORDS, 0, -1):
             numbers[f"BLEU-{size}"] = Statistic(counts, codes(groups), _Bleu(size))
-        meteor = java_scorers.meteor(said, references)
+        meteor = java_metrics.meteor(said, references)
         numbers["METEOR"] = Metric(value=100 * meteor, n=len(scores))
         numbers["ROUGE-L"] = mean_of([fields["rouge"] for fields in found], groups)
-        spice = java_scorers.spice(said, references)
+        spice = java_metrics.spice(said, references)
         numbers["SPICE"] = Metric(value=None if spice is None else 100 * spice, n=len(scores))
         return numbers
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """What was left out and why, and what the idf of CIDEr is over."""
-        if not java_scorers.available():
+        if not java_metrics.available():
             return [f"left out: {', '.join(NAMES)}: no `java` on the PATH, and the official tokenizer needs it"]
         models = "python -c 'from pycocoevalcap.spice.get_stanford_models import *; get_stanford_models()'"
         notes = [f"CIDEr's idf is over the references of the {len(scores):,} pictures scored here"]
-        if java_scorers.spice([], []) is None:
+        if java_metrics.spice([], []) is None:
             notes.append(f"left out: SPICE: its Stanford models are not installed ({models})")
         return notes
 

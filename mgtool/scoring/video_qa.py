@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mgtool.benchmarks.base import Item, JudgeRequest, Verdict, mean_score
-from mgtool.benchmarks.files import Document, Row, Truth, first, whole
-from mgtool.benchmarks.judging import JudgedBenchmark, rubric
-from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.records import Score
+from mgtool.scoring.benchmark import Item, JudgeRequest, Verdict, mean_score
+from mgtool.scoring.ground_truth import Document, Row, Truth, first, whole
+from mgtool.scoring.judged import JudgedBenchmark, rubric
+from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 
 class VideoQa(JudgedBenchmark):

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from mgtool.benchmarks.files import Truth
-from mgtool.benchmarks.predictions import Prediction
-from mgtool.benchmarks.statistics import Metric, Statistic, mean_of
 from mgtool.records import Sample, SampleId, Score
+from mgtool.scoring.ground_truth import Truth
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 OFFICIAL = "official"
 SINGLE_WORD = "Answer the question using a single word or phrase."

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mgtool.benchmarks.files import IDS, SHEETS, Document
 from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists
 from mgtool.records import BoxRecord, Detections, Failure, SampleId
 from mgtool.runs.run_file import FAILURES_FILE
+from mgtool.scoring.ground_truth import IDS, SHEETS, Document
 
 STAGE = "eval"
 TEXTS = ("text", "prediction", "pred", "model_prediction", "response", "caption", "answer")

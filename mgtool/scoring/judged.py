@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import ClassVar, Literal
 
-from mgtool.benchmarks.base import Benchmark, Item, Judge, JudgeRequest, Pair, Verdict
 from mgtool.errors import UsageError
 from mgtool.records import Score
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, JudgeRequest, Pair, Verdict
 
 
 @functools.cache
