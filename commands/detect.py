@@ -34,8 +34,8 @@ from mgtool.commands.options import (
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from mgtool.detectors.finding import Finder
-    from mgtool.detectors.output import Output
+    from mgtool.detection.finder import Finder
+    from mgtool.detection.output import Output
     from mgtool.runs.run_file import Run
 
 
@@ -143,8 +143,8 @@ def _tell(summary: dict[str, Any], folder: Path, *, as_json: bool, quiet: bool) 
 
 def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dict[str, Any], bool]:
     """Fill the folder; gives the summary, and whether it is of all pictures or of this run's share alone."""
-    from mgtool.detectors import shared_output
-    from mgtool.detectors.output import Output
+    from mgtool.detection import shared_output
+    from mgtool.detection.output import Output
 
     finder = job.finder()
     identity = job.identity(finder)
@@ -217,14 +217,14 @@ def _stream(job: Job, quiet: bool) -> dict[str, Any]:
     from contextlib import closing
 
     from mgtool.boxes.statistics import Statistics
-    from mgtool.detectors.output import count
+    from mgtool.detection import ledger, pipeline
+    from mgtool.detection.output import count
     from mgtool.records import dumps
-    from mgtool.stages import detect as stage
 
     statistics = Statistics()
     items, finder = job.items(), job.finder()
-    found = stage.detect(
-        items, finder, ledger=stage.Ledger(), batch=job.batch(), workers=job.workers, frames=job.frames
+    found = pipeline.detect(
+        items, finder, ledger=ledger.Ledger(), batch=job.batch(), workers=job.workers, frames=job.frames
     )
     with console.progress("pictures", quiet=quiet) as advance, closing(found) as entries:
         for entry, _ in entries:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import typer
 
     from mgtool.boxes.filters import Filters
-    from mgtool.detectors.finding import BatchSize, Finder
-    from mgtool.detectors.loading import Named
+    from mgtool.detection.batch_size import BatchSize
+    from mgtool.detection.finder import Finder
+    from mgtool.detection.picture_loader import Named
 
 PRESETS: dict[str, dict[str, Any]] = {
     "mg-llava": {
@@ -68,10 +69,10 @@ class Job:
 
     def batch(self) -> BatchSize:
         """How many pictures the detector gets at once."""
-        from mgtool.detectors import fleet
-        from mgtool.detectors.finding import BatchSize
+        from mgtool.detection import replicas
+        from mgtool.detection.batch_size import BatchSize
 
-        return BatchSize(self.batch_size or (fleet.BATCH if len(self.devices) > 1 else None))
+        return BatchSize(self.batch_size or (replicas.BATCH if len(self.devices) > 1 else None))
 
     def items(self, stdin: IO[bytes] | None = None) -> Iterator[Named]:
         """Every picture of this run's share of the input, in order; `stdin` is what ``-`` reads."""
@@ -130,9 +131,9 @@ class Job:
     def finder(self) -> Finder:
         """The detector and the tagger, with their weights, and the boxes that are known."""
         from mgtool import detectors
-        from mgtool.detectors import fleet
-        from mgtool.detectors.finding import Finder
-        from mgtool.detectors.known_boxes import KnownBoxes
+        from mgtool.detection import replicas
+        from mgtool.detection.finder import Finder
+        from mgtool.detection.known_boxes import KnownBoxes
 
         kind, _, target = self.detector.partition(":")
         if kind == detectors.BOXES:
@@ -140,7 +141,7 @@ class Job:
         known = KnownBoxes(self.boxes) if self.boxes else None
         if len(self.devices) > 1:
             load = functools.partial(_on_device, replace(self, boxes=None))
-            return fleet.launch(load, self.devices, self.batch_size, self.filters(), known)
+            return replicas.launch(load, self.devices, self.batch_size, self.filters(), known)
         tagger = None
         if self.tagger:
             tagger = detectors.load_tagger(
@@ -218,7 +219,7 @@ def _on_device(job: Job, device: str) -> Finder:
 
 
 def _without_videos(items: Iterator[Named]) -> Iterator[Named]:
-    from mgtool.detectors.output import STAGE
+    from mgtool.detection.output import STAGE
     from mgtool.records import Failure
 
     detail = "COCO's form has no place for videos; jsonl, parquet and mg-llava have"

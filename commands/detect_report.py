@@ -11,7 +11,7 @@ from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
     from mgtool.boxes.statistics import Statistics
-    from mgtool.detectors.loading import Named
+    from mgtool.detection.picture_loader import Named
     from mgtool.records import BoxRecord, Media, Sample
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgtool.detectors import mmcv_stand_in
+from mgtool.detectors import mmcv_ops
 
-mmcv_stand_in.install()  # before anything imports mmcv.ops
+mmcv_ops.install()  # before anything imports mmcv.ops
 
 from mmengine.config import Config  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402

@@ -26,7 +26,7 @@ TAGGERS = {"ram++": "mgtool.detectors.ram_plus"}
 """Kind -> module with ``load(target, settings, tag_list, tag_thresholds)``."""
 
 BOXES = "boxes"
-"""Kind of ``boxes:PATH``, a file of boxes in a detector's place: `mgtool.detectors.known_boxes.KnownBoxes`."""
+"""Kind of ``boxes:PATH``, a file of boxes in a detector's place: `mgtool.detection.known_boxes.KnownBoxes`."""
 
 SHIPPED = ("nanodet", "tiny")
 """Kinds that take no target."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mgtool.detectors import mmcv_stand_in
+from mgtool.detectors import mmcv_ops
 from mgtool.detectors.base import Object, Settings, ranked, refuse_words
 from mgtool.detectors.weights_files import CHECKPOINTS, checkpoint_file, hash_files, quiet
 from mgtool.errors import CheckpointError, UsageError, require
@@ -222,7 +222,7 @@ def _import() -> None:
     """Import MMDetection on mmcv-lite and today's transformers, without its log."""
     for module in ("mmengine", "mmcv", "cv2"):
         require(module, what=WHAT, extra="mmdet")
-    mmcv_stand_in.install()
+    mmcv_ops.install()
     # MMEngine imports it where it is installed, for optimisers, and it complains of a kernel that nobody needs here
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     require("mmdet.apis", what=WHAT, extra="mmdet")

@@ -2,177 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
-import msgspec
-
 from mgtool.boxes.statistics import Statistics
-from mgtool.detectors.finding import BatchSize, Finder, Found
-from mgtool.detectors.loading import Content, Named, Opened, open_pictures
-from mgtool.detectors.output import STAGE, Entry, Output
-from mgtool.errors import ItemError, ResumeError
+from mgtool.detection.batch_size import BatchSize
+from mgtool.detection.finder import Finder
+from mgtool.detection.ledger import Ledger
+from mgtool.detection.output import Entry, Output
+from mgtool.detection.picture_loader import Named
+from mgtool.detection.pipeline import detect
+from mgtool.errors import ResumeError
 from mgtool.media.videos import FRAMES
-from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, SampleId
-
-WINDOW_PER_BATCH = 8
-
-
-class Ledger:
-    """What was looked at: names and hashes, in some 300 bytes a picture, so that millions fit into memory."""
-
-    def __init__(self) -> None:
-        self._names: dict[bytes, bytes] = {}
-        self._failed_names: dict[bytes, Failure] = {}
-        self._hashes: set[bytes] = set()
-        self._failed_hashes: dict[bytes, ItemError] = {}
-
-    def is_new(self, media: Media) -> bool:
-        """Whether a file is named for the first time; bytes that came with the input always are."""
-        if media.data is not None:
-            return True
-        key = _key(media.uri)
-        if key in self._names:
-            return False
-        self._names[key] = b""
-        return True
-
-    def is_new_content(self, sha256: str) -> bool:
-        """Whether these bytes come for the first time."""
-        before = len(self._hashes)
-        self._hashes.add(bytes.fromhex(sha256))
-        return len(self._hashes) > before
-
-    def error(self, sha256: str) -> ItemError | None:
-        """Why these bytes could not be used."""
-        return self._failed_hashes.get(bytes.fromhex(sha256))
-
-    def outcome(self, media: Media) -> tuple[str, Failure | None]:
-        """Hash and failure of a file that was named before."""
-        key = _key(media.uri)
-        return self._names[key].hex(), self._failed_names.get(key)
-
-    def settle(self, media: Media, entry: Entry) -> None:
-        """Remember what became of a picture or video."""
-        digest = bytes.fromhex(entry.sha256)
-        if entry.sha256:
-            self._hashes.add(digest)
-        if entry.sha256 and entry.failure is not None:
-            detail = entry.failure.detail.removeprefix(f"{media.name}: ")
-            self._failed_hashes.setdefault(digest, ItemError(entry.failure.reason, detail))
-        if media.data is None and not self._names.get(key := _key(media.uri)):
-            self._names[key] = digest
-            if entry.failure is not None:
-                self._failed_names[key] = entry.failure
-
-
-def _key(uri: str) -> bytes:
-    return hashlib.blake2b(uri.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-
-
-def detect(
-    items: Iterable[Named],
-    finder: Finder,
-    *,
-    ledger: Ledger,
-    batch: BatchSize,
-    workers: int,
-    frames: int = FRAMES,
-) -> Generator[tuple[Entry, Content]]:
-    """One entry for each picture and video of the input, in order, with what its file held.
-
-    Args:
-        items: pictures and videos by name.
-        finder: finds the objects.
-        ledger: what was looked at; grows.
-        batch: pictures that the detector gets at once.
-        workers: decoding processes; 0 for none.
-        frames: of a video.
-    """
-    opening = open_pictures(items, is_new=ledger.is_new, workers=workers, frames=frames, batch=lambda: batch.now)
-    with closing(opening) as opened:
-        for window, found in _looked_at(_windows(opened, batch, ledger), finder, batch):
-            for one in window:
-                yield _entry(one, found.get(id(one)), ledger), one.content
-
-
-def _looked_at(
-    windows: Iterable[list[tuple[Opened, bool]]], finder: Finder, batch: BatchSize
-) -> Iterator[tuple[list[Opened], dict[int, Found]]]:
-    """Each window with what was found in its new pictures, by object identity; some windows ahead are begun."""
-    begun: deque[tuple[list[Opened], list[Opened], Callable[[], list[Found]]]] = deque()
-    for window in windows:
-        new = [one for one, fresh in window if fresh]
-        begun.append(([one for one, _ in window], new, finder.look(new, batch)))
-        if len(begun) > finder.ahead:
-            yield _finished(*begun.popleft())
-    while begun:
-        yield _finished(*begun.popleft())
-
-
-def _finished(
-    window: list[Opened], new: list[Opened], found: Callable[[], list[Found]]
-) -> tuple[list[Opened], dict[int, Found]]:
-    return window, dict(zip(map(id, new), found(), strict=True))
-
-
-def _windows(opened: Iterable[Opened], batch: BatchSize, ledger: Ledger) -> Iterator[list[tuple[Opened, bool]]]:
-    """Runs of items with a batch of new pictures, as far as videos allow; new ones are marked."""
-    window: list[tuple[Opened, bool]] = []
-    pictures = 0
-    for one in opened:
-        content = one.content
-        new = bool(content.pictures) and ledger.is_new_content(content.sha256)
-        pictures += len(content.pictures) if new else 0
-        window.append((one, new))
-        if pictures >= batch.now or len(window) >= batch.now * WINDOW_PER_BATCH:
-            yield window
-            window, pictures = [], 0
-    if window:
-        yield window
-
-
-def _entry(one: Opened, found: Found | None, ledger: Ledger) -> Entry:
-    if isinstance(one.item, Failure):
-        return Entry(id=one.item.id, failure=one.item)
-    (sample, media), content = one.item, one.content
-    if not content.sha256 and content.error is None:
-        sha256, failure = ledger.outcome(media)
-        return Entry(sample.id, sha256, failure=failure and msgspec.structs.replace(failure, id=sample.id))
-    error = found if isinstance(found, ItemError) else content.error
-    box = _record(media.name, content, found) if isinstance(found, tuple) else None
-    if error is None and box is None:
-        error = ledger.error(content.sha256)
-    entry = Entry(sample.id, content.sha256, box, _failure(sample.id, media.name, error))
-    ledger.settle(media, entry)
-    return entry
-
-
-def _failure(id: SampleId, name: str, error: ItemError | None) -> Failure | None:
-    if error is None:
-        return None
-    failure = Failure.of(id, STAGE, error)
-    return failure if id == name else msgspec.structs.replace(failure, detail=f"{name}: {error.detail}")
-
-
-def _record(name: str, content: Content, found: tuple[Detections, ...]) -> BoxRecord:
-    width, height = content.pictures[0].size
-    if content.frames is None:
-        (one,) = found
-        return BoxRecord(
-            image=name, sha256=content.sha256, width=width, height=height,
-            boxes=one.boxes, scores=one.scores, labels=one.labels, tags=one.tags,
-        )  # fmt: skip
-    by_index = dict(zip(content.distinct, found, strict=True))
-    frames = tuple(
-        FrameDetections(index, time, by_index[index].boxes, by_index[index].scores, by_index[index].labels)
-        for index, time in content.frames
-    )
-    seen = dict.fromkeys(tag for one in found for tag in one.tags or ())
-    tags = tuple(seen) if any(one.tags is not None for one in found) else None
-    return BoxRecord(video=name, sha256=content.sha256, width=width, height=height, frames=frames, tags=tags)
 
 
 def run(

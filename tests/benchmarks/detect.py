@@ -28,8 +28,9 @@ if __name__ == "__main__":  # decoding workers import this file again, and need 
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
     from mgtool.boxes import formats
-    from mgtool.detectors.finding import BatchSize, Finder
-    from mgtool.detectors.output import Output
+    from mgtool.detection.batch_size import BatchSize
+    from mgtool.detection.finder import Finder
+    from mgtool.detection.output import Output
     from mgtool.detectors.owlv2 import PROMPT, Owlv2Detector
     from mgtool.inputs import sources
     from mgtool.runs import devices

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 from PIL import Image
 
-from mgtool.detectors.finding import MOST, BatchSize, Finder
+from mgtool.detection.batch_size import MOST, BatchSize
+from mgtool.detection.finder import Finder
 from mgtool.errors import ItemError
 from mgtool.records import Detections
 

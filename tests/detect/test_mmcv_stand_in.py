@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchvision.ops as tv
 
-from mgtool.detectors import mmcv_stand_in
+from mgtool.detectors import mmcv_ops
 from mgtool.errors import UsageError
 
 
@@ -54,12 +54,12 @@ def test_deformable_convolutions_are_their_sums(random, stride: int, padding: in
     out, none = torch.full((2, 3, side, side), torch.nan), torch.empty(0)
     size = {"kernel_h": 3, "kernel_w": 3, "stride_h": stride, "stride_w": stride, "pad_h": padding, "pad_w": padding}
     size |= {"dilation_h": dilation, "dilation_w": dilation, "group": 1, "deformable_group": 1, "with_bias": True}
-    mmcv_stand_in.modulated_deform_conv_forward(pixels, weight, bias, none, offset, mask, out, none, **size)
+    mmcv_ops.modulated_deform_conv_forward(pixels, weight, bias, none, offset, mask, out, none, **size)
     expected = _deformed(pixels, weight, offset, mask, bias, stride, padding, dilation)
     torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
     size = {"kW": 3, "kH": 3, "dW": stride, "dH": stride, "padW": padding, "padH": padding, "im2col_step": 32}
     size |= {"dilationW": dilation, "dilationH": dilation, "group": 1, "deformable_group": 1}
-    mmcv_stand_in.deform_conv_forward(pixels, weight, offset, out, none, none, **size)
+    mmcv_ops.deform_conv_forward(pixels, weight, offset, out, none, none, **size)
     plain = _deformed(pixels, weight, offset, torch.ones_like(mask), torch.zeros(3), stride, padding, dilation)
     torch.testing.assert_close(out, plain, atol=1e-4, rtol=1e-4)
 
@@ -87,7 +87,7 @@ def test_maps_larger_than_the_output_are_read_from_their_buffer_s_head(random) -
     offset, mask = torch.randn(1, 18, 4, 4, generator=random), torch.rand(1, 9, 4, 4, generator=random)
     out, none = torch.zeros(1, 1, 2, 2), torch.empty(0)
     size = {"stride_h": 2, "stride_w": 2, "pad_h": 1, "pad_w": 1, "dilation_h": 1, "dilation_w": 1, "with_bias": False}
-    mmcv_stand_in.modulated_deform_conv_forward(pixels, weight, none, none, offset, mask, out, none, **size)
+    mmcv_ops.modulated_deform_conv_forward(pixels, weight, none, none, offset, mask, out, none, **size)
     head = offset.flatten()[: 18 * 4].reshape(1, 18, 2, 2), mask.flatten()[: 9 * 4].reshape(1, 9, 2, 2)
     expected = _deformed(pixels, weight, *head, torch.zeros(1), 2, 1, 1)
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
@@ -114,7 +114,7 @@ def test_soft_suppression_is_its_definition(random, method: int) -> None:
     boxes = torch.cat([corners, corners + 5 + torch.rand(30, 2, generator=random) * 20], dim=1)
     scores, dets = torch.rand(30, generator=random), torch.zeros(30, 5)
     given = scores.clone()
-    kept = mmcv_stand_in.softnms(boxes, scores, dets, 0.3, 0.5, 0.05, method)
+    kept = mmcv_ops.softnms(boxes, scores, dets, 0.3, 0.5, 0.05, method)
     expected = _soft(boxes.tolist(), scores.tolist(), 0.3, 0.5, 0.05, method)
     assert kept.tolist() == [row for row, _ in expected]
     assert 3 < len(kept) < 30
@@ -126,27 +126,27 @@ def test_soft_suppression_is_its_definition(random, method: int) -> None:
 def test_hard_suppression_may_count_the_last_pixel_in() -> None:
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 2.0, 1.0], [9.0, 9.0, 9.5, 9.5]])
     scores = torch.tensor([0.9, 0.8, 0.7])
-    assert mmcv_stand_in.nms(boxes, scores, 0.3).tolist() == [0, 1, 2]
-    assert mmcv_stand_in.nms(boxes, scores, 0.3, offset=1).tolist() == [0, 2]  # 2 pixels shared of 6
-    assert mmcv_stand_in.nms(boxes[:0], scores[:0], 0.3).tolist() == []
+    assert mmcv_ops.nms(boxes, scores, 0.3).tolist() == [0, 1, 2]
+    assert mmcv_ops.nms(boxes, scores, 0.3, offset=1).tolist() == [0, 2]  # 2 pixels shared of 6
+    assert mmcv_ops.nms(boxes[:0], scores[:0], 0.3).tolist() == []
 
 
 def test_regions_are_pooled_by_mean_and_maximum(random) -> None:
     pixels = torch.arange(64.0).reshape(1, 1, 8, 8)
     rois = torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]])
     out, none = torch.zeros(1, 1, 2, 2), torch.empty(0)
-    mmcv_stand_in.roi_align_forward(pixels, rois, out, none, none, 2, 2, 1.0, 2, 1, True)
+    mmcv_ops.roi_align_forward(pixels, rois, out, none, none, 2, 2, 1.0, 2, 1, True)
     means = [pixels[0, 0, y : y + 2, x : x + 2].mean().item() for y in (0, 2) for x in (0, 2)]
     assert out.flatten().tolist() == pytest.approx(means)
     out = torch.zeros(1, 1, 2, 2)
-    mmcv_stand_in.roi_pool_forward(pixels, torch.tensor([[0.0, 0.0, 0.0, 3.0, 3.0]]), out, none, 2, 2, 1.0)
+    mmcv_ops.roi_pool_forward(pixels, torch.tensor([[0.0, 0.0, 0.0, 3.0, 3.0]]), out, none, 2, 2, 1.0)
     assert out.flatten().tolist() == [9.0, 11.0, 25.0, 27.0]
     with pytest.raises(UsageError, match="roi_align with pool_mode='max'"):
-        mmcv_stand_in.roi_align_forward(pixels, rois, out, none, none, 2, 2, 1.0, 2, 0, True)
+        mmcv_ops.roi_align_forward(pixels, rois, out, none, none, 2, 2, 1.0, 2, 0, True)
 
 
 def test_a_missing_operator_is_named_and_nothing_else_is_invented() -> None:
-    extension = mmcv_stand_in._Extension("mmcv._ext")
+    extension = mmcv_ops._Extension("mmcv._ext")
     with pytest.raises(UsageError, match="compiled operator carafe_forward"):
         extension.carafe_forward()
     assert not hasattr(extension, "__path__")

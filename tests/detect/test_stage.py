@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import pytest
 from PIL import Image
 
-from mgtool.detectors.finding import BatchSize, Finder
-from mgtool.detectors.output import Entry
+from mgtool.detection.batch_size import BatchSize
+from mgtool.detection.finder import Finder
+from mgtool.detection.ledger import Ledger
+from mgtool.detection.output import Entry
+from mgtool.detection.pipeline import detect
 from mgtool.errors import UsageError
 from mgtool.records import Detections, Media, Sample
-from mgtool.stages.detect import Ledger, detect
 
 
 class WidthReader:

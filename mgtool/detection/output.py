@@ -13,7 +13,7 @@ import msgspec
 from mgtool.boxes import formats
 from mgtool.boxes.drawing import Draw
 from mgtool.boxes.statistics import Statistics
-from mgtool.detectors.loading import Content
+from mgtool.detection.picture_loader import Content
 from mgtool.files.atomic import sweep, write_lines
 from mgtool.files.journal import Journal
 from mgtool.files.shard_names import list_shards, shard_name

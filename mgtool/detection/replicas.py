@@ -16,8 +16,9 @@ from typing import Any
 from PIL import Image
 
 from mgtool.boxes.filters import Filters
-from mgtool.detectors.finding import BatchSize, Finder
-from mgtool.detectors.known_boxes import KnownBoxes
+from mgtool.detection.batch_size import BatchSize
+from mgtool.detection.finder import Finder
+from mgtool.detection.known_boxes import KnownBoxes
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.records import Detections
 from mgtool.runs import workers

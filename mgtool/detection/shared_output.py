@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mgtool.detectors.output import JOURNAL, Entry, Output
+from mgtool.detection.output import JOURNAL, Entry, Output
 from mgtool.files.journal import Journal
 from mgtool.records import parse
 from mgtool.runs.run_file import RUN_FILE, Run
