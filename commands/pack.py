@@ -28,10 +28,10 @@ from mgtool.commands.options import (
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from mgtool.packing import Recipe
-    from mgtool.packplan import Size
+    from mgtool.packing.options import Order, Recipe, Size
+    from mgtool.packing.output import Output
     from mgtool.records import Failure
-    from mgtool.stages.pack import Order, Output, Prepared, Source
+    from mgtool.stages.pack import Prepared, Source
 
 _CHOICES = {"--missing-boxes": ("fail", "empty", "skip"), "--check": ("structure", "decode")}
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -77,16 +77,16 @@ def pack(
     _refuse_streams(given, out, as_json=as_json, folder_only=folder_only)
     pack_tars.need_energon(energon)
     exit_code(0, 0, allow_failures)
-    from mgtool.packing import Recipe
-    from mgtool.stages import pack as stage
+    from mgtool.packing.options import Order, Recipe
+    from mgtool.packing.output import Output
 
     chosen: dict[str, Any] = {"missing_boxes": missing_boxes, "check": check, "resize": resize, "reencode": reencode}
     chosen |= {"max_pixels": max_pixels} if max_pixels is not None else {}
     recipe = Recipe(**chosen, min_boxes=min_boxes, where=where)
     recipe.validate()
-    order = stage.Order(shard_size=_size(shard_size), shuffle=shuffle, split=_shares(split), dedupe=dedupe)
+    order = Order(shard_size=_size(shard_size), shuffle=shuffle, split=_shares(split), dedupe=dedupe)
     about = _about(inputs, images, boxes, add)
-    output = None if out == "-" else stage.Output(Path(out), about, append=append, overwrite=overwrite, dry=dry_run)
+    output = None if out == "-" else Output(Path(out), about, append=append, overwrite=overwrite, dry=dry_run)
     many = workers or default_workers()
     with _prepared(given, recipe, order, output, many) as ready:
         if dry_run:
@@ -111,11 +111,12 @@ def _prepared(
     given: list[Given], recipe: Recipe, order: Order, output: Output | None, workers: int
 ) -> Iterator[Prepared]:
     """The plan of what is to be packed, while its files are there."""
-    from mgtool.packplan import Plan
+    from mgtool.packing import pipeline
+    from mgtool.packing.plan import Plan
     from mgtool.stages import pack as stage
 
     if workers > 1 and output is not None:
-        stage.ready_workers()
+        pipeline.ready_workers()
     with (
         _scratch(output) as place,
         _sources(given) as opened,
@@ -191,7 +192,7 @@ def _refuse_streams(given: list[Given], out: str, *, as_json: bool, folder_only:
 
 
 def _size(text: str) -> Size:
-    from mgtool.packplan import Size
+    from mgtool.packing.options import Size
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?(B)?", text.strip().upper())
     number = float(match[1]) * _UNITS[match[2] or ""] if match else 0

@@ -71,8 +71,8 @@ def _verify(options: Options) -> None:
 
 def _unpack(options: Options, folder: Path) -> None:
     """Write what `mgtool pack` takes: pictures, a conversation file and box shards."""
-    from mgtool import unpacking
     from mgtool.inputs.fingerprints import fingerprint
+    from mgtool.packing import unpack as unpacking
     from mgtool.tars import paths
 
     if options.overwrite and folder.is_dir():

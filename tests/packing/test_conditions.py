@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mgtool.conditions import Condition
 from mgtool.errors import ItemError, UsageError
+from mgtool.packing.conditions import Condition
 
 FACTS = {
     "id": 7,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mgtool.packsurvey import Spool
+from mgtool.packing.spool import Spool
 from mgtool.records import Detections, Failure, Media, Sample, Turn
 
 FOUND = Detections(((0.0, 1.5, 2.0, 3.25),), (0.5,), ("cat",), tags=("animal",))

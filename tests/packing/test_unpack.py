@@ -18,9 +18,9 @@ from mgtool.boxes.index import BoxIndex
 from mgtool.errors import OutputError
 from mgtool.files import hashing
 from mgtool.inputs.sources import read_samples
+from mgtool.packing.unpack import BOXES_FOLDER, CONVERSATIONS_FILE, IMAGES_FOLDER, safe_name, unpack
 from mgtool.records import BoxRecord, Detections, FrameDetections, Media, Sample, dumps
 from mgtool.runs import run_file
-from mgtool.unpacking import BOXES_FOLDER, CONVERSATIONS_FILE, IMAGES_FOLDER, safe_name, unpack
 
 ONE, TWO = (nasty.encode(nasty.photo(seed), "JPEG") for seed in (1, 2))
 

@@ -5,100 +5,27 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-import re
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-import msgspec
 import numpy as np
 from PIL import Image
 
 from mgtool.boxes.index import BoxIndex
 from mgtool.boxes.placement import Shrinking
-from mgtool.conditions import Condition
-from mgtool.errors import ItemError, UsageError
+from mgtool.errors import ItemError
 from mgtool.files import hashing
 from mgtool.media import images, reading
 from mgtool.media.placeholders import BOTH
+from mgtool.packing.conditions import Condition
+from mgtool.packing.layout import EXTENSIONS, Layout
+from mgtool.packing.options import Recipe
 from mgtool.records import Detections, Media, Sample, Turn, dumps
 from mgtool.tars.samples import FORMAT, PackedBoxes, PackedPicture, PackedSample
 
-MissingBoxes = Literal["fail", "empty", "skip"]
-Check = Literal["structure", "decode"]
 Parts: TypeAlias = dict[str, bytes]
 
-EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
-OTHERWISE = "PNG"
-"""Format of a data set whose first picture is of none that every reader decodes; it loses nothing."""
 
 _JPEG_QUALITY = 95
-_REENCODE = re.compile(r"(jpeg|webp):(\d{1,3})|png")
-
-
-class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """What all samples of a data set have in common.
-
-    Attributes:
-        pictures: most pictures that one sample has.
-        format: Pillow's name of the one picture format.
-        video: ending of the one video part, or empty.
-        boxes: whether samples carry boxes.
-    """
-
-    pictures: int = 0
-    format: str = OTHERWISE
-    video: str = ""
-    boxes: bool = False
-
-
-class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a sample; a part of a run's identity.
-
-    Attributes:
-        missing_boxes: what becomes of a picture that the boxes do not know.
-        check: how it is found out that a picture is whole: by its structure, or by decoding it.
-        max_pixels: width times height over which a picture is a failure.
-        resize: longest side in pixels; larger pictures are made smaller, and their boxes with them. 0: never.
-        reencode: ``jpeg:QUALITY``, ``webp:QUALITY`` or ``png`` for all pictures; empty: original bytes.
-        min_boxes: samples with fewer are left out.
-        where: a condition that samples meet, or empty.
-    """
-
-    missing_boxes: MissingBoxes = "fail"
-    check: Check = "structure"
-    max_pixels: int = images.MAX_PIXELS
-    resize: int = 0
-    reencode: str = ""
-    min_boxes: int = 0
-    where: str = ""
-
-    @property
-    def encoding(self) -> tuple[str, int] | None:
-        """Format and quality of `reencode`; None for original bytes.
-
-        Raises:
-            UsageError: text of no known form.
-        """
-        if not self.reencode:
-            return None
-        match = _REENCODE.fullmatch(self.reencode)
-        if match is None or int(match[2] or 0) > 100:
-            raise UsageError(f"--reencode {self.reencode}: give jpeg:QUALITY, webp:QUALITY (0 to 100) or png")
-        return (match[1] or "png").upper(), int(match[2] or 0)
-
-    def validate(self) -> None:
-        """Look at the options that are texts.
-
-        Raises:
-            UsageError: one of no known form.
-        """
-        _ = self.encoding
-        if self.where:
-            Condition(self.where)
-
-    @property
-    def selects(self) -> bool:
-        """Whether samples are left out for what is in them."""
-        return bool(self.min_boxes or self.where)
 
 
 class Skipped(Exception):  # noqa: N818 - no error

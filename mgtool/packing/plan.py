@@ -15,75 +15,15 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from mgtool import records
 from mgtool.errors import InputError, ItemError, OutputError, Reason, ResumeError
 from mgtool.files import hashing
-from mgtool.files.shard_names import UNSPLIT, shard_name
 from mgtool.media import reading
-from mgtool.packing import Layout
-from mgtool.packsurvey import HASH_BYTES, UNSAFE, Look, Spool, Survey, bytes_of, pack_hashes, pieces
+from mgtool.packing.layout import Base, Done, Job, Layout, Look
+from mgtool.packing.options import Size
+from mgtool.packing.spool import UNSAFE, Spool
+from mgtool.packing.survey import HASH_BYTES, Survey, bytes_of, pack_hashes, pieces
 from mgtool.records import Failure, Media, media_of
-
-
-class Size(NamedTuple):
-    """How much a shard holds: `samples`, or `bytes` of pictures, videos and texts as they come in; the other is 0."""
-
-    samples: int = 0
-    bytes: int = 0
-
-
-class Base(msgspec.Struct, frozen=True):
-    """Where a run that adds to earlier ones begins: the first key, and the first shard of each split."""
-
-    key: int = 0
-    shards: dict[str, int] = {}
-
-
-class Done(NamedTuple):
-    """A complete shard of this or an earlier run.
-
-    Attributes:
-        split, shard: name it.
-        since: nanoseconds of the system's clock at which it was begun.
-        digests: `HASH_BYTES` for each of its items.
-        contents: `HASH_BYTES` for each of its items where repeated ones are dropped, else nothing.
-        pictures: `HASH_BYTES` for each of their pictures and videos, zeros where one could not be read.
-    """
-
-    split: str
-    shard: int
-    since: int
-    digests: bytes
-    contents: bytes
-    pictures: tuple[bytes, ...]
-
-
-class Job(NamedTuple):
-    """One shard that is to be made.
-
-    Attributes:
-        split, shard: name it.
-        key: of its first item.
-        numbers: of its items in the spool.
-        digests, contents: as in `Done`.
-        refused: items that turned out to be of no use while the plan was made.
-    """
-
-    split: str
-    shard: int
-    key: int
-    numbers: list[int]
-    digests: bytes
-    contents: bytes
-    refused: dict[int, ItemError]
-
-    @property
-    def tar(self) -> str:
-        """Name of the tar."""
-        return shard_name(self.split or UNSPLIT, self.shard, ".tar")
-
 
 _TABLES = """
 CREATE TABLE items (number INTEGER PRIMARY KEY, digest BLOB, bytes INTEGER, content BLOB, pictures BLOB,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mgtool.errors import ResumeError
 from mgtool.files import atomic, shard_names
-from mgtool.packplan import Base, Done, Job
-from mgtool.records import Failure, dumps, parse
+from mgtool.packing.layout import Base, Done, Job, Layout
+from mgtool.records import Failure, canonical, convert, dumps, parse
 from mgtool.runs import run_file
 from mgtool.tars.index import INDEX_FILE as SAMPLES_FILE
 from mgtool.tars.index import Entry
@@ -23,7 +23,7 @@ _CLOCK_NS = 20_000_000
 
 
 class Inputs(msgspec.Struct, frozen=True):
-    """What a shard was made of, as in `mgtool.packplan.Done`: a later run knows by it what is packed and unchanged."""
+    """What a shard was made of, as in `layout.Done`: a later run knows by it what is packed and unchanged."""
 
     digests: bytes
     contents: bytes
@@ -177,3 +177,62 @@ def entries(folder: Path) -> Iterator[Entry]:
     """The samples of all shards of a folder, for their index."""
     for report, _ in completed(folder):
         yield from report.rows
+
+
+_RENEWED = ("input", "images", "boxes")
+"""What of a run's identity is new where it adds to a finished one."""
+
+
+class Output(NamedTuple):
+    """Where a run writes.
+
+    Attributes:
+        folder: the tars'.
+        about: what the record of the run says beside its identity.
+        append: whether a finished run may be added to.
+        overwrite: whether an earlier run does not count.
+        dry: whether nothing is to be written.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+    append: bool = False
+    overwrite: bool = False
+    dry: bool = False
+
+
+def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple[run_file.Run, Layout, Base]:
+    """The record of the run, with the layout and the beginning that earlier runs in the folder leave to this one."""
+    run = run_file.Run(output.folder / run_file.RUN_FILE, command="pack", identity=identity, about=output.about)
+    before = {} if output.overwrite else run.before()
+    base, new = convert(before.get("base", {}), Base, where=str(run.path)), layout
+    if before:
+        layout = convert(before.get("layout", new), Layout, where=str(run.path))
+        old = before.get("identity", {})
+        different = {key for key in {*old, *identity} if canonical(old.get(key)) != canonical(identity.get(key))}
+        can_append = bool(before.get("finished") and different and different <= {*_RENEWED})
+        if can_append and not output.append:
+            what = " and ".join(sorted(different))
+            raise ResumeError(
+                f"{output.folder} holds a run with other {what}: add --append to pack what is new in it as well, "
+                "choose another --out or add --overwrite"
+            )
+        if can_append:
+            base = after(output.folder)
+            if new.boxes and not layout.boxes:
+                raise ResumeError(f"{output.folder} holds samples without boxes: pack those with boxes elsewhere")
+            if new.pictures and layout.boxes and not new.boxes:
+                raise ResumeError(f"{output.folder} holds samples with boxes: give --boxes for the new ones, too")
+    run.record |= {"base": msgspec.to_builtins(base), "layout": msgspec.to_builtins(layout)}
+    _begin_or_check(run, output)
+    return run, layout, base
+
+
+def _begin_or_check(run: run_file.Run, output: Output) -> None:
+    renewed = _RENEWED if output.append else ()
+    if not output.dry:
+        if output.overwrite:
+            clear(output.folder)
+        run.begin(overwrite=output.overwrite, renewed=renewed)
+    elif not output.overwrite:
+        run.check(renewed=renewed)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import posixpath
-import sqlite3
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable
 
 import msgspec
 
@@ -17,7 +13,7 @@ from mgtool.errors import ItemError
 from mgtool.files import hashing
 from mgtool.media import images, reading
 from mgtool.media.names import VIDEO_EXTENSIONS
-from mgtool.packing import EXTENSIONS, OTHERWISE, Layout, Packer, Skipped
+from mgtool.packing.layout import EXTENSIONS, OTHERWISE, Layout
 from mgtool.records import Failure, Media, Sample, dumps, media_of
 
 HASH_BYTES = 16
@@ -25,72 +21,6 @@ HASH_BYTES = 16
 
 _OVERHEAD = 4096
 """Bytes of headers, JSON and boxes that a sample has beside its pictures and texts, roughly."""
-
-UNSAFE = ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF")
-"""A file that is thrown away at the end needs no care."""
-
-
-class Spool:
-    """The items of the input, by number, in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._database = sqlite3.connect(path)
-
-    def __getstate__(self) -> Path:
-        return self.path
-
-    def __setstate__(self, path: Path) -> None:
-        self.path = path
-        self._database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
-
-    def fill(self, rows: Iterable[tuple[int, int, records.Item]]) -> None:
-        """Keep items with their numbers and the numbers of their inputs."""
-        for pragma in UNSAFE:
-            self._database.execute(pragma)
-        self._database.execute("CREATE TABLE items (number INTEGER PRIMARY KEY, source INTEGER, item BLOB)")
-        packed = ((number, source, _frozen(item)) for number, source, item in rows)
-        self._database.executemany("INSERT INTO items VALUES (?, ?, ?)", packed)
-        self._database.commit()
-
-    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, records.Item]]:
-        """Number, number of the input, and item, in the order asked for."""
-        for number in numbers:
-            query = "SELECT source, item FROM items WHERE number = ?"
-            source, item = self._database.execute(query, (number,)).fetchone()
-            yield number, source, _thawed(item)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._database.close()
-
-
-def _frozen(item: records.Item) -> bytes:
-    """An item as bytes; plain dictionaries are pickled several times as fast as records."""
-    return pickle.dumps((isinstance(item, Sample), msgspec.to_builtins(item, builtin_types=(bytes,))))
-
-
-def _thawed(data: bytes) -> records.Item:
-    is_sample, fields = pickle.loads(data)  # noqa: S301 - of this run's own temporary file
-    return msgspec.convert(fields, Sample) if is_sample else msgspec.convert(fields, Failure)
-
-
-class Look(NamedTuple):
-    """What a worker saw in a sample.
-
-    Attributes:
-        number: of the item.
-        wanted: whether it is one of those asked for.
-        pictures: `HASH_BYTES` of each picture and video.
-        content: `HASH_BYTES` of these and the conversation.
-        failure: why it cannot be used.
-    """
-
-    number: int
-    wanted: bool
-    pictures: bytes = b""
-    content: bytes | None = None
-    failure: ItemError | None = None
 
 
 class Survey:
@@ -129,20 +59,6 @@ class Survey:
     def layout(self) -> Layout:
         """What all samples have in common."""
         return Layout(pictures=self._most, format=self._format or OTHERWISE, video=self._video, boxes=self._boxes)
-
-
-def look(number: int, item: records.Item, packer: Packer, source: int) -> Look:
-    """Look into one sample: is it wanted, and what is it of?"""
-    if isinstance(item, Failure):
-        return Look(number, True)
-    try:
-        wanted, hashes = packer.examine(item, source)
-    except ItemError as error:
-        return Look(number, True, failure=error)
-    except Skipped:
-        return Look(number, False)
-    pictures = pack_hashes(hashes)
-    return Look(number, wanted, pictures, hashlib.sha256(pictures + dumps(item.turns)).digest()[:HASH_BYTES])
 
 
 def pack_hashes(hashes: Iterable[str]) -> bytes:
