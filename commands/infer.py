@@ -118,8 +118,8 @@ _AS_GIVEN = (
 
 def _wanted(given: dict[str, Any]) -> dict[str, Any]:
     """The fields of a request, but for its device and dtype."""
-    from mgtool.generation.options import Decoding
-    from mgtool.generation.prompts import Prompter
+    from mgtool.inference.decoding import Decoding
+    from mgtool.inference.prompts import Prompter
 
     share = share_of(given["rank"], given["world_size"])
     names = {name: given[name] for name in ("out", "as_json", "unordered", "inputs")}
@@ -181,7 +181,7 @@ def _memory(wanted: dict[str, Any], dtype: str) -> dict[str, float]:
     """Gigabytes of the weights, and of a thousand tokens' keys and values."""
     import torch
 
-    from mgtool.generation import memory
+    from mgtool.inference import memory
     from mgtool.inputs.model_folders import check_model
     from mgtool.model import MGLlavaConfig
 
@@ -247,7 +247,7 @@ def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool, in_o
 
 
 def _join(out: str, shares: Sequence[str], *, overwrite: bool) -> dict[str, int]:
-    from mgtool.generation.output import join
+    from mgtool.inference.output import join
 
     return join(Path(out), [Path(share) for share in shares], overwrite=overwrite)
 
@@ -259,7 +259,7 @@ def _tell(counts: dict[str, int], out: str, share: Share, *, as_json: bool, quie
 
 
 def _failures_path(out: str, share: Share) -> Path:
-    from mgtool.generation.output import AnswersFile
+    from mgtool.inference.output import AnswersFile
 
     return AnswersFile(Path(out), is_share=not share.is_all).failures_path
 

@@ -11,12 +11,12 @@ from typing import IO, Any
 from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError
-from mgtool.generation.fleet import answer_on_devices
-from mgtool.generation.output import STAGE, Advance, AnswersFile, InOrder, Result, Sink, Writer
-from mgtool.generation.parity import Parity
-from mgtool.generation.parity import check_parity as _check_parity
-from mgtool.generation.request import Request
-from mgtool.generation.results import answer_items
+from mgtool.inference.options import Request
+from mgtool.inference.output import STAGE, Advance, AnswersFile, InOrder, Result, Sink, Writer
+from mgtool.inference.parity import Parity
+from mgtool.inference.parity import check_parity as _check_parity
+from mgtool.inference.pipeline import answer_items
+from mgtool.inference.replicas import answer_on_devices
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import check_model

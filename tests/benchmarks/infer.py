@@ -36,10 +36,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoTokenizer, StoppingCriteria
 
 from mgtool.boxes.lookup import BoxSource
-from mgtool.generation.choosing import Greedy
-from mgtool.generation.engine import Engine
-from mgtool.generation.planning import Planner
-from mgtool.generation.prompts import Prompter
+from mgtool.inference.engine import Engine
+from mgtool.inference.grouping import Planner
+from mgtool.inference.prompts import Prompter
+from mgtool.inference.sampling import Greedy
 from mgtool.media import images
 from mgtool.model import ConvNextTowerConfig, MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.records import Detections, Media, Sample, Turn

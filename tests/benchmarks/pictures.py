@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer
 
-from mgtool.generation.pictures import PictureLoader, Shown
+from mgtool.inference.picture_loader import PictureLoader, Shown
 from mgtool.model import MGLlavaProcessor
 from mgtool.records import Detections
 

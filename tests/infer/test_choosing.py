@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from mgtool.errors import UsageError
-from mgtool.generation.choosing import Choices, Sampler
-from mgtool.generation.options import Decoding
+from mgtool.inference.decoding import Decoding
+from mgtool.inference.sampling import Choices, Sampler
 
 PHOTOS = Path(__file__).parent.parent / "images"
 QUESTIONS = [
@@ -121,7 +121,7 @@ def test_stop_texts_end_an_answer(infer, write):
 
 def test_stop_texts_of_many_tokens_and_of_spaces(models):
     """A character that the vocabulary lacks is a token for each of its bytes."""
-    from mgtool.generation.engine import Engine
+    from mgtool.inference.engine import Engine
     from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 
     processor = MGLlavaProcessor.from_pretrained(models["vicuna"])

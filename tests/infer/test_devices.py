@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mgtool.generation import fleet
-from mgtool.generation.answer_cache import AnswerCache, Drawn
-from mgtool.generation.fleet import chunked
-from mgtool.generation.planning import Asked
+from mgtool.inference import replicas
+from mgtool.inference.answer_cache import AnswerCache, Drawn
+from mgtool.inference.grouping import Asked
+from mgtool.inference.replicas import chunked
 from mgtool.records import Media, Sample
 
 PHOTOS = Path(__file__).parent.parent / "images"
@@ -237,8 +237,8 @@ def test_without_an_output_there_is_one_line(mgtool, models, questions):
 
 
 def test_a_process_waits_for_one_that_is_far_behind(monkeypatch):
-    monkeypatch.setattr(fleet, "FURTHEST", 2000)
-    handing = fleet._Handing(((at, Sample(id=at)) for at in range(5, 10_005)), 2, is_split=False)
+    monkeypatch.setattr(replicas, "FURTHEST", 2000)
+    handing = replicas._Handing(((at, Sample(id=at)) for at in range(5, 10_005)), 2, is_split=False)
     answered: list[int] = []
 
     def answer(chunk):
@@ -250,7 +250,7 @@ def test_a_process_waits_for_one_that_is_far_behind(monkeypatch):
     assert slow[0][0] == 5
     while handing.is_due(1):
         answer(handing.take(1))
-    assert 2000 <= max(answered) < 2005 + fleet.CHUNK
+    assert 2000 <= max(answered) < 2005 + replicas.CHUNK
     answer(slow)
     ended = False
     while not ended:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from mgtool.generation.alone import shares_prefixes
-from mgtool.generation.attention import Prefix, View, shared_prefixes
-from mgtool.generation.choosing import Greedy
-from mgtool.generation.engine import Engine, Group
+from mgtool.inference.attention import Prefix, View, shared_prefixes
+from mgtool.inference.engine import Engine, Group
+from mgtool.inference.prefix_support import shares_prefixes
+from mgtool.inference.sampling import Greedy
 from mgtool.model import (
     IMAGE_TOKEN_ID,
     ConvNextTowerConfig,

@@ -11,9 +11,9 @@ import pytest
 
 from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import InputError
-from mgtool.generation.ahead import PATIENCE_S, READ_AHEAD, read_ahead, windows
-from mgtool.generation.planning import Planner
-from mgtool.generation.prompts import Prompter
+from mgtool.inference.grouping import Planner
+from mgtool.inference.prompts import Prompter
+from mgtool.inference.read_ahead import PATIENCE_S, READ_AHEAD, read_ahead, windows
 from mgtool.model import MGLlavaProcessor
 from mgtool.records import Media, Sample, Turn
 

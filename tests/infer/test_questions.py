@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from mgtool.errors import ItemError
-from mgtool.generation.prompts import CAPTION, Prompter
+from mgtool.inference.prompts import CAPTION, Prompter
 from mgtool.records import Media, Sample, Turn
 
 TESTS = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ def test_the_engine_answers_as_generate_does(models):
     import torch
     from PIL import Image
 
-    from mgtool.generation.engine import Engine, Group
+    from mgtool.inference.engine import Engine, Group
     from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 
     model = MGLlavaForConditionalGeneration.from_pretrained(models["vicuna"]).eval()
@@ -64,7 +64,7 @@ def test_the_engine_answers_as_generate_does(models):
 def test_memory_that_does_not_suffice_halves_the_batch(models):
     import torch
 
-    from mgtool.generation.engine import Engine, Group
+    from mgtool.inference.engine import Engine, Group
     from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 
     model = MGLlavaForConditionalGeneration.from_pretrained(models["vicuna"]).eval()
@@ -90,7 +90,7 @@ def test_memory_that_does_not_suffice_halves_the_batch(models):
 
 
 def test_numbers_that_are_not_finite_fail_their_row_alone(models):
-    from mgtool.generation.engine import Engine, Group
+    from mgtool.inference.engine import Engine, Group
     from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 
     model = MGLlavaForConditionalGeneration.from_pretrained(models["vicuna"]).eval()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mgtool.generation.prompts import Prompter
+from mgtool.inference.prompts import Prompter
 from mgtool.media.videos import decode_frames, frame_indices
 from mgtool.records import Detections, Media, Sample, Turn
 

@@ -21,11 +21,11 @@ from PIL import Image
 
 from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import ItemError
-from mgtool.generation import planning
-from mgtool.generation.ahead import READ_AHEAD
-from mgtool.generation.pictures import PictureLoader, Shown
-from mgtool.generation.planning import Planner
-from mgtool.generation.prompts import Prompter
+from mgtool.inference import grouping
+from mgtool.inference.grouping import Planner
+from mgtool.inference.picture_loader import PictureLoader, Shown
+from mgtool.inference.prompts import Prompter
+from mgtool.inference.read_ahead import READ_AHEAD
 from mgtool.media.images import decode
 from mgtool.model import MGLlavaProcessor
 from mgtool.records import Detections, Media, Sample, Turn
@@ -101,7 +101,7 @@ def test_no_more_is_read_or_prepared_than_will_be_asked_for_soon(processor, monk
             yield number, Sample(id=number, images=(media,), turns=(Turn("human", "What?"),))
 
     monkeypatch.setattr(PictureLoader, "submit", counted)
-    monkeypatch.setattr(planning, "WINDOW", window)
+    monkeypatch.setattr(grouping, "WINDOW", window)
     planner = Planner(Prompter(), processor, BoxSource(), workers=workers)
     groups = planner.groups(endless())
     for expected, group in enumerate(islice(groups, 3 * window)):
@@ -114,7 +114,7 @@ def test_no_more_is_read_or_prepared_than_will_be_asked_for_soon(processor, monk
 
 
 def test_processes_load_no_torch():
-    code = "import sys, mgtool.generation.pictures; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, mgtool.inference.picture_loader; print('torch' in sys.modules or 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from mgtool.boxes.lookup import BoxSource
-from mgtool.generation.choosing import Draw, Greedy
-from mgtool.generation.engine import Completion, Group
-from mgtool.generation.loading import deterministic, load_model, load_processor
-from mgtool.generation.request import Request
-from mgtool.generation.results import Asking, Items, make_engine
+from mgtool.inference.engine import Completion, Group
+from mgtool.inference.loading import deterministic, load_model, load_processor
+from mgtool.inference.options import Request
+from mgtool.inference.pipeline import Asking, Items, make_engine
+from mgtool.inference.sampling import Draw, Greedy
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ import torch
 from mgtool import records
 from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import MgtoolError
-from mgtool.generation.output import Result
-from mgtool.generation.request import Request
-from mgtool.generation.results import Emit, Items, answer_items
+from mgtool.inference.options import Request
+from mgtool.inference.output import Result
+from mgtool.inference.pipeline import Emit, Items, answer_items
 from mgtool.runs import workers
 
 CHUNK, LONGEST_CHUNK = 32, 256

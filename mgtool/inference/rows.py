@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from mgtool.generation.attention import Prefix, View, shared_prefixes
+from mgtool.inference.attention import Prefix, View, shared_prefixes
 
 BLOCK = 64
 """Tokens by which the room for rows' own keys and values grows."""

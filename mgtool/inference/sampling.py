@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mgtool.generation.options import Decoding
+from mgtool.inference.decoding import Decoding
 
 
 @dataclass

@@ -13,11 +13,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from mgtool.errors import ItemError
-from mgtool.generation.alone import AloneRows, shares_prefixes
-from mgtool.generation.attention import Prefix, View, shared_prefixes
-from mgtool.generation.choosing import Chooser, Draw, Greedy
-from mgtool.generation.decoding import Rows
-from mgtool.generation.memory import is_out_of_memory, is_scarce, token_budget
+from mgtool.inference.attention import Prefix, View, shared_prefixes
+from mgtool.inference.memory import is_out_of_memory, is_scarce, token_budget
+from mgtool.inference.prefix_support import shares_prefixes
+from mgtool.inference.rows import Rows
+from mgtool.inference.rows_alone import AloneRows
+from mgtool.inference.sampling import Chooser, Draw, Greedy
 from mgtool.model.config import IMAGE_TOKEN_ID
 from mgtool.model.processor import PlacedPicture
 

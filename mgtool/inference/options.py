@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mgtool.generation.options import GREEDY, Decoding
-from mgtool.generation.prompts import Prompter
+from mgtool.inference.decoding import GREEDY, Decoding
+from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.model_folders import model_identity

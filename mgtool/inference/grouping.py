@@ -16,10 +16,10 @@ from mgtool import records
 from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import ItemError, UsageError
 from mgtool.files import hashing
-from mgtool.generation.ahead import PATIENCE_S, Ahead, read_ahead, windows
-from mgtool.generation.engine import Group
-from mgtool.generation.pictures import PictureLoader, Shown
-from mgtool.generation.prompts import Prompter
+from mgtool.inference.engine import Group
+from mgtool.inference.picture_loader import PictureLoader, Shown
+from mgtool.inference.prompts import Prompter
+from mgtool.inference.read_ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.media import images, reading, videos
 from mgtool.model.processor import PlacedPicture
 from mgtool.records import Failure, Media, Sample, canonical

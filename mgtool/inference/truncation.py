@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mgtool.generation.prompts import Conversation
-from mgtool.generation.request import Request
+from mgtool.inference.options import Request
+from mgtool.inference.prompts import Conversation
 from mgtool.model.config import MGLlavaConfig
 from mgtool.model.processor import PlacedPicture
 from mgtool.records import Sample

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from mgtool.errors import OutputError
-from mgtool.generation.planning import Asked
+from mgtool.inference.grouping import Asked
 from mgtool.records import FinishReason, canonical
 
 _FILE = "answers.sqlite"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mgtool.errors import UsageError, require
-from mgtool.generation.request import Request
+from mgtool.inference.options import Request
 from mgtool.inputs.model_folders import check_model
 
 

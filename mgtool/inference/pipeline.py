@@ -11,14 +11,14 @@ from typing import Any, cast
 from mgtool import records
 from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import ItemError
-from mgtool.generation.answer_cache import AnswerCache, Drawn
-from mgtool.generation.choosing import Choices, Chooser, make_chooser
-from mgtool.generation.engine import Completion, Engine, Group
-from mgtool.generation.loading import deterministic, load_model, load_processor
-from mgtool.generation.output import STAGE, Result
-from mgtool.generation.planning import Asked, Planner
-from mgtool.generation.request import Request
-from mgtool.generation.truncating import Truncator
+from mgtool.inference.answer_cache import AnswerCache, Drawn
+from mgtool.inference.engine import Completion, Engine, Group
+from mgtool.inference.grouping import Asked, Planner
+from mgtool.inference.loading import deterministic, load_model, load_processor
+from mgtool.inference.options import Request
+from mgtool.inference.output import STAGE, Result
+from mgtool.inference.sampling import Choices, Chooser, make_chooser
+from mgtool.inference.truncation import Truncator
 from mgtool.records import Answer, Failure
 
 Emit = Callable[[int, Result], None]
