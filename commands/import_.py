@@ -35,7 +35,7 @@ def import_(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a published checkpoint and its parts into one model folder (safetensors)."""
-    from mgtool.model.checkpoint import Parts, import_model, plan_import
+    from mgtool.importing.published import Parts, import_model, plan_import
 
     parts = Parts(checkpoint, llm, clip, convnext, template, fusion)
     shard_bytes = int(max_shard_size * 1e9)

@@ -27,7 +27,7 @@ PUBLISHED_NAMES = {"language_model": "llm", "projector": "projector.model", "box
 CHILD = """
 import json, sys
 from pathlib import Path
-from mgtool.model.checkpoint import Parts, import_model
+from mgtool.importing.published import Parts, import_model
 status = lambda: int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
 before = status()
 *places, out, shard = sys.argv[1:]

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from transformers.utils import logging
 
+from mgtool.importing.published import Parts, import_model
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
-from mgtool.model.checkpoint import Parts, import_model
 from mgtool.records import Detections
 
 TESTS = Path(__file__).parent.parent

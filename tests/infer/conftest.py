@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mgtool.model.checkpoint import Parts, import_model
+from mgtool.importing.published import Parts, import_model
 
 TESTS = Path(__file__).parent.parent
 KIT = TESTS / "conformance" / "mg_llava"

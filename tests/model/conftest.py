@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from mgtool.importing.published import Parts, import_model
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
-from mgtool.model.checkpoint import Parts, import_model
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the helpers in tiny.py
 from tiny import KIT, TESTS

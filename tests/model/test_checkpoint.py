@@ -20,9 +20,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import AutoModelForCausalLM
 
 from mgtool.errors import CheckpointError, InputError, OutputError, ResumeError, UsageError
+from mgtool.importing.published import Parts, import_model, plan_import
+from mgtool.importing.weights import TorchFile, entries_of, write_safetensors
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
-from mgtool.model.checkpoint import Parts, import_model, plan_import
-from mgtool.model.weights import TorchFile, entries_of, write_safetensors
 
 
 @pytest.fixture(scope="module")
@@ -464,7 +464,7 @@ def test_a_template_file_travels_with_the_model(parts, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mgtool.model.checkpoint import Parts, import_model
+from mgtool.importing.published import Parts, import_model
 *places, out = map(Path, sys.argv[1:])
 import_model(Parts(*places), out, max_shard_bytes=400_000, advance=lambda n: os.kill(os.getpid(), signal.SIGKILL))
 """

@@ -123,7 +123,7 @@ def test_a_sample_that_cannot_be_read_raises_or_is_told(tars_of_given: Path, tmp
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mgtool.model.checkpoint import Parts, import_model
+    from mgtool.importing.published import Parts, import_model
 
     out = tmp_path_factory.mktemp("model") / "model"
     import_model(Parts(KIT / "mg_llava.pth", KIT / "llm", KIT / "clip", KIT / "convnext"), out)

@@ -20,7 +20,7 @@ import training
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from mgtool.model.checkpoint import Parts, import_model
+from mgtool.importing.published import Parts, import_model
 
 PICTURES = 50
 TEST_SCENES = 30

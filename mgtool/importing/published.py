@@ -15,12 +15,12 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrained
 
 from mgtool.errors import CheckpointError, InputError, OutputError
 from mgtool.files.atomic import atomic_file, atomic_folder, sweep
+from mgtool.importing.deepspeed import ZeroFolder, find_folder
+from mgtool.importing.weights import Entries, file_entries, folder_entries, read_json, write_safetensors
 from mgtool.model.config import ConvNextTowerConfig, MGLlavaConfig
 from mgtool.model.modeling import MGLlavaForConditionalGeneration, refuse_misfits
 from mgtool.model.processor import MAX_NEW_TOKENS, MGLlavaProcessor
 from mgtool.model.templates import TEMPLATES, find_template
-from mgtool.model.weights import Entries, file_entries, folder_entries, read_json, write_safetensors
-from mgtool.model.zero import ZeroFolder, find_folder
 from mgtool.records import canonical
 from mgtool.runs.run_file import RUN_FILE, Run
 

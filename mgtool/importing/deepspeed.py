@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mgtool.errors import CheckpointError
-from mgtool.model.weights import Entries, Entry, load_torch
+from mgtool.importing.weights import Entries, Entry, load_torch
 
 Shapes = dict[str, torch.Size]
 
@@ -30,7 +30,7 @@ def find_folder(folder: Path) -> Path | None:
 
 
 class ZeroFolder:
-    """A `mgtool.model.weights.Source` of the reconstructed float32 parameters, frozen parameters and buffers."""
+    """A `mgtool.importing.weights.Source` of the reconstructed float32 parameters, frozen parameters and buffers."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
