@@ -16,7 +16,7 @@ from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, 
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from mgtool.stages.train import Request
+    from mgtool.training.options import Request
 
 _REPORTED = ("loss", "grad_norm", "learning_rate", "eval_loss", "train_loss")
 
@@ -85,8 +85,8 @@ _AS_GIVEN = (
 def _request(given: Mapping[str, Any]) -> Request:
     if given["device"] not in ("auto", "cpu"):
         raise UsageError(f"--device {given['device']}: auto or cpu; torchrun gives each process its own device")
-    from mgtool.model.recipes import Recipe
-    from mgtool.stages import train as stages
+    from mgtool.training.options import Request
+    from mgtool.training.recipe import Recipe
 
     recipe = Recipe(
         stage=given["stage"].value,
@@ -96,7 +96,7 @@ def _request(given: Mapping[str, Any]) -> Request:
         **{name: given[name] for name in _AS_GIVEN},
     )
     names = ("inputs", "model", "max_length", "evaluate")
-    return stages.Request(recipe=recipe, **{name: given[name] for name in names})
+    return Request(recipe=recipe, **{name: given[name] for name in names})
 
 
 def _carry_out(request: Request, out: Path, *, overwrite: bool, quiet: bool) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_feeds_the_model(tars_of_given: Path, model_dir: Path) -> None:
     """The same loss from the tars as from the samples directly, texts without a picture among them."""
     from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
-    from mgtool.model.examples import collate, to_example
+    from mgtool.training.examples import collate, to_example
 
     processor = MGLlavaProcessor.from_pretrained(model_dir)
     model = MGLlavaForConditionalGeneration.from_pretrained(model_dir).eval()

@@ -17,8 +17,8 @@ from tiny import tiny_config, tiny_model
 
 from mgtool.errors import ItemError
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
-from mgtool.model.examples import Example, collate, to_example
 from mgtool.records import Detections, Media, Sample, Turn
+from mgtool.training.examples import Example, collate, to_example
 
 QUICK = ("--device", "cpu", "--dtype", "float32", "--batch-size", "2", "-q")
 ALIGNED = ("projector.", "box_projector.", "fusion.")
