@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mgtool.benchmarks import Benchmark
-    from mgtool.benchmarks.paired import Comparison
-    from mgtool.judges import KeptJudge
+    from mgtool.evaluation.comparison import Comparison
+    from mgtool.evaluation.judge_models import KeptJudge
+    from mgtool.evaluation.pipeline import Evaluation
     from mgtool.records import SampleId
     from mgtool.scoring.predictions import Answers
-    from mgtool.stages.evaluate import Evaluation
 
 _NAMED = 5
 
@@ -116,9 +116,9 @@ def _evaluate(
     job: Job, format: str, *, submission: bool, overwrite: bool, as_json: bool, quiet: bool
 ) -> tuple[int, int]:
     """Score, write, show; gives the numbers of unreadable and of all answers."""
+    from mgtool.evaluation import output
     from mgtool.report import tables
     from mgtool.runs import run_file
-    from mgtool.stages import evaluate as stage
 
     tables.form(format)
     if submission and job.out is None:
@@ -131,7 +131,7 @@ def _evaluate(
     evaluation = _sliced(job, _scored(job, answers))
     comparison = _compared(job, evaluation) if job.compare else None
     if job.out is not None and run is not None:
-        stage.save(job.out, evaluation, comparison)
+        output.save(job.out, evaluation, comparison)
         _write_report(job, evaluation, comparison)
         if submission:
             _write_submission(job, evaluation)
@@ -165,7 +165,7 @@ def _sliced(job: Job, evaluation: Evaluation) -> Evaluation:
 
     import msgspec
 
-    from mgtool.benchmarks.slices import sliced
+    from mgtool.evaluation.slices import sliced
 
     slices = sliced(evaluation.scores, job.slices, job.box_records or None)
     return dataclasses.replace(evaluation, result=msgspec.structs.replace(evaluation.result, slices=slices))
@@ -173,11 +173,11 @@ def _sliced(job: Job, evaluation: Evaluation) -> Evaluation:
 
 def _compared(job: Job, evaluation: Evaluation) -> Comparison:
     """This run against the one of --compare, which comes first."""
-    from mgtool.benchmarks import paired
-    from mgtool.stages import evaluate as stage
+    from mgtool.evaluation import comparison as paired
+    from mgtool.evaluation import pipeline
 
     other = _scored(job, job.read_answers(job.compare))
-    first, second = stage.common(other.scores, evaluation.scores)
+    first, second = pipeline.common(other.scores, evaluation.scores)
     numbers = job.bench.metrics(first, job.variant), job.bench.metrics(second, job.variant)
     return paired.compare(first, second, numbers, job.bench.breakdowns)
 
@@ -256,13 +256,13 @@ def _name_some(what: str, ids: Sequence[SampleId]) -> None:
 
 def _explain_variants(job: Job, as_json: bool) -> None:
     """The items whose score is not the same in every variant."""
+    from mgtool.evaluation import pipeline
     from mgtool.records import dumps
     from mgtool.report import tables
-    from mgtool.stages import evaluate as stage
 
     answers = job.read_answers(job.answers)
     with _judge(job) as judge:
-        differing = stage.explain_variants(job.bench, job.items, answers, judge)
+        differing = pipeline.explain_variants(job.bench, job.items, answers, judge)
     if as_json:
         sys.stdout.buffer.write(dumps({"variants": job.bench.variants, "items": differing}) + b"\n")
         return
@@ -275,8 +275,7 @@ def _explain_variants(job: Job, as_json: bool) -> None:
 
 
 def _say_what_would_be_done(job: Job, as_json: bool) -> None:
-    from mgtool import judges
-    from mgtool.stages import evaluate as stage
+    from mgtool.evaluation import judge_models, pipeline
 
     answers = job.read_answers(job.answers)
     plan = {
@@ -288,8 +287,8 @@ def _say_what_would_be_done(job: Job, as_json: bool) -> None:
         "out": str(job.out) if job.out else "stdout only",
     }
     if job.judge:
-        counting = judges.CountingJudge()
-        pairs = stage.join(job.bench, job.items, answers).pairs
+        counting = judge_models.CountingJudge()
+        pairs = pipeline.join(job.bench, job.items, answers).pairs
         job.bench.grade(pairs, job.variant, counting)
         plan |= {"judge": job.judge, "requests": counting.requests, "prompt_tokens_about": counting.tokens}
     console.summarize(plan, title="eval would score", as_json=as_json, quiet=False)

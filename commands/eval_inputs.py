@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mgtool.benchmarks import Benchmark, Item
-    from mgtool.judges import KeptJudge
+    from mgtool.evaluation.judge_models import KeptJudge
     from mgtool.records import BoxRecord
     from mgtool.scoring.ground_truth import Truth
     from mgtool.scoring.predictions import Answers
@@ -100,15 +100,15 @@ class Job:
     @cached_property
     def asked(self) -> KeptJudge | None:
         """The judge, with the replies that the output already holds."""
-        from mgtool import judges
+        from mgtool.evaluation import judge_models
         from mgtool.files import journal
 
         if not self.judge:
             return None
         if self.out is None:
             raise UsageError("--judge needs --out DIR, where its replies are kept")
-        model = judges.backend(self.judge, url=self.judge_url, workers=self.judge_workers)
-        return judges.KeptJudge(model, journal.Journal(self.out / "judge.jsonl"))
+        model = judge_models.backend(self.judge, url=self.judge_url, workers=self.judge_workers)
+        return judge_models.KeptJudge(model, journal.Journal(self.out / "judge.jsonl"))
 
     @cached_property
     def stdin(self) -> bytes:

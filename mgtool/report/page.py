@@ -15,8 +15,8 @@ from typing import Any
 import jinja2
 import msgspec
 
-from mgtool.benchmarks.paired import Comparison, Flip
-from mgtool.benchmarks.slices import BOX_COUNTS, box_bin
+from mgtool.evaluation.comparison import Comparison, Flip
+from mgtool.evaluation.slices import BOX_COUNTS, box_bin
 from mgtool.records import BoxRecord, Score
 from mgtool.report import tables
 from mgtool.report.embedding import asset, safe_json, script_hash

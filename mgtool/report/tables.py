@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from mgtool.benchmarks.paired import Difference
 from mgtool.errors import UsageError
+from mgtool.evaluation.comparison import Difference
 from mgtool.scoring.statistics import Metric
 
 Format = Literal["table", "markdown", "latex"]

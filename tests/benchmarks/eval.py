@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from mgtool import benchmarks
+from mgtool.evaluation import output, pipeline
 from mgtool.records import BoxRecord
 from mgtool.scoring import normalizers as normal
 from mgtool.scoring import predictions
@@ -71,13 +72,13 @@ def vqav2(folder: Path, share: int) -> dict[str, Any]:
     count = VQA_ITEMS // share
     truth, answers = vqa_files(folder, count)
 
-    def ours() -> stage.Evaluation:
+    def ours() -> pipeline.Evaluation:
         bench = benchmarks.get("vqav2")
         items = bench.load(Truth((truth,)))
         evaluation = stage.evaluate(
             bench, items, predictions.read(answers.read_bytes(), where=str(answers)), variant="official"
         )
-        stage.save(folder / "vqa-out", evaluation)
+        output.save(folder / "vqa-out", evaluation)
         return evaluation
 
     evaluation, seconds = timed(ours)
@@ -143,11 +144,11 @@ def detection(folder: Path, share: int) -> dict[str, Any]:
     """5,000 pictures, 36,781 objects, 100 boxes a picture."""
     truth, results, records = detection_files(folder, share)
 
-    def ours() -> stage.Evaluation:
+    def ours() -> pipeline.Evaluation:
         bench = benchmarks.get("coco-detection")
         items = bench.load(Truth((truth,)))
         evaluation = stage.evaluate(bench, items, predictions.from_boxes(records), variant="official")
-        stage.save(folder / "coco-out", evaluation)
+        output.save(folder / "coco-out", evaluation)
         return evaluation
 
     evaluation, seconds = timed(ours)

@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from mgtool import benchmarks
-from mgtool.benchmarks import paired
-from mgtool.benchmarks.slices import sliced
+from mgtool.evaluation import comparison
+from mgtool.evaluation.pipeline import common
+from mgtool.evaluation.slices import sliced
 from mgtool.records import BoxRecord
 from mgtool.report.page import Page
 from mgtool.scoring import predictions
 from mgtool.scoring.benchmark import Item
-from mgtool.stages.evaluate import common, evaluate
+from mgtool.stages.evaluate import evaluate
 
 HOSTILE = "</script><script>document.title = 'broken in'</script><img src=x onerror=\"document.title='broken in'\">"
 
@@ -89,7 +90,7 @@ def page() -> Callable[..., Page]:
             notes=[HOSTILE],
             scores=this.scores,
             boxes=BOXES,
-            comparison=paired.compare(first, second, numbers, ["split"]) if compare else None,
+            comparison=comparison.compare(first, second, numbers, ["split"]) if compare else None,
             read=read,
         )
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from mgtool import benchmarks
+from mgtool.evaluation.pipeline import Evaluation
 from mgtool.scoring import predictions
 from mgtool.scoring.ground_truth import Truth
-from mgtool.stages.evaluate import Evaluation, evaluate
+from mgtool.stages.evaluate import evaluate
 
 
 class Bench:

@@ -9,9 +9,9 @@ import pytest
 
 from mgtool import benchmarks
 from mgtool.errors import InputError
+from mgtool.evaluation.pipeline import NO_TARGETS
 from mgtool.scoring import java_metrics
 from mgtool.scoring.ground_truth import Truth
-from mgtool.stages.evaluate import NO_TARGETS
 
 pytest.importorskip("pycocoevalcap")
 needs_java = pytest.mark.skipif(not java_metrics.available(), reason="needs a Java runtime on the PATH")

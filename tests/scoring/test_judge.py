@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
-from mgtool import benchmarks, judges
+from mgtool import benchmarks
 from mgtool.errors import InputError, UsageError
+from mgtool.evaluation import judge_models
+from mgtool.evaluation.pipeline import Evaluation
 from mgtool.files.journal import Journal
 from mgtool.scoring import predictions
 from mgtool.scoring.benchmark import JudgeRequest
 from mgtool.scoring.ground_truth import Truth
-from mgtool.stages.evaluate import Evaluation, evaluate
+from mgtool.stages.evaluate import evaluate
 
 
 class Server(ThreadingHTTPServer):
@@ -98,12 +100,14 @@ def serve() -> Iterator[Callable[..., Server]]:
         server.server_close()
 
 
-def judge_at(server: Server, folder: Path, *, workers: int = 4) -> judges.KeptJudge:
-    backend = judges.OpenAiBackend("gpt-x", server.url, workers, first_wait_s=0.001)
-    return judges.KeptJudge(backend, Journal(folder / "judge.jsonl"))
+def judge_at(server: Server, folder: Path, *, workers: int = 4) -> judge_models.KeptJudge:
+    backend = judge_models.OpenAiBackend("gpt-x", server.url, workers, first_wait_s=0.001)
+    return judge_models.KeptJudge(backend, Journal(folder / "judge.jsonl"))
 
 
-def score(bench, name: str, truth: list[Path], answers: dict[Any, str], judge: judges.KeptJudge | None) -> Evaluation:
+def score(
+    bench, name: str, truth: list[Path], answers: dict[Any, str], judge: judge_models.KeptJudge | None
+) -> Evaluation:
     benchmark = benchmarks.get(name)
     lines = [{"question_id": key, "text": text} for key, text in answers.items()]
     items = benchmark.load(Truth(tuple(truth)))
@@ -174,7 +178,7 @@ def test_a_server_that_never_answers_is_counted(bench, serve) -> None:
     server = serve(lambda prompt: "1.0", *["503"] * 50)
     run = score(bench, "mm-vet", [mm_vet(bench)], {0: "x"}, judge_at(server, bench.folder))
     assert run.scores[0].fields["unread"]
-    assert max(server.seen.values()) == judges.ATTEMPTS
+    assert max(server.seen.values()) == judge_models.ATTEMPTS
     assert not (bench.folder / "judge.jsonl").exists()
 
 
@@ -198,13 +202,13 @@ def test_no_judge_is_one_line(bench) -> None:
     with pytest.raises(UsageError, match="needs a judge: add --judge openai:MODEL"):
         score(bench, "mm-vet", [mm_vet(bench)], {0: "x"}, None)
     with pytest.raises(UsageError, match="give openai:MODEL or hf:PATH"):
-        judges.backend("gpt-4")
+        judge_models.backend("gpt-4")
 
 
 def test_counting_asks_nobody(bench) -> None:
     benchmark = benchmarks.get("mm-vet")
     items = benchmark.load(Truth((mm_vet(bench),)))
-    counting = judges.CountingJudge()
+    counting = judge_models.CountingJudge()
     benchmark.grade([(item, predictions.Prediction(id=item.id, text="x")) for item in items], "official", counting)
     assert counting.requests == 3
     assert counting.tokens > 3 * 300
@@ -390,7 +394,7 @@ def test_a_local_judge(tmp_path) -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **sizes)).save_pretrained(tmp_path)
     requests = [JudgeRequest(user="is it red", max_tokens=4), JudgeRequest(user="it is", max_tokens=4)]
-    backend = judges.backend(f"hf:{tmp_path}")
+    backend = judge_models.backend(f"hf:{tmp_path}")
     first, second = list(backend.replies(requests)), list(backend.replies(requests))
     assert first == second
     assert [place for place, _ in first] == [0, 1]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mgtool.benchmarks import paired
-from mgtool.benchmarks.slices import box_bin, sliced
 from mgtool.errors import UsageError
+from mgtool.evaluation import comparison as paired
+from mgtool.evaluation.slices import box_bin, sliced
 from mgtool.records import BoxRecord, Score
 from mgtool.scoring.statistics import Statistic, clustered_mean, codes, mean_of, p_value, ratio
 

@@ -1,0 +1,241 @@
+"""Answers joined with their targets, scored and counted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mgtool.errors import InputError
+from mgtool.records import Failure, SampleId, Score
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair
+from mgtool.scoring.predictions import STAGE, Answers, Prediction
+from mgtool.scoring.statistics import Metric, Statistic
+
+ONLY_ANSWERED = "only answered"
+
+
+NO_TARGETS = "nothing is scored: these files hold no answers; --submission writes the file for the test server"
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How complete an answers file is.
+
+    Attributes:
+        expected: items of the benchmark.
+        answered: items with an answer.
+        failed: items without an answer for which the run recorded a failure.
+        missing: items without an answer and without a record.
+        duplicated: answers to an item that came before; the last one counts.
+        truncated: answers that were cut off at the token limit.
+        unknown: answers to no item of the benchmark.
+        unreadable: lines of the answers file that could not be read.
+    """
+
+    expected: int
+    answered: int
+    failed: int
+    missing: int
+    duplicated: int
+    truncated: int
+    unknown: int
+    unreadable: int
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of ``scores.json``.
+
+    Attributes:
+        benchmark: its name.
+        variant: how it was scored.
+        name: both, and what else changes the number: the form of the prompt, items left out.
+        metrics: the official numbers, by name.
+        breakdown: the same by category, field -> value.
+        counts: how complete the answers are.
+        slices: mean item scores, slice -> bin.
+        notes: what a reader of the numbers has to know.
+    """
+
+    benchmark: str
+    variant: str
+    name: str
+    metrics: dict[str, Metric]
+    breakdown: dict[str, dict[str, Metric]]
+    counts: Counts
+    slices: dict[str, dict[str, Metric]] = {}
+    notes: list[str] = []
+
+
+class Joined(NamedTuple):
+    """Items with their answers, and what was found on the way."""
+
+    pairs: list[Pair]
+    failed: frozenset[str]
+    duplicated: int
+    unknown: list[SampleId]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that came out.
+
+    Attributes:
+        result: metrics and counts.
+        scores: one for each item, in the benchmark's order.
+        pairs: the items with their answers.
+        failures: lines of the answers file that could not be read.
+        unknown: ids of answers that no item has.
+    """
+
+    result: Result
+    scores: list[Score]
+    pairs: list[Pair] = field(repr=False)
+    failures: list[Failure]
+    unknown: list[SampleId]
+
+
+def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> Joined:
+    """Give each item its answer, by id and never by position; of several answers the last counts.
+
+    Raises:
+        InputError: when not one answer belongs to the benchmark.
+    """
+    places = _places(items)
+    found: dict[int, Prediction] = {}
+    unknown: list[SampleId] = []
+    known = 0
+    for prediction in benchmark.addressed(items, answers.predictions):
+        place = next((places[key] for key in benchmark.keys(prediction) if key in places), None)
+        if place is None:
+            unknown.append(prediction.id)
+        else:
+            known += 1
+            found[place] = prediction
+    if answers.predictions and not found:
+        raise InputError(_strangers(benchmark, items, answers.predictions))
+    pairs: list[Pair] = [(item, found.get(place)) for place, item in enumerate(items)]
+    return Joined(pairs, frozenset(str(f.id) for f in answers.failures), known - len(found), unknown)
+
+
+def _places(items: Sequence[Item]) -> dict[str, int]:
+    places = {alias: place for place, item in enumerate(items) for alias in item.aliases}
+    for place, item in enumerate(items):
+        places[str(item.id)] = place
+    return places
+
+
+def _strangers(benchmark: Benchmark, items: Sequence[Item], predictions: Sequence[Prediction]) -> str:
+    ours = ", ".join(str(item.id) for item in items[:3])
+    theirs = ", ".join(str(prediction.id) for prediction in predictions[:3])
+    hint = ""
+    if re.fullmatch(r"\D+/\d+", str(items[0].id)):
+        hint = "; the ids repeat between splits: give --split, --questions, or `category` in the answers"
+    return f"no answer belongs to {benchmark.name}: its ids are like {ours}, those of the answers like {theirs}{hint}"
+
+
+def score(
+    benchmark: Benchmark, pairs: Sequence[Pair], failed: frozenset[str], variant: str, judge: Judge | None = None
+) -> list[Score]:
+    """One `Score` for each item."""
+    verdicts = benchmark.grade(pairs, variant, judge)
+    return [
+        Score(
+            question_id=item.id,
+            prediction=answer.text if answer is not None else None,
+            extracted=verdict.extracted,
+            target=item.target,
+            score=verdict.score,
+            status="answered" if answer is not None else "failed" if _is_among(item, failed) else "missing",
+            group=item.group or str(item.id),
+            question=item.question or (answer.prompt if answer is not None else ""),
+            image=(answer.image if answer is not None else "") or item.image,
+            fields={**item.fields, **verdict.fields} if verdict.fields else item.fields,
+        )
+        for (item, answer), verdict in zip(pairs, verdicts, strict=True)
+    ]
+
+
+def count(joined: Joined, answers: Answers) -> Counts:
+    """How complete the answers are."""
+    unanswered = [item for item, answer in joined.pairs if answer is None]
+    failed = sum(_is_among(item, joined.failed) for item in unanswered)
+    return Counts(
+        expected=len(joined.pairs),
+        answered=len(joined.pairs) - len(unanswered),
+        failed=failed,
+        missing=len(unanswered) - failed,
+        duplicated=joined.duplicated,
+        truncated=sum(answer is not None and answer.truncated for _, answer in joined.pairs),
+        unknown=len(joined.unknown),
+        unreadable=sum(failure.stage == STAGE for failure in answers.failures),
+    )
+
+
+def _is_among(item: Item, failed: frozenset[str]) -> bool:
+    """Whether a run recorded a failure of an item, by its id, another of its keys, or its picture."""
+    return any(key in failed for key in (str(item.id), *item.aliases, item.image) if key)
+
+
+def summarize(
+    benchmark: Benchmark, scores: Sequence[Score], counts: Counts, variant: str, *, only_answered: bool = False
+) -> Result:
+    """Scores -> metrics, breakdowns, notes."""
+    name = benchmark.label(scores, variant)
+    if scores and not any(score.target for score in scores):
+        nothing = {benchmark.headline: Metric(value=None, n=len(scores))}
+        return Result(
+            benchmark=benchmark.name,
+            variant=variant,
+            name=name,
+            metrics=nothing,
+            breakdown={},
+            counts=counts,
+            notes=[NO_TARGETS],
+        )
+    return Result(
+        benchmark=benchmark.name,
+        variant=variant,
+        name=f"{name}, {ONLY_ANSWERED}" if only_answered else name,
+        metrics=estimated(benchmark.metrics(scores, variant)),
+        breakdown={field: estimated(part) for field, part in benchmark.breakdown(scores, variant).items()},
+        counts=counts,
+        notes=benchmark.notes(scores, variant),
+    )
+
+
+def estimated(numbers: dict[str, Statistic | Metric]) -> dict[str, Metric]:
+    """Statistics -> metrics."""
+    return {name: number.estimate() if isinstance(number, Statistic) else number for name, number in numbers.items()}
+
+
+def common(first: Sequence[Score], second: Sequence[Score]) -> tuple[list[Score], list[Score]]:
+    """The items that two runs share, in the order of the first."""
+    place = {str(score.question_id): score for score in second}
+    shared = [score for score in first if str(score.question_id) in place]
+    return shared, [place[str(score.question_id)] for score in shared]
+
+
+def explain_variants(
+    benchmark: Benchmark, items: Sequence[Item], answers: Answers, judge: Judge | None = None
+) -> list[dict[str, Any]]:
+    """The answered items whose score is not the same in every variant, with all their scores."""
+    pairs = [pair for pair in join(benchmark, items, answers).pairs if pair[1] is not None]
+    verdicts = {variant: benchmark.grade(pairs, variant, judge) for variant in benchmark.variants}
+    differing = []
+    for place, (item, answer) in enumerate(pairs):
+        scores = {variant: verdicts[variant][place].score for variant in verdicts}
+        if len(set(scores.values())) > 1 and answer is not None:
+            read = {variant: verdicts[variant][place].extracted for variant in verdicts}
+            differing.append(
+                {
+                    "question_id": item.id,
+                    "scores": scores,
+                    "extracted": read,
+                    "prediction": answer.text,
+                    "target": item.target,
+                }
+            )
+    return differing
