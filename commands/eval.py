@@ -184,12 +184,12 @@ def _compared(job: Job, evaluation: Evaluation) -> Comparison:
 
 def _write_report(job: Job, evaluation: Evaluation, comparison: Comparison | None) -> None:
     from mgtool.files import atomic
-    from mgtool.report import page
+    from mgtool.report import scores_page
 
     assert job.out is not None
     result = evaluation.result
-    html = page.render(
-        page.Page(
+    html = scores_page.render(
+        scores_page.Page(
             title=job.bench.title,
             name=result.name,
             subtitle=f"{result.counts.expected:,} items, {Path(job.answers).name}",

@@ -1,6 +1,6 @@
 """Box records as one HTML file: the numbers, and pictures with their boxes to look through by label.
 
-Self-contained and safe in the way of `mgtool.report.page`: no network, all text from data escaped, one script.
+Self-contained and safe in the way of `mgtool.report.scores_page`: no network, all text from data escaped, one script.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mgtool.files import hashing
 from mgtool.media.reading import read_bytes
 from mgtool.media.videos import decode_frames
 from mgtool.records import BoxRecord, Detections, Media
-from mgtool.report import pictures
-from mgtool.report.embedding import asset, safe_json, script_hash
-from mgtool.report.pictures import Thumbnail
+from mgtool.report import thumbnails
+from mgtool.report.html import asset, safe_json, script_hash
+from mgtool.report.thumbnails import Thumbnail
 
 MOST_PICTURES = 1000
 MOST_BOXES = 100
@@ -57,7 +57,7 @@ def with_thumbnails(records: Sequence[BoxRecord], media: Iterable[Media]) -> lis
         records: what is shown.
         media: the input's pictures and videos, in any order; read until all that are shown are there.
     """
-    side = pictures.FEW_SIDE if len(records) <= pictures.FEW else pictures.SIDE
+    side = thumbnails.FEW_SIDE if len(records) <= thumbnails.FEW else thumbnails.SIDE
     wanted: dict[str, list[int]] = {}
     for place, record in enumerate(records):
         wanted.setdefault(record.image or record.video, []).append(place)
@@ -80,8 +80,8 @@ def _thumbnails(records: Mapping[int, BoxRecord], media: Media, side: int) -> di
             if record.sha256 not in ("", digest):
                 continue
             if record.frames is None:
-                return {place: [pictures.thumbnail(data, side)]}
-            return {place: [pictures.reduced(one.picture, side) for one in decode_frames(data, len(record.frames))]}
+                return {place: [thumbnails.thumbnail(data, side)]}
+            return {place: [thumbnails.reduced(one.picture, side) for one in decode_frames(data, len(record.frames))]}
     except ItemError:
         pass
     return {}

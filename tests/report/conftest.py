@@ -15,7 +15,7 @@ from mgtool.evaluation import comparison
 from mgtool.evaluation.pipeline import common
 from mgtool.evaluation.slices import sliced
 from mgtool.records import BoxRecord
-from mgtool.report.page import Page
+from mgtool.report.scores_page import Page
 from mgtool.scoring import predictions
 from mgtool.scoring.benchmark import Item
 from mgtool.stages.evaluate import evaluate

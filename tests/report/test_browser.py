@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mgtool.report.page import render
+from mgtool.report.scores_page import render
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

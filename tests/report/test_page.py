@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mgtool.report import page as pages
-from mgtool.report.page import chosen, plot, render, shown_value
+from mgtool.report import scores_page as pages
+from mgtool.report.scores_page import chosen, plot, render, shown_value
 from mgtool.scoring.statistics import Metric
 
 

@@ -19,8 +19,8 @@ from mgtool.evaluation.comparison import Comparison, Flip
 from mgtool.evaluation.slices import BOX_COUNTS, box_bin
 from mgtool.records import BoxRecord, Score
 from mgtool.report import tables
-from mgtool.report.embedding import asset, safe_json, script_hash
-from mgtool.report.pictures import ReadBytes, thumbnails
+from mgtool.report.html import asset, safe_json, script_hash
+from mgtool.report.thumbnails import ReadBytes, thumbnails
 from mgtool.scoring.statistics import Metric
 
 MOST_ITEMS = 10_000
