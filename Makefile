@@ -61,7 +61,7 @@ test-browser: $(VENV)/.developing ## the report in headless Chromium (install ch
 	@$(BIN)/python -m pytest -m browser
 
 bench: $(VENV)/.developing ## speed and size against what a user would use instead, quick sizes
-	@for script in tests/benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done
+	@for script in tests/speed/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done
 
 docs: $(VENV)/.developing ## check that every command of the README runs
 	@$(BIN)/python -m pytest -q tests/test_readme.py

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "support"))
 import reader
 import terminal
+import tiny_transformers
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,17 +25,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what a reader of the README has."""
     folder = tmp_path_factory.mktemp("reader")
     reader.furnish(folder)
-    _tiny_transformers().owl("owlv2", folder / "parts/owlv2-large-patch14-ensemble")
+    tiny_transformers.owl("owlv2", folder / "parts/owlv2-large-patch14-ensemble")
     return folder
-
-
-def _tiny_transformers() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiny_transformers", ROOT / "tests/detect/tiny_transformers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.timeout(900)
@@ -62,5 +50,5 @@ def test_the_python_example_runs(workplace: Path) -> None:
 
 
 def test_every_script_that_the_readme_names_exists() -> None:
-    for name in re.findall(r"`(tests/benchmarks/\w+\.py)`", (ROOT / "README.md").read_text()):
+    for name in re.findall(r"`(tests/speed/\w+\.py)`", (ROOT / "README.md").read_text()):
         assert (ROOT / name).is_file()

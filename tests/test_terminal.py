@@ -10,13 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import reader
+import terminal
 from rich.console import Console
 
 from mgtool.commands import console
-
-sys.path.insert(0, str(Path(__file__).parent / "support"))
-import reader
-import terminal
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = "examples/photos"

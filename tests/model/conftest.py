@@ -1,55 +1,9 @@
 """The conformance kit, imported once for all tests."""
 
-from __future__ import annotations
-
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
-import pytest
-import torch
-from PIL import Image
-from safetensors.torch import load_file
-
-from mgtool.importing.published import Parts, import_model
-from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
-
-sys.path.insert(0, str(Path(__file__).parent))  # for the helpers in tiny.py
-from tiny import KIT, TESTS
-
-
-@pytest.fixture(scope="session")
-def kit() -> Path:
-    return KIT
-
-
-@pytest.fixture(scope="session")
-def parts() -> Parts:
-    return Parts(KIT / "mg_llava.pth", KIT / "llm", KIT / "clip", KIT / "convnext")
-
-
-@pytest.fixture(scope="session")
-def model_dir(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("imported") / "model"
-    import_model(parts, out)
-    return out
-
-
-@pytest.fixture(scope="session")
-def model(model_dir: Path) -> MGLlavaForConditionalGeneration:
-    return MGLlavaForConditionalGeneration.from_pretrained(model_dir).eval()
-
-
-@pytest.fixture(scope="session")
-def processor(model_dir: Path) -> MGLlavaProcessor:
-    return MGLlavaProcessor.from_pretrained(model_dir)
-
-
-@pytest.fixture(scope="session")
-def expected() -> dict[str, torch.Tensor]:
-    return load_file(KIT / "expected.safetensors")
-
-
-@pytest.fixture(scope="session")
-def picture() -> Callable[[str], Image.Image]:
-    return lambda name: Image.open(TESTS / "images" / name).convert("RGB")
+from imported import expected as expected
+from imported import kit as kit
+from imported import model as model
+from imported import model_dir as model_dir
+from imported import parts as parts
+from imported import picture as picture
+from imported import processor as processor

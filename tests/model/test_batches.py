@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 import torch
 from PIL import Image
-from tiny import TINY_LLMS, tiny_config, tiny_model
+from tiny_models import TINY_LLMS, tiny_config, tiny_model
 from torch.nn import functional
 
 from mgtool.model import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID, PlacedPicture

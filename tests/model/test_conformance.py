@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import CASES, detections
+from tiny_models import CASES, detections
 
 from mgtool.model import MGLlavaProcessor
 from mgtool.model.encoders import low_pixels

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny import KIT, TINY_LLMS, tiny_config, tiny_llm, tiny_model
+from tiny_models import KIT, TINY_LLMS, tiny_config, tiny_llm, tiny_model
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from mgtool.errors import CheckpointError

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import KIT
+from tiny_models import KIT
 from transformers import AutoTokenizer
 
 from mgtool.errors import ItemError, UsageError

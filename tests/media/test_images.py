@@ -1,15 +1,12 @@
 """Decoding is whole or gives the right reason."""
 
-import sys
 from pathlib import Path
 
+import nasty
 import pytest
 
 from mgtool.errors import ItemError
 from mgtool.media import images
-
-sys.path.insert(0, str(Path(__file__).parent / "support"))
-import nasty
 
 
 def test_nasty_pictures(tmp_path: Path) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 
 import pytest
+import tiny_transformers as tiny
 import torch
 from PIL import Image
 
 from mgtool import detectors
 from mgtool.errors import CheckpointError, UsageError
-
-_spec = importlib.util.spec_from_file_location("tiny_transformers", Path(__file__).with_name("tiny_transformers.py"))
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 IMAGES = Path(__file__).parent.parent / "images"
 CLOSED = {"detr": tiny.detr, "rt_detr": tiny.rt_detr, "d_fine": tiny.d_fine, "yolos": tiny.yolos}

@@ -1,4 +1,4 @@
-"""The benchmark scripts run, and what they are there to show holds."""
+"""The speed scripts run, and what they are there to show holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).parent.parent / "benchmarks"
+SCRIPTS = Path(__file__).parent
 TEXTS = Path(__file__).parent.parent.parent / "mgtool" / "model" / "README.md"
 
 

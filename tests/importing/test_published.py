@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 import subprocess
 import sys
-from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sentencepiece
 import torch
+from checkpoints import same_weights, saved, weights_of
 from safetensors.torch import load_file, save_file
-from tiny import KIT, tiny_config, tiny_llm, tiny_model
+from tiny_models import KIT, tiny_config, tiny_llm, tiny_model
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import AutoModelForCausalLM
 
@@ -23,26 +22,6 @@ from mgtool.errors import CheckpointError, InputError, OutputError, ResumeError,
 from mgtool.importing.published import Parts, import_model, plan_import
 from mgtool.importing.weights import TorchFile, entries_of, write_safetensors
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
-
-
-@pytest.fixture(scope="module")
-def published():
-    """The kit's checkpoint as a plain state dict."""
-    return torch.load(KIT / "mg_llava.pth", weights_only=True)["state_dict"]
-
-
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    return {key: value for file in folder.glob("*.safetensors") for key, value in load_file(file).items()}
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    ours, theirs = weights_of(one), weights_of(other)
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-
-
-def saved(parts: Parts, path: Path, weights) -> Parts:
-    torch.save(weights, path)
-    return replace(parts, checkpoint=path)
 
 
 @pytest.mark.parametrize("form", ["bare", "state_dict", "old zip", "safetensors", "shards"])
@@ -256,141 +235,6 @@ def test_a_tokenizer_of_sentencepiece_alone_is_imported(parts, tmp_path):
 
 
 # --- DeepSpeed ZeRO
-
-
-FROZEN = "llm.model.norm.weight"
-
-
-class ZeroStageEnum(int):
-    """Stands for DeepSpeed's enum: something that is not a weight beside the weights."""
-
-
-def pretend_deepspeed(monkeypatch):
-    """Make `ZeroStageEnum` pickle as DeepSpeed's, which is not installed here."""
-    module = type(sys)("deepspeed.runtime.zero.config")
-    module.ZeroStageEnum = ZeroStageEnum
-    for name in ("deepspeed", "deepspeed.runtime", "deepspeed.runtime.zero", "deepspeed.runtime.zero.config"):
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(ZeroStageEnum, "__module__", "deepspeed.runtime.zero.config")
-
-
-def split_groups(weights):
-    """Two parameter groups and a frozen parameter, as training leaves them."""
-    names = [key for key in weights if key != FROZEN]
-    return [OrderedDict((key, weights[key]) for key in group) for group in (names[::2], names[1::2])]
-
-
-def zero_folder(folder: Path, weights, stage: int, ranks: int) -> None:
-    groups, frozen = split_groups(weights), FROZEN
-    folder.mkdir(parents=True)
-    for rank in range(ranks):
-        own = frozen_part(weights[frozen], rank, ranks) if stage == 3 else weights[frozen]
-        state = {
-            "module": OrderedDict((f"module.{key}", value) for key, value in weights.items()) if stage == 2 else {},
-            "param_shapes": [OrderedDict((key, value.shape) for key, value in group.items()) for group in groups],
-            "buffer_names": [],
-            "frozen_param_shapes": {frozen: weights[frozen].shape},
-            "frozen_param_fragments": {frozen: own},
-            "shared_params": [],
-            "ds_version": "0.14.0",
-        }
-        if stage == 3 or rank == 0:
-            name = f"zero_pp_rank_{rank}_mp_rank_00" if stage == 3 else "mp_rank_00"
-            torch.save(state, folder / f"{name}_model_states.pt")
-        flats = [rank_slice(group, rank, ranks, stage) for group in groups]
-        optimizer = {"zero_stage": ZeroStageEnum(stage), "partition_count": ranks if stage == 3 else [ranks] * 2}
-        optimizer["fp32_flat_groups" if stage == 3 else "single_partition_of_fp32_groups"] = flats
-        torch.save({"optimizer_state_dict": optimizer}, folder / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
-
-
-def frozen_part(value, rank, ranks):
-    part = -(-value.numel() // ranks)
-    padded = torch.nn.functional.pad(value.flatten(), (0, part * ranks - value.numel()))
-    return padded[rank * part : (rank + 1) * part].clone()
-
-
-def rank_slice(group, rank, ranks, stage):
-    if stage == 3:
-        return torch.cat([frozen_part(value, rank, ranks) for value in group.values()])
-    flat = torch.cat([value.flatten() for value in group.values()])
-    align = 2 * ranks
-    flat = torch.nn.functional.pad(flat, (0, -len(flat) % align))
-    return flat.chunk(ranks)[rank].clone()
-
-
-@pytest.mark.parametrize("ranks", [1, 3, 11])
-@pytest.mark.parametrize("stage", [2, 3])
-def test_deepspeed_folders_are_put_together(stage, ranks, parts, published, model_dir, tmp_path, monkeypatch):
-    pretend_deepspeed(monkeypatch)
-    top = tmp_path / "iter_100.pth"
-    zero_folder(top / "global_step100", published, stage, ranks)
-    (top / "latest").write_text("global_step100\n")
-    import_model(replace(parts, checkpoint=top), tmp_path / "out")
-    assert same_weights(tmp_path / "out", model_dir)
-
-
-@pytest.mark.parametrize("stage", [2, 3])
-def test_a_missing_rank_is_refused(stage, parts, published, tmp_path, monkeypatch):
-    pretend_deepspeed(monkeypatch)
-    folder = tmp_path / "iter_1.pth"
-    zero_folder(folder, published, stage, 3)
-    next(folder.glob("*rank_1_*_optim_states.pt")).unlink()
-    with pytest.raises(CheckpointError, match="of 2 ranks, 3 were saved"):
-        plan_import(replace(parts, checkpoint=folder))
-
-
-# --- hostile and broken files
-
-
-class Payload:
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return Path.touch, (self.target,)
-
-
-@pytest.mark.parametrize("new_format", [True, False])
-def test_nothing_in_a_pickle_is_executed(new_format, parts, published, tmp_path):
-    target = tmp_path / "executed"
-    hostile = published | {"payload": Payload(target)}
-    torch.save(hostile, tmp_path / "hostile.pth", _use_new_zipfile_serialization=new_format)
-    with pytest.raises(CheckpointError, match="more than weights"):
-        plan_import(replace(parts, checkpoint=tmp_path / "hostile.pth"))
-    assert not target.exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"hello world", pickle.dumps({"a": 1})])
-def test_files_that_are_no_checkpoint_are_refused(content, parts, tmp_path):
-    path = tmp_path / "broken.pth"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError) as refusal:
-        plan_import(replace(parts, checkpoint=path))
-    assert "\n" not in str(refusal.value)
-
-
-def test_numbers_that_safetensors_does_not_have_are_refused(parts, published, tmp_path):
-    odd = published | {"llm.model.norm.weight": published["llm.model.norm.weight"].to(torch.complex64)}
-    with pytest.raises(CheckpointError, match=r"norm\.weight: tensors of torch.complex64 are not supported"):
-        import_model(saved(parts, tmp_path / "complex.pth", odd), tmp_path / "out")
-
-
-def test_a_truncated_checkpoint_is_refused(parts, tmp_path):
-    data = (KIT / "mg_llava.pth").read_bytes()
-    path = tmp_path / "cut.pth"
-    path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
-        plan_import(replace(parts, checkpoint=path))
-
-
-def test_an_index_never_leaves_its_folder(parts, tmp_path):
-    folder = tmp_path / "llm"
-    shutil.copytree(KIT / "llm", folder)
-    (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../secret.safetensors"}}))
-    first = {"projector.model.0.weight": torch.ones(64, 32)}
-    with pytest.raises(CheckpointError, match="outside its folder"):
-        plan_import(saved(replace(parts, llm=folder), tmp_path / "first.pth", first))
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "llm", "clip", "convnext"])

@@ -1,6 +1,6 @@
 """Box features: time and peak memory against interpolate + roi_align + mean, on a CPU.
 
-python tests/benchmarks/regions.py [--quick] [--json] [--threads 2] [--boxes 30]
+python tests/speed/regions.py [--quick] [--json] [--threads 2] [--boxes 30]
 """
 
 from __future__ import annotations

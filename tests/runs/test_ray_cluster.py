@@ -32,7 +32,7 @@ def pictures(tmp_path: Path) -> Path:
     """Parts of a photograph, and a file that is no picture."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    with Image.open(Path(__file__).parent / "images" / "coffee.jpg") as picture:
+    with Image.open(Path(__file__).parents[1] / "images" / "coffee.jpg") as picture:
         for number in range(12):
             picture.crop((number, 0, number + 200, 150)).save(folder / f"{number:02d}.png")
     (folder / "zz.jpg").write_text("broken")

@@ -1,6 +1,6 @@
 """How far bfloat16 and float16 are from float32 on the conformance kit; writes a markdown table.
 
-    python tests/benchmarks/parity.py [--quick] [--json] [--write FILE.md]
+    python tests/speed/parity.py [--quick] [--json] [--write FILE.md]
 
 With --write, the table replaces what stands between `<!-- parity -->` and `<!-- /parity -->` in the file.
 """

@@ -1,6 +1,6 @@
 """The published sizes with random weights on one GPU: where the time of an answer goes.
 
-    python tests/benchmarks/model_gpu.py [--quick] [--json] [--out results/CARD.md] [--device cuda]
+    python tests/speed/model_gpu.py [--quick] [--json] [--out results/CARD.md] [--device cuda]
 
 Prefill is measured against the card's peak bfloat16 FLOP/s, decoding against its memory bandwidth. Without a GPU it
 says so and ends with 0.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import tiny_config, tiny_model
+from tiny_models import tiny_config, tiny_model
 
 from mgtool.errors import ItemError
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sqlite3
 from pathlib import Path
 
 import pytest
+import tiny_transformers as tiny
 import torch
 from PIL import Image
 from transformers import Owlv2ForObjectDetection, Owlv2Processor
@@ -15,10 +15,6 @@ from mgtool import detectors
 from mgtool.boxes.filters import Filters
 from mgtool.detectors.owlv2 import Owlv2Detector
 from mgtool.errors import CheckpointError, UsageError
-
-_spec = importlib.util.spec_from_file_location("tiny_transformers", Path(__file__).with_name("tiny_transformers.py"))
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 IMAGES = Path(__file__).parent.parent / "images"
 WORDS = ["Cat", "traffic light", "cup", "dog"]

@@ -1,6 +1,6 @@
 """Packing and reading back: speed against `tar cf` and webdataset, and peak memory from 10^3 to 10^6 samples.
 
-    python tests/benchmarks/pack.py [--quick] [--json] [--only speed|memory] [--gigabytes 4] [--workers 0] [--folder D]
+    python tests/speed/pack.py [--quick] [--json] [--only speed|memory] [--gigabytes 4] [--workers 0] [--folder D]
 
 Writers take turns on the same files, which are in memory ("warm") or, where the cache can be emptied, on disk only
 ("cold"); readers read the same tars; the best of three. mgtool's time is that of the whole command: it checks and

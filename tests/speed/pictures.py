@@ -1,6 +1,6 @@
 """Pictures prepared for the model: in threads of `mgtool infer`'s own process, and in worker processes.
 
-    python tests/benchmarks/pictures.py [--quick] [--json] [--out FILE.json]
+    python tests/speed/pictures.py [--quick] [--json] [--out FILE.json]
 
 A picture is decoded, padded, resized to the high tower's 768 pixels and normalised, with 20 boxes. What counts where a
 GPU waits is the time that the process which feeds it is busy, ``own_ms`` a picture; ``ratio`` is that of threads over

@@ -6,17 +6,17 @@ which says what share of the loop's boxes is found again. All ways look at the s
 weights and threads, in turns, in one process. Processor seconds (of this process and of its decoding workers) are
 given beside the clock's, as they hold where other work shares the cores.
 
-python tests/benchmarks/detect.py [--quick] [--out FILE.json] [--json] [--pictures N] [--rounds N] [--batch-size N]
+python tests/speed/detect.py [--quick] [--out FILE.json] [--json] [--pictures N] [--rounds N] [--batch-size N]
     [--threads 2]
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +26,9 @@ if __name__ == "__main__":  # decoding workers import this file again, and need 
     from PIL import Image
     from torchvision.ops import box_iou
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+    import tiny_transformers as tiny
 
     from mgtool.boxes import formats
     from mgtool.detection.batch_size import BatchSize
@@ -220,9 +223,6 @@ def same(expected, found):
 
 def save_model(folder, sizes):
     """OWLv2 with random weights, scaled so that boxes and scores differ and none is at its end, and its processor."""
-    spec = importlib.util.spec_from_file_location("tiny_transformers", TESTS / "detect" / "tiny_transformers.py")
-    tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
     torch.manual_seed(0)
     tokenizer = tiny.clip_tokenizer()
     tokenizer.model_max_length = 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -11,9 +10,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import nasty
 import numpy as np
 import psutil
 import pytest
@@ -23,15 +22,6 @@ from mgtool.boxes import formats
 
 TESTS = Path(__file__).parents[1]
 IMAGES = TESTS / "images"
-
-
-def _nasty() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("nasty", TESTS / "support" / "nasty.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _command(*args: object) -> list[str]:
@@ -279,7 +269,7 @@ def test_a_run_that_found_nothing_to_look_at_does_not_keep_the_folder(tmp_path: 
 
 
 def test_every_kind_of_picture_gives_boxes_or_a_reason(tmp_path: Path) -> None:
-    expected: dict[str, str | None] = _nasty().make(tmp_path / "nasty")
+    expected: dict[str, str | None] = nasty.make(tmp_path / "nasty")
     out = tmp_path / "boxes"
     done = _mgtool(tmp_path / "nasty", "--out", out, code=3)
     failures = {line["id"]: line["reason"] for line in _lines(out / "failures.jsonl")}

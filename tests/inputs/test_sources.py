@@ -62,7 +62,7 @@ def test_conversations_and_questions(tmp_path: Path, as_lines: bool) -> None:
 
 
 def test_a_picture_on_stdin(tmp_path: Path) -> None:
-    data = (Path(__file__).parent / "images" / "coffee.jpg").read_bytes()
+    data = (Path(__file__).parents[1] / "images" / "coffee.jpg").read_bytes()
     (sample,) = read("-", stdin=io.BytesIO(data))
     assert isinstance(sample, Sample)
     assert reading.read_bytes(sample.images[0]) == data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_mmdet as tiny
 import torch
 from PIL import Image
 
@@ -19,10 +19,6 @@ from mgtool.boxes import formats
 from mgtool.detectors import mmdetection
 from mgtool.errors import CheckpointError, UsageError
 from mgtool.records import Detections
-
-_spec = importlib.util.spec_from_file_location("tiny_mmdet", Path(__file__).with_name("tiny_mmdet.py"))
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 IMAGES = Path(__file__).parents[1] / "images"
 QUICK = ("rtmdet", "faster-rcnn", "grounding-dino", "glip")

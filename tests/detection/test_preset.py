@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_transformers as tiny
 import torch
 from PIL import Image
 from transformers import Owlv2ForObjectDetection, Owlv2Processor
@@ -15,10 +15,6 @@ from typer.testing import CliRunner, Result
 
 from mgtool.commands.main import app
 from mgtool.errors import CheckpointError, ResumeError, UsageError
-
-_spec = importlib.util.spec_from_file_location("tiny_transformers", Path(__file__).with_name("tiny_transformers.py"))
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 TESTS = Path(__file__).parents[1]
 IMAGES = TESTS / "images"

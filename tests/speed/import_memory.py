@@ -1,6 +1,6 @@
 """Peak memory of `mgtool import` on a stand-in checkpoint: zeros in a sparse file, of any size.
 
-    python tests/benchmarks/import_memory.py [--quick] [--json] [--layers 24] [--shard-gb 0.4] [--folder DIR]
+    python tests/speed/import_memory.py [--quick] [--json] [--layers 24] [--shard-gb 0.4] [--folder DIR]
 
 `--layers 60 --hidden 7168 --intermediate 20480 --shard-gb 5` is the size of the 34B model; it writes 70 GB.
 """

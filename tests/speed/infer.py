@@ -1,6 +1,6 @@
 """`mgtool infer` against the plain loop and against `generate` in static batches, on one model of random weights.
 
-    python tests/benchmarks/infer.py [--quick] [--json] [--threads 2] [--dtype auto] [--only pope gqa] [--out FILE.json]
+    python tests/speed/infer.py [--quick] [--json] [--threads 2] [--dtype auto] [--only pope gqa] [--out FILE.json]
 
 Three ways answer the same questions about the same pictures with the same weights and threads:
 

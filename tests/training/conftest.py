@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from tiny_models import KIT, tiny_config, tiny_model
 from transformers import AutoTokenizer
 
 from mgtool.model import MGLlavaProcessor
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "model"))
-from tiny import KIT, tiny_config, tiny_model
 
 COLOURS = ("red", "green", "blue", "white")
 

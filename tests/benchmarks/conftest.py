@@ -1,0 +1,4 @@
+"""Scoring hand-made files in one call."""
+
+from bench import bench as bench
+from bench import value as value
