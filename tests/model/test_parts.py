@@ -11,31 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny_models import KIT, TINY_LLMS, tiny_config, tiny_llm, tiny_model
+from tiny_models import KIT, TINY_LLMS, batch_for, logits, tiny_config, tiny_llm, tiny_model
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from mgtool.errors import CheckpointError
 from mgtool.model import ConvNextTowerConfig, MGLlavaConfig, MGLlavaForConditionalGeneration, MGLlavaProcessor
-
-IMAGE = -200
-
-
-def batch_for(config, boxes=2):
-    """One picture, two boxes, four words."""
-    generator = torch.Generator().manual_seed(0)
-    side = config.image_size
-    return {
-        "input_ids": torch.tensor([[1, 30, IMAGE, 31, 32]]),
-        "attention_mask": torch.ones(1, 5, dtype=torch.int64),
-        "pixel_values": torch.randn(1, 3, side, side, generator=generator),
-        "boxes": torch.tensor([[0.0, 0, 40, 50], [10, 20, 90, 90]])[:boxes],
-        "box_counts": torch.tensor([boxes]),
-    }
-
-
-@torch.no_grad()
-def logits(model, batch):
-    return model(**batch).logits
 
 
 @pytest.mark.parametrize("kind", TINY_LLMS)
@@ -232,7 +212,7 @@ def test_tensor_parallel_plan_is_the_language_model_s(kind):
 def test_two_processes_share_the_language_model(kind, tmp_path):
     model = tiny_model(tiny_config(kind))
     model.save_pretrained(tmp_path)
-    script = Path(__file__).with_name("parallel.py")
+    script = Path(__file__).parents[1] / "support" / "parallel.py"
     command = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(

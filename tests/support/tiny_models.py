@@ -71,3 +71,24 @@ def detections(case: dict[str, Any]) -> Detections:
     """What the detector gave for a case."""
     box = case["box"]
     return Detections(tuple(map(tuple, box["boxes"])), tuple(box["scores"]), tuple(box["labels"]))
+
+
+IMAGE = -200
+
+
+def batch_for(config, boxes=2):
+    """One picture, two boxes, four words."""
+    generator = torch.Generator().manual_seed(0)
+    side = config.image_size
+    return {
+        "input_ids": torch.tensor([[1, 30, IMAGE, 31, 32]]),
+        "attention_mask": torch.ones(1, 5, dtype=torch.int64),
+        "pixel_values": torch.randn(1, 3, side, side, generator=generator),
+        "boxes": torch.tensor([[0.0, 0, 40, 50], [10, 20, 90, 90]])[:boxes],
+        "box_counts": torch.tensor([boxes]),
+    }
+
+
+@torch.no_grad()
+def logits(model, batch):
+    return model(**batch).logits

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPTS = Path(__file__).parent
-TEXTS = Path(__file__).parent.parent.parent / "mgtool" / "model" / "README.md"
+SCRIPTS = Path(__file__).parent / "speed"
+TEXTS = Path(__file__).parents[1] / "mgtool" / "model" / "README.md"
 
 
 def run(script: str, *options: str) -> str:

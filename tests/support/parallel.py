@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from test_parts import batch_for, logits
+from tiny_models import batch_for, logits
 from transformers.distributed import DistributedConfig
 
 from mgtool.model import MGLlavaForConditionalGeneration
