@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,14 +24,23 @@ Advance = Callable[[int], None]
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
+FLAGS: dict[str, str] = {}
+"""How the command line spells the fields of the options; filled by the commands."""
+
+
+def flagged(text: str) -> str:
+    """A text of the library, where fields stand in backticks, with the command line's flags."""
+    return re.sub(r"`(\w+)`", lambda match: FLAGS.get(match[1], match[0]), text)
+
+
 def say(text: str) -> None:
     """One plain line on stderr."""
-    err.print(text, markup=False)
+    err.print(flagged(text), markup=False)
 
 
 def fail(text: str) -> None:
     """One line that says what is wrong."""
-    err.print(f"[bold red]error:[/] {escape(text)}")
+    err.print(f"[bold red]error:[/] {escape(flagged(text))}")
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ def detect(
         detect_report.describe(tuple(inputs), images=images, report=report, as_json=as_json, quiet=quiet)
         return
     if out is None:
-        raise UsageError("--out is missing: give the folder to write, or - for box lines on stdout")
+        raise UsageError("out", "is missing: give the folder to write, or - for box lines on stdout")
     place = ray_engine.cluster(given)
     job = _job(given)
     if dry_run:
@@ -116,7 +116,7 @@ def _job(given: dict[str, Any]) -> Job:
     job = Job(**{**same, **parsed, "workers": workers, **preset})
     job.check()
     if given["out"] == "-" and (given["as_json"] or job.format != "jsonl" or given["visualize"] or given["report"]):
-        raise UsageError("--out - is for box lines alone: leave --json, --format, --visualize and --report out")
+        raise UsageError("out", "- is for box lines alone: leave `as_json`, `format`, `visualize` and `report` out")
     return job
 
 

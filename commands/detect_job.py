@@ -181,15 +181,15 @@ class Job:
 
         kind = self.detector.partition(":")[0]
         if kind == detectors.BOXES and (self.tagger or self.boxes):
-            raise UsageError(f"--detector {self.detector}: looks at no picture; leave --tagger and --boxes out")
+            raise UsageError("detector", f"{self.detector}: looks at no picture; leave `tagger` and `boxes` out")
         if kind == "none" and not self.tagger:
-            raise UsageError("--detector none: give a --tagger, or there is nothing to do")
+            raise UsageError("detector", "none: give a `tagger`, or there is nothing to do")
         if kind in (*detectors.SHIPPED, detectors.BOXES, "none"):
             detectors.refuse_words(self.detector, self.vocabulary)
         if kind == "owlv2" and not (self.vocabulary or self.tagger):
-            raise UsageError("--detector owlv2 looks for words: give --vocabulary or --tagger")
+            raise UsageError("detector", "owlv2 looks for words: give `vocabulary` or `tagger`")
         if self.vocabulary and self.tagger:
-            raise UsageError("--vocabulary and --tagger both say what to look for: leave one out")
+            raise UsageError("vocabulary", "and `tagger` both say what to look for: leave one out")
         if self.tagger:
             detectors.check_tagger_files(self.tagger)
         if kind != "none":
@@ -199,7 +199,7 @@ class Job:
 def preset(name: str, context: typer.Context, out: str) -> dict[str, Any]:
     """A preset's values of the options that are given nowhere."""
     if name and name not in PRESETS:
-        raise UsageError(f"--preset {name}: give {', '.join(PRESETS)}")
+        raise UsageError("preset", f"{name}: give {', '.join(PRESETS)}")
     values = {key: value for key, value in PRESETS.get(name, {}).items() if out != "-" or key != "format"}
     sources = {key: context.get_parameter_source(key) for key in values}
     return {key: value for key, value in values.items() if (source := sources[key]) and source.name == "DEFAULT"}
@@ -210,7 +210,7 @@ def batch_size(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size {text}: give a number from 1 on, or auto")
+        raise UsageError("batch_size", f"{text}: give a number from 1 on, or auto")
     return int(text)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def describe(paths: tuple[str, ...], *, images: str | None, report: str | None, as_json: bool, quiet: bool) -> None:
     """Sum up box files; with `report`, write their page, pictures looked up from the folder `images`."""
     if "-" in paths:
-        raise UsageError("--stats: give folders or files of boxes; stdin cannot be read twice")
+        raise UsageError("stats", ": give folders or files of boxes; stdin cannot be read twice")
     statistics = count(paths)
     console.summarize(
         statistics.summary(labels=None) if as_json else statistics.summary(),

@@ -98,7 +98,9 @@ def evaluate(
         _print_list(as_json)
         return
     if answers is None or not benchmark:
-        raise UsageError("give an answers file and --benchmark NAME; `mgtool eval --list` shows the names")
+        raise UsageError(
+            "benchmark", "is missing: give an answers file and `benchmark` NAME; `mgtool eval --list` shows the names"
+        )
     job = Job(
         answers, benchmark, tuple(ground_truth or ()), questions, split, out, variant, only_answered,
         compare, tuple(slices or ()), images, boxes, judge, judge_url, judge_workers,
@@ -122,7 +124,7 @@ def _evaluate(
 
     tables.form(format)
     if submission and job.out is None:
-        raise UsageError("--submission needs --out DIR")
+        raise UsageError("submission", "needs `out` DIR")
     answers, _ = job.read_answers(job.answers), job.items
     run = None
     if job.out is not None:
@@ -214,7 +216,7 @@ def _write_submission(job: Job, evaluation: Evaluation) -> None:
     assert job.out is not None
     file = job.bench.submission(evaluation.pairs, job.split)
     if file is None:
-        raise UsageError(f"--submission: {job.bench.name} has no test server")
+        raise UsageError("submission", f": {job.bench.name} has no test server")
     atomic.write_bytes(job.out / file.name, file.data)
 
 

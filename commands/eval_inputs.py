@@ -50,7 +50,7 @@ class Job:
 
         bench = benchmarks.get(self.benchmark)
         if self.variant not in bench.variants:
-            raise UsageError(f"--variant {self.variant}: {bench.name} has {', '.join(bench.variants)}")
+            raise UsageError("variant", f"{self.variant}: {bench.name} has {', '.join(bench.variants)}")
         return bench
 
     @cached_property
@@ -59,7 +59,7 @@ class Job:
         from mgtool.scoring.ground_truth import Truth
 
         if not self.ground_truth:
-            raise UsageError(f"--ground-truth is missing: {self.bench.files}")
+            raise UsageError("ground_truth", f"is missing: {self.bench.files}")
         return Truth(self.ground_truth, self.questions, self.split)
 
     @cached_property
@@ -86,7 +86,7 @@ class Job:
         named = [file.member or str(file.path.relative_to(file.path.parents[1])) for file in files]
         held = (str(value) for item in items for value in item.fields.values())
         if not any(self.split in text for text in itertools.chain(named, held)):
-            raise UsageError(f"--split {self.split}: no file is named so; there are {', '.join(named)}")
+            raise UsageError("split", f"{self.split}: no file is named so; there are {', '.join(named)}")
 
     @cached_property
     def box_records(self) -> dict[str, BoxRecord]:
@@ -106,7 +106,7 @@ class Job:
         if not self.judge:
             return None
         if self.out is None:
-            raise UsageError("--judge needs --out DIR, where its replies are kept")
+            raise UsageError("judge", "needs `out` DIR, where its replies are kept")
         model = judge_models.backend(self.judge, url=self.judge_url, workers=self.judge_workers)
         return judge_models.KeptJudge(model, journal.Journal(self.out / "judge.jsonl"))
 

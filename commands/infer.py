@@ -163,7 +163,7 @@ def _check_devices(given: dict[str, Any], decoding: Any) -> None:
                 {"--check-parity": True, name: is_given}, "it compares greedy answers on one device"
             )
     if given["device_map"] not in (None, "auto"):
-        raise UsageError(f"--device-map {given['device_map']}: only auto is understood")
+        raise UsageError("device_map", f"{given['device_map']}: only auto is understood")
 
 
 def _say_plan(wanted: dict[str, Any], out: str | None, device: str, dtype: options.Dtype | None, as_json: bool) -> None:
@@ -212,10 +212,10 @@ def _device_and_dtype(device: str, dtype: options.Dtype | None) -> dict[str, str
     kinds = {name.partition(":")[0] for name in names}
     if not kinds <= {"cpu", "cuda"} or len(kinds) > 1:
         raise UsageError(
-            f"--device {device}: give cpu, cuda, cuda:1, auto, or several of one kind, as in cuda:0,cuda:1"
+            "device", f"{device}: give cpu, cuda, cuda:1, auto, or several of one kind, as in cuda:0,cuda:1"
         )
     if kinds == {"cuda"} and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: torch finds no CUDA device here; --device cpu works everywhere")
+        raise UsageError("device", f"{device}: torch finds no CUDA device here; `device` cpu works everywhere")
     return {"device": device, "dtype": devices.choose(dtype and dtype.value, names[0])}
 
 

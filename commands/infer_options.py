@@ -185,7 +185,7 @@ def share_name(out: str, share: Share) -> str:
 def chosen(choices: str | None, yes_no: bool) -> tuple[str, ...]:
     """The options of an answer."""
     if choices is not None and yes_no:
-        raise UsageError("--yes-no and --choices both name the options: choose one")
+        raise UsageError("yes_no", "and `choices` both name the options: choose one")
     return YES_NO if yes_no else tuple(map(str.strip, choices.split(","))) if choices is not None else ()
 
 
@@ -193,7 +193,7 @@ def refuse_together(given: Mapping[str, bool], why: str) -> None:
     """Raise where more than one of some options is given."""
     names = [name for name, is_given in given.items() if is_given]
     if len(names) > 1:
-        raise UsageError(f"{names[0]} and {names[1]} do not go together: {why}")
+        raise UsageError("", f"{names[0]} and {names[1]} do not go together: {why}")
 
 
 def check_output(
@@ -201,9 +201,9 @@ def check_output(
 ) -> None:
     """Raise where the output's options do not go together."""
     if out is None and not parity:
-        raise UsageError("Missing option '--out': a file, or - for stdout")
+        raise UsageError("out", "is missing: a file, or - for stdout")
     if out == "-" and as_json and not parity:
-        raise UsageError("--json and --out - both write to stdout: choose one")
+        raise UsageError("as_json", "and `out` - both write to stdout: choose one")
     if unordered and out != "-":
-        raise UsageError("--unordered is for --out -: an answers file is always in the order of the input")
+        raise UsageError("unordered", "is for `out` -: an answers file is always in the order of the input")
     check_share(share, out, inputs)

@@ -26,6 +26,8 @@ class Command(TyperCommand):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for param in self.params:
+            if param.name:
+                console.FLAGS[param.name] = _flag(param)
             if param.param_type_name == "option" and param.name and not param.envvar:
                 param.envvar = f"MGTOOL_{_spelled(param).upper().replace('-', '_')}"
                 param.show_envvar = False  # type: ignore[attr-defined]
@@ -56,16 +58,16 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UsageError(f"--config {path}: no such file") from error
+        raise UsageError("config", f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--config {path}: {error}") from error
+        raise UsageError("config", f"{path}: {error}") from error
     command = context.info_name or ""
     shared = {key: value for key, value in values.items() if not isinstance(value, dict)}
     own = values.get(command, {})
     known = {_spelled(param): param.name for param in context.command.params}
     unknown = sorted(key for key in own if _normal(key) not in known)
     if unknown:
-        raise UsageError(f"--config {path}: `mgtool {command}` has no option {unknown[0]}")
+        raise UsageError("config", f"{path}: `mgtool {command}` has no option {unknown[0]}")
     merged = {known[_normal(key)]: value for key, value in {**shared, **own}.items() if _normal(key) in known}
     context.default_map = {**(context.default_map or {}), **merged}
     return path
@@ -76,8 +78,14 @@ def _normal(key: str) -> str:
 
 
 def _spelled(param: Any) -> str:
-    longest = max(param.opts, key=len, default=param.name)
-    return _normal(longest)
+    return _normal(_flag(param))
+
+
+def _flag(param: Any) -> str:
+    """What stands on the command line for a parameter; an argument's metavar."""
+    if param.param_type_name == "argument":
+        return str(param.metavar or param.name).removesuffix("...")
+    return str(max(param.opts, key=len))
 
 
 def allowed_failures(text: str, total: int) -> int:
@@ -88,7 +96,7 @@ def allowed_failures(text: str, total: int) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", text.strip())
     if match is None:
-        raise UsageError(f"--allow-failures {text}: give a number (10) or a share (1%)")
+        raise UsageError("allow_failures", f"{text}: give a number (10) or a share (1%)")
     return int(total * float(match[1]) / 100) if match[1] else int(match[2])
 
 
@@ -130,22 +138,22 @@ def share_of(rank: str, world_size: int) -> Share:
         names = _LAUNCHERS[rank]
         missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
         if missing:
-            raise UsageError(f"--rank {rank}: the variable {missing[0]} is not there")
+            raise UsageError("rank", f"{rank}: the variable {missing[0]} is not there")
         share = Share(*(int(os.environ[name]) for name in names))
     elif rank.isdecimal():
         share = Share(int(rank), world_size)
     else:
-        raise UsageError(f"--rank {rank}: give a number from 0, slurm or torchrun")
+        raise UsageError("rank", f"{rank}: give a number from 0, slurm or torchrun")
     if share.rank >= share.world_size:
         last = share.world_size - 1
-        raise UsageError(f"--rank {share.rank}: with --world-size {share.world_size} ranks go from 0 to {last}")
+        raise UsageError("rank", f"{share.rank}: with `world_size` {share.world_size} ranks go from 0 to {last}")
     return share
 
 
 def check_share(share: Share, out: str | None, inputs: Sequence[str]) -> None:
     """Raise where a share would read or write what other runs cannot."""
     if not share.is_all and (out == "-" or "-" in inputs):
-        raise UsageError("shares of a run need inputs and an output on disk, not -")
+        raise UsageError("rank", ": shares of a run need inputs and an output on disk, not -")
 
 
 def _model_folder(given: str) -> Path:

@@ -165,7 +165,7 @@ def _plan(ready: Prepared, out: str) -> dict[str, Any]:
 def _choose(chosen: Mapping[str, str]) -> None:
     for option, value in chosen.items():
         if value not in _CHOICES[option]:
-            raise UsageError(f"{option} {value}: choose one of {', '.join(_CHOICES[option])}")
+            raise UsageError("", f"{option} {value}: choose one of {', '.join(_CHOICES[option])}")
 
 
 Given = tuple[list[str], str | None, str | None]
@@ -176,19 +176,19 @@ def _added(text: str) -> Given:
     name, *rest = text.split(",")
     fields = dict(one.partition("=")[::2] for one in rest)
     if not name or not set(fields) <= {"images", "boxes"} or not all(fields.values()):
-        raise UsageError(f"--add {text}: give INPUT, then ,images=DIR and ,boxes=PATH where it has its own")
+        raise UsageError("add", f"{text}: give INPUT, then ,images=DIR and ,boxes=PATH where it has its own")
     return [name], fields.get("images"), fields.get("boxes")
 
 
 def _refuse_streams(given: list[Given], out: str, *, as_json: bool, folder_only: list[tuple[str, Any]]) -> None:
     if as_json and out == "-":
-        raise UsageError("--json and --out - both want stdout: give --out a folder")
+        raise UsageError("as_json", "and `out` - both want stdout: give `out` a folder")
     wrong = [option for option, value in folder_only if value]
     if out == "-" and wrong:
-        raise UsageError(f"{wrong[0]} needs a folder: --out - is one tar")
+        raise UsageError("", f"{wrong[0]} needs a folder: `out` - is one tar")
     streams = [name for inputs, _, boxes in given for name in (*inputs, boxes) if name == "-"]
     if len(streams) > 1:
-        raise UsageError("only one of INPUT, --boxes and --add can be stdin")
+        raise UsageError("", "only one of INPUT, `boxes` and `add` can be stdin")
 
 
 def _size(text: str) -> Size:
@@ -197,7 +197,7 @@ def _size(text: str) -> Size:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?(B)?", text.strip().upper())
     number = float(match[1]) * _UNITS[match[2] or ""] if match else 0
     if match is None or number < 1:
-        raise UsageError(f"--shard-size {text}: give a number of samples (1000) or of bytes (500MB, 1GB)")
+        raise UsageError("shard_size", f"{text}: give a number of samples (1000) or of bytes (500MB, 1GB)")
     return Size(bytes=int(number)) if match[2] or match[3] else Size(samples=int(number))
 
 
@@ -207,7 +207,7 @@ def _shares(text: str | None) -> dict[str, float]:
     matches = [_SPLIT.fullmatch(one.strip()) for one in text.split(",")]
     shares = {match[1]: float(match[2]) for match in matches if match is not None}
     if len(shares) != len(matches) or not 0.999 <= sum(shares.values()) <= 1.001:
-        raise UsageError(f"--split {text}: give names and shares that add up to 1, for instance train=0.98,val=0.02")
+        raise UsageError("split", f"{text}: give names and shares that add up to 1, for instance train=0.98,val=0.02")
     return shares
 
 

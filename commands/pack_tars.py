@@ -38,7 +38,7 @@ def handles(options: Options, *, verify: bool, unpack: Path | None, out: str) ->
     modes = [option for option, given in (("--verify", verify), ("--unpack", unpack), ("--out", out)) if given]
     if len(modes) != 1:
         wrong = f"{' and '.join(modes)} do not go together" if modes else "Missing option '--out'"
-        raise UsageError(f"{wrong}: give --out to pack, --verify to check tars, or --unpack DIR")
+        raise UsageError("", f"{wrong}: give `out` to pack, `verify` to check tars, or `unpack` DIR")
     if verify:
         _verify(options)
     if unpack is not None:
@@ -52,7 +52,7 @@ def _verify(options: Options) -> None:
     from mgtool.tars.paths import find
 
     if "-" in options.tars:
-        raise UsageError("--verify reads tars more than once: give files or a folder")
+        raise UsageError("verify", "reads tars more than once: give files or a folder")
     urls, workers = find(options.tars), options.workers or default_workers()
     with console.progress("tars", total=len(urls), quiet=options.quiet) as advance:
         samples, findings, readers = verifying.verify(urls, workers=workers, advance=advance)
@@ -77,7 +77,7 @@ def _unpack(options: Options, folder: Path) -> None:
 
     if options.overwrite and folder.is_dir():
         if not (folder / unpacking.CONVERSATIONS_FILE).is_file() and any(folder.iterdir()):
-            raise UsageError(f"--unpack {folder}: --overwrite replaces only what --unpack wrote")
+            raise UsageError("unpack", f"{folder}: `overwrite` replaces only what `unpack` wrote")
         shutil.rmtree(folder)
     with console.progress("samples", quiet=options.quiet) as advance:
         about = {"versions": versions(), "input": [fingerprint(given, paths.below) for given in options.tars]}
@@ -94,7 +94,7 @@ def need_energon(wanted: bool) -> None:
     from mgtool.tars.other_readers import READERS
 
     if wanted and not READERS["energon"].installed:
-        raise MissingExtraError("--energon", "energon")
+        raise MissingExtraError("`energon`", "energon")
 
 
 def _items(tars: list[str]) -> Iterator[Sample | Failure]:

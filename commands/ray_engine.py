@@ -23,7 +23,7 @@ TIMEOUT_S = 10.0
 _OWN = ("engine", "ray_address", "rank", "world_size", "quiet", "as_json", "config", "allow_failures")
 _DEVICES = ("auto", "cpu", "cuda")
 _GOES_ON = "the same command goes on from here"
-_INSTALL = "--engine ray: Ray is not installed here; pip install 'mgtool[ray]'"
+_INSTALL = "ray: Ray is not installed here; pip install 'mgtool[ray]'"
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Cluster:
         try:
             import ray
         except ImportError as error:
-            raise UsageError(_INSTALL) from error
+            raise UsageError("engine", _INSTALL) from error
         self._knock()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that begins here tells nobody
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise UsageError(f"--ray-address {self.address}: {error}") from error
+            raise UsageError("ray_address", f"{self.address}: {error}") from error
         return ray
 
     def _knock(self) -> None:
@@ -63,7 +63,7 @@ class Cluster:
             try:
                 socket.create_connection((host, int(port)), timeout=TIMEOUT_S).close()
             except OSError as error:
-                raise UsageError(f"--ray-address {self.address}: {error}") from error
+                raise UsageError("ray_address", f"{self.address}: {error}") from error
 
     def plan(self, nodes: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], int]:
         """What each task asks for, and how many run side by side: one for its GPUs, or else one for each node."""
@@ -82,14 +82,14 @@ def cluster(given: Mapping[str, Any]) -> Cluster | None:
     """
     if given["engine"] is not Engine.ray:
         if given["ray_address"] is not None:
-            raise UsageError("--ray-address needs --engine ray")
+            raise UsageError("ray_address", "needs `engine` ray")
         return None
     if given["rank"] != "0":
-        raise UsageError("--rank and --engine ray both share a run out: leave one out")
+        raise UsageError("rank", "and `engine` ray both share a run out: leave one out")
     if given["device"] not in _DEVICES or given.get("device_map"):
-        raise UsageError("--engine ray gives each share its device: --device auto, cpu or cuda, without --device-map")
+        raise UsageError("engine", "ray gives each share its device: `device` auto, cpu or cuda, without `device_map`")
     if given["out"] is None:
-        raise UsageError("--out is missing: the shares of --engine ray are written there")
+        raise UsageError("out", "is missing: the shares of `engine` ray are written there")
     check_share(Share(0, 2), given["out"], given["inputs"])
     return Cluster(given["ray_address"], 0 if given["device"] == "cpu" else given.get("tensor_parallel", 1))
 

@@ -84,7 +84,7 @@ _AS_GIVEN = (
 
 def _request(given: Mapping[str, Any]) -> Request:
     if given["device"] not in ("auto", "cpu"):
-        raise UsageError(f"--device {given['device']}: auto or cpu; torchrun gives each process its own device")
+        raise UsageError("device", f"{given['device']}: auto or cpu; torchrun gives each process its own device")
     from mgtool.training.options import Request
     from mgtool.training.recipe import Recipe
 
@@ -127,7 +127,7 @@ def _trainer_fields(path: Path | None) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--trainer {path}: {error}") from error
+        raise UsageError("trainer", f"{path}: {error}") from error
     if not isinstance(fields, dict):
-        raise UsageError(f"--trainer {path}: expected an object with fields of TrainingArguments")
+        raise UsageError("trainer", f"{path}: expected an object with fields of TrainingArguments")
     return fields

@@ -46,7 +46,22 @@ class MgtoolError(Exception):
 
 
 class UsageError(MgtoolError):
-    """Options that are wrong or do not go together."""
+    """An option that is wrong, or options that do not go together.
+
+    In the text of every error a field of the options stands in backticks; the command line shows its flag there.
+
+    Attributes:
+        option: the field's name; empty where no one field is to blame.
+        detail: its value, and what is wrong with it.
+    """
+
+    def __init__(self, option: str, detail: str) -> None:
+        gap = "" if not option or detail.startswith(":") else " "
+        super().__init__(f"`{option}`{gap}{detail}" if option else detail)
+        self.option, self.detail = option, detail
+
+    def __reduce__(self) -> tuple[type[UsageError], tuple[str, str]]:
+        return UsageError, (self.option, self.detail)
 
 
 class InputError(MgtoolError):
@@ -98,7 +113,7 @@ def require(module: str, *, what: str, extra: str) -> ModuleType:
 
     Args:
         module: dotted name, for instance ``"onnxruntime"``.
-        what: the user's word for what needs it, for instance ``"--detector nanodet"``.
+        what: what needs it, for instance ``"`detector` nanodet"``.
         extra: the extra of mgtool that installs it.
     """
     try:

@@ -157,7 +157,7 @@ def test_allowed_failures() -> None:
     assert exit_code(1, 10, "0") == 3
     assert exit_code(1, 10, "10%") == 0
     assert exit_code(2, 10, "1") == 3
-    with pytest.raises(UsageError, match="--allow-failures"):
+    with pytest.raises(UsageError, match="`allow_failures`"):
         allowed_failures("many", 10)
 
 

@@ -101,4 +101,4 @@ def get(name: str) -> Benchmark:
         return TABLE[name]
     near = difflib.get_close_matches(name.lower(), TABLE, n=1)
     hint = f"did you mean {near[0]}?" if near else "see `mgtool eval --list`"
-    raise UsageError(f"--benchmark {name}: not known; {hint}")
+    raise UsageError("benchmark", f"{name}: not known; {hint}")

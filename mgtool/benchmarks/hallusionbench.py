@@ -86,7 +86,7 @@ class HallusionBench(Benchmark):
         """Who read the answers."""
         if variant != OFFICIAL or any("reply" in score.fields or "unread" in score.fields for score in scores):
             return unread_notes(scores, JudgedBenchmark.unread_policy)
-        return ["yes and no are read by rule; the official script asks a judge about every answer (--judge)"]
+        return ["yes and no are read by rule; the official script asks a judge about every answer (`judge`)"]
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """The three accuracies; the official figure accuracy leaves questions without a figure out."""

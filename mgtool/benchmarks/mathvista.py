@@ -96,7 +96,7 @@ class MathVista(JudgedBenchmark):
         """The extracted answer."""
         return _compared(item, reply, {"reply": reply}) if reply.strip() else None
 
-    unread_policy = "they count as wrong (the rules find nothing in them; a judge could: --judge)"
+    unread_policy = "they count as wrong (the rules find nothing in them; a judge could: `judge`)"
 
 
 def _by_rule(item: Item, text: str) -> str | None:

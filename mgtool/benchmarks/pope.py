@@ -29,7 +29,7 @@ class Pope(Benchmark):
     title = "POPE: Polling-based Object Probing Evaluation"
     files = (
         "coco_pope_{random,popular,adversarial}.json (github.com/AoiDragon/POPE, output/coco), with LLaVA's "
-        "llava_pope_test.jsonl as --questions where the answers have its ids; or VLMEvalKit's POPE.tsv"
+        "llava_pope_test.jsonl as `questions` where the answers have its ids; or VLMEvalKit's POPE.tsv"
     )
     metric = "mean F1 of the three splits; accuracy, precision, recall, F1, yes ratio of each"
     headline = "f1"
@@ -144,7 +144,7 @@ def _renamed(items: list[Item], questions: list[Row], split: str) -> list[Item]:
     for item in items:
         key = (str(item.fields["split"]), item.image, _bare(item.question))
         if key not in ids:
-            raise UsageError(f"--questions has no {key[0]} question about {item.image}: {item.question}")
+            raise UsageError("questions", f"has no {key[0]} question about {item.image}: {item.question}")
         renamed.append(msgspec.structs.replace(item, id=ids[key]))
     return renamed
 

@@ -56,7 +56,7 @@ class Vqav2(Benchmark):
     title = "VQA v2"
     files = (
         "v2_mscoco_val2014_annotations.json and v2_OpenEnded_mscoco_val2014_questions.json (visualqa.org/download); "
-        "test-dev and test-std: the question file alone as --questions writes the submission for EvalAI"
+        "test-dev and test-std: the question file alone as `questions` writes the submission for EvalAI"
     )
     metric = "VQA accuracy over ten annotators, by question and answer type"
     variants = ("official", "lmms-eval")

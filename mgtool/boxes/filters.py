@@ -37,11 +37,11 @@ class Filters:
 
     def __post_init__(self) -> None:
         if self.min_size < 0:
-            raise UsageError(f"--min-size {self.min_size:g}: give a number of pixels from 0 on")
+            raise UsageError("min_size", f"{self.min_size:g}: give a number of pixels from 0 on")
         if self.nms is not None and not 0 <= self.nms <= 1:
-            raise UsageError(f"--nms {self.nms:g}: give an overlap (IoU) from 0 to 1")
+            raise UsageError("nms", f"{self.nms:g}: give an overlap (IoU) from 0 to 1")
         if self.max_boxes is not None and self.max_boxes < 0:
-            raise UsageError(f"--max-boxes {self.max_boxes}: give a number from 0 on")
+            raise UsageError("max_boxes", f"{self.max_boxes}: give a number from 0 on")
 
     @property
     def identity(self) -> str:

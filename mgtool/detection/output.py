@@ -176,7 +176,7 @@ class Output:
 
 
 def _of_another(id: SampleId) -> Failure:
-    detail = "another picture has this id, and this form keeps one for each; --format jsonl keeps them by their bytes"
+    detail = "another picture has this id, and this form keeps one for each; `format` jsonl keeps them by their bytes"
     return Failure(id=id, stage=STAGE, reason="duplicate_id", detail=detail)
 
 

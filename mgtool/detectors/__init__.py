@@ -81,7 +81,7 @@ def check(spec: str) -> tuple[str, str]:
     """
     kind, _, target = spec.partition(":")
     if kind not in (*DETECTORS, BOXES) or bool(target) == (kind in SHIPPED):
-        raise UsageError(f"--detector {spec}: give one of {FORMS}")
+        raise UsageError("detector", f"{spec}: give one of {FORMS}")
     return kind, target
 
 
@@ -105,5 +105,5 @@ def check_tagger(spec: str) -> tuple[str, str]:
     """Kind and target of a tagger's spec, without loading anything."""
     kind, _, target = spec.partition(":")
     if kind not in TAGGERS or not target:
-        raise UsageError(f"--tagger {spec}: give ram++:CHECKPOINT")
+        raise UsageError("tagger", f"{spec}: give ram++:CHECKPOINT")
     return kind, target

@@ -67,9 +67,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.dtype not in (None, *devices.FORMATS):
-            raise UsageError(f"--dtype {self.dtype}: give one of {', '.join(devices.FORMATS)}")
+            raise UsageError("dtype", f"{self.dtype}: give one of {', '.join(devices.FORMATS)}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise UsageError(f"--threshold {self.threshold}: give a score from 0 to 1")
+            raise UsageError("threshold", f"{self.threshold}: give a score from 0 to 1")
 
     def torch_device(self) -> str:
         """The device's name for torch; ``auto`` is the first accelerator there is, else the CPU.
@@ -84,13 +84,13 @@ class Settings:
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise UsageError(f"--device {self.device}: this machine does not have it; try --device cpu") from error
+            raise UsageError("device", f"{self.device}: this machine does not have it; try `device` cpu") from error
         return self.device
 
     def refuse_narrow(self, spec: str) -> None:
         """Raise a `UsageError` where a narrow format is asked of a detector that has none."""
         if self.dtype in ("bfloat16", "float16"):
-            raise UsageError(f"--dtype {self.dtype}: --detector {spec} computes in float32; leave --dtype out")
+            raise UsageError("dtype", f"{self.dtype}: `detector` {spec} computes in float32; leave `dtype` out")
 
 
 def refuse_words(spec: str, vocabulary: object) -> None:
@@ -101,7 +101,7 @@ def refuse_words(spec: str, vocabulary: object) -> None:
         vocabulary: what was given; empty or None for nothing.
     """
     if vocabulary:
-        raise UsageError(f"--vocabulary: --detector {spec} looks for no words; --keep chooses labels")
+        raise UsageError("vocabulary", f": `detector` {spec} looks for no words; `keep` chooses labels")
 
 
 def ranked(objects: Iterable[Object]) -> Detections:

@@ -44,8 +44,9 @@ class _Extension(types.ModuleType):
 
 def _missing(name: str) -> UsageError:
     return UsageError(
-        f"--detector mmdet: the model needs the compiled operator {name}, which mmcv-lite lacks; "
-        "install mmcv 2.1.0 built with its operators, or use another config"
+        "detector",
+        f"mmdet: the model needs the compiled operator {name}, which mmcv-lite lacks; "
+        "install mmcv 2.1.0 built with its operators, or use another config",
     )
 
 

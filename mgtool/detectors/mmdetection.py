@@ -22,7 +22,7 @@ from mgtool.files.hashing import sha256
 from mgtool.records import Detections, canonical
 
 THRESHOLD = 0.3
-WHAT = "--detector mmdet"
+WHAT = "`detector` mmdet"
 _TEXT_FILES = (".json", ".txt")
 
 
@@ -45,7 +45,7 @@ def load(target: str, settings: Settings) -> MMDetection:
         _import()
         config = _config(name) if name else None
         if not weights:
-            raise UsageError(f"{WHAT}:{name}: give its weights too: {WHAT}:{name}:CHECKPOINT.pth")
+            raise UsageError("detector", f"mmdet:{name}: give its weights too: {WHAT}:{name}:CHECKPOINT.pth")
         checkpoint = _checkpoint(checkpoint_file(weights), trust=settings.trust_checkpoint)
         if config is None:
             config = _own_config(weights, checkpoint, trust=settings.trust_checkpoint)
@@ -129,7 +129,7 @@ class MMDetection:
     ) -> Iterator[tuple[tuple[str, ...], list[tuple[int, dict[str, Any]]]]]:
         """Words, and the pictures that may share a forward pass with them: their indices and prepared data."""
         if self._takes_words and words is None and self._vocabulary is None:
-            raise UsageError(f"{WHAT}: this model looks for words: give --vocabulary or --tagger")
+            raise UsageError("detector", "mmdet: this model looks for words: give `vocabulary` or `tagger`")
         groups: dict[tuple[tuple[str, ...], torch.Size], list[tuple[int, dict[str, Any]]]] = {}
         for index, picture in enumerate(pictures):
             asked = (self._vocabulary or () if words is None else tuple(words[index])) if self._takes_words else ()
@@ -245,11 +245,11 @@ def _config(name: str) -> Any:
         shipped = Path(mmdet.__file__).parent / ".mim" / "configs"
         path = next(iter(sorted(shipped.rglob(f"{path.name.removesuffix('.py')}.py"))), path)
     if not path.is_file():
-        raise UsageError(f"{WHAT}:{name}: no such config file, and none of this name ships with MMDetection")
+        raise UsageError("detector", f"mmdet:{name}: no such config file, and none of this name ships with MMDetection")
     try:
         return Config.fromfile(str(path))
     except (OSError, SyntaxError, ValueError, KeyError, AttributeError, ImportError) as error:
-        raise UsageError(f"{WHAT}:{name}: not a readable config: {error}") from error
+        raise UsageError("detector", f"mmdet:{name}: not a readable config: {error}") from error
 
 
 def _own_config(name: str, checkpoint: dict[str, Any], *, trust: bool) -> Any:
@@ -259,15 +259,15 @@ def _own_config(name: str, checkpoint: dict[str, Any], *, trust: bool) -> Any:
     meta = checkpoint.get("meta", {})
     text = meta.get("cfg") or meta.get("config")
     if not isinstance(text, str):
-        raise UsageError(f"{WHAT}:{name}: the checkpoint carries no config: give {WHAT}:CONFIG:{name}")
+        raise UsageError("detector", f"mmdet:{name}: the checkpoint carries no config: give {WHAT}:CONFIG:{name}")
     if not trust:
         # reading a config runs it
-        advice = f"give {WHAT}:CONFIG:{name}, or, if you trust its source, add --trust-checkpoint"
-        raise UsageError(f"{WHAT}:{name}: the config in the checkpoint is Python code: {advice}")
+        advice = f"give {WHAT}:CONFIG:{name}, or, if you trust its source, add `trust_checkpoint`"
+        raise UsageError("detector", f"mmdet:{name}: the config in the checkpoint is Python code: {advice}")
     try:
         return Config.fromstring(text, ".py")
     except (OSError, SyntaxError, ValueError, KeyError, AttributeError, ImportError) as error:
-        raise UsageError(f"{WHAT}:{name}: the checkpoint's config cannot be read: {error}") from error
+        raise UsageError("detector", f"mmdet:{name}: the checkpoint's config cannot be read: {error}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -286,7 +286,7 @@ def _checkpoint(path: Path, *, trust: bool) -> dict[str, Any]:
         # Pickles run code: only where the user said so.
         return torch.load(path, map_location="cpu", weights_only=not trust)
     except UnpicklingError as error:
-        advice = "if you trust its source, add --trust-checkpoint"
+        advice = "if you trust its source, add `trust_checkpoint`"
         raise CheckpointError(f"{path}: holds more than tensors, or is no checkpoint; {advice}") from error
     except (OSError, RuntimeError, EOFError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint: {str(error).splitlines()[0]}") from error

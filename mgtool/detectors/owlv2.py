@@ -96,7 +96,7 @@ class Owlv2Detector:
 
     def _asked(self, count: int, words: Sequence[Sequence[str]] | None) -> Sequence[Sequence[str]]:
         if words is None and self.vocabulary is None:
-            raise UsageError("--detector owlv2 looks for words: give --vocabulary or --tagger")
+            raise UsageError("detector", "owlv2 looks for words: give `vocabulary` or `tagger`")
         return [self.vocabulary or ()] * count if words is None else words
 
     @torch.inference_mode()

@@ -113,8 +113,8 @@ def _read_config(path: Path) -> RamPlusConfig:
 
 
 def _read_tags(checkpoint: Path, tags: str | Path | None, limits: str | Path | None) -> tuple[list[str], list[float]]:
-    tag_path = _find(checkpoint, TAG_LIST, tags, "--tag-list")
-    limit_path = _find(checkpoint, TAG_THRESHOLDS, limits, "--tag-thresholds")
+    tag_path = _find(checkpoint, TAG_LIST, tags, "`tag_list`")
+    limit_path = _find(checkpoint, TAG_THRESHOLDS, limits, "`tag_thresholds`")
     names, numbers = _lines(tag_path), _lines(limit_path)
     if len(names) != len(numbers):
         raise InputError(f"{tag_path} has {len(names)} tags, {limit_path} {len(numbers)} thresholds: give a pair")

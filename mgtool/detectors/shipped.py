@@ -64,9 +64,9 @@ def _session(weights: bytes, device: str) -> Any:
     options.log_severity_level = 3
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
     if match is None:
-        raise UsageError(f"--device {device}: give auto, cpu, cuda or cuda:N for a detector that ships with mgtool")
+        raise UsageError("device", f"{device}: give auto, cpu, cuda or cuda:N for a detector that ships with mgtool")
     has_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if device.startswith("cuda") and not has_gpu:
-        raise UsageError(f"--device {device}: this onnxruntime knows only the CPU; pip install onnxruntime-gpu")
+        raise UsageError("device", f"{device}: this onnxruntime knows only the CPU; pip install onnxruntime-gpu")
     gpu = [("CUDAExecutionProvider", {"device_id": match[1] or "0"})] if has_gpu and device != "cpu" else []
     return onnxruntime.InferenceSession(weights, options, providers=[*gpu, "CPUExecutionProvider"])

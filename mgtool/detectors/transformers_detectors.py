@@ -105,7 +105,7 @@ class TransformersDetector:
     ) -> Iterator[tuple[list[int], tuple[str, ...], dict[str, Tensor]]]:
         """Pictures that may share a forward pass: their indices, their words, their pixels."""
         if self.open_vocabulary and words is None and self.vocabulary is None:
-            raise UsageError(f"--detector hf: {self.kind} looks for words: give --vocabulary or --tagger")
+            raise UsageError("detector", f"hf: {self.kind} looks for words: give `vocabulary` or `tagger`")
         groups: dict[tuple[tuple[str, ...], torch.Size], list[tuple[int, dict[str, Tensor]]]] = {}
         for index, picture in enumerate(pictures):
             asked = (self.vocabulary or () if words is None else tuple(words[index])) if self.open_vocabulary else ()

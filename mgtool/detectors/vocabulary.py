@@ -20,7 +20,7 @@ def shipped(name: str) -> tuple[str, ...]:
     return tuple((resources.files(__package__) / "vocabularies" / f"{name}.txt").read_text("utf-8").splitlines())
 
 
-def read(spec: str, *, option: str = "--vocabulary") -> tuple[str, ...]:
+def read(spec: str, *, option: str = "vocabulary") -> tuple[str, ...]:
     """Words by a shipped list's name, a text file (one a line), or a comma list; duplicates once.
 
     >>> read("cat, dog,cat")
@@ -37,12 +37,12 @@ def read(spec: str, *, option: str = "--vocabulary") -> tuple[str, ...]:
     elif Path(spec).is_file() or Path(spec).suffix == ".txt":
         words = _lines(Path(spec), option)
     elif close := difflib.get_close_matches(name, SHIPPED, n=1, cutoff=0.8):
-        raise UsageError(f"{option} {spec}: did you mean {close[0]}? For the word itself give a comma list: {spec},")
+        raise UsageError(option, f"{spec}: did you mean {close[0]}? For the word itself give a comma list: {spec},")
     else:
         words = [spec]
     unique = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
     if not unique:
-        raise UsageError(f"{option} {spec}: no words; give {', '.join(SHIPPED)}, a text file or a comma list")
+        raise UsageError(option, f"{spec}: no words; give {', '.join(SHIPPED)}, a text file or a comma list")
     return unique
 
 
@@ -50,4 +50,4 @@ def _lines(path: Path, option: str) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{option} {path}: cannot be read: {error}") from error
+        raise UsageError(option, f"{path}: cannot be read: {error}") from error

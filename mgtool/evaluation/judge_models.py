@@ -103,7 +103,7 @@ def backend(spec: str, *, url: str = OPENAI_URL, workers: int = 8) -> Backend:
         return OpenAiBackend(name, url, workers)
     if kind == "hf" and name:
         return LocalBackend(name)
-    raise UsageError(f"--judge {spec}: give openai:MODEL or hf:PATH")
+    raise UsageError("judge", f"{spec}: give openai:MODEL or hf:PATH")
 
 
 class _BusyError(Exception):
@@ -184,7 +184,7 @@ class OpenAiBackend:
         if response.status_code in _BUSY:
             raise _BusyError(f"status {response.status_code}", retry_after(response.headers))
         if response.status_code != httpx.codes.OK:
-            raise UsageError(f"the judge at {self.url} refuses: {response.status_code} {_message(response)}")
+            raise UsageError("judge", f": the judge at {self.url} refuses: {response.status_code} {_message(response)}")
         try:
             return str(response.json()["choices"][0]["message"]["content"] or "")
         except (ValueError, KeyError, IndexError, TypeError) as error:

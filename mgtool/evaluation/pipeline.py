@@ -18,7 +18,7 @@ from mgtool.scoring.statistics import Metric, Statistic
 ONLY_ANSWERED = "only answered"
 
 
-NO_TARGETS = "nothing is scored: these files hold no answers; --submission writes the file for the test server"
+NO_TARGETS = "nothing is scored: these files hold no answers; `submission` writes the file for the test server"
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +132,7 @@ def _strangers(benchmark: Benchmark, items: Sequence[Item], predictions: Sequenc
     theirs = ", ".join(str(prediction.id) for prediction in predictions[:3])
     hint = ""
     if re.fullmatch(r"\D+/\d+", str(items[0].id)):
-        hint = "; the ids repeat between splits: give --split, --questions, or `category` in the answers"
+        hint = "; the ids repeat between splits: give `split`, `questions`, or `category` in the answers"
     return f"no answer belongs to {benchmark.name}: its ids are like {ours}, those of the answers like {theirs}{hint}"
 
 

@@ -42,7 +42,7 @@ def sliced(
     for field in fields:
         if not any(field in score.fields for score in scores):
             known = ", ".join(sorted({name for score in scores for name in score.fields})) or "none"
-            raise UsageError(f"--slice {field}: no item has this field; there are: {known}")
+            raise UsageError("slices", f"{field}: no item has this field; there are: {known}")
         slices[field] = _by(scores, functools.partial(_field_text, field))
     return {name: bins for name, bins in slices.items() if len(bins) > 1 or name in fields}
 

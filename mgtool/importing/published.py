@@ -164,7 +164,7 @@ def _refuse_foreign(out: Path) -> None:
         return
     run = out / RUN_FILE
     if not run.is_file() or read_json(run).get("command") != "import":
-        raise OutputError(f"{out} is there and holds no import: choose another --out")
+        raise OutputError(f"{out} is there and holds no import: choose another `out`")
 
 
 def _write(plan: Plan, folder: Path, advance: Advance) -> dict[str, str]:
@@ -199,7 +199,7 @@ def _published(path: Path) -> Entries:
     elif path.is_file():
         entries = file_entries(path)
     else:
-        raise InputError(f"--checkpoint {path}: no such file or folder")
+        raise InputError(f"`checkpoint` {path}: no such file or folder")
     renamed: Entries = {}
     for key, entry in entries.items():
         name = _rename(key)
@@ -223,19 +223,19 @@ def _rename(key: str) -> str:
 
 
 def _llm_entries(folder: Path) -> Entries:
-    return folder_entries(_folder(folder, "--llm"), ("model", "pytorch_model"))
+    return folder_entries(_folder(folder, "`llm`"), ("model", "pytorch_model"))
 
 
 def _low_entries(folder: Path) -> Entries:
     """The vision part of a CLIP or SigLIP folder; its text part is left out."""
-    entries = folder_entries(_folder(folder, "--clip"), ("model", "pytorch_model"))
+    entries = folder_entries(_folder(folder, "`clip`"), ("model", "pytorch_model"))
     vision = {key: entry for key, entry in entries.items() if key.startswith("vision_model.")} or entries
     return {"low_tower.encoder." + key.removeprefix("vision_model."): entry for key, entry in vision.items()}
 
 
 def _high_entries(folder: Path) -> Entries:
     """The trunk's stem and stages of an OpenCLIP folder; text part, norm and head are left out."""
-    entries = folder_entries(_folder(folder, "--convnext"), ("open_clip_model", "open_clip_pytorch_model"))
+    entries = folder_entries(_folder(folder, "`convnext`"), ("open_clip_model", "open_clip_pytorch_model"))
     trunk = {key.removeprefix("visual.trunk."): entry for key, entry in entries.items() if "visual.trunk." in key}
     return {f"high_tower.{key}": entry for key, entry in trunk.items() if key.startswith(("stem.", "stages."))}
 
@@ -247,9 +247,9 @@ def _folder(path: Path, option: str) -> Path:
 
 
 def _config(parts: Parts, weights: Entries) -> MGLlavaConfig:
-    text, low = _auto_config(parts.llm, "--llm"), _auto_config(parts.clip, "--clip")
+    text, low = _auto_config(parts.llm, "`llm`"), _auto_config(parts.clip, "`clip`")
     low = getattr(low, "vision_config", low)
-    open_clip = read_json(_folder(parts.convnext, "--convnext") / "open_clip_config.json")
+    open_clip = read_json(_folder(parts.convnext, "`convnext`") / "open_clip_config.json")
     try:
         architecture = open_clip["model_cfg"]["vision_cfg"]["timm_model_name"]
     except (KeyError, TypeError) as error:
@@ -333,7 +333,7 @@ def _processor(parts: Parts, config: MGLlavaConfig) -> MGLlavaProcessor:
         reader = PreTrainedTokenizerFast if is_whole else AutoTokenizer
         tokenizer = reader.from_pretrained(parts.llm, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"--llm {parts.llm} has no tokenizer: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"`llm` {parts.llm} has no tokenizer: {str(error).splitlines()[0]}") from error
     template = parts.template if parts.template in TEMPLATES else find_template(parts.template).to_dict()
     options: dict[str, Any] = {"template": template, "image_size": config.image_size}
     preprocessor = parts.clip / "preprocessor_config.json"

@@ -66,7 +66,7 @@ class AnswerCache:
                 self._reading.execute("BEGIN")
                 self._reading.execute("SELECT key FROM answers LIMIT 1").fetchone()  # reads from here on are of now
         except (OSError, sqlite3.Error) as error:
-            raise OutputError(f"--cache {folder}: cannot be used: {error}") from error
+            raise OutputError(f"`cache` {folder}: cannot be used: {error}") from error
 
     def find(self, asked: Asked) -> list[Drawn] | None:
         """The answers to a prompt; None where there are none yet."""

@@ -33,25 +33,25 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if not 0 < self.top_p <= 1:
-            raise UsageError(f"--top-p {self.top_p:g}: give a number over 0 and up to 1")
+            raise UsageError("top_p", f"{self.top_p:g}: give a number over 0 and up to 1")
         if self.temperature < 0:
-            raise UsageError(f"--temperature {self.temperature:g}: give 0 for greedy answers, or more")
-        given = {"--top-p": self.top_p < 1, "--seed": self.seed != 0, "--num-samples": self.samples > 1}
+            raise UsageError("temperature", f"{self.temperature:g}: give 0 for greedy answers, or more")
+        given = {"top_p": self.top_p < 1, "seed": self.seed != 0, "num_samples": self.samples > 1}
         if self.temperature == 0 and any(given.values()):
-            raise UsageError(f"{_first(given)} is of sampling: add --temperature, for instance --temperature 0.7")
+            raise UsageError(_first(given), "is of sampling: add `temperature`, for instance `temperature` 0.7")
         if self.choices:
             self._check_choices()
         if "" in self.stop:
-            raise UsageError("--stop takes a text of at least one character")
+            raise UsageError("stop", "takes a text of at least one character")
 
     def _check_choices(self) -> None:
-        given = {"--temperature": self.temperature > 0, "--stop": bool(self.stop), "--logprobs": self.logprobs}
+        given = {"temperature": self.temperature > 0, "stop": bool(self.stop), "logprobs": self.logprobs}
         if any(given.values()):
             raise UsageError(
-                f"--choices scores every option, so {_first(given)} changes nothing: leave one of them out"
+                "choices", f"scores every option, so `{_first(given)}` changes nothing: leave one of them out"
             )
         if len(self.choices) < 2 or len(set(self.choices)) < len(self.choices) or "" in self.choices:
-            raise UsageError(f"--choices {','.join(self.choices)}: give at least two different options, as in A,B,C,D")
+            raise UsageError("choices", f"{','.join(self.choices)}: give at least two different options, as in A,B,C,D")
 
     def identity(self) -> dict[str, Any]:
         """What answers depend on: the fields that are not their defaults."""

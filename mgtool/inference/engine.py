@@ -392,7 +392,7 @@ def _note(rows: Sequence[_Row], tokens: Tensor) -> None:
 
 
 def _overflow() -> ItemError:
-    return ItemError("model_error", "the model gave numbers that are not finite; --dtype bfloat16 or float32 may not")
+    return ItemError("model_error", "the model gave numbers that are not finite; `dtype` bfloat16 or float32 may not")
 
 
 def _failure(error: Exception) -> ItemError:

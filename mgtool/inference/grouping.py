@@ -121,7 +121,9 @@ class Planner:
             self.failures[position] = item
             return None
         if position == 0 and not item.turns and self.prompter.needs_question:
-            raise UsageError(f"{item.id} comes without a question: add --task caption, or --prompt TEXT")
+            raise UsageError(
+                "task", f"is missing: {item.id} comes without a question; add `task` caption, or `prompt` TEXT"
+            )
         try:
             conversation = self.prompter.converse(item)
             media = item.images if item.video is None else (item.video,)

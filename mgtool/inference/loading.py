@@ -54,7 +54,7 @@ def load_model(request: Request) -> Any:
         if not request.quantize:
             raise
         reason = str(error).splitlines()[0]
-        raise UsageError(f"--quantize {request.quantize} does not work for this model and device: {reason}") from error
+        raise UsageError("quantize", f"{request.quantize} does not work for this model and device: {reason}") from error
     is_placed = "device_map" in kwargs or request.tensor_parallel > 1
     return (model if is_placed else model.to(request.device)).eval()
 
@@ -63,7 +63,7 @@ def _quantization(request: Request) -> Any:
     """torchao for 8 bits and bitsandbytes for 4: both run on CPUs, too."""
     import transformers
 
-    option = f"--quantize {request.quantize}"
+    option = f"`quantize` {request.quantize}"
     if request.quantize == "8bit":
         torchao = require("torchao.quantization", what=option, extra="quantize")
         return transformers.TorchAoConfig(torchao.Int8WeightOnlyConfig())

@@ -74,5 +74,5 @@ def is_scarce(error: Exception) -> bool:
     """Whether to try again with less; where a model is split, the other processes would go on with the whole."""
     scarce = is_out_of_memory(error)
     if scarce and _is_split():
-        raise MgtoolError("a part of the model has no memory left: give a smaller --batch-size") from error
+        raise MgtoolError("a part of the model has no memory left: give a smaller `batch_size`") from error
     return scarce

@@ -111,7 +111,7 @@ class AnswersFile:
                 return itertools.chain([(position, item)], numbered)
             if set(done) != {item.id}:
                 raise ResumeError(
-                    f"{self.answers.path} answers {done[0]} where the input has {item.id}: add --overwrite"
+                    f"{self.answers.path} answers {done[0]} where the input has {item.id}: add `overwrite`"
                 )
             self.counts["failed" if position in failed else "answered"] += 1
         self.answers.keep(self.counts["answered"] * self.samples)

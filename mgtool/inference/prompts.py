@@ -54,9 +54,9 @@ class Prompter:
 
     def __post_init__(self) -> None:
         if any(placeholder in (self.system or "") for placeholder in (IMAGE, VIDEO)):
-            raise UsageError("--system is text alone: pictures stand in the questions")
+            raise UsageError("system", "is text alone: pictures stand in the questions")
         if self.task not in ("", "caption", "vqa") and benchmarks.get(self.task).takes == "boxes":
-            raise UsageError(f"--task {self.task}: this benchmark scores boxes, there is nothing to ask")
+            raise UsageError("task", f"{self.task}: this benchmark scores boxes, there is nothing to ask")
 
     @property
     def max_new_tokens(self) -> int:
@@ -108,7 +108,7 @@ _CAPTIONS = ("coco-caption", "nocaps", "flickr30k")
 def _filled(template: str, fields: dict[str, object]) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in fields:
-            raise ItemError("bad_record", f"--prompt names {{{match[1]}}}, which the sample does not have")
+            raise ItemError("bad_record", f"`prompt` names {{{match[1]}}}, which the sample does not have")
         return str(fields[match[1]])
 
     return _FIELD.sub(value, template)

@@ -30,7 +30,7 @@ def model_folder(given: str) -> Path:
 def check_model(folder: Path) -> None:
     """Raise an `InputError` where a folder holds no model."""
     if not (folder / "config.json").is_file():
-        raise InputError(f"--model {folder} holds no model (no config.json); `mgtool import` makes one")
+        raise InputError(f"`model` {folder} holds no model (no config.json); `mgtool import` makes one")
 
 
 def model_identity(folder: Path) -> str:

@@ -51,7 +51,7 @@ def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[
         InputError: an input that is not there or is of no known kind.
     """
     if images is not None and "://" not in images and not Path(images).is_dir():
-        raise InputError(f"--images {images}: no such folder")
+        raise InputError(f"`images` {images}: no such folder")
     place = Place(images)
     for given in inputs:
         if given == "-":

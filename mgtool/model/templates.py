@@ -44,9 +44,9 @@ class Template:
 
     def __post_init__(self) -> None:
         if self.instruction.count("{input}") != 1:
-            raise UsageError(f"the template {self.instruction!r} must hold {{input}} once")
+            raise UsageError("template", f"{self.instruction!r} must hold {{input}} once")
         if self.system.count("{system}") != 1:
-            raise UsageError(f"the template's system part {self.system!r} must hold {{system}} once")
+            raise UsageError("template", f": the system part {self.system!r} must hold {{system}} once")
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -144,9 +144,11 @@ def find_template(spec: str | dict[str, str]) -> Template:
         return TEMPLATES[spec]
     where = spec if isinstance(spec, str) else "the model's template"
     if isinstance(spec, str) and not Path(spec).is_file():
-        raise UsageError(f"there is no template {spec}: choose one of {', '.join(TEMPLATES)}, or a JSON file")
+        raise UsageError("template", f"{spec} is not known: choose one of {', '.join(TEMPLATES)}, or a JSON file")
     try:
         fields = json.loads(Path(spec).read_text(encoding="utf-8")) if isinstance(spec, str) else spec
         return Template(**fields)
     except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{where} holds no template (instruction, answer_end, separator, system): {error}") from error
+        raise UsageError(
+            "template", f"{where} holds no template (instruction, answer_end, separator, system): {error}"
+        ) from error

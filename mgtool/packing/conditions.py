@@ -94,22 +94,22 @@ class Condition:
             return bool(self._evaluator.eval(self.text, previously_parsed=self._parsed))
         except (simpleeval.InvalidExpression, ArithmeticError, LookupError, *_NOT_FITTING) as error:
             detail = f"{type(error).__name__}: {error}"
-            raise ItemError("bad_record", f"--where {self.text}: {detail}") from error
+            raise ItemError("bad_record", f"`where` {self.text}: {detail}") from error
 
     def _refuse_unknown(self, parsed: ast.AST) -> None:
         for node in ast.walk(parsed):
             if isinstance(node, ast.Name) and node.id not in NAMES:
-                raise UsageError(f"--where: {node.id} is not known; there are {', '.join(NAMES)}")
+                raise UsageError("where", f": {node.id} is not known; there are {', '.join(NAMES)}")
             if isinstance(node, ast.expr) and type(node) not in self._evaluator.nodes:
-                raise UsageError(f"--where: `{ast.unparse(node)}` is not allowed, only comparisons and sums of names")
+                raise UsageError("where", f": `{ast.unparse(node)}` is not allowed, only comparisons and sums of names")
             if isinstance(node, ast.operator | ast.unaryop | ast.cmpop) and type(node) not in self._evaluator.operators:
-                raise UsageError(f"--where: the operator {type(node).__name__} is not allowed")
+                raise UsageError("where", f": the operator {type(node).__name__} is not allowed")
 
 
 def _parse(text: str) -> ast.AST:
     if len(text) > _MAX_CHARACTERS:
-        raise UsageError(f"--where: {len(text)} characters, at most {_MAX_CHARACTERS} are read")
+        raise UsageError("where", f": {len(text)} characters, at most {_MAX_CHARACTERS} are read")
     try:
-        return ast.parse(text.strip(), "--where", mode="eval").body
+        return ast.parse(text.strip(), "where", mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"--where {text}: not a condition, for instance `width >= 336 and boxes > 0`") from error
+        raise UsageError("where", f"{text}: not a condition, for instance `width >= 336 and boxes > 0`") from error

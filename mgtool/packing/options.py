@@ -52,7 +52,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             return None
         match = _REENCODE.fullmatch(self.reencode)
         if match is None or int(match[2] or 0) > 100:
-            raise UsageError(f"--reencode {self.reencode}: give jpeg:QUALITY, webp:QUALITY (0 to 100) or png")
+            raise UsageError("reencode", f"{self.reencode}: give jpeg:QUALITY, webp:QUALITY (0 to 100) or png")
         return (match[1] or "png").upper(), int(match[2] or 0)
 
     def validate(self) -> None:

@@ -83,7 +83,7 @@ def refuse_other_plan(folder: Path, base: Base, jobs: Iterable[Job]) -> None:
         if is_ours and planned.get((report.split, report.shard)) != (report.key, report.inputs.digests):
             raise ResumeError(
                 f"{path.with_suffix('.tar')} would hold other samples now, as pictures were changed or removed: "
-                "choose another --out or add --overwrite"
+                "choose another `out` or add `overwrite`"
             )
 
 
@@ -214,15 +214,15 @@ def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple
         if can_append and not output.append:
             what = " and ".join(sorted(different))
             raise ResumeError(
-                f"{output.folder} holds a run with other {what}: add --append to pack what is new in it as well, "
-                "choose another --out or add --overwrite"
+                f"{output.folder} holds a run with other {what}: add `append` to pack what is new in it as well, "
+                "choose another `out` or add `overwrite`"
             )
         if can_append:
             base = after(output.folder)
             if new.boxes and not layout.boxes:
                 raise ResumeError(f"{output.folder} holds samples without boxes: pack those with boxes elsewhere")
             if new.pictures and layout.boxes and not new.boxes:
-                raise ResumeError(f"{output.folder} holds samples with boxes: give --boxes for the new ones, too")
+                raise ResumeError(f"{output.folder} holds samples with boxes: give `boxes` for the new ones, too")
     run.record |= {"base": msgspec.to_builtins(base), "layout": msgspec.to_builtins(layout)}
     _begin_or_check(run, output)
     return run, layout, base

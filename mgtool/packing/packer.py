@@ -233,7 +233,7 @@ class Packer:
 
     def _unknown(self, name: str, boxes: BoxIndex | None) -> None:
         if boxes is not None and self.recipe.missing_boxes == "fail":
-            raise ItemError("no_boxes", f"the box file does not know {name}; --missing-boxes empty packs it without")
+            raise ItemError("no_boxes", f"the box file does not know {name}; `missing_boxes` empty packs it without")
         if boxes is not None and self.recipe.missing_boxes == "skip":
             raise Skipped
 

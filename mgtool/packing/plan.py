@@ -147,7 +147,7 @@ class Plan:
             return
         for media, before in zip(media_of(item), pieces(row[1]), strict=False):
             if any(before) and _changed(media, before, row[0]):
-                raise ResumeError(f"{media.uri} changed after it was packed: choose another --out or add --overwrite")
+                raise ResumeError(f"{media.uri} changed after it was packed: choose another `out` or add `overwrite`")
 
     def add_to(self, base: Base) -> None:
         """Leave out what the shards before `base` hold, and forget what later ones do."""

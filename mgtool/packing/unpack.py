@@ -47,9 +47,9 @@ def unpack(
         OutputError: the folder is there already, or cannot be written.
     """
     if folder.exists():
-        raise OutputError(f"{folder} is there already: choose another folder or add --overwrite")
+        raise OutputError(f"{folder} is there already: choose another folder or add `overwrite`")
     with atomic.atomic_folder(folder) as aside:
-        run = run_file.Run(aside / run_file.RUN_FILE, command="pack --unpack", identity={}, about=about or {})
+        run = run_file.Run(aside / run_file.RUN_FILE, command="unpack", identity={}, about=about or {})
         run.begin()
         (aside / IMAGES_FOLDER).mkdir()
         unpacker = _Unpacker(aside)

@@ -84,7 +84,7 @@ def form(name: str) -> Format:
     for known in _RENDER:
         if known == name:
             return known
-    raise UsageError(f"--format {name}: there are {', '.join(_RENDER)}")
+    raise UsageError("format", f"{name}: there are {', '.join(_RENDER)}")
 
 
 def _widths(header: Sequence[str], rows: Rows) -> list[int]:

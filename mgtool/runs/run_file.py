@@ -99,7 +99,7 @@ class Run:
         if before.get("command") != self.record["command"]:
             raise ResumeError(
                 f"{self.path.parent} holds the output of `mgtool {before.get('command')}`: "
-                "choose another --out or add --overwrite"
+                "choose another `out` or add `overwrite`"
             )
         old, new = before.get("identity", {}), self.record["identity"]
         self._refuse(old, new, keys={*old, *new} - {*renewed})
@@ -110,7 +110,7 @@ class Run:
                 before, now = _shown(old.get(key)), _shown(new.get(key))
                 raise ResumeError(
                     f"{self.path.parent} holds a run with {key} {before}, now it is {now}: "
-                    "choose another --out or add --overwrite"
+                    "choose another `out` or add `overwrite`"
                 )
 
 

@@ -51,7 +51,7 @@ def pool(
     try:
         yield executor
     except BrokenProcessPool as error:
-        raise MgtoolError(f"a process that {work} was killed: is memory short? --workers 1 needs less") from error
+        raise MgtoolError(f"a process that {work} was killed: is memory short? `workers` 1 needs less") from error
     finally:
         is_over.set()
         executor.shutdown(cancel_futures=True)

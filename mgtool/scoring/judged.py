@@ -35,7 +35,7 @@ class JudgedBenchmark(Benchmark):
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """Ask about every answer, until each reply can be read or the attempts are over."""
         if judge is None:
-            raise UsageError(f"--benchmark {self.name} needs a judge: add --judge openai:MODEL or --judge hf:PATH")
+            raise UsageError("benchmark", f"{self.name} needs a judge: add `judge` openai:MODEL or `judge` hf:PATH")
         verdicts = [UNREAD if answer is not None else self.missing(item) for item, answer in pairs]
         waiting = [place for place, (_, answer) in enumerate(pairs) if answer is not None]
         for attempt in range(self.attempts):

@@ -56,5 +56,5 @@ def _refuse_other(entry: Entry, item: Named | None, output: Output) -> None:
     if found != entry.id:
         now = "has ended" if item is None else f"has {found}"
         raise ResumeError(
-            f"{output.folder} holds {entry.id} where the input {now}: choose another --out or add --overwrite"
+            f"{output.folder} holds {entry.id} where the input {now}: choose another `out` or add `overwrite`"
         )

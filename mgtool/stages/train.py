@@ -57,7 +57,7 @@ def train(
     """
     check_model(request.model)
     if out.resolve() == request.model.resolve():
-        raise UsageError(f"--out {out} is the model that is trained: choose another --out")
+        raise UsageError("out", f"{out} is the model that is trained: choose another `out`")
     if not len(TarIndex.of(request.inputs)):
         raise InputError(f"{', '.join(request.inputs)}: no sample to learn from")
     arguments = request.recipe.arguments(out / CHECKPOINTS, evaluates=request.evaluate is not None)
@@ -82,7 +82,7 @@ def train(
 
 def _begin(record: Run, out: Path, *, overwrite: bool) -> None:
     if record.before().get("command") != STAGE and (out / _CONFIG).exists():
-        raise OutputError(f"{out} holds a model that no training wrote: choose another --out")
+        raise OutputError(f"{out} holds a model that no training wrote: choose another `out`")
     if overwrite:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
         for name in (_CONFIG, LOG_FILE, FAILURES_FILE, _FAILURES_JOURNAL):

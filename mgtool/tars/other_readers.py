@@ -54,7 +54,7 @@ def prepare_energon(folder: Path) -> None:
         OutputError: with what its tool says.
     """
     if not READERS["energon"].installed:
-        raise MissingExtraError("--energon", "energon")
+        raise MissingExtraError("`energon`", "energon")
     shutil.rmtree(folder / ENERGON_FOLDER, ignore_errors=True)
     options = ["--non-interactive", "--no-progress", "--sample-type", "CrudeWebdataset"]
     splits = tar_splits(tar.name for tar in sorted(folder.glob("*.tar")))

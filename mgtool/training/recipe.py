@@ -106,7 +106,7 @@ class Recipe:
         try:
             return TrainingArguments(**{**fields, **self.trainer})
         except (TypeError, ValueError) as error:
-            raise UsageError(f"the trainer's options: {str(error).splitlines()[0]}") from error
+            raise UsageError("trainer", f": {str(error).splitlines()[0]}") from error
 
     def identity(self, arguments: TrainingArguments) -> dict[str, Any]:
         """What the trained weights depend on, for going on with a run.

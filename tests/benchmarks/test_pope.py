@@ -73,7 +73,7 @@ def test_repeated_ids_need_a_split(bench) -> None:
         bench.write(f"coco_pope_{split}.json", "\n".join(map(json.dumps, lines(["yes", "no"]))))
         for split in ("random", "popular")
     ]
-    with pytest.raises(InputError, match="give --split, --questions"):
+    with pytest.raises(InputError, match="give `split`, `questions`"):
         bench.score("pope", truth, {1: "Yes", 2: "No"})
     run = bench.score("pope", [bench.folder], {1: "Yes", 2: "No"}, split="popular")
     assert list(run.result.metrics) == [

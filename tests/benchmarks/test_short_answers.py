@@ -206,7 +206,7 @@ def test_numbers_of_a_chartqa_file_alone_are_ids(bench, value, split: str) -> No
     bench.write("test_augmented.json", [{"imgname": "1.png", "query": "q", "label": "7"}])
     truth = bench.folder if split else human
     assert value(bench.score("chartqa", [truth], {0: "0", 1: "1", 3: "7"}, split=split), "accuracy") == 50
-    with pytest.raises(InputError, match="give --split"):
+    with pytest.raises(InputError, match="give `split`"):
         bench.score("chartqa", [bench.folder], {0: "0"})
 
 

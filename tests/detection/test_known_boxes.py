@@ -116,7 +116,7 @@ def test_another_box_file_is_another_run(found: Path, tmp_path: Path) -> None:
 
 
 def test_options_that_do_not_go_together() -> None:
-    with pytest.raises(UsageError, match="leave --tagger and --boxes out"):
+    with pytest.raises(UsageError, match="leave `tagger` and `boxes` out"):
         _detect(IMAGES, "--out", "-", "--detector", "boxes:x.jsonl", "--boxes", "y.jsonl")
     with pytest.raises(UsageError, match=r"give one of nanodet, .*boxes:PATH"):
         _detect(IMAGES, "--out", "-", "--detector", "boxes")

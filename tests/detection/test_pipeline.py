@@ -64,5 +64,5 @@ def test_no_memory_for_one_picture_is_its_own_reason() -> None:
 
 
 def test_a_misuse_ends_the_run() -> None:
-    with pytest.raises(UsageError, match="give --vocabulary"):
+    with pytest.raises(UsageError, match="give `vocabulary`"):
         _run(UsageError("give --vocabulary"), 8)

@@ -97,7 +97,7 @@ def test_what_is_given_wins_over_the_preset(downloads: Path, tmp_path: Path) -> 
 
 
 def test_mistakes_are_one_line(tmp_path: Path, monkeypatch) -> None:
-    with pytest.raises(UsageError, match="--preset paper: give mg-llava"):
+    with pytest.raises(UsageError, match="`preset` paper: give mg-llava"):
         _detect(IMAGES, "--preset", "paper", "--out", tmp_path / "out")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match=r"ram_plus_swin_large_14m\.pth: no such file; download"):

@@ -79,7 +79,7 @@ def test_closed_sets_give_what_the_processor_gives(folders, pictures, kind: str)
 def test_a_closed_set_refuses_words_before_it_reads_weights(folders, tmp_path) -> None:
     kind = next(iter(CLOSED))
     (tmp_path / "config.json").write_bytes((folders[kind] / "config.json").read_bytes())
-    with pytest.raises(UsageError, match=r"--vocabulary: --detector hf:.* looks for no words; --keep chooses labels"):
+    with pytest.raises(UsageError, match=r"`vocabulary`: `detector` hf:.* looks for no words; `keep` chooses labels"):
         detectors.load(f"hf:{tmp_path}", device="cpu", vocabulary=WORDS)
 
 
@@ -111,7 +111,7 @@ def test_pictures_without_words_have_no_boxes(folders, pictures, kind: str) -> N
     with_words, without = detector.detect(pictures[:2], [WORDS, ()])
     assert with_words.boxes
     assert without.boxes == ()
-    with pytest.raises(UsageError, match="give --vocabulary or --tagger"):
+    with pytest.raises(UsageError, match="give `vocabulary` or `tagger`"):
         detector.detect(pictures[:1], None)
 
 

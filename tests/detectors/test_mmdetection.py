@@ -103,7 +103,7 @@ def test_a_batch_equals_singles(specs, pictures, kind: str) -> None:
 
 
 def test_a_closed_set_refuses_words(specs) -> None:
-    with pytest.raises(UsageError, match=r"--vocabulary: --detector mmdet:.* looks for no words; --keep"):
+    with pytest.raises(UsageError, match=r"`vocabulary`: `detector` mmdet:.* looks for no words; `keep`"):
         load(specs["faster-rcnn"], vocabulary=WORDS)
 
 
@@ -126,7 +126,7 @@ def test_each_picture_is_asked_for_its_own_words(specs, pictures, kind: str) -> 
         assert set(together.labels) <= set(asked)
         if asked:
             same(detector.detect([picture], [asked])[0], together)
-    with pytest.raises(UsageError, match="give --vocabulary or --tagger"):
+    with pytest.raises(UsageError, match="give `vocabulary` or `tagger`"):
         detector.detect(pictures[:1], None)
 
 
@@ -197,7 +197,7 @@ def test_shipped_names_are_found_and_mistakes_are_one_line(specs, tmp_path: Path
     with pytest.raises(CheckpointError, match="no such file"):
         load(f"mmdet:{config}:{tmp_path / 'none.pth'}")
     torch.save({"state_dict": {}, "meta": {"odd": Path("x")}}, tmp_path / "odd.pth")
-    with pytest.raises(CheckpointError, match="--trust-checkpoint"):
+    with pytest.raises(CheckpointError, match="`trust_checkpoint`"):
         load(f"mmdet:{config}:{tmp_path / 'odd.pth'}")
     with pytest.raises(CheckpointError, match="lacks"):
         load(f"mmdet:{config}:{tmp_path / 'odd.pth'}", trust_checkpoint=True)
@@ -206,12 +206,12 @@ def test_shipped_names_are_found_and_mistakes_are_one_line(specs, tmp_path: Path
 def test_a_checkpoint_may_bring_its_config(specs, pictures, tmp_path: Path) -> None:
     _, config, weights = specs["rtmdet"].split(":")
     checkpoint = torch.load(weights)
-    with pytest.raises(UsageError, match="carries no config: give --detector mmdet:CONFIG:"):
+    with pytest.raises(UsageError, match="carries no config: give `detector` mmdet:CONFIG:"):
         load(f"mmdet:{weights}")
     checkpoint["meta"]["cfg"] = Path(config).read_text()
     alone = tmp_path / "alone.pth"
     torch.save(checkpoint, alone)
-    with pytest.raises(UsageError, match=r"is Python code: .*--trust-checkpoint"):
+    with pytest.raises(UsageError, match=r"is Python code: .*`trust_checkpoint`"):
         load(f"mmdet:{alone}")
     found = load(f"mmdet:{alone}", trust_checkpoint=True).detect(pictures[:1], None)
     assert found == load(specs["rtmdet"]).detect(pictures[:1], None)
@@ -222,7 +222,7 @@ def test_a_checkpoint_may_bring_its_config(specs, pictures, tmp_path: Path) -> N
 
 
 def test_narrow_number_formats_are_refused(specs) -> None:
-    with pytest.raises(UsageError, match="--detector mmdet computes in float32"):
+    with pytest.raises(UsageError, match="`detector` mmdet computes in float32"):
         load(specs["rtmdet"], dtype="bfloat16")
 
 

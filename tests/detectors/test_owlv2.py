@@ -148,7 +148,7 @@ def test_long_words_are_cut_to_what_the_model_takes(folder: Path, pictures) -> N
 
 
 def test_mistakes_are_one_line(folder: Path, pictures, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="give --vocabulary or --tagger"):
+    with pytest.raises(UsageError, match="give `vocabulary` or `tagger`"):
         Owlv2Detector(folder).detect(pictures, None)
     with pytest.raises(CheckpointError, match=r"no config\.json there"):
         Owlv2Detector(tmp_path / "nothing")

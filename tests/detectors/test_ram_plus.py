@@ -96,7 +96,7 @@ def test_tag_files_by_option_and_from_an_installed_package(kit: Path, pictures, 
         (kit / name).rename(kit / "ram" / "data" / name)
     (kit / "ram" / "__init__.py").write_text("raise RuntimeError('never imported')")
     spec = f"ram++:{kit / 'ram_plus_tiny.pth'}"
-    with pytest.raises(InputError, match=r"no ram_tag_list\.txt beside .*: download it from https://.*--tag-list FILE"):
+    with pytest.raises(InputError, match=r"no ram_tag_list\.txt beside .*: download it from https://.*`tag_list` FILE"):
         detectors.load_tagger(spec, device="cpu")
     data = kit / "ram" / "data"
     given = detectors.load_tagger(

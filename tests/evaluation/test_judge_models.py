@@ -199,7 +199,7 @@ def test_several_at_a_time(bench, serve) -> None:
 
 
 def test_no_judge_is_one_line(bench) -> None:
-    with pytest.raises(UsageError, match="needs a judge: add --judge openai:MODEL"):
+    with pytest.raises(UsageError, match="needs a judge: add `judge` openai:MODEL"):
         score(bench, "mm-vet", [mm_vet(bench)], {0: "x"}, None)
     with pytest.raises(UsageError, match="give openai:MODEL or hf:PATH"):
         judge_models.backend("gpt-4")

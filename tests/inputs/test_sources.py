@@ -103,7 +103,7 @@ def test_names_of_no_encoding(tmp_path: Path) -> None:
 
 def test_a_wrong_folder_of_pictures(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[]")
-    with pytest.raises(InputError, match="--images nowhere: no such folder"):
+    with pytest.raises(InputError, match="`images` nowhere: no such folder"):
         read(tmp_path / "x.json", images="nowhere")
 
 

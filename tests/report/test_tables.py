@@ -34,7 +34,7 @@ def test_latex_escapes() -> None:
 
 def test_formats() -> None:
     assert tables.form("latex") == "latex"
-    with pytest.raises(UsageError, match="--format pdf: there are table, markdown, latex"):
+    with pytest.raises(UsageError, match="`format` pdf: there are table, markdown, latex"):
         tables.form("pdf")
 
 

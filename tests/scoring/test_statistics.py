@@ -159,5 +159,5 @@ def test_slices() -> None:
     assert list(found["answer_words"]) == ["0", "1", "2-3"]
     assert found["kind"]["a"].n == 4
     assert "kind" not in sliced(scores([1, 0], fields={"kind": "a"}), [], boxes)
-    with pytest.raises(UsageError, match="--slice colour: no item has this field; there are: kind"):
+    with pytest.raises(UsageError, match="`slices` colour: no item has this field; there are: kind"):
         sliced(scores([1], fields={"kind": "a"}), ["colour"])

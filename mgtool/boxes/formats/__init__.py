@@ -155,7 +155,7 @@ FILES = {"coco": ("boxes.json", "images.json"), "mg-llava": ("boxes.json",), "pa
 def check(format: str) -> None:
     """Refuse a form that nobody knows."""
     if format not in FORMATS:
-        raise UsageError(f"--format {format}: give one of {', '.join(FORMATS)}")
+        raise UsageError("format", f"{format}: give one of {', '.join(FORMATS)}")
 
 
 def write(format: str, folder: Path, records: Callable[[], Iterator[BoxRecord]], pairs: Pairs) -> None:
