@@ -29,7 +29,6 @@ from mgtool.commands.options import (
     default_workers,
     exit_code,
     share_of,
-    versions,
 )
 from mgtool.errors import UsageError
 
@@ -145,16 +144,16 @@ def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dic
     """Fill the folder; gives the summary, and whether it is of all pictures or of this run's share alone."""
     from mgtool.detection import shared_output
     from mgtool.detection.output import Output
+    from mgtool.runs.run_file import RUN_FILE
 
     finder = job.finder()
-    identity = job.identity(finder)
-    run = _run_record(job, folder, identity)
+    run = job.run(folder, finder)
     output = Output(folder, format=job.format, shard_size=job.shard_size, visualize=job.visualize)
     has_begun = output.begun or (folder / shared_output.SHARES).is_dir()
     # a run that stopped before its first picture, at a wrong input, is no reason to refuse another
-    is_idle = run.before().get("command") == "detect" and not run.finished and not has_begun
+    is_idle = run.before.get("command") == "detect" and not run.finished and not has_begun
     run.begin(overwrite=is_idle or overwrite)
-    if run.finished and not output.is_whole(_records(run.results())):
+    if run.finished and not output.is_whole(_records(run.counts)):
         run.begin(overwrite=True)  # a file was deleted since
     if run.finished and job.visualize and not quiet:
         _say_how_to_draw(folder)
@@ -165,11 +164,11 @@ def _write(job: Job, folder: Path, *, overwrite: bool, quiet: bool) -> tuple[dic
             run.begin()
         return _fill(job, finder, output, run, quiet), True
     part = shared_output.SharedOutput(folder, job.share, visualize=job.visualize)
-    part_run = _run_record(job, part.folder, {**identity, "share": job.share.name})
+    part_run = run.share(part.folder / RUN_FILE, job.share.name)
     if overwrite:
         part.clear()
     elif run.finished:
-        return run.results(), True
+        return run.counts, True
     part_run.begin(overwrite=overwrite)
     summary = _fill(job, finder, part, part_run, quiet)
     joined = shared_output.join(folder, output, run, job.share.world_size)
@@ -183,14 +182,6 @@ def _say_how_to_draw(folder: Path) -> None:
         console.say(f"{folder} is complete and nothing was drawn; to draw it: --detector boxes:{folder} --out OTHER")
 
 
-def _run_record(job: Job, folder: Path, identity: dict[str, Any]) -> Run:
-    from mgtool.runs.run_file import RUN_FILE, Run
-
-    options = {"batch_size": job.batch_size or "auto", "workers": job.workers, "device": job.device}
-    about = {"options": options, "versions": versions()}
-    return Run(folder / RUN_FILE, command="detect", identity=identity, about=about)
-
-
 def _fill(job: Job, finder: Finder, output: Output, run: Run, quiet: bool) -> dict[str, Any]:
     """Detect what is left, and end the run."""
     from mgtool.inputs.fingerprints import HashedStdin
@@ -199,7 +190,7 @@ def _fill(job: Job, finder: Finder, output: Output, run: Run, quiet: bool) -> di
     stdin = HashedStdin(job.inputs)
     if run.finished:
         run.refuse_other(stdin.noted())
-        summary = run.results()
+        summary = run.counts
     else:
         with console.progress("pictures", quiet=quiet) as advance:
             items = job.items(stdin.file)
@@ -207,7 +198,7 @@ def _fill(job: Job, finder: Finder, output: Output, run: Run, quiet: bool) -> di
                 items, finder, output, batch=job.batch(), workers=job.workers, frames=job.frames, advance=advance
             )
         summary = found.summary()
-        run.finish(results=summary, **stdin.noted())
+        run.finish(summary, noted=stdin.noted())
     output.close(done=True)
     return summary
 

@@ -11,6 +11,7 @@ from mgtool.runs.shares import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import typer
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mgtool.detection.batch_size import BatchSize
     from mgtool.detection.finder import Finder
     from mgtool.detection.picture_loader import Named
+    from mgtool.runs.run_file import Run
 
 PRESETS: dict[str, dict[str, Any]] = {
     "mg-llava": {
@@ -85,22 +87,22 @@ class Job:
         items = sources.pictures(sources.read_samples(self.inputs, images=self.images, stdin=stdin))
         return _without_videos(items) if self.format == "coco" else items
 
-    def identity(self, finder: Finder) -> dict[str, Any]:
-        """What a run that goes on must agree in."""
+    def run(self, folder: Path, finder: Finder) -> Run:
+        """The record of the run that fills a folder."""
         from mgtool.inputs import sources
         from mgtool.inputs.fingerprints import fingerprint
+        from mgtool.runs.run_file import RUN_FILE, Run
 
-        return {
-            "detector": finder.identity,
-            "vocabulary": self.vocabulary,
-            "words": self._words_hash(),
-            "threshold": self.threshold,
-            "format": self.format,
-            "shard_size": self.shard_size,
-            "images": self.images,
-            "frames": self.frames,
-            "inputs": [fingerprint(given, sources.files) for given in self.inputs],
-        }
+        names = ("vocabulary", "threshold", "format", "shard_size", "frames")
+        return Run(
+            folder / RUN_FILE,
+            command="detect",
+            options={**{name: getattr(self, name) for name in names}, "words": self._words_hash()},
+            inputs={"inputs": [fingerprint(given, sources.files) for given in self.inputs], "images": self.images},
+            free={"batch_size": self.batch_size or "auto", "workers": self.workers, "device": self.device},
+            detector=finder.identity,
+            computes=("onnxruntime", "mmdet", "pillow", "numpy"),
+        )
 
     def _words(self) -> tuple[str, ...] | None:
         from mgtool.detectors import vocabulary

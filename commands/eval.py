@@ -12,7 +12,7 @@ import typer
 from mgtool.commands import console
 from mgtool.commands import eval_options as options
 from mgtool.commands.eval_inputs import Job, picture_reader
-from mgtool.commands.options import AllowFailures, Command, Config, DryRun, Json, Overwrite, Quiet, exit_code, versions
+from mgtool.commands.options import AllowFailures, Command, Config, DryRun, Json, Overwrite, Quiet, exit_code
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +120,6 @@ def _evaluate(
     """Score, write, show; gives the numbers of unreadable and of all answers."""
     from mgtool.evaluation import output
     from mgtool.report import tables
-    from mgtool.runs import run_file
 
     tables.form(format)
     if submission and job.out is None:
@@ -128,7 +127,7 @@ def _evaluate(
     answers, _ = job.read_answers(job.answers), job.items
     run = None
     if job.out is not None:
-        run = run_file.Run(job.out / run_file.RUN_FILE, command="eval", identity=job.identity(), about=_about(job))
+        run = job.run(job.out)
         run.begin(overwrite=overwrite)
     evaluation = _sliced(job, _scored(job, answers))
     comparison = _compared(job, evaluation) if job.compare else None
@@ -137,7 +136,7 @@ def _evaluate(
         _write_report(job, evaluation, comparison)
         if submission:
             _write_submission(job, evaluation)
-        run.finish(counts=evaluation.result.counts)
+        run.finish(_as_dict(evaluation.result.counts))
     _show(job, evaluation, comparison, format, as_json=as_json, quiet=quiet)
     if job.out is not None:
         console.show_failures(len(evaluation.failures), job.out, quiet=quiet)
@@ -323,10 +322,6 @@ def _about_benchmark(bench: Benchmark) -> dict[str, str]:
         "judge": bench.judge,
         "variants": ", ".join(bench.variants),
     }
-
-
-def _about(job: Job) -> dict[str, Any]:
-    return {"versions": versions(), "answers": job.answers}
 
 
 def _as_dict(record: Any) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mgtool.benchmarks import Benchmark, Item
     from mgtool.evaluation.judge_models import KeptJudge
     from mgtool.records import BoxRecord
+    from mgtool.runs.run_file import Run
     from mgtool.scoring.ground_truth import Truth
     from mgtool.scoring.predictions import Answers
 
@@ -146,18 +147,26 @@ class Job:
         answers = predictions.read(path.read_bytes(), where=source)
         return answers._replace(failures=[*answers.failures, *predictions.read_failures(path)])
 
-    def identity(self) -> dict[str, Any]:
-        """What makes this run the one it is."""
-        inputs = [*self.ground_truth, *([self.questions] if self.questions else [])]
+    def run(self, folder: Path) -> Run:
+        """The record of the run that fills a folder."""
+        from mgtool.runs.run_file import RUN_FILE, Run
+
+        names = ("benchmark", "variant", "only_answered", "judge", "split")
+        options = {name: getattr(self, name) for name in names}
+        path, computes = folder / RUN_FILE, ("numpy", "scipy", "hotcoco")
+        return Run(path, command="eval", options=options, inputs=self._identified(), computes=computes)
+
+    def _identified(self) -> dict[str, Any]:
+        from mgtool.files.hashing import sha256
+        from mgtool.inputs.fingerprints import fingerprint
+
         return {
-            "benchmark": self.benchmark,
-            "variant": self.variant,
-            "only_answered": self.only_answered,
-            "judge": self.judge or None,
-            "split": self.split,
-            "answers": _fingerprint(Path(self.answers)) if self.answers != "-" else _digest(self.stdin),
-            "compare": _fingerprint(Path(self.compare)) if self.compare else None,
-            "ground_truth": [_fingerprint(path) for path in inputs],
+            "answers": fingerprint(self.answers, whole=True)
+            if self.answers != "-"
+            else f"- sha256:{sha256(self.stdin)[:16]}",
+            "compare": fingerprint(self.compare, whole=True) if self.compare else None,
+            "ground_truth": [fingerprint(str(path), whole=True) for path in self.ground_truth],
+            "questions": fingerprint(str(self.questions)) if self.questions else None,
         }
 
 
@@ -199,20 +208,3 @@ def _box_records(path: Path) -> Sequence[BoxRecord]:
     from mgtool.boxes import formats
 
     return list(formats.read(str(path)))
-
-
-def _fingerprint(path: Path) -> str:
-    """Name and content of a file; of a folder the names, sizes and times of what lies below it."""
-    if path.is_file():
-        return f"{path.name} {_digest(path.read_bytes())}"
-    if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder")
-    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    listing = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return f"{path.name} {_digest(repr(listing).encode())}"
-
-
-def _digest(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()[:16]

@@ -28,7 +28,6 @@ from mgtool.commands.options import (
     default_workers,
     exit_code,
     share_of,
-    versions,
 )
 from mgtool.errors import UsageError
 from mgtool.runs.shares import ALL, Share
@@ -89,9 +88,10 @@ def infer(
         return
     if place is not None:
         shares = ray_engine.run_shares(context, place, world_size, quiet=quiet)
-        counts = _join(str(out), [share["out"] for share in shares], overwrite=overwrite)
+        wanted |= _device_and_dtype(device, dtype) | {"workers": 0}
+        counts = _join(wanted, str(out), [share["out"] for share in shares], overwrite=overwrite)
         _tell(counts, str(out), ALL, as_json=as_json, quiet=quiet)
-        raise typer.Exit(exit_code(counts["failed"], sum(counts.values()), allow_failures))
+        raise typer.Exit(exit_code(counts["failed"], counts["answered"] + counts["failed"], allow_failures))
     wanted |= _device_and_dtype(device, dtype)
     wanted["workers"] = options.workers_of(workers, _processes(wanted), default_workers())
     if check_parity:
@@ -100,7 +100,7 @@ def infer(
     name = options.share_name(str(out), wanted["share"])
     counts = _run(wanted, name, overwrite=overwrite, quiet=quiet, in_order=not unordered)
     _tell(counts, name, wanted["share"], as_json=as_json, quiet=quiet)
-    raise typer.Exit(exit_code(counts["failed"], sum(counts.values()), allow_failures))
+    raise typer.Exit(exit_code(counts["failed"], counts["answered"] + counts["failed"], allow_failures))
 
 
 _AS_GIVEN = (
@@ -238,18 +238,17 @@ def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool, in_o
     request = stage.Request(**wanted)
     with console.progress("answers", quiet=quiet) as advance:
         if out != "-":
-            about = {name: getattr(request, name) for name in ("images", "batch_size", "device", "workers")}
-            about["versions"] = versions()
-            return stage.infer(request, Path(out), about=about, overwrite=overwrite, advance=advance)
+            return stage.infer(request, Path(out), overwrite=overwrite, advance=advance)
         stream = _Stream()
         stage.answer(request, stage.numbered(request), stream, advance, in_order=in_order)
         return stream.counts
 
 
-def _join(out: str, shares: Sequence[str], *, overwrite: bool) -> dict[str, int]:
+def _join(wanted: dict[str, Any], out: str, shares: Sequence[str], *, overwrite: bool) -> dict[str, int]:
+    from mgtool.inference.options import Request
     from mgtool.inference.output import join
 
-    return join(Path(out), [Path(share) for share in shares], overwrite=overwrite)
+    return join(Request(**wanted), Path(out), [Path(share) for share in shares], overwrite=overwrite)
 
 
 def _tell(counts: dict[str, int], out: str, share: Share, *, as_json: bool, quiet: bool) -> None:

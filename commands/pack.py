@@ -23,7 +23,6 @@ from mgtool.commands.options import (
     Quiet,
     default_workers,
     exit_code,
-    versions,
 )
 from mgtool.errors import UsageError
 
@@ -85,8 +84,7 @@ def pack(
     recipe = Recipe(**chosen, min_boxes=min_boxes, where=where)
     recipe.validate()
     order = Order(shard_size=_size(shard_size), shuffle=shuffle, split=_shares(split), dedupe=dedupe)
-    about = _about(inputs, images, boxes, add)
-    output = None if out == "-" else Output(Path(out), about, append=append, overwrite=overwrite, dry=dry_run)
+    output = None if out == "-" else Output(Path(out), append=append, overwrite=overwrite, dry=dry_run)
     many = workers or default_workers()
     with _prepared(given, recipe, order, output, many) as ready:
         if dry_run:
@@ -98,12 +96,6 @@ def pack(
     if output is not None:
         console.show_failures(counts["failures"], output.folder, quiet=quiet)
     raise typer.Exit(exit_code(counts["failures"], total, allow_failures))
-
-
-def _about(inputs: list[str], images: str | None, boxes: str | None, add: list[str] | None) -> dict[str, Any]:
-    """What the record of the run says beside its identity."""
-    about = {"versions": versions(), "inputs": inputs, "images": images, "boxes": boxes}
-    return about | ({"add": add} if add else {})
 
 
 @contextlib.contextmanager
@@ -139,7 +131,7 @@ def _carry_out(ready: Prepared, output: Output | None, workers: int, *, quiet: b
             sys.stdout.buffer.flush()
             _say(failures)
     if ready.run is not None:
-        ready.run.finish(counts=counts)
+        ready.run.finish(counts)
     return counts
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from mgtool.commands import console
-from mgtool.commands.options import default_workers, exit_code, versions
+from mgtool.commands.options import default_workers, exit_code
 from mgtool.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def _unpack(options: Options, folder: Path) -> None:
             raise UsageError("unpack", f"{folder}: `overwrite` replaces only what `unpack` wrote")
         shutil.rmtree(folder)
     with console.progress("samples", quiet=options.quiet) as advance:
-        about = {"versions": versions(), "input": [fingerprint(given, paths.below) for given in options.tars]}
-        counts = unpacking.unpack(_items(options.tars), folder, advance, about=about)
+        identified = [fingerprint(given, paths.below) for given in options.tars]
+        counts = unpacking.unpack(_items(options.tars), folder, advance, inputs=identified)
     summary = {"out": str(folder), **counts}
     console.summarize(summary, title="mgtool pack --unpack", as_json=options.as_json, quiet=options.quiet)
     console.show_failures(counts["failures"], folder, quiet=options.quiet)

@@ -12,7 +12,7 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import train_options as options
-from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, exit_code, versions
+from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, exit_code
 from mgtool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ def _carry_out(request: Request, out: Path, *, overwrite: bool, quiet: bool) -> 
     from mgtool.stages import train as stages
 
     with console.progress("steps", quiet=quiet) as advance:
-        return stages.train(
-            request, out, about={"versions": versions()}, overwrite=overwrite, advance=advance, report=_reporter(quiet)
-        )
+        return stages.train(request, out, overwrite=overwrite, advance=advance, report=_reporter(quiet))
 
 
 def _reporter(quiet: bool) -> Callable[[Mapping[str, Any]], None]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from mgtool.detection.output import JOURNAL, Entry, Output
 from mgtool.files.journal import Journal
-from mgtool.records import parse
 from mgtool.runs.run_file import RUN_FILE, Run
 from mgtool.runs.shares import Share
 
@@ -53,8 +52,8 @@ def join(folder: Path, output: Output, run: Run, world_size: int) -> dict[str, A
     shares = [Share(rank, world_size) for rank in range(world_size)]
     with _alone(folder / SHARES):
         if run.finished:
-            return run.results()
-        if not all(_has_ended(folder / SHARES / share.name, {**run.identity, "share": share.name}) for share in shares):
+            return run.counts
+        if not all(_has_ended(run.share(folder / SHARES / share.name / RUN_FILE, share.name)) for share in shares):
             return None
         output.clear()
         seen: set[bytes] = set()
@@ -68,18 +67,14 @@ def join(folder: Path, output: Output, run: Run, world_size: int) -> dict[str, A
                 output.add(kept)
         output.finish()
         summary = output.statistics.summary()
-        run.finish(results=summary)
+        run.finish(summary)
         output.close(done=True)
         shutil.rmtree(folder / SHARES)
         return summary
 
 
-def _has_ended(folder: Path, identity: dict[str, Any]) -> bool:
-    path = folder / RUN_FILE
-    if not path.is_file():
-        return False
-    run = parse(path.read_bytes(), dict[str, Any], where=str(path))
-    return "finished" in run and run["identity"] == identity
+def _has_ended(run: Run) -> bool:
+    return run.finished and not any(run.differences())
 
 
 def _once(entry: Entry, seen: set[bytes]) -> Entry:

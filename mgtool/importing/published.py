@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from mgtool.errors import CheckpointError, InputError, OutputError
 from mgtool.files.atomic import atomic_file, atomic_folder, sweep
 from mgtool.importing.deepspeed import ZeroFolder, find_folder
 from mgtool.importing.weights import Entries, file_entries, folder_entries, read_json, write_safetensors
+from mgtool.inputs.fingerprints import fingerprint
 from mgtool.model.config import ConvNextTowerConfig, MGLlavaConfig
 from mgtool.model.modeling import MGLlavaForConditionalGeneration, refuse_misfits
 from mgtool.model.processor import MAX_NEW_TOKENS, MGLlavaProcessor
 from mgtool.model.templates import TEMPLATES, find_template
-from mgtool.records import canonical
 from mgtool.runs.run_file import RUN_FILE, Run
 
 MAX_SHARD_BYTES = 5_000_000_000
@@ -143,18 +142,16 @@ def import_model(
         OutputError: where `out` holds anything else.
     """
     plan = plan_import(parts, max_shard_bytes=max_shard_bytes)
-    identity = _identity(parts, max_shard_bytes)
     _refuse_foreign(out)
-    before = Run(out / RUN_FILE, command="import", identity=identity, about=_versions())
+    before = _run(parts, max_shard_bytes, out)
     if before.finished and not overwrite:
         before.begin()
         return plan.summary()
     sweep(out.parent)
     with atomic_folder(out) as folder:
-        run = Run(folder / RUN_FILE, command="import", identity=identity, about=_versions())
+        run = _run(parts, max_shard_bytes, folder)
         run.begin()
-        hashes = _write(plan, folder, advance)
-        run.finish(counts=plan.summary(), sha256=hashes)
+        run.finish(plan.summary(), model={"files": _write(plan, folder, advance)})
     return plan.summary()
 
 
@@ -356,43 +353,22 @@ def _generation_config(plan: Plan) -> GenerationConfig:
     )
 
 
-def _identity(parts: Parts, max_shard_bytes: int) -> dict[str, Any]:
+def _run(parts: Parts, max_shard_bytes: int, folder: Path) -> Run:
     places = {"checkpoint": parts.checkpoint, "llm": parts.llm, "clip": parts.clip, "convnext": parts.convnext}
-    identity: dict[str, Any] = {name: _fingerprint(path) for name, path in places.items()}
-    template = Path(parts.template)
-    identity["template"] = _fingerprint(template) if template.is_file() else parts.template
-    return identity | {"fusion": parts.fusion, "max_shard_bytes": max_shard_bytes}
-
-
-_SAMPLED = 1 << 20
-
-
-def _fingerprint(path: Path) -> str:
-    """What tells one file or folder from another without reading all of it: names, sizes, both ends of each file."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return _hexdigest(part for file in files for part in _ends(file, file.name))
-
-
-def _ends(path: Path, name: str) -> Iterator[bytes]:
-    size = path.stat().st_size
-    yield canonical([name, size])
-    with path.open("rb") as file:
-        yield file.read(_SAMPLED)
-        file.seek(max(0, size - _SAMPLED))
-        yield file.read(_SAMPLED)
+    inputs = {name: fingerprint(str(path), whole=True) for name, path in places.items()}
+    template = parts.template
+    return Run(
+        folder / RUN_FILE,
+        command="import",
+        options={
+            "template": fingerprint(template) if Path(template).is_file() else template,
+            "fusion": parts.fusion,
+            "max_shard_bytes": max_shard_bytes,
+        },
+        inputs=inputs,
+        computes=("timm", "safetensors"),
+    )
 
 
 def _sha256(path: Path) -> str:
-    return _hexdigest([path.read_bytes()])
-
-
-def _hexdigest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _versions() -> dict[str, Any]:
-    names = ("mgtool", "torch", "transformers", "timm", "safetensors")
-    return {"versions": {name: importlib.metadata.version(name) for name in names}}
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -12,6 +12,7 @@ from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.model_folders import model_identity
+from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share
 
 Quantization = Literal["", "8bit", "4bit"]
@@ -67,18 +68,30 @@ class Request:
         """One name for each process."""
         return self.device.split(",")
 
-    def identity(self) -> dict[str, Any]:
-        """What the answers depend on, for going on with a run."""
-        return {
-            **self.answer_identity(),
-            "task": self.prompter.task,
-            "prompt": self.prompter.template,
-            "system": self.prompter.system,
-            "images": self.images,
-            "boxes": self.boxes if self.boxes in (None, "off") else fingerprint(str(self.boxes)),
-            "input": [fingerprint(given, sources.files) for given in self.inputs],
-            "share": [self.share.rank, self.share.world_size],
-        }
+    def run(self, path: Path) -> Run:
+        """The record of the run that answers this."""
+        model, options = {"path": str(self.model)}, self.answer_identity()
+        model["sha256"] = options.pop("model")
+        names = ("batch_size", "device", "workers")
+        return Run(
+            path,
+            command="infer",
+            options={
+                **options,
+                "task": self.prompter.task,
+                "prompt": self.prompter.template,
+                "system": self.prompter.system,
+                "share": None if self.share.is_all else self.share.name,
+            },
+            inputs={
+                "inputs": [fingerprint(given, sources.files) for given in self.inputs],
+                "images": self.images,
+                "boxes": self.boxes if self.boxes in (None, "off") else fingerprint(str(self.boxes)),
+            },
+            free={name: getattr(self, name) for name in names},
+            model=model,
+            computes=("accelerate", "bitsandbytes", "torchao"),
+        )
 
     def answer_identity(self) -> dict[str, Any]:
         """What an answer depends on beside the prompt's tokens, pictures and boxes."""

@@ -13,9 +13,9 @@ import msgspec
 from mgtool.errors import ResumeError
 from mgtool.files.atomic import atomic_file, write_lines
 from mgtool.files.journal import Journal
+from mgtool.inference.options import Request
 from mgtool.records import Answer, Failure, Item, parse
-from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE, Run
-from mgtool.runs.shares import ALL
+from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 
 STAGE = "infer"
 Result = tuple[Answer, ...] | Failure
@@ -137,10 +137,11 @@ class AnswersFile:
         self.answers.publish(self.out)
 
 
-def join(out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, int]:
+def join(request: Request, out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, int]:
     """Write the files of one run from those of its shares, which stay; gives the counts.
 
     Args:
+        request: what all shares together were asked.
         out: the answers file of the whole.
         shares: the complete answers files of all shares, in order.
         overwrite: whatever is there does not count.
@@ -149,23 +150,16 @@ def join(out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, int
         ResumeError: the file on disk is of another run.
     """
     parts = [AnswersFile(share, is_share=True) for share in shares]
-    records = [parse(part.run_path.read_bytes(), dict[str, Any], where=str(part.run_path)) for part in parts]
-    first = records[0]
-    about = {key: first[key] for key in first.keys() & {"images", "batch_size", "device", "workers", "versions"}}
     whole = AnswersFile(out)
-    run = Run(
-        whole.run_path,
-        command=STAGE,
-        identity={**first["identity"], "share": [ALL.rank, ALL.world_size]},
-        about={"out": out.name, **about},
-    )
+    run = request.run(whole.run_path)
     run.begin(overwrite=overwrite)
     _concatenate([part.out for part in parts], out)
     whole.failures_path.unlink(missing_ok=True)
     if failed := [part.failures_path for part in parts if part.failures_path.exists()]:
         _concatenate(failed, whole.failures_path)
-    counts = {name: sum(record["counts"][name] for record in records) for name in whole.counts}
-    run.finish(counts=counts, new_tokens=sum(record["new_tokens"] for record in records))
+    ended = [parse(part.run_path.read_bytes(), dict[str, Any], where=str(part.run_path))["counts"] for part in parts]
+    counts = {name: sum(count[name] for count in ended) for name in (*whole.counts, "new_tokens")}
+    run.finish(counts)
     return counts
 
 

@@ -19,12 +19,15 @@ HASHED_WHOLE = 1 << 28
 _END = 1 << 20
 
 
-def fingerprint(given: str, listed: Callable[[Path], Iterable[Path | Failure]] | None = None) -> str:
+def fingerprint(
+    given: str, listed: Callable[[Path], Iterable[Path | Failure]] | None = None, *, whole: bool = False
+) -> str:
     """An input's name with a hash: of files' content, of a folder's names and sizes; URLs and pipes by name alone.
 
     Args:
         given: path, URL, pattern or ``-``.
         listed: gives the files of a folder that count, for instance `sources.files`; all of them where it is None.
+        whole: the content of a folder's files counts, too: for folders of few files.
     """
     path, digest = Path(given), hashlib.sha256()
     if given == "-" or "://" in given:
@@ -34,6 +37,8 @@ def fingerprint(given: str, listed: Callable[[Path], Iterable[Path | Failure]] |
             if isinstance(file, Path):
                 size = file.stat().st_size if file.exists() else -1
                 digest.update(f"{file.relative_to(path).as_posix()}\0{size}\n".encode("utf-8", "surrogateescape"))
+                if whole and size >= 0:
+                    _update(digest, file)
         return f"{path.name} sha256:{digest.hexdigest()[:16]}"
     files = [path] if path.is_file() else [tar for tar in map(Path, paths.expand(given) or ()) if tar.is_file()]
     for file in files:

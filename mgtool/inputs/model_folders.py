@@ -38,7 +38,8 @@ def model_identity(folder: Path) -> str:
     check_model(folder)
     record, noted = folder / RUN_FILE, dict[str, str]()
     if record.is_file():
-        noted = parse(record.read_bytes(), dict[str, Any], where=str(record)).get("sha256") or {}
+        about = parse(record.read_bytes(), dict[str, Any], where=str(record)).get("model") or {}
+        noted = about.get("files") or {}
     hashes = {
         name: known for name, known in noted.items() if name.endswith(_WEIGHTS) and not _is_newer(folder / name, record)
     }

@@ -11,7 +11,7 @@ import msgspec
 from mgtool.errors import ResumeError
 from mgtool.files import atomic, shard_names
 from mgtool.packing.layout import Base, Done, Job, Layout
-from mgtool.records import Failure, canonical, convert, dumps, parse
+from mgtool.records import Failure, convert, dumps, parse
 from mgtool.runs import run_file
 from mgtool.tars.index import INDEX_FILE as SAMPLES_FILE
 from mgtool.tars.index import Entry
@@ -102,8 +102,8 @@ def _names(folder: Path) -> list[str]:
     run = folder / run_file.RUN_FILE
     if not run.exists():
         return []
-    identity = parse(run.read_bytes(), dict[str, Any], where=str(run)).get("identity", {})
-    return list(identity.get("split") or {"": 1})
+    options = parse(run.read_bytes(), dict[str, Any], where=str(run)).get("options", {})
+    return list(options.get("split") or {"": 1})
 
 
 def done(report: ShardReport, path: Path) -> Done:
@@ -179,8 +179,8 @@ def entries(folder: Path) -> Iterator[Entry]:
         yield from report.rows
 
 
-_RENEWED = ("input", "images", "boxes")
-"""What of a run's identity is new where it adds to a finished one."""
+_RENEWED = ("inputs", "images", "boxes")
+"""What is new of a run that adds to a finished one."""
 
 
 class Output(NamedTuple):
@@ -188,29 +188,35 @@ class Output(NamedTuple):
 
     Attributes:
         folder: the tars'.
-        about: what the record of the run says beside its identity.
         append: whether a finished run may be added to.
         overwrite: whether an earlier run does not count.
         dry: whether nothing is to be written.
     """
 
     folder: Path
-    about: Mapping[str, Any]
     append: bool = False
     overwrite: bool = False
     dry: bool = False
 
 
-def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple[run_file.Run, Layout, Base]:
+def _begin(
+    output: Output, options: Mapping[str, Any], inputs: Mapping[str, Any], layout: Layout
+) -> tuple[run_file.Run, Layout, Base]:
     """The record of the run, with the layout and the beginning that earlier runs in the folder leave to this one."""
-    run = run_file.Run(output.folder / run_file.RUN_FILE, command="pack", identity=identity, about=output.about)
-    before = {} if output.overwrite else run.before()
+    run = run_file.Run(
+        output.folder / run_file.RUN_FILE,
+        command="pack",
+        options=options,
+        inputs=inputs,
+        noted={"base": None, "layout": None},
+        computes=("pillow", "numpy", "pyarrow"),
+    )
+    before = {} if output.overwrite else run.before.get("inputs", {})
     base, new = convert(before.get("base", {}), Base, where=str(run.path)), layout
     if before:
         layout = convert(before.get("layout", new), Layout, where=str(run.path))
-        old = before.get("identity", {})
-        different = {key for key in {*old, *identity} if canonical(old.get(key)) != canonical(identity.get(key))}
-        can_append = bool(before.get("finished") and different and different <= {*_RENEWED})
+        different = {key for key, _, _ in run.differences()}
+        can_append = bool(run.finished and different and different <= {*_RENEWED})
         if can_append and not output.append:
             what = " and ".join(sorted(different))
             raise ResumeError(
@@ -223,7 +229,7 @@ def _begin(output: Output, identity: Mapping[str, Any], layout: Layout) -> tuple
                 raise ResumeError(f"{output.folder} holds samples without boxes: pack those with boxes elsewhere")
             if new.pictures and layout.boxes and not new.boxes:
                 raise ResumeError(f"{output.folder} holds samples with boxes: give `boxes` for the new ones, too")
-    run.record |= {"base": msgspec.to_builtins(base), "layout": msgspec.to_builtins(layout)}
+    run.record["inputs"] |= {"base": msgspec.to_builtins(base), "layout": msgspec.to_builtins(layout)}
     _begin_or_check(run, output)
     return run, layout, base
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +32,7 @@ def unpack(
     folder: Path,
     advance: Callable[[int], None],
     *,
-    about: Mapping[str, Any] | None = None,
+    inputs: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Fill a folder that does not exist; it appears when it is complete. Gives the counts.
 
@@ -41,7 +41,7 @@ def unpack(
         folder: gets ``images/``, ``conversations.json``, ``boxes/`` and ``failures.jsonl`` where there are any, and
             ``run.json``.
         advance: told of every item.
-        about: what ``run.json`` says beside the counts and times.
+        inputs: what identifies the tars, for ``run.json``.
 
     Raises:
         OutputError: the folder is there already, or cannot be written.
@@ -49,7 +49,7 @@ def unpack(
     if folder.exists():
         raise OutputError(f"{folder} is there already: choose another folder or add `overwrite`")
     with atomic.atomic_folder(folder) as aside:
-        run = run_file.Run(aside / run_file.RUN_FILE, command="unpack", identity={}, about=about or {})
+        run = run_file.Run(aside / run_file.RUN_FILE, command="unpack", options={}, inputs={"inputs": list(inputs)})
         run.begin()
         (aside / IMAGES_FOLDER).mkdir()
         unpacker = _Unpacker(aside)
@@ -59,7 +59,7 @@ def unpack(
         if failures:
             (aside / run_file.FAILURES_FILE).write_bytes(b"".join(dumps(failure) + b"\n" for failure in failures))
         counts = {"failures": len(failures), **unpacker.counts}
-        run.finish(counts=counts)
+        run.finish(counts)
     return counts
 
 

@@ -1,9 +1,11 @@
-"""Files that are whole or absent: atomic writing, journals, numbered shards, and the record of a run."""
+"""The record of a run, ``run.json``: what it was asked, of what, with what, and what came of it."""
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,110 +16,197 @@ from mgtool.records import canonical, dumps, parse
 RUN_FILE = "run.json"
 FAILURES_FILE = "failures.jsonl"
 DRAWN_FOLDER = "visualized"
+_ALWAYS = ("mgtool", "torch", "transformers")
+_MOST_SHOWN = 60
 
 
 class Run:
-    """The record of one run, ``run.json``: written when it begins and again when it ends.
+    """The record of one run, written when it begins and again when it ends.
 
-    A later run goes on only when its `identity` (options, inputs, model) is the same.
+    Its keys are the same for every command: ``command, options, inputs, versions, model, detector, counts, times``.
+    A later run goes on only when options, inputs, model and detector are the same.
+
+    Args:
+        path: where it is written.
+        command: as the command line calls it.
+        options: what the output depends on, by the fields' names.
+        inputs: what identifies each input, by the fields' names.
+        free: options that change no byte of the output, so that a later run may have others.
+        noted: what was found out about the inputs; not compared.
+        model: ``path`` and ``sha256`` of the model; the path may change.
+        detector: what identifies the detector.
+        computes: installed distributions that compute, beside those whose versions are always told.
     """
 
-    def __init__(self, path: Path, *, command: str, identity: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        command: str,
+        options: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        free: Mapping[str, Any] | None = None,
+        noted: Mapping[str, Any] | None = None,
+        model: Mapping[str, Any] | None = None,
+        detector: str | None = None,
+        computes: Collection[str] = (),
+    ) -> None:
         self.path = path
-        self.record: dict[str, Any] = {"command": command, "identity": dict(identity), **about}
+        self._free, self._noted = dict(free or {}), dict(noted or {})
+        self.record: dict[str, Any] = {
+            "command": command,
+            "options": {**options, **self._free},
+            "inputs": {**inputs, **self._noted},
+            "versions": versions(*computes),
+            "model": None if model is None else dict(model),
+            "detector": detector,
+            "counts": {},
+            "times": {},
+        }
         self._began = time.time()
+
+    @property
+    def before(self) -> dict[str, Any]:
+        """The record on disk; empty without one."""
+        if not self.path.exists():
+            return {}
+        return parse(self.path.read_bytes(), dict[str, Any], where=str(self.path))
 
     @property
     def finished(self) -> bool:
         """Whether the run on disk is complete."""
-        return bool(self._on_disk().get("finished"))
+        return bool(self.before.get("times", {}).get("finished"))
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What runs that go on must agree in."""
-        identity: dict[str, Any] = self.record["identity"]
-        return identity
+    def counts(self) -> dict[str, Any]:
+        """The counts of the run on disk."""
+        return dict(self.before.get("counts") or {})
 
-    def results(self) -> dict[str, Any]:
-        """The results of a finished run on disk."""
-        return dict(self._on_disk().get("results", {}))
+    def share(self, path: Path, share: str) -> Run:
+        """The record of the same run over a share of its input."""
+        part = object.__new__(Run)
+        part.__dict__ |= {**self.__dict__, "path": path}
+        part.record = {**self.record, "options": {**self.record["options"], "share": share}}
+        return part
 
-    def before(self) -> dict[str, Any]:
-        """The record on disk; empty without one."""
-        return self._on_disk()
+    def differences(self) -> Iterator[tuple[str, Any, Any]]:
+        """Each field in which the record on disk is of another run, with what it was and what it is now."""
+        before = self.before
+        if before and before.get("command") != self.record["command"]:
+            yield "command", before.get("command"), self.record["command"]
+        elif before:
+            old, new = self._compared(before), self._compared(self.record)
+            for key in sorted({*old, *new}):
+                if canonical(old.get(key)) != canonical(new.get(key)):
+                    yield key, old.get(key), new.get(key)
 
-    def check(self, *, renewed: Collection[str] = ()) -> dict[str, Any]:
-        """The record on disk, which is of the same run or missing; `renewed` as of `begin`.
+    def check(self, *, renewed: Collection[str] = ()) -> None:
+        """Look whether the record on disk is of the same run, or missing; `renewed` as of `begin`.
 
         Raises:
             ResumeError: naming the first difference.
         """
-        before = self._on_disk()
-        if before:
-            self._refuse_difference(before, renewed if before.get("finished") else ())
-        return before
+        allowed = renewed if self.finished else ()
+        for key, old, new in self.differences():
+            if key == "command":
+                raise ResumeError(f"{self.path.parent} holds the output of `mgtool {old}`: {_WAY_OUT}")
+            if key not in allowed:
+                was, now = _shown(old, new)
+                raise ResumeError(f"{self.path.parent} holds a run with {key} {was}, now it is {now}: {_WAY_OUT}")
 
     def begin(self, *, overwrite: bool = False, renewed: Collection[str] = ()) -> None:
         """Write the record, or check that the one on disk is of the same run; what killed writers left aside goes.
 
         Args:
             overwrite: whatever is on disk does not count.
-            renewed: what of the identity may be new once the run on disk is finished: this run adds to it.
+            renewed: what may be new once the run on disk is finished: this run adds to it.
 
         Raises:
             ResumeError: naming the first difference.
         """
         sweep(self.path.parent)
-        before = {} if overwrite else self.check(renewed=renewed)
-        if before and any(before["identity"].get(key) != self.record["identity"].get(key) for key in renewed):
-            before = {}
-        self.record["started"] = before.get("started") or _timestamp(self._began)
-        if not before.get("finished"):
-            write_bytes(self.path, dumps(self.record) + b"\n")
+        if not overwrite:
+            self.check(renewed=renewed)
+        before = {} if overwrite or any(self.differences()) else self.before
+        times = before.get("times", {})
+        self.record["times"] = {"started": times.get("started") or _timestamp(self._began)}
+        if not times.get("finished"):
+            self._write()
 
     def refuse_other(self, noted: Mapping[str, Any]) -> None:
-        """Check what only a finished run's record has.
+        """Check what only a finished run's record has of its inputs.
 
         Raises:
             ResumeError: naming the first entry that is another one there.
         """
-        before = self._on_disk()
-        self._refuse(before, noted, keys=noted.keys() & before.keys())
+        before = self.before.get("inputs", {})
+        for key in noted.keys() & before.keys():
+            if before[key] != noted[key]:
+                raise ResumeError(
+                    f"{self.path.parent} holds a run with {key} {before[key]}, now it is {noted[key]}: {_WAY_OUT}"
+                )
 
-    def finish(self, **results: Any) -> None:
-        """Write the record with its results: counts and whatever else the stage found out."""
+    def finish(
+        self,
+        counts: Mapping[str, Any],
+        *,
+        noted: Mapping[str, Any] | None = None,
+        model: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the record with its counts.
+
+        Args:
+            counts: what came of the run.
+            noted: what was found out about the inputs.
+            model: that was written.
+        """
         seconds = round(time.time() - self._began, 3)
-        self.record |= {"finished": _timestamp(time.time()), "seconds": seconds, **results}
+        self.record["inputs"] |= noted or {}
+        self.record["model"] = self.record["model"] if model is None else dict(model)
+        self.record |= {"counts": dict(counts)}
+        self.record["times"] |= {"finished": _timestamp(time.time()), "seconds": seconds}
+        self._write()
+
+    def _write(self) -> None:
         write_bytes(self.path, dumps(self.record) + b"\n")
 
-    def _on_disk(self) -> dict[str, Any]:
-        if not self.path.exists():
-            return {}
-        return parse(self.path.read_bytes(), dict[str, Any], where=str(self.path))
+    def _compared(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        options = {key: value for key, value in record.get("options", {}).items() if key not in self._free}
+        inputs = {key: value for key, value in record.get("inputs", {}).items() if key in self._identifies}
+        model = {key: value for key, value in (record.get("model") or {}).items() if key == "sha256"}
+        return {**options, **inputs, "model": model.get("sha256"), "detector": record.get("detector")}
 
-    def _refuse_difference(self, before: Mapping[str, Any], renewed: Collection[str]) -> None:
-        if before.get("command") != self.record["command"]:
-            raise ResumeError(
-                f"{self.path.parent} holds the output of `mgtool {before.get('command')}`: "
-                "choose another `out` or add `overwrite`"
-            )
-        old, new = before.get("identity", {}), self.record["identity"]
-        self._refuse(old, new, keys={*old, *new} - {*renewed})
+    @property
+    def _identifies(self) -> set[str]:
+        return {key for key in self.record["inputs"] if key not in self._noted}
 
-    def _refuse(self, old: Mapping[str, Any], new: Mapping[str, Any], *, keys: Collection[str]) -> None:
-        for key in sorted(keys):
-            if canonical(old.get(key)) != canonical(new.get(key)):
-                before, now = _shown(old.get(key)), _shown(new.get(key))
-                raise ResumeError(
-                    f"{self.path.parent} holds a run with {key} {before}, now it is {now}: "
-                    "choose another `out` or add `overwrite`"
-                )
+
+_WAY_OUT = "choose another `out` or add `overwrite`"
+
+
+def versions(*computes: str) -> dict[str, str]:
+    """Versions of Python, mgtool, torch, transformers and what else computes, as far as it is installed."""
+    found = {"python": platform.python_version()}
+    for name in (*_ALWAYS, *computes):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def _timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _shown(value: Any) -> str:
-    text = "unset" if value is None else canonical(value).decode()
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _shown(old: Any, new: Any) -> tuple[str, str]:
+    """Both as a line has room for them: of two lists the first entries that differ."""
+    if isinstance(old, list) and isinstance(new, list):
+        pairs = ((a, b) for a, b in zip(old, new, strict=False) if a != b)
+        old, new = next(pairs, (f"{len(old)} entries", f"{len(new)} entries"))
+    return _short(old), _short(new)
+
+
+def _short(value: Any) -> str:
+    text = "unset" if value is None else value if isinstance(value, str) else canonical(value).decode()
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."

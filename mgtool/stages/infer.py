@@ -12,7 +12,7 @@ from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError
 from mgtool.inference.options import Request
-from mgtool.inference.output import STAGE, Advance, AnswersFile, InOrder, Result, Sink, Writer
+from mgtool.inference.output import Advance, AnswersFile, InOrder, Result, Sink, Writer
 from mgtool.inference.parity import Parity
 from mgtool.inference.parity import check_parity as _check_parity
 from mgtool.inference.pipeline import answer_items
@@ -20,8 +20,6 @@ from mgtool.inference.replicas import answer_on_devices
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import check_model
-from mgtool.records import parse
-from mgtool.runs.run_file import Run
 
 __all__ = ["Request", "Result", "Sink", "answer", "check_parity", "infer", "numbered"]
 
@@ -66,13 +64,12 @@ def check_parity(request: Request, count: int) -> Parity:
         return _check_parity(request, numbered(request), boxes, count)
 
 
-def infer(request: Request, out: Path, *, about: dict[str, Any], overwrite: bool, advance: Advance) -> dict[str, Any]:
+def infer(request: Request, out: Path, *, overwrite: bool, advance: Advance) -> dict[str, Any]:
     """Answer everything into a file, going on where an earlier run stopped; gives the counts.
 
     Args:
         request: what is asked of whom.
         out: the answers file.
-        about: further entries of ``run.json``.
         overwrite: start afresh.
         advance: told of every result that was written.
 
@@ -83,14 +80,14 @@ def infer(request: Request, out: Path, *, about: dict[str, Any], overwrite: bool
     file = AnswersFile(out, samples=request.decoding.samples, is_share=not request.share.is_all)
     if overwrite:
         file.clear()
-    run = Run(file.run_path, command=STAGE, identity=request.identity(), about={"out": out.name, **about})
-    has_begun = bool(run.before())
+    run = request.run(file.run_path)
+    has_begun = bool(run.before)
     run.begin(overwrite=overwrite)
     stdin = HashedStdin(request.inputs)
     if run.finished and out.exists():
         run.refuse_other(stdin.noted())
         file.failures.remove()
-        return dict(parse(file.run_path.read_bytes(), dict[str, Any], where=str(file.run_path))["counts"])
+        return run.counts
     if has_begun and not run.finished:
         file.take_back()
     try:
@@ -100,6 +97,7 @@ def infer(request: Request, out: Path, *, about: dict[str, Any], overwrite: bool
             file.run_path.unlink(missing_ok=True)
         raise
     file.publish()
-    run.finish(counts=file.counts, new_tokens=tokens, **stdin.noted())
+    counts = {**file.counts, "new_tokens": tokens}
+    run.finish(counts, noted=stdin.noted())
     file.failures.remove()
-    return file.counts
+    return counts

@@ -81,8 +81,8 @@ def prepare(
     if recipe.encoding is not None:
         layout = msgspec.structs.replace(layout, format=recipe.encoding[0])
     if output is not None:
-        identity = _identity(plan, inputs, recipe, order)
-        run, layout, base = _begin(output, identity, layout)
+        options = {**msgspec.to_builtins(recipe), **msgspec.to_builtins(order)}
+        run, layout, base = _begin(output, options, _identified(plan, inputs), layout)
     plan.add_to(base)
     packer = Packer(layout, recipe, boxes)
     if recipe.selects or order.split or order.dedupe:
@@ -131,11 +131,9 @@ def pack_stream(
     return counts, filled.failures
 
 
-def _identity(plan: Plan, inputs: Sequence[Source], recipe: Recipe, order: Order) -> dict[str, Any]:
+def _identified(plan: Plan, inputs: Sequence[Source]) -> dict[str, Any]:
     return {
-        **msgspec.to_builtins(recipe),
-        **msgspec.to_builtins(order),
         "images": [source.images for source in inputs],
         "boxes": [source.boxes.sha256 if source.boxes is not None else None for source in inputs],
-        "input": plan.input_sha256,
+        "inputs": plan.input_sha256,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +32,12 @@ from mgtool.training.trainer import (
 STAGE = "train"
 
 
-def train(
-    request: Request, out: Path, *, about: Mapping[str, Any], overwrite: bool, advance: Advance, report: Report
-) -> dict[str, Any]:
+def train(request: Request, out: Path, *, overwrite: bool, advance: Advance, report: Report) -> dict[str, Any]:
     """Train into a folder, going on from the last whole checkpoint of an earlier run.
 
     Args:
         request: what is trained on what.
         out: becomes a model folder; checkpoints in ``checkpoints/``, log entries in ``log.jsonl``.
-        about: further entries of ``run.json``.
         overwrite: start afresh.
         advance: told of steps, those of an earlier run first.
         report: told of log entries.
@@ -61,13 +57,12 @@ def train(
     if not len(TarIndex.of(request.inputs)):
         raise InputError(f"{', '.join(request.inputs)}: no sample to learn from")
     arguments = request.recipe.arguments(out / CHECKPOINTS, evaluates=request.evaluate is not None)
-    identity = request.identity(arguments)
-    record = Run(out / RUN_FILE, command=STAGE, identity=identity, about={"inputs": list(request.inputs), **about})
+    record = request.run(out / RUN_FILE, arguments)
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
             _begin(record, out, overwrite=overwrite)
     if record.finished and (out / _CONFIG).exists():
-        return record.results()
+        return record.counts
     failures = Journal(out / _FAILURES_JOURNAL)
     trainer = _trainer(request, arguments, _Reporter(advance, report), on_failure=failures.append)
     begun = last_checkpoint(out / CHECKPOINTS)
@@ -76,12 +71,12 @@ def train(
     counts = {"samples": len(trainer.train_dataset), "steps": trainer.state.global_step}
     if arguments.process_index == 0:
         counts["failures"] = _publish_failures(failures, out)
-        record.finish(results={**counts, **_last_losses(trainer.state.log_history)})
-    return record.results()
+        record.finish({**counts, **_last_losses(trainer.state.log_history)})
+    return record.counts
 
 
 def _begin(record: Run, out: Path, *, overwrite: bool) -> None:
-    if record.before().get("command") != STAGE and (out / _CONFIG).exists():
+    if record.before.get("command") != STAGE and (out / _CONFIG).exists():
         raise OutputError(f"{out} holds a model that no training wrote: choose another `out`")
     if overwrite:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)

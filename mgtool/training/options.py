@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import TrainingArguments
 
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.model_folders import model_identity
+from mgtool.runs.run_file import Run
 from mgtool.tars import paths
 from mgtool.training.recipe import Recipe
 
@@ -33,11 +33,13 @@ class Request:
     max_length: int
     evaluate: str | None = None
 
-    def identity(self, arguments: TrainingArguments) -> dict[str, Any]:
-        """What the trained weights depend on, for going on with a run; `arguments` as in `Recipe.identity`."""
-        return {
-            "model": model_identity(self.model),
-            "input": [fingerprint(given, paths.below) for given in self.inputs],
-            "max_length": self.max_length,
-            **self.recipe.identity(arguments),
-        }
+    def run(self, path: Path, arguments: TrainingArguments) -> Run:
+        """The record of the run that trains this; `arguments` as in `Recipe.identity`."""
+        return Run(
+            path,
+            command="train",
+            options={"max_length": self.max_length, **self.recipe.identity(arguments)},
+            inputs={"inputs": [fingerprint(given, paths.below) for given in self.inputs]},
+            model={"path": str(self.model), "sha256": model_identity(self.model)},
+            computes=("accelerate", "timm"),
+        )

@@ -67,7 +67,7 @@ def test_one_line_for_each_distinct_picture_in_input_order(many: Path, whole: Pa
     assert names == sorted(names, key=lambda name: Path(name).stem)
     assert len(names) == 60
     assert [path.name for path in sorted(whole.glob("boxes-*"))] == [f"boxes-{n:06d}.jsonl" for n in range(4)]
-    results = json.loads((whole / "run.json").read_text())["results"]
+    results = json.loads((whole / "run.json").read_text())["counts"]
     assert (results["pictures"], results["duplicates"], results["failures"]) == (60, 6, {"not_an_image": 1})
     assert sum(results["boxes_a_picture"].values()) == 60
     assert [line["id"] for line in _lines(whole / "failures.jsonl")] == ["030-bad.jpg"]
@@ -148,7 +148,7 @@ def test_shares_that_end_together_are_joined_once(many: Path, whole: Path, tmp_p
     runs = [subprocess.Popen([*command, "--rank", str(rank)]) for rank in range(3)]
     assert {run.wait(timeout=120) for run in runs} <= {0, 3}
     assert _bytes(out) == _bytes(whole)
-    assert json.loads((out / "run.json").read_text())["results"]["pictures"] == 60
+    assert json.loads((out / "run.json").read_text())["counts"]["pictures"] == 60
 
 
 def test_killed_and_run_again_gives_the_same_bytes(many: Path, whole: Path, tmp_path: Path) -> None:

@@ -149,6 +149,6 @@ def test_two_pictures_of_one_id_do_not_fit_into_the_published_form(tmp_path: Pat
     _detect(*folders, "--out", tmp_path / "out", "--format", "mg-llava", "--report", tmp_path / "page.html", code=3)
     assert [(line["id"], line["reason"]) for line in _failures(tmp_path / "out")] == [("1.png", "duplicate_id")]
     assert [entry["id"] for entry in json.loads((tmp_path / "out" / "boxes.json").read_text())] == ["1.png"]
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["results"]["failures"] == {"duplicate_id": 1}
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["counts"]["failures"] == {"duplicate_id": 1}
     assert (tmp_path / "page.html").read_text().count("data:image/webp") == 1
     _detect(*folders, "--out", tmp_path / "out", "--format", "mg-llava", code=3)

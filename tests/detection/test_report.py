@@ -34,7 +34,7 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_stats_say_what_the_summary_said(boxes: Path) -> None:
     said = json.loads(_mgtool("--stats", boxes, "--json").stdout)
-    summary = json.loads((boxes / "run.json").read_text())["results"]
+    summary = json.loads((boxes / "run.json").read_text())["counts"]
     assert {**said, "duplicates": summary["duplicates"]} == summary
     assert (summary["pictures"], summary["duplicates"], summary["failures"]) == (3, 1, {"missing": 1})
     assert sum(summary["boxes_a_picture"].values()) == 3

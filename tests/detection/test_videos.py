@@ -62,7 +62,7 @@ def test_each_frame_has_its_boxes(folder: Path, out: Path) -> None:
     assert (video.width, video.height) == (256, 256)
     failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
     assert [(line["id"], line["reason"]) for line in failures] == [("cut.mp4", "corrupt"), ("text.mp4", "corrupt")]
-    results = json.loads((out / "run.json").read_text())["results"]
+    results = json.loads((out / "run.json").read_text())["counts"]
     assert (results["pictures"], results["videos"], results["frames"], results["duplicates"]) == (1, 1, 8, 1)
     assert sum(results["boxes_a_picture"].values()) == 9
 

@@ -52,7 +52,7 @@ def test_scores_json_has_the_agreed_form(mgtool, pope, tmp_path) -> None:
     assert len(lines) == 12
     assert {"question_id", "prediction", "extracted", "target", "score"} <= set(lines[0])
     assert (out / "report.html").read_text().startswith("<!doctype html>")
-    assert json.loads((out / "run.json").read_text())["finished"]
+    assert json.loads((out / "run.json").read_text())["times"]["finished"]
 
 
 def test_several_paths_after_one_option(mgtool, pope) -> None:

@@ -275,9 +275,9 @@ def test_a_foreign_folder_is_never_touched(name, content, overwrite, parts, tmp_
 def test_run_json_says_what_was_imported(parts, model_dir):
     record = json.loads((model_dir / "run.json").read_text())
     assert record["command"] == "import"
-    assert record["finished"]
+    assert record["times"]["finished"]
     assert record["counts"]["parameters"] == plan_import(parts).summary()["parameters"]
-    assert set(record["sha256"]) == {"model.safetensors", "config.json"}
+    assert set(record["model"]["files"]) == {"model.safetensors", "config.json"}
 
 
 def test_shards_have_an_index_and_hold_the_same(parts, model_dir, tmp_path):

@@ -135,7 +135,7 @@ def test_items_that_cannot_be_asked_are_records(infer, write, tmp_path):
     ]
     assert "the model takes 2048" in failures[2]["detail"]
     run = json.loads((tmp_path / "run.json").read_bytes())
-    assert run["counts"] == {"answered": 2, "failed": 4}
+    assert (run["counts"]["answered"], run["counts"]["failed"]) == (2, 4)
     assert run["versions"]["mgtool"] == version("mgtool")
 
 

@@ -138,7 +138,7 @@ def test_a_run_killed_between_a_questions_answers_draws_them_again(ask, tmp_path
     (folder / "answers.jsonl").unlink()
     (folder / "answers.jsonl.partial").write_bytes(b"".join(lines[:10]))
     run = json.loads((folder / "run.json").read_bytes())
-    run.pop("finished")
+    run["times"].pop("finished")
     (folder / "run.json").write_text(json.dumps(run))
     assert ask("whole", *options) == (3, whole, "")
 

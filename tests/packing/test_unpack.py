@@ -59,7 +59,7 @@ def test_packing_again_gives_the_same_bytes(given: Path, tars_of_given: Path, tm
     )
     record = json.loads((tmp_path / "u" / "run.json").read_bytes())
     assert record["counts"]["pictures"] == len(files(found))
-    assert record["finished"] >= record["started"]
+    assert record["times"]["finished"] >= record["times"]["started"]
     pack_again(tmp_path / "u", tmp_path / "again", "--shard-size", 4)
     assert tars(tmp_path / "again") == tars(tars_of_given)
 

@@ -40,7 +40,7 @@ def test_a_torn_journal_is_cut(tmp_path: Path) -> None:
 
 def test_another_run_is_refused_with_the_difference(tmp_path: Path) -> None:
     def run(size: int) -> run_file.Run:
-        return run_file.Run(tmp_path / "run.json", command="pack", identity={"size": size}, about={})
+        return run_file.Run(tmp_path / "run.json", command="pack", options={"size": size}, inputs={})
 
     run(1).begin()
     run(1).begin()
@@ -55,5 +55,5 @@ def test_a_run_begins_by_removing_what_killed_writers_left(tmp_path: Path) -> No
     killed.wait()
     left = tmp_path / f".scores.jsonl.writing-{socket.gethostname()}-{killed.pid}"
     left.write_bytes(b"half")
-    run_file.Run(tmp_path / "run.json", command="eval", identity={}, about={}).begin()
+    run_file.Run(tmp_path / "run.json", command="eval", options={}, inputs={}).begin()
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

@@ -101,14 +101,14 @@ def as_if_killed(out: Path, *, at: int) -> None:
     newest = out / "checkpoints" / f"checkpoint-{at}" / "trainer_state.json"
     newest.write_bytes(newest.read_bytes()[:100])
     record = json.loads((out / "run.json").read_bytes())
-    (out / "run.json").write_text(json.dumps({"command": "train", "identity": record["identity"]}))
+    (out / "run.json").write_text(json.dumps({**record, "times": {}}))
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(train, pack) -> None:
     tars = pack()
     _, whole, _ = train(tars, "--epochs", "3", "--save-steps", "2", out="whole")
     _, part, _ = train(tars, "--epochs", "3", "--save-steps", "2", out="part")
-    assert set(json.loads((part / "run.json").read_bytes())["versions"]) == {"mgtool", "python"}
+    assert set(json.loads((part / "run.json").read_bytes())["versions"]) >= {"python", "mgtool", "torch", "transformers"}
     as_if_killed(part, at=6)
     code, _, stderr = train(tars, "--epochs", "3", "--save-steps", "2", out="part")
     assert code == 0, stderr
