@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mgtool.commands import console, detect_job, detect_report, ray_engine
+from mgtool.commands import console, detect_job, detect_report
 from mgtool.commands import detect_options as options
 from mgtool.commands.detect_job import Job
 from mgtool.commands.options import (
@@ -25,12 +25,11 @@ from mgtool.commands.options import (
     RayAddress,
     WorldSize,
     allowed_failures,
-    check_share,
-    default_workers,
     exit_code,
-    share_of,
 )
 from mgtool.errors import UsageError
+from mgtool.runs.shares import check_share, share_of
+from mgtool.runs.workers import default_workers
 
 if TYPE_CHECKING:
     from mgtool.detection.finder import Finder
@@ -87,16 +86,11 @@ def detect(
         return
     if out is None:
         raise UsageError("out", "is missing: give the folder to write, or - for box lines on stdout")
-    place = ray_engine.cluster(given)
     job = _job(given)
     if dry_run:
         _say_what_would_be_done(job, out, as_json)
         return
-    if place is not None:
-        shares = ray_engine.run_shares(context, place, world_size, quiet=quiet)
-        summary = next(share for share in shares if "share" not in share)  # of the one that ended last and joined them
-        _tell(summary, Path(out), as_json=as_json, quiet=quiet)
-    elif out == "-":
+    if out == "-":
         summary = _stream(job, quiet)
     else:
         summary = _write_and_tell(job, Path(out), report, overwrite=overwrite, as_json=as_json, quiet=quiet)

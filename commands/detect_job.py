@@ -221,12 +221,11 @@ def _on_device(job: Job, device: str) -> Finder:
 
 
 def _without_videos(items: Iterator[Named]) -> Iterator[Named]:
-    from mgtool.detection.output import STAGE
     from mgtool.records import Failure
 
     detail = "COCO's form has no place for videos; jsonl, parquet and mg-llava have"
     for item in items:
         if isinstance(item, tuple) and item[1] is item[0].video:
-            yield Failure(id=item[0].id, stage=STAGE, reason="unsupported", detail=detail)
+            yield Failure(id=item[0].id, stage="detect", reason="unsupported", detail=detail)
         else:
             yield item

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mgtool.commands import console, ray_engine
+from mgtool.commands import console
 from mgtool.commands import infer_options as options
 from mgtool.commands.options import (
     AllowFailures,
@@ -25,12 +24,11 @@ from mgtool.commands.options import (
     RayAddress,
     WorldSize,
     allowed_failures,
-    default_workers,
     exit_code,
-    share_of,
 )
 from mgtool.errors import UsageError
-from mgtool.runs.shares import ALL, Share
+from mgtool.runs.shares import Share, share_of
+from mgtool.runs.workers import default_workers
 
 if TYPE_CHECKING:
     from mgtool.records import Answer, Failure
@@ -81,17 +79,10 @@ def infer(
     """Caption pictures and answer questions about them."""
     given = dict(locals())
     allowed_failures(allow_failures, 0)
-    place = ray_engine.cluster(given)
     wanted = _wanted(given)
     if dry_run:
         _say_plan(wanted, out, device, dtype, as_json)
         return
-    if place is not None:
-        shares = ray_engine.run_shares(context, place, world_size, quiet=quiet)
-        wanted |= _device_and_dtype(device, dtype) | {"workers": 0}
-        counts = _join(wanted, str(out), [share["out"] for share in shares], overwrite=overwrite)
-        _tell(counts, str(out), ALL, as_json=as_json, quiet=quiet)
-        raise typer.Exit(exit_code(counts["failed"], counts["answered"] + counts["failed"], allow_failures))
     wanted |= _device_and_dtype(device, dtype)
     wanted["workers"] = options.workers_of(workers, _processes(wanted), default_workers())
     if check_parity:
@@ -242,13 +233,6 @@ def _run(wanted: dict[str, Any], out: str, *, overwrite: bool, quiet: bool, in_o
         stream = _Stream()
         stage.answer(request, stage.numbered(request), stream, advance, in_order=in_order)
         return stream.counts
-
-
-def _join(wanted: dict[str, Any], out: str, shares: Sequence[str], *, overwrite: bool) -> dict[str, int]:
-    from mgtool.inference.options import Request
-    from mgtool.inference.output import join
-
-    return join(Request(**wanted), Path(out), [Path(share) for share in shares], overwrite=overwrite)
 
 
 def _tell(counts: dict[str, int], out: str, share: Share, *, as_json: bool, quiet: bool) -> None:

@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from mgtool.commands.options import check_share
 from mgtool.errors import UsageError
-from mgtool.runs.shares import Share
+from mgtool.runs.shares import Share, check_share
 
 _ANSWERS, _MODEL, _RUN = "Answers", "Model and devices", "Run"
 YES_NO = ("Yes", "No")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
 
 from mgtool.commands import console
 from mgtool.errors import OutputError, UsageError
-from mgtool.runs.shares import Share
 
+Options = TypeVar("Options")
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -105,55 +103,11 @@ def exit_code(failures: int, total: int, allow: str) -> int:
     return DONE if failures <= allowed_failures(allow, total) else ITEMS_FAILED
 
 
-def versions() -> dict[str, str]:
-    """What a run's record says of the programs that made it."""
-    import platform
-    from importlib.metadata import version
-
-    return {"mgtool": version("mgtool"), "python": platform.python_version()}
-
-
-def default_workers() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Engine(StrEnum):
     """Where a run's shares are computed."""
 
     local = "local"
     ray = "ray"
-
-
-_LAUNCHERS = {"slurm": ("SLURM_PROCID", "SLURM_NTASKS"), "torchrun": ("RANK", "WORLD_SIZE")}
-
-
-def share_of(rank: str, world_size: int) -> Share:
-    """This run's share, from a launcher's variables where one is named.
-
-    >>> share_of("2", 4)
-    Share(rank=2, world_size=4)
-    """
-    if rank in _LAUNCHERS:
-        names = _LAUNCHERS[rank]
-        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
-        if missing:
-            raise UsageError("rank", f"{rank}: the variable {missing[0]} is not there")
-        share = Share(*(int(os.environ[name]) for name in names))
-    elif rank.isdecimal():
-        share = Share(int(rank), world_size)
-    else:
-        raise UsageError("rank", f"{rank}: give a number from 0, slurm or torchrun")
-    if share.rank >= share.world_size:
-        last = share.world_size - 1
-        raise UsageError("rank", f"{share.rank}: with `world_size` {share.world_size} ranks go from 0 to {last}")
-    return share
-
-
-def check_share(share: Share, out: str | None, inputs: Sequence[str]) -> None:
-    """Raise where a share would read or write what other runs cannot."""
-    if not share.is_all and (out == "-" or "-" in inputs):
-        raise UsageError("rank", ": shares of a run need inputs and an output on disk, not -")
 
 
 def _model_folder(given: str) -> Path:

@@ -14,17 +14,9 @@ import typer
 
 from mgtool.commands import console, pack_tars
 from mgtool.commands import pack_options as options
-from mgtool.commands.options import (
-    AllowFailures,
-    Config,
-    DryRun,
-    Json,
-    Overwrite,
-    Quiet,
-    default_workers,
-    exit_code,
-)
+from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Overwrite, Quiet, exit_code
 from mgtool.errors import UsageError
+from mgtool.runs.workers import default_workers
 
 if TYPE_CHECKING:
     from mgtool.packing.options import Order, Recipe, Size

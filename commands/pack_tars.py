@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from mgtool.commands import console
-from mgtool.commands.options import default_workers, exit_code
+from mgtool.commands.options import exit_code
 from mgtool.errors import MissingExtraError, UsageError
+from mgtool.runs.workers import default_workers
 
 if TYPE_CHECKING:
     from mgtool.records import Failure, Sample

@@ -36,6 +36,9 @@ Reason = Literal[
     "unsupported",  # well-formed, but nothing here can use it
     "unreadable",  # the storage failed
 ]
+Stage = Literal["read", "load", "detect", "pack", "unpack", "infer", "eval", "train"]
+"""Where an item failed."""
+
 REASONS: tuple[str, ...] = get_args(Reason)
 
 

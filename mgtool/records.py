@@ -12,7 +12,10 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from mgtool.errors import ItemError, Reason, RecordError
+from mgtool.errors import ItemError, Reason, RecordError, Stage
+
+Advance = Callable[[int], None]
+"""Told how many more items are done."""
 
 Box = tuple[float, float, float, float]
 SampleId = int | str
@@ -152,12 +155,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """One item that could not be used: a line of ``failures.jsonl``."""
 
     id: SampleId
-    stage: str
+    stage: Stage
     reason: Reason
     detail: str
 
     @classmethod
-    def of(cls, id: SampleId, stage: str, error: ItemError) -> Failure:
+    def of(cls, id: SampleId, stage: Stage, error: ItemError) -> Failure:
         """The record of an `ItemError`."""
         return cls(id=id, stage=stage, reason=error.reason, detail=error.detail)
 

@@ -20,7 +20,6 @@ from mgtool.files.shard_names import list_shards, shard_name
 from mgtool.records import BoxRecord, Detections, Failure, SampleId, parse
 from mgtool.runs.run_file import DRAWN_FOLDER, FAILURES_FILE, RUN_FILE
 
-STAGE = "detect"
 PREFIX, SUFFIX = "boxes", ".jsonl"
 JOURNAL = ".detect.journal.jsonl"
 SHARD_SIZE = 1000
@@ -177,7 +176,7 @@ class Output:
 
 def _of_another(id: SampleId) -> Failure:
     detail = "another picture has this id, and this form keeps one for each; `format` jsonl keeps them by their bytes"
-    return Failure(id=id, stage=STAGE, reason="duplicate_id", detail=detail)
+    return Failure(id=id, stage="detect", reason="duplicate_id", detail=detail)
 
 
 def _box_at(journal: IO[bytes], place: int) -> BoxRecord:

@@ -11,7 +11,7 @@ import msgspec
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder, Found
 from mgtool.detection.ledger import Ledger
-from mgtool.detection.output import STAGE, Entry
+from mgtool.detection.output import Entry
 from mgtool.detection.picture_loader import Content, Named, Opened, open_pictures
 from mgtool.errors import ItemError
 from mgtool.media.videos import FRAMES
@@ -101,7 +101,7 @@ def _entry(one: Opened, found: Found | None, ledger: Ledger) -> Entry:
 def _failure(id: SampleId, name: str, error: ItemError | None) -> Failure | None:
     if error is None:
         return None
-    failure = Failure.of(id, STAGE, error)
+    failure = Failure.of(id, "detect", error)
     return failure if id == name else msgspec.structs.replace(failure, detail=f"{name}: {error.detail}")
 
 

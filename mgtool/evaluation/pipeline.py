@@ -12,7 +12,7 @@ import msgspec
 from mgtool.errors import InputError
 from mgtool.records import Failure, SampleId, Score
 from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair
-from mgtool.scoring.predictions import STAGE, Answers, Prediction
+from mgtool.scoring.predictions import Answers, Prediction
 from mgtool.scoring.statistics import Metric, Statistic
 
 ONLY_ANSWERED = "only answered"
@@ -170,7 +170,7 @@ def count(joined: Joined, answers: Answers) -> Counts:
         duplicated=joined.duplicated,
         truncated=sum(answer is not None and answer.truncated for _, answer in joined.pairs),
         unknown=len(joined.unknown),
-        unreadable=sum(failure.stage == STAGE for failure in answers.failures),
+        unreadable=sum(failure.stage == "eval" for failure in answers.failures),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mgtool.model.config import ConvNextTowerConfig, MGLlavaConfig
 from mgtool.model.modeling import MGLlavaForConditionalGeneration, refuse_misfits
 from mgtool.model.processor import MAX_NEW_TOKENS, MGLlavaProcessor
 from mgtool.model.templates import TEMPLATES, find_template
+from mgtool.records import Advance
 from mgtool.runs.run_file import RUN_FILE, Run
 
 MAX_SHARD_BYTES = 5_000_000_000
@@ -35,8 +36,6 @@ _RENAMED = {
 }
 _DERIVED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 """Buffers that old releases of transformers saved and new ones compute."""
-
-Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)

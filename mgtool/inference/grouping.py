@@ -24,7 +24,6 @@ from mgtool.media import images, reading, videos
 from mgtool.model.processor import PlacedPicture
 from mgtool.records import Failure, Media, Sample, canonical
 
-STAGE = "infer"
 WINDOW = 256
 """Samples among which those of one picture are brought together."""
 WINDOW_BYTES = 1 << 28
@@ -130,7 +129,7 @@ class Planner:
             shown = tuple(self._show(item, one) for one in media)
             ids = self.processor.tokenize(conversation.turns, conversation.system)
         except ItemError as error:
-            self.failures[position] = Failure.of(item.id, STAGE, error)
+            self.failures[position] = Failure.of(item.id, "infer", error)
             return None
         asked = Asked(position, item, conversation.question, ids, shown)
         if self.is_known(asked):
@@ -156,7 +155,7 @@ class Planner:
         except ItemError as error:
             for asked in gathered:
                 del self.asked[asked.position]
-                self.failures[asked.position] = Failure.of(asked.sample.id, STAGE, error)
+                self.failures[asked.position] = Failure.of(asked.sample.id, "infer", error)
             return
         key = tuple(shown.key for shown in gathered[0].shown)
         is_video = any(shown.is_video for shown in gathered[0].shown)

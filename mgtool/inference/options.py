@@ -68,7 +68,7 @@ class Request:
         """One name for each process."""
         return self.device.split(",")
 
-    def run(self, path: Path) -> Run:
+    def run(self, path: Path, out: Path) -> Run:
         """The record of the run that answers this."""
         model, options = {"path": str(self.model)}, self.answer_identity()
         model["sha256"] = options.pop("model")
@@ -88,7 +88,7 @@ class Request:
                 "images": self.images,
                 "boxes": self.boxes if self.boxes in (None, "off") else fingerprint(str(self.boxes)),
             },
-            free={name: getattr(self, name) for name in names},
+            free={"out": out.name, **{name: getattr(self, name) for name in names}},
             model=model,
             computes=("accelerate", "bitsandbytes", "torchao"),
         )

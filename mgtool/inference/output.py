@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +14,11 @@ from mgtool.errors import ResumeError
 from mgtool.files.atomic import atomic_file, write_lines
 from mgtool.files.journal import Journal
 from mgtool.inference.options import Request
-from mgtool.records import Answer, Failure, Item, parse
+from mgtool.records import Advance, Answer, Failure, Item, parse
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 
-STAGE = "infer"
 Result = tuple[Answer, ...] | Failure
 """What becomes of one sample: its answers, one unless several are drawn, or why there is none."""
-Advance = Callable[[int], None]
 
 
 class Sink(Protocol):
@@ -151,7 +149,7 @@ def join(request: Request, out: Path, shares: Sequence[Path], *, overwrite: bool
     """
     parts = [AnswersFile(share, is_share=True) for share in shares]
     whole = AnswersFile(out)
-    run = request.run(whole.run_path)
+    run = request.run(whole.run_path, out)
     run.begin(overwrite=overwrite)
     _concatenate([part.out for part in parts], out)
     whole.failures_path.unlink(missing_ok=True)
@@ -176,4 +174,4 @@ def _owns_folder(out: Path) -> bool:
     if own.exists() or not run.exists():
         return not own.exists()
     record = parse(run.read_bytes(), dict[str, Any], where=str(run))
-    return record.get("command") == STAGE and record.get("out") == out.name
+    return record.get("command") == "infer" and record.get("options", {}).get("out") == out.name

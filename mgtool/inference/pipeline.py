@@ -16,7 +16,7 @@ from mgtool.inference.engine import Completion, Engine, Group
 from mgtool.inference.grouping import Asked, Planner
 from mgtool.inference.loading import deterministic, load_model, load_processor
 from mgtool.inference.options import Request
-from mgtool.inference.output import STAGE, Result
+from mgtool.inference.output import Result
 from mgtool.inference.sampling import Choices, Chooser, make_chooser
 from mgtool.inference.truncation import Truncator
 from mgtool.records import Answer, Failure
@@ -116,12 +116,12 @@ class Asking:
         cut = self._cut.pop(position, "")
         errors = [part for part in parts if isinstance(part, ItemError)]
         if errors:
-            self.emit(position, Failure.of(asked.sample.id, STAGE, errors[0]))
+            self.emit(position, Failure.of(asked.sample.id, "infer", errors[0]))
             return
         try:
             drawn = self._drawn(cast(Sequence[Completion], parts), cut)
         except ItemError as error:
-            self.emit(position, Failure.of(asked.sample.id, STAGE, error))
+            self.emit(position, Failure.of(asked.sample.id, "infer", error))
             return
         if self.cache is not None:
             self.cache.add(asked, drawn)

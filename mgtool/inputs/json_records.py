@@ -12,8 +12,6 @@ from mgtool.inputs.tsv import Find
 from mgtool.media.names import is_video_name
 from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, parse
 
-STAGE = "read"
-
 
 class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
     """The union of a LLaVA conversation and a LLaVA question."""
@@ -51,7 +49,7 @@ def sample(line: bytes, fallback: SampleId, find: Find, *, where: str) -> Sample
             return _box_sample(convert(fields, BoxRecord, where=where), find)
         return _conversation(convert(fields, _Record, where=where), fields, fallback, find)
     except RecordError as error:
-        return Failure(id=fallback, stage=STAGE, reason="bad_record", detail=str(error))
+        return Failure(id=fallback, stage="read", reason="bad_record", detail=str(error))
 
 
 def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterator[Sample | Failure]:
@@ -66,7 +64,7 @@ def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterato
         try:
             image = parse(bytes(raw), _CocoImage, where=f"{where}: images[{number - 1}]")
         except RecordError as error:
-            yield Failure(id=f"images[{number - 1}]", stage=STAGE, reason="bad_record", detail=str(error))
+            yield Failure(id=f"images[{number - 1}]", stage="read", reason="bad_record", detail=str(error))
             continue
         yield Sample(id=image.id, images=(find(image.file_name),))
 

@@ -24,7 +24,7 @@ import msgspec
 from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists, urls
 from mgtool.inputs import json_records, tsv
-from mgtool.inputs.tsv import STAGE, Find
+from mgtool.inputs.tsv import Find
 from mgtool.media import images
 from mgtool.media.names import MEDIA_EXTENSIONS, is_video_name
 from mgtool.media.reading import Place
@@ -171,7 +171,7 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path | Failure]:
             entries = [(entry.name, entry.is_dir(), entry.is_symlink()) for entry in scanned]
     except OSError as error:
         name = name_text(folder.as_posix())
-        yield Failure(id=name, stage=STAGE, reason="unreadable", detail=f"the folder cannot be read: {error.strerror}")
+        yield Failure(id=name, stage="read", reason="unreadable", detail=f"the folder cannot be read: {error.strerror}")
         return
     has_run = any(name == RUN_FILE for name, _, _ in entries)
     for name, is_folder, is_link in sorted(entries):

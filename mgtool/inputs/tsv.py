@@ -12,7 +12,6 @@ from typing import IO, TypeAlias
 from mgtool.errors import InputError, ItemError
 from mgtool.records import Failure, Media, Sample, SampleId, Turn
 
-STAGE = "read"
 Find: TypeAlias = Callable[[str], Media]
 
 
@@ -33,7 +32,7 @@ def read_tsv(open_text: Callable[[], IO[str]], find: Find, *, where: str) -> Ite
             try:
                 yield _sample(row, wanted, kept, find)
             except ItemError as error:
-                yield Failure.of(_number(row.get("index") or f"line {number}"), STAGE, error)
+                yield Failure.of(_number(row.get("index") or f"line {number}"), "read", error)
 
 
 def _rows(file: IO[str], where: str) -> Iterator[dict[str, str]]:

@@ -46,9 +46,6 @@ def look(number: int, item: records.Item, packer: Packer, source: int) -> Look:
     return Look(number, wanted, pictures, hashlib.sha256(pictures + dumps(item.turns)).digest()[:HASH_BYTES])
 
 
-STAGE = "pack"
-
-
 _KEY_DIGITS = 9
 
 
@@ -213,7 +210,7 @@ def _fill(writer: TarWriter, job: Job, packer: Packer, spool: Spool, filled: _Fi
             filled.rows.append(Entry(str(item.id), name, job.tar, began, size, *packed.size, packed.boxes))
             hashes = pack_hashes(packed.hashes)
         except ItemError as error:
-            filled.failures.append(Failure.of(item.id, STAGE, error))
+            filled.failures.append(Failure.of(item.id, "pack", error))
         except Skipped:
             filled.skipped += 1
         finally:

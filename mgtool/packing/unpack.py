@@ -20,7 +20,6 @@ CONVERSATIONS_FILE = "conversations.json"
 IMAGES_FOLDER = "images"
 BOXES_FOLDER = "boxes"
 BOXES_PER_FILE = 10_000
-STAGE = "unpack"
 
 _SCHEME = re.compile(r"^\w+://")
 _UNSAFE = re.compile(r'[\x00-\x1f\\:*?"<>|]')
@@ -77,7 +76,7 @@ def _write(
             file.write(between + dumps(unpacker.conversation(item)))
             between = b",\n"
         except ItemError as error:
-            yield Failure.of(item.id, STAGE, error)
+            yield Failure.of(item.id, "unpack", error)
     file.write(b"[]\n" if between == b"[\n" else b"\n]\n")
 
 

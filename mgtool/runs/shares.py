@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
+
+from mgtool.errors import UsageError
 
 T = TypeVar("T")
 
@@ -56,3 +59,41 @@ class Share:
 
 
 ALL = Share()
+
+LAUNCHERS = {"slurm": ("SLURM_PROCID", "SLURM_NTASKS"), "torchrun": ("RANK", "WORLD_SIZE")}
+"""Variables of launchers that say a process's rank and how many there are."""
+
+
+def share_of(rank: str, world_size: int) -> Share:
+    """A run's share, from a launcher's variables where one is named.
+
+    >>> share_of("2", 4)
+    Share(rank=2, world_size=4)
+
+    Raises:
+        UsageError: no rank, or one that the number of shares does not have.
+    """
+    if rank in LAUNCHERS:
+        names = LAUNCHERS[rank]
+        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
+        if missing:
+            raise UsageError("rank", f"{rank}: the variable {missing[0]} is not there")
+        share = Share(*(int(os.environ[name]) for name in names))
+    elif rank.isdecimal():
+        share = Share(int(rank), world_size)
+    else:
+        raise UsageError("rank", f"{rank}: give a number from 0, slurm or torchrun")
+    if share.rank >= share.world_size:
+        last = share.world_size - 1
+        raise UsageError("rank", f"{share.rank}: with `world_size` {share.world_size} ranks go from 0 to {last}")
+    return share
+
+
+def check_share(share: Share, out: str | None, inputs: Sequence[str]) -> None:
+    """Refuse a share that would read or write what other runs cannot.
+
+    Raises:
+        UsageError: stdin or stdout in a run of several shares.
+    """
+    if not share.is_all and (out == "-" or "-" in inputs):
+        raise UsageError("rank", ": shares of a run need inputs and an output on disk, not -")

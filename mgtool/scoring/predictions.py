@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mgtool.errors import InputError, ItemError
+from mgtool.errors import InputError, ItemError, Stage
 from mgtool.files import json_lists
 from mgtool.records import BoxRecord, Detections, Failure, SampleId
 from mgtool.runs.run_file import FAILURES_FILE
 from mgtool.scoring.ground_truth import IDS, SHEETS, Document
 
-STAGE = "eval"
 TEXTS = ("text", "prediction", "pred", "model_prediction", "response", "caption", "answer")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -149,7 +148,7 @@ def read_failures(answers: Path) -> list[Failure]:
 def recorded(path: Path) -> list[Failure]:
     """The failures that other stages recorded in a file; what an earlier evaluation did is found again."""
     found = map(_failure, Document(path).bytes.splitlines())
-    return [failure for failure in found if failure is not None and failure.stage != STAGE]
+    return [failure for failure in found if failure is not None and failure.stage != "eval"]
 
 
 def _failure(line: bytes) -> Failure | None:
@@ -165,7 +164,7 @@ def _failure(line: bytes) -> Failure | None:
     own = _own_id(record)
     if own is None:
         return None
-    stage = STAGE if record.stage == STAGE else "infer"
+    stage: Stage = "eval" if record.stage == "eval" else "infer"
     return Failure(id=own, stage=stage, reason="model_error", detail=line.decode(errors="replace"))
 
 
@@ -183,9 +182,9 @@ def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = 
         try:
             predictions.append(_prediction(_decoded(line, decoder)))
         except ItemError as error:
-            failures.append(Failure.of(getattr(error, "id", place), STAGE, error))
+            failures.append(Failure.of(getattr(error, "id", place), "eval", error))
         except _UNREADABLE as error:
-            failures.append(Failure(id=place, stage=STAGE, reason="bad_record", detail=f"{where}:{number}: {error}"))
+            failures.append(Failure(id=place, stage="eval", reason="bad_record", detail=f"{where}:{number}: {error}"))
     if failures and not predictions:
         raise InputError(f"{where}: no answer in this file; the first {what}: {failures[0].detail}")
     return Answers(predictions, failures)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mgtool.evaluation.pipeline import Evaluation, count, join, score, summarize
 from mgtool.scoring.benchmark import Benchmark, Item, Judge
-from mgtool.scoring.predictions import STAGE, Answers
+from mgtool.scoring.predictions import Answers
 
 
 def evaluate(
@@ -33,5 +33,5 @@ def evaluate(
     scores = score(benchmark, pairs, joined.failed, variant, judge)
     counts = count(joined, answers)
     result = summarize(benchmark, scores, counts, variant, only_answered=only_answered)
-    unreadable = [failure for failure in answers.failures if failure.stage == STAGE]
+    unreadable = [failure for failure in answers.failures if failure.stage == "eval"]
     return Evaluation(result, scores, pairs, unreadable, joined.unknown)

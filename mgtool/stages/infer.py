@@ -12,7 +12,7 @@ from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError
 from mgtool.inference.options import Request
-from mgtool.inference.output import Advance, AnswersFile, InOrder, Result, Sink, Writer
+from mgtool.inference.output import AnswersFile, InOrder, Result, Sink, Writer
 from mgtool.inference.parity import Parity
 from mgtool.inference.parity import check_parity as _check_parity
 from mgtool.inference.pipeline import answer_items
@@ -20,6 +20,7 @@ from mgtool.inference.replicas import answer_on_devices
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import check_model
+from mgtool.records import Advance
 
 __all__ = ["Request", "Result", "Sink", "answer", "check_parity", "infer", "numbered"]
 
@@ -80,7 +81,7 @@ def infer(request: Request, out: Path, *, overwrite: bool, advance: Advance) -> 
     file = AnswersFile(out, samples=request.decoding.samples, is_share=not request.share.is_all)
     if overwrite:
         file.clear()
-    run = request.run(file.run_path)
+    run = request.run(file.run_path, out)
     has_begun = bool(run.before)
     run.begin(overwrite=overwrite)
     stdin = HashedStdin(request.inputs)

@@ -10,6 +10,7 @@ from mgtool.errors import InputError, OutputError, UsageError
 from mgtool.files.journal import Journal
 from mgtool.inputs.model_folders import check_model
 from mgtool.model import MGLlavaConfig
+from mgtool.records import Advance
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE, Run
 from mgtool.tars.index import TarIndex
 from mgtool.training.options import Request
@@ -19,7 +20,6 @@ from mgtool.training.trainer import (
     _FAILURES_JOURNAL,
     CHECKPOINTS,
     LOG_FILE,
-    Advance,
     Report,
     _last_losses,
     _publish_failures,
@@ -28,8 +28,6 @@ from mgtool.training.trainer import (
     last_checkpoint,
     publish,
 )
-
-STAGE = "train"
 
 
 def train(request: Request, out: Path, *, overwrite: bool, advance: Advance, report: Report) -> dict[str, Any]:
@@ -76,7 +74,7 @@ def train(request: Request, out: Path, *, overwrite: bool, advance: Advance, rep
 
 
 def _begin(record: Run, out: Path, *, overwrite: bool) -> None:
-    if record.before.get("command") != STAGE and (out / _CONFIG).exists():
+    if record.before.get("command") != "train" and (out / _CONFIG).exists():
         raise OutputError(f"{out} holds a model that no training wrote: choose another `out`")
     if overwrite:
         shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)

@@ -17,7 +17,6 @@ from mgtool.records import Failure, Sample
 from mgtool.tars.index import TarIndex
 
 T = TypeVar("T")
-STAGE = "load"
 
 
 class TarDataset(IterableDataset[T], Generic[T]):
@@ -114,4 +113,4 @@ class TarDataset(IterableDataset[T], Generic[T]):
         entry = self.index.entry(position)
         if self.on_failure is None:
             raise InputError(f"{entry.shard}: {entry.key}: {error}") from error
-        self.on_failure(Failure.of(entry.id or entry.key, STAGE, error))
+        self.on_failure(Failure.of(entry.id or entry.key, "load", error))

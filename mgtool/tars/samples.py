@@ -30,7 +30,6 @@ from mgtool.records import (
 from mgtool.tars.members import Member, read_members
 from mgtool.tars.paths import find, open_url
 
-STAGE = "read"
 FORMAT = "mgtool-1"
 """Value of `format` in the JSON of samples that mgtool packed."""
 
@@ -141,9 +140,9 @@ def read_samples(urls: Sequence[str]) -> Iterator[Item]:
             with open_url(url) as file:
                 yield from read_stream(file, where=url)
         except FileNotFoundError:
-            yield Failure(id=url, stage=STAGE, reason="missing", detail=f"no file {url}")
+            yield Failure(id=url, stage="read", reason="missing", detail=f"no file {url}")
         except (OSError, ValueError) as error:
-            yield Failure(id=url, stage=STAGE, reason="unreadable", detail=f"{url}: {error}")
+            yield Failure(id=url, stage="read", reason="unreadable", detail=f"{url}: {error}")
 
 
 def read_stream(fileobj: IO[bytes], where: str) -> Iterator[Item]:
@@ -157,7 +156,7 @@ def read_stream(fileobj: IO[bytes], where: str) -> Iterator[Item]:
         for raw in read_parts(fileobj):
             yield sample(raw)
     except ItemError as error:
-        yield Failure(id=where, stage=STAGE, reason=error.reason, detail=f"{where}: {error.detail}")
+        yield Failure(id=where, stage="read", reason=error.reason, detail=f"{where}: {error.detail}")
 
 
 def read_parts(file: IO[bytes], *, offset: int = 0) -> Iterator[Parts]:
@@ -217,9 +216,9 @@ def sample(raw: Parts) -> Item:
             return _packed(key, convert(fields, PackedSample, where=f"{key}.json"), parts)
         return _foreign(key, fields, parts)
     except RecordError as error:
-        return Failure(id=key, stage=STAGE, reason="bad_record", detail=str(error))
+        return Failure(id=key, stage="read", reason="bad_record", detail=str(error))
     except ItemError as error:
-        return Failure.of(key, STAGE, error)
+        return Failure.of(key, "read", error)
 
 
 def _packed(key: str, record: PackedSample, parts: Mapping[str, bytes]) -> Sample:

@@ -15,7 +15,6 @@ from mgtool.model.processor import MGLlavaProcessor, PlacedPicture
 from mgtool.model.splice import IGNORED
 from mgtool.records import Detections, Failure, Media, Sample
 
-STAGE = "train"
 NEAR_LIMIT = 50
 """Texts this close to the limit of tokens keep one box of each label (the published training)."""
 
@@ -122,5 +121,5 @@ class Examples(Dataset[Example]):
                 name = sample.id
                 return to_example(sample, self.processor, max_length=self.max_length)
             except ItemError as error:
-                self.on_failure(Failure.of(name, STAGE, error))
+                self.on_failure(Failure.of(name, "train", error))
         raise InputError(f"none of the {len(self)} samples can be learned from")

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from mgtool.files.atomic import sync_folder, write_lines
 from mgtool.files.journal import Journal
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
-from mgtool.records import Failure
+from mgtool.records import Advance, Failure
 from mgtool.runs.run_file import FAILURES_FILE
 from mgtool.tars.index import TarIndex
 from mgtool.training.examples import Examples, collate
@@ -35,9 +35,6 @@ _ASIDE = ".model.writing"
 
 
 _CONFIG = "config.json"
-
-
-Advance = Callable[[int], None]
 
 
 Report = Callable[[Mapping[str, Any]], None]

@@ -119,7 +119,7 @@ def test_a_folder_that_may_not_be_read_is_a_failure(tmp_path: Path) -> None:
     """Asked as a user without rights, which whoever runs the tests may not be."""
     code = (
         "import os, sys\n"
-        "from mgtool import sources\n"
+        "from mgtool.inputs import sources\n"
         "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "print([getattr(item, 'reason', item.id) for item in sources.read_samples([sys.argv[1]])])\n"
         "try: list(sources.read_samples([sys.argv[1] + '/locked']))\n"

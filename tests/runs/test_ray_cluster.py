@@ -13,7 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from mgtool.commands.ray_engine import Cluster
+from mgtool.runs.ray_cluster import Cluster
 
 pytest.importorskip("ray")
 CPU, DEAD = {"CPU": 8.0}, {"CPU": 64.0, "GPU": 8.0}

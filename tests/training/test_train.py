@@ -108,7 +108,12 @@ def test_an_interrupted_run_ends_with_the_same_weights(train, pack) -> None:
     tars = pack()
     _, whole, _ = train(tars, "--epochs", "3", "--save-steps", "2", out="whole")
     _, part, _ = train(tars, "--epochs", "3", "--save-steps", "2", out="part")
-    assert set(json.loads((part / "run.json").read_bytes())["versions"]) >= {"python", "mgtool", "torch", "transformers"}
+    assert set(json.loads((part / "run.json").read_bytes())["versions"]) >= {
+        "python",
+        "mgtool",
+        "torch",
+        "transformers",
+    }
     as_if_killed(part, at=6)
     code, _, stderr = train(tars, "--epochs", "3", "--save-steps", "2", out="part")
     assert code == 0, stderr

@@ -1,0 +1,140 @@
+"""Shares of a run as tasks of a Ray cluster whose nodes see the same files."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mgtool.errors import MgtoolError, OutputError, UsageError
+from mgtool.runs.shares import Share
+
+RETRIES = 3
+"""How often a share is taken up again whose node went away; it goes on where it stopped."""
+TIMEOUT_S = 10.0
+_DEVICES = ("auto", "cpu", "cuda")
+_GOES_ON = "the same command goes on from here"
+_INSTALL = "ray: Ray is not installed here; pip install 'mgtool[ray]'"
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What tasks can ask for.
+
+    Attributes:
+        address: as Ray takes it; None for its own search.
+        gpus_each: GPUs that a share wants where there are any; 0 for none.
+    """
+
+    address: str | None
+    gpus_each: int = 0
+
+    def connect(self) -> Any:
+        """Ray, connected.
+
+        Raises:
+            UsageError: it is not installed, or nothing answers there.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise UsageError("engine", _INSTALL) from error
+        self._knock()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that begins here tells nobody
+        try:
+            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise UsageError("ray_address", f"{self.address}: {error}") from error
+        return ray
+
+    def _knock(self) -> None:
+        """Raise where nothing listens: Ray itself would go on trying for minutes."""
+        host, _, port = (self.address or "").removeprefix("ray://").rpartition(":")
+        if host and port.isdecimal():
+            try:
+                socket.create_connection((host, int(port)), timeout=TIMEOUT_S).close()
+            except OSError as error:
+                raise UsageError("ray_address", f"{self.address}: {error}") from error
+
+    def plan(self, nodes: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], int]:
+        """What each task asks for, and how many run side by side: one for its GPUs, or else one for each node."""
+        alive = [node["Resources"] for node in nodes if node["Alive"]]
+        if self.gpus_each and (places := sum(int(node.get("GPU", 0)) // self.gpus_each for node in alive)):
+            return {"num_gpus": self.gpus_each, "num_cpus": 1}, places
+        cores = [node["CPU"] for node in alive if node.get("CPU")]
+        return {"num_cpus": min(cores)}, len(cores)
+
+
+def check_engine(
+    engine: str,
+    address: str | None,
+    *,
+    rank: str,
+    device: str,
+    device_map: str | None = None,
+    out: str = "",
+    inputs: Iterable[str] = (),
+) -> None:
+    """Refuse options that cannot be shared out over a cluster, or that need one.
+
+    Raises:
+        UsageError: naming them.
+    """
+    if engine != "ray":
+        if address is not None:
+            raise UsageError("ray_address", "needs `engine` ray")
+        return
+    if rank != "0":
+        raise UsageError("rank", "and `engine` ray both share a run out: leave one out")
+    if device not in _DEVICES or device_map:
+        raise UsageError("engine", "ray gives each share its device: `device` auto, cpu or cuda, without `device_map`")
+    if out == "-" or "-" in inputs:
+        raise UsageError("engine", "ray: shares of a run need inputs and an output on disk, not -")
+
+
+def run_shares(
+    work: Callable[[Share], R], cluster: Cluster, *, world_size: int = 1, advance: Callable[[int], None]
+) -> list[R]:
+    """Do every share of a run; gives what each gave, in their order.
+
+    Args:
+        work: does one share, in a process of its own on some node; it and what it gives can be pickled.
+        cluster: where.
+        world_size: number of shares; with 1, as many as run side by side.
+        advance: told of shares that are done.
+
+    Raises:
+        UsageError: the cluster cannot be used.
+        MgtoolError: a share's own.
+        OutputError: a share was lost.
+    """
+    ray = cluster.connect()
+    try:
+        wanted, places = cluster.plan(ray.nodes())
+        count = places if world_size == 1 else world_size
+        task = ray.remote(_work).options(max_retries=RETRIES, scheduling_strategy="SPREAD", **wanted)
+        folder = os.getcwd()  # noqa: PTH109 - a name
+        ends = [task.remote(work, Share(rank, count), folder) for rank in range(count)]
+        waiting = ends
+        while waiting:
+            [done], waiting = ray.wait(waiting)
+            ray.get(done)
+            advance(1)
+        return [ray.get(end) for end in ends]
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, MgtoolError) else error from None
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise OutputError(f"a share was lost: {reason}; {_GOES_ON}") from error
+    finally:
+        ray.shutdown()
+
+
+def _work(work: Callable[[Share], R], share: Share, folder: str) -> R:
+    """On a node: one share, with relative names as the driver means them."""
+    os.chdir(folder)
+    return work(share)
