@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -113,7 +114,7 @@ def run_shares(
         OutputError: a share was lost.
     """
     ray = cluster.connect()
-    try:
+    with _errors(ray):
         wanted, places = cluster.plan(ray.nodes())
         count = places if world_size == 1 else world_size
         task = ray.remote(_work).options(max_retries=RETRIES, scheduling_strategy="SPREAD", **wanted)
@@ -125,6 +126,13 @@ def run_shares(
             ray.get(done)
             advance(1)
         return [ray.get(end) for end in ends]
+
+
+@contextlib.contextmanager
+def _errors(ray: Any) -> Iterator[None]:
+    """Leave the cluster at the end; raise what a share itself raised, and tell a lost one in a line."""
+    try:
+        yield
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, MgtoolError) else error from None
     except ray.exceptions.RayError as error:
