@@ -16,8 +16,10 @@ import tiny_transformers
 ROOT = Path(__file__).parents[1]
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+def _blocks(language: str, text: str | None = None) -> list[str]:
+    """Code of a language in a text, the README if none is given."""
+    text = (ROOT / "README.md").read_text() if text is None else text
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +54,21 @@ def test_the_python_example_runs(workplace: Path) -> None:
 def test_every_script_that_the_readme_names_exists() -> None:
     for name in re.findall(r"`(tests/speed/\w+\.py)`", (ROOT / "README.md").read_text()):
         assert (ROOT / name).is_file()
+
+
+def test_the_notebook_runs(workplace: Path) -> None:
+    text = (ROOT / "examples/notebook.md").read_text()
+    for command in _blocks("sh", text):
+        subprocess.run(["bash", "-c", command], cwd=workplace, env=terminal.environment(), check=True)
+    program = "".join(cell + _shown(cell) for cell in _blocks("python", text))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=workplace, env=terminal.environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1, "a function printed"
+
+
+def _shown(cell: str) -> str:
+    """What a notebook does with a cell whose last line is a name: it shows it."""
+    last = cell.strip().splitlines()[-1]
+    return f"assert '<table' in {last}._repr_html_()\n" if last.isidentifier() else ""
