@@ -10,7 +10,7 @@ import msgspec
 
 from mgtool.errors import InputError
 from mgtool.records import Sample, SampleId, Score, dumps
-from mgtool.scoring import normalizers as normal
+from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
@@ -81,10 +81,10 @@ class TextVqa(Benchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The mean over the annotators."""
-        read = normal.vqa if variant == "vlmevalkit" else normal.m4c
-        flat = normal.flat if variant == "vlmevalkit" else str
+        read = normalizers.vqa if variant == "vlmevalkit" else normalizers.m4c
+        flat = normalizers.flat if variant == "vlmevalkit" else str
         said = read(flat(text))
-        return Verdict(said, normal.soft_accuracy(said, [read(flat(answer)) for answer in item.target]))
+        return Verdict(said, normalizers.soft_accuracy(said, [read(flat(answer)) for answer in item.target]))
 
     def label(self, scores: Sequence[Score], variant: str) -> str:
         """The prompt's form changes the score, so that it is part of the name."""

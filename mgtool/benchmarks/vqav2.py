@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from mgtool.records import Sample, Score
-from mgtool.scoring import normalizers as normal
+from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
@@ -79,11 +79,11 @@ class Vqav2(Benchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The mean over the annotators; answers are compared raw where all annotators agree, but in lmms-eval."""
-        said = normal.flat(text)
-        given = [normal.flat(answer) for answer in item.target]
+        said = normalizers.flat(text)
+        given = [normalizers.flat(answer) for answer in item.target]
         if len(set(given)) > 1 or variant == "lmms-eval":
-            said, given = normal.vqa(said), [normal.vqa(answer) for answer in given]
-        return Verdict(said, normal.soft_accuracy(said, given))
+            said, given = normalizers.vqa(said), [normalizers.vqa(answer) for answer in given]
+        return Verdict(said, normalizers.soft_accuracy(said, given))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Accuracy, rounded as the official script does."""
@@ -100,7 +100,7 @@ class Vqav2(Benchmark):
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
         """EvalAI's form: every question of the set, answers through the M4C processor, missing ones empty."""
         entries = [
-            {"question_id": item.id, "answer": normal.m4c(answer.text) if answer is not None else ""}
+            {"question_id": item.id, "answer": normalizers.m4c(answer.text) if answer is not None else ""}
             for item, answer in pairs
         ]
         return Submission("submission.json", msgspec.json.encode(entries))
