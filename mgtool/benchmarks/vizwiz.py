@@ -9,7 +9,7 @@ from mgtool.benchmarks.vqav2 import Vqav2
 from mgtool.records import dumps
 from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import OFFICIAL, Item, Pair, Submission, Verdict
-from mgtool.scoring.ground_truth import Row, Truth, first, listed, of_split, whole
+from mgtool.scoring.ground_truth import Row, Truth, first, listed, of_split, picture_name, whole
 from mgtool.scoring.predictions import Prediction
 
 
@@ -48,8 +48,7 @@ class VizWiz(Vqav2):
 
 
 def _item(row: Row, place: int) -> Item:
-    image = str(first(row, ("image_path", "image"), ""))
-    image = image if len(image) < 256 else ""
+    image = picture_name(row, ("image_path", "image"))
     given = first(row, ("answers", "answer"), [])
     answers = [entry["answer"] for entry in given] if given and isinstance(given[0], dict) else listed(given)
     number = row.get("index", row.get("question_id"))

@@ -1,4 +1,7 @@
-"""Two runs over the same items: paired differences, and the items that flipped."""
+"""Two runs over the same items: paired differences, and the items that flipped.
+
+By hand: scipy's paired tests take items of one picture for independent; its distributions are used.
+"""
 
 from __future__ import annotations
 

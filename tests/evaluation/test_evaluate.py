@@ -72,10 +72,8 @@ def test_mistakes_name_the_field(mmstar) -> None:
 
 def test_the_command_line_takes_its_defaults_from_the_options() -> None:
     parameters = inspect.signature(command.evaluate).parameters
-    fields = EvalOptions.__dataclass_fields__
-    assert {name: parameters[name].default for name in fields} == {
-        name: field.default for name, field in fields.items()
-    }
+    defaults = {field.name: field.default for field in dataclasses.fields(EvalOptions)}
+    assert {name: parameters[name].default for name in defaults} == defaults
 
 
 def test_the_options_are_light() -> None:
