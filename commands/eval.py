@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mgtool.records import SampleId
-    from mgtool.scoring.benchmark import Benchmark
     from mgtool.stages.evaluate import Evaluation
 
 _NAMED = 5
@@ -73,6 +72,8 @@ def evaluate(
     elif explain_variants:
         _explain_variants(answers, asked, out, as_json)
     else:
+        import msgspec
+
         from mgtool.report import tables
         from mgtool.stages import evaluate as stage
 
@@ -80,20 +81,14 @@ def evaluate(
         with console.progress("replies of the judge", quiet=quiet or not judge) as advance:
             evaluation = stage.evaluate(answers, asked, out, overwrite=overwrite, advance=advance)
         if as_json:
-            _print_json(evaluation, out)
+            whole = msgspec.structs.asdict(evaluation.result)
+            _print_line({**whole, "comparison": evaluation.comparison, "out": str(out) if out else None})
         elif not quiet:
             _show(evaluation, asked, out, format)
         failed = len(evaluation.failures)
         if out is not None:
             console.show_failures(failed, out, quiet=quiet)
         raise typer.Exit(exit_code(failed, evaluation.answers + failed, allow_failures))
-
-
-def _print_json(evaluation: Evaluation, out: Path | None) -> None:
-    import msgspec
-
-    whole = msgspec.structs.asdict(evaluation.result)
-    _print_line({**whole, "comparison": evaluation.comparison, "out": str(out) if out else None})
 
 
 def _print_line(value: object) -> None:
@@ -170,25 +165,10 @@ def _print_list(as_json: bool) -> None:
     from mgtool.benchmarks import TABLE
 
     if as_json:
-        _print_line([_about_benchmark(bench) for bench in TABLE.values()])
+        _print_line([bench.about() for bench in TABLE.values()])
         return
     for bench in TABLE.values():
-        about = _about_benchmark(bench)
+        about = bench.about()
         sys.stdout.write(f"{bench.name}  {bench.title}\n")
         for key in ("metric", "files", "prompt", "judge", "variants"):
             sys.stdout.write(f"    {key:9}{about[key]}\n")
-
-
-def _about_benchmark(bench: Benchmark) -> dict[str, str]:
-    from mgtool.records import Sample, Turn
-
-    prompt = bench.prompt(Sample(id=0, turns=(Turn("human", "{question}"),))) if bench.takes != "boxes" else "none"
-    return {
-        "name": bench.name,
-        "title": bench.title,
-        "metric": bench.metric,
-        "files": bench.files,
-        "prompt": prompt.replace("\n", "\\n"),
-        "judge": bench.judge,
-        "variants": ", ".join(bench.variants),
-    }

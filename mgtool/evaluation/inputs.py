@@ -46,8 +46,10 @@ class EvalInputs:
         """The benchmark, once its variant is known to exist.
 
         Raises:
-            UsageError: for an unknown benchmark or variant.
+            UsageError: for no benchmark, an unknown one, or an unknown variant.
         """
+        if not self.options.benchmark:
+            raise UsageError("benchmark", "is missing: give the name of one")
         benchmark, variant = benchmarks.get(self.options.benchmark), self.options.variant
         if variant not in benchmark.variants:
             raise UsageError("variant", f"{variant}: {benchmark.name} has {', '.join(benchmark.variants)}")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from mgtool.records import Sample, SampleId, Score
+from mgtool.records import Sample, SampleId, Score, Turn
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
@@ -181,6 +181,19 @@ class Benchmark:
     def label(self, scores: Sequence[Score], variant: str) -> str:
         """The name of the result: a prompt variant that changes the score is part of it."""
         return f"{self.name} ({variant})"
+
+    def about(self) -> dict[str, str]:
+        """What a list of benchmarks says, with the prompt around ``{question}`` on one line."""
+        prompt = self.prompt(Sample(id=0, turns=(Turn("human", "{question}"),))) if self.takes != "boxes" else "none"
+        return {
+            "name": self.name,
+            "title": self.title,
+            "metric": self.metric,
+            "files": self.files,
+            "prompt": prompt.replace("\n", "\\n"),
+            "judge": self.judge,
+            "variants": ", ".join(self.variants),
+        }
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission | None:
         """The file for the test server; None where there is none."""

@@ -62,6 +62,8 @@ def test_variants_and_plan(mmstar) -> None:
 
 def test_mistakes_name_the_field(mmstar) -> None:
     truth, said, _ = mmstar
+    with pytest.raises(UsageError, match="`benchmark` is missing"):
+        stage.evaluate(said, EvalOptions(ground_truth=[truth]))
     with pytest.raises(UsageError, match="`submission` needs `out` DIR"):
         stage.evaluate(said, EvalOptions("mmstar", ground_truth=[truth], submission=True))
     with pytest.raises(UsageError, match="`judge` needs `out` DIR"):

@@ -22,6 +22,7 @@ from mgtool.files.journal import Journal
 from mgtool.scoring import predictions
 from mgtool.scoring.benchmark import JudgeRequest
 from mgtool.scoring.ground_truth import Truth
+from mgtool.stages import evaluate as stage
 
 
 class JudgeServer(ThreadingHTTPServer):
@@ -162,6 +163,18 @@ def test_a_torn_journal_asks_again_only_for_what_is_lost(bench, serve, value) ->
     again = judge_at(server, bench.folder)
     assert value(score(bench, "mm-vet", [mm_vet(bench)], {0: "x", 1: "x", 2: "z"}, again), "total") == 100
     assert again.asked == 1
+
+
+def test_only_new_replies_advance(bench, serve, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    truth, url = mm_vet(bench), serve(lambda prompt: "1.0").url
+    said = bench.write("said.json", {f"v1_{n}": "x" for n in range(3)})
+    options = EvalOptions("mm-vet", ground_truth=[truth], judge="openai:m", judge_url=url)
+    seen: list[int] = []
+    for _ in range(2):
+        run = stage.evaluate(said, options, bench.folder / "out", advance=seen.append)
+        assert run.result.metrics["total"].value == 100
+    assert seen == [1, 1, 1]
 
 
 def test_the_temperature_rises_and_what_cannot_be_read_counts_as_0(bench, serve, value) -> None:
