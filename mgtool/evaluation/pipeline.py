@@ -144,7 +144,7 @@ def score(
     """
     joined = join(benchmark, items, answers)
     pairs = [pair for pair in joined.pairs if pair[1] is not None] if only_answered else joined.pairs
-    scores = scored(benchmark, pairs, joined.failed, variant, judge)
+    scores = item_scores(benchmark, pairs, joined.failed, variant, judge)
     result = summarize(benchmark, scores, count(joined, answers), variant, only_answered=only_answered)
     unreadable = [failure for failure in answers.failures if failure.stage == "eval"]
     return ScoredRun(result, scores, pairs, len(answers.predictions), unreadable, joined.unknown)
@@ -202,7 +202,7 @@ def _strangers(benchmark: Benchmark, items: Sequence[Item], predictions: Sequenc
     return f"no answer belongs to {benchmark.name}: its ids are like {ours}, those of the answers like {theirs}{hint}"
 
 
-def scored(
+def item_scores(
     benchmark: Benchmark, pairs: Sequence[Pair], failed: frozenset[str], variant: str, judge: Judge | None = None
 ) -> list[Score]:
     """One `Score` for each item."""
