@@ -1,11 +1,13 @@
-"""The options of `mgtool eval`."""
+"""The options of `mgtool eval`, and how one `--ground-truth` takes several paths."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from mgtool.commands.options import Command
 
 Answers = Annotated[
     str | None, typer.Argument(help="Answers file (`-` is stdin), or the box folder for detection benchmarks.")
@@ -40,3 +42,38 @@ JudgeWorkers = Annotated[int, typer.Option(help="Questions to the judge at a tim
 Submission = Annotated[bool, typer.Option("--submission", help="Write the file for the test server to --out.")]
 Format = Annotated[str, typer.Option(help="Table: table, markdown or latex.", metavar="FORM")]
 ShowList = Annotated[bool, typer.Option("--list", help="List the benchmarks and the files they need.")]
+
+
+class EvalCommand(Command):
+    """Lets one `--ground-truth` take several paths; the last may be the answers file."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give each path its own `--ground-truth`, as click understands it."""
+        spread, last = _spread(args)
+        given = [arg for arg in spread if arg in ("--list", "--help", "-h")]
+        if last is None or given or not _lacks_answers(self, ctx, spread):
+            return super().parse_args(ctx, spread)
+        return super().parse_args(ctx, [*spread[: last - 1], *spread[last:]])
+
+
+def _spread(args: list[str]) -> tuple[list[str], int | None]:
+    """The arguments with one path for each option, and the place of the last further path."""
+    spread: list[str] = []
+    collecting, taken, last = False, 0, None
+    for arg in args:
+        if arg.startswith("--") or (arg.startswith("-") and len(arg) == 2):
+            collecting, taken = arg == "--ground-truth", 0
+        elif collecting:
+            taken += 1
+            if taken > 1:
+                spread.append("--ground-truth")
+                last = len(spread)
+        spread.append(arg)
+    return spread, last
+
+
+def _lacks_answers(command: Command, context: typer.Context, args: list[str]) -> bool:
+    """Whether no positional argument is left."""
+    parser = command.make_parser(context)
+    values, _, _ = parser.parse_args(list(args))
+    return not isinstance(values.get("answers"), str)

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import msgspec
 import numpy as np
 
-from mgtool.records import Sample, Score
+from mgtool.records import Score
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
@@ -16,8 +16,6 @@ from mgtool.scoring.benchmark import (
     Verdict,
     by_field,
     mean_score,
-    question_of,
-    with_suffix,
 )
 from mgtool.scoring.ground_truth import TABLES, Document, Row, Truth, first, listed, whole
 from mgtool.scoring.predictions import Prediction
@@ -34,10 +32,7 @@ class ChartQa(Benchmark):
     title = "ChartQA"
     files = "test_human.json and test_augmented.json (github.com/vis-nlp/ChartQA), or ChartQA_TEST.tsv, or Parquet"
     metric = "relaxed accuracy: human, augmented, and the mean of the two"
-
-    def prompt(self, sample: Sample) -> str:
-        """The question and the request for a word or phrase."""
-        return with_suffix(question_of(sample), SINGLE_WORD)
+    instruction = SINGLE_WORD
 
     def load(self, truth: Truth) -> list[Item]:
         """Both official files, whose questions have no ids: they are called `human/0`, ... in the files' order."""

@@ -13,9 +13,9 @@ from mgtool.scoring.average_precision import (
     MEDIUM,
     SMALL,
     DetectionBenchmark,
-    Floats,
     percent,
 )
+from mgtool.scoring.statistics import Floats
 
 
 class CocoDetection(DetectionBenchmark):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mgtool.records import Sample, dumps
+from mgtool.records import dumps
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
@@ -13,11 +13,9 @@ from mgtool.scoring.benchmark import (
     Pair,
     Submission,
     Verdict,
-    question_of,
-    with_suffix,
     with_targets,
 )
-from mgtool.scoring.ground_truth import Row, Truth, data_rows, first, listed, of_split, whole
+from mgtool.scoring.ground_truth import Row, Truth, data_rows, first, listed, of_split, picture_name, whole
 
 THRESHOLD = 0.5
 
@@ -31,10 +29,7 @@ class DocVqa(Benchmark):
     metric = "ANLS: 1 - edit distance / length, best answer, under 0.5 counts 0"
     headline = "anls"
     breakdowns: ClassVar[tuple[str, ...]] = ("question_types",)
-
-    def prompt(self, sample: Sample) -> str:
-        """The question and the request for a word or phrase."""
-        return with_suffix(question_of(sample), SINGLE_WORD)
+    instruction = SINGLE_WORD
 
     def load(self, truth: Truth) -> list[Item]:
         """The official JSON with `data`, or a TSV."""
@@ -44,8 +39,7 @@ class DocVqa(Benchmark):
         return with_targets(items)
 
     def _item(self, row: Row) -> Item:
-        image = str(first(row, ("image_local_name", "image", "image_path"), ""))
-        image = image if len(image) < 256 else ""
+        image = picture_name(row, ("image_local_name", "image", "image_path"))
         fields: dict[str, Any] = {name: row[name] for name in self.breakdowns if row.get(name)}
         return Item(
             id=whole(first(row, ("questionId", "question_id", "index"))),

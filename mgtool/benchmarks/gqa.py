@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mgtool.records import Sample, Score, dumps
+from mgtool.records import Score, dumps
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
@@ -19,8 +19,6 @@ from mgtool.scoring.benchmark import (
     Verdict,
     by_field,
     mean_score,
-    question_of,
-    with_suffix,
 )
 from mgtool.scoring.ground_truth import Document, Row, Truth, of_split
 from mgtool.scoring.predictions import Prediction
@@ -31,7 +29,7 @@ _COMMON = ("color", "material", "shape")
 _PUNCTUATION = str.maketrans("", "", "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
-class _Question(msgspec.Struct):
+class _GqaQuestion(msgspec.Struct):
     question: str
     answer: str = ""
     imageId: int | str = ""  # noqa: N815 - GQA's spelling
@@ -54,20 +52,17 @@ class Gqa(Benchmark):
     metric = "accuracy, of binary and of open questions; distribution; by type and number of steps"
     variants = ("official", "lmms-eval")
     breakdowns = ("structural", "semantic", "detailed", "steps", "words")
-
-    def prompt(self, sample: Sample) -> str:
-        """The question and the request for a single word or phrase."""
-        return with_suffix(question_of(sample), SINGLE_WORD)
+    instruction = SINGLE_WORD
 
     def load(self, truth: Truth) -> list[Item]:
         """The official question files, by id, and the files of choices; or a TSV."""
         choices: dict[str, Any] = {}
-        questions: dict[str, _Question] = {}
+        questions: dict[str, _GqaQuestion] = {}
         for document in of_split(truth.files, truth.split):
             if "choices" in document.stem:
                 choices |= document.json(dict[str, dict[str, list[str]]])
             elif document.suffix == ".json" and document.keys:
-                questions |= document.json(dict[str, _Question])
+                questions |= document.json(dict[str, _GqaQuestion])
             elif document.suffix == ".tsv":
                 questions |= _from_table(document)
         if not questions:
@@ -136,14 +131,14 @@ class Gqa(Benchmark):
         yield str(prediction.id)
 
 
-def _from_table(document: Document) -> dict[str, _Question]:
-    def question(row: Row) -> _Question:
-        return _Question(question=str(row["question"]), answer=str(row.get("answer", "")))
+def _from_table(document: Document) -> dict[str, _GqaQuestion]:
+    def question(row: Row) -> _GqaQuestion:
+        return _GqaQuestion(question=str(row["question"]), answer=str(row.get("answer", "")))
 
     return {str(row["index"]): question(row) for row in document.rows()}
 
 
-def _item(number: str, question: _Question, choices: Mapping[str, list[str]] | None) -> Item:
+def _item(number: str, question: _GqaQuestion, choices: Mapping[str, list[str]] | None) -> Item:
     fields = {
         "balanced": question.isBalanced,
         "words": len(question.question.split()),

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from mgtool.records import Sample, Score
+from mgtool.records import Score
 from mgtool.scoring.benchmark import (
     OFFICIAL,
     YES_OR_NO,
@@ -21,8 +21,6 @@ from mgtool.scoring.benchmark import (
     Verdict,
     by_field,
     mean_score,
-    question_of,
-    with_suffix,
 )
 from mgtool.scoring.ground_truth import Row, Truth, whole
 from mgtool.scoring.judged import UNREAD, JudgedBenchmark, rubric, unread_notes
@@ -45,10 +43,7 @@ class HallusionBench(Benchmark):
     judge = "optional"
     variants = ("official", "vlmevalkit")
     breakdowns: ClassVar[tuple[str, ...]] = ("category", "l2-category")
-
-    def prompt(self, sample: Sample) -> str:
-        """The question and the request for yes or no."""
-        return with_suffix(question_of(sample), YES_OR_NO)
+    instruction = YES_OR_NO
 
     def load(self, truth: Truth) -> list[Item]:
         """The official list, whose questions are called `VD_illusion_0_1_0`, or a TSV."""

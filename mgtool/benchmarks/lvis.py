@@ -13,11 +13,11 @@ from mgtool.scoring.average_precision import (
     MEDIUM,
     SMALL,
     DetectionBenchmark,
-    Floats,
     frequencies,
     named_categories,
     percent,
 )
+from mgtool.scoring.statistics import Floats
 
 
 class Lvis(DetectionBenchmark):

@@ -17,7 +17,7 @@ from mgtool.scoring.multiple_choice import lettered
 _SENTENCE = re.compile(r'The answer is "(.*)"\.')
 
 
-class _Problem(msgspec.Struct):
+class _MathVistaProblem(msgspec.Struct):
     question: str
     answer: str = ""
     question_type: str = "free_form"
@@ -145,13 +145,13 @@ def _chosen(extracted: str, choices: Sequence[str]) -> str:
 def _items(document: Document) -> list[Item]:
     if document.suffix == ".tsv":
         return [_item(str(row["index"]), _of_row(row)) for row in document.rows()]
-    problems = document.json(dict[str, _Problem]) if document.keys else {}
+    problems = document.json(dict[str, _MathVistaProblem]) if document.keys else {}
     return [_item(number, problem) for number, problem in problems.items()]
 
 
-def _of_row(row: Row) -> _Problem:
+def _of_row(row: Row) -> _MathVistaProblem:
     names = ("task", "context", "grade", "category", "skills")
-    return _Problem(
+    return _MathVistaProblem(
         question=str(row["question"]),
         answer=str(first(row, ("answer",), "")),
         question_type=str(first(row, ("question_type",), "free_form")),
@@ -162,7 +162,7 @@ def _of_row(row: Row) -> _Problem:
     )
 
 
-def _item(number: str, problem: _Problem) -> Item:
+def _item(number: str, problem: _MathVistaProblem) -> Item:
     known = {
         "question_type": problem.question_type,
         "answer_type": problem.answer_type,

@@ -16,7 +16,7 @@ from mgtool.scoring.predictions import Prediction
 AGAIN = "\nPredict the correctness of the answer (digit): "
 
 
-class _Question(msgspec.Struct):
+class _MmVetQuestion(msgspec.Struct):
     question: str
     answer: str
     capability: list[str] = []
@@ -70,16 +70,16 @@ class MmVet(JudgedBenchmark):
 def _items(document: Document) -> list[Item]:
     if document.suffix == ".tsv":
         return [_item(whole(row["index"]), _of_row(row)) for row in document.rows()]
-    questions = document.json(dict[str, _Question]) if document.keys else {}
+    questions = document.json(dict[str, _MmVetQuestion]) if document.keys else {}
     return [_item(number, question) for number, question in questions.items()]
 
 
-def _of_row(row: Row) -> _Question:
+def _of_row(row: Row) -> _MmVetQuestion:
     capability = listed(first(row, ("capability", "category"), ""))
-    return _Question(str(row["question"]), str(row["answer"]), capability, str(row.get("image_path", "")))
+    return _MmVetQuestion(str(row["question"]), str(row["answer"]), capability, str(row.get("image_path", "")))
 
 
-def _item(number: int | str, question: _Question) -> Item:
+def _item(number: int | str, question: _MmVetQuestion) -> Item:
     return Item(
         id=number,
         question=question.question,

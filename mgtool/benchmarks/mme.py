@@ -11,7 +11,7 @@ import numpy as np
 from mgtool.errors import InputError
 from mgtool.records import Sample, Score
 from mgtool.scoring.benchmark import Benchmark, Item, Verdict, question_of
-from mgtool.scoring.ground_truth import Row, Truth, first, whole
+from mgtool.scoring.ground_truth import LONGEST_NAME, Row, Truth, first, whole
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
@@ -120,11 +120,9 @@ def _items(path: Path) -> list[Item]:
 
 
 def _of_row(row: Row) -> Item:
-    task = str(row["category"])
     image = str(first(row, ("image_path", "image"), ""))
-    return _item(
-        whole(row["index"]), task, image if len(image) < 256 else str(row["index"]), row["question"], row["answer"]
-    )
+    image = image if len(image) <= LONGEST_NAME else str(row["index"])
+    return _item(whole(row["index"]), str(row["category"]), image, row["question"], row["answer"])
 
 
 def _of_text(path: Path) -> list[Item]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mgtool.records import Sample
-from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, Item, Verdict, question_of, with_suffix
+from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, Item, Verdict
 from mgtool.scoring.ground_truth import Document, Row, Truth, listed, whole
 
 TEST = 3
@@ -19,10 +18,7 @@ class OcrVqa(Benchmark):
     files = "dataset.json (ocr-vqa.github.io; its test split), or OCRVQA_TEST.tsv"
     metric = "accuracy, equal after strip and lower case"
     breakdowns = ("category",)
-
-    def prompt(self, sample: Sample) -> str:
-        """The question and the request for a word or phrase."""
-        return with_suffix(question_of(sample), SINGLE_WORD)
+    instruction = SINGLE_WORD
 
     def load(self, truth: Truth) -> list[Item]:
         """The official JSON, whose questions are called by book and place (`0134_0`), or a TSV."""

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 
 from mgtool.errors import UsageError
-from mgtool.records import Sample, Score
-from mgtool.scoring.benchmark import OFFICIAL, YES_OR_NO, Benchmark, Item, Verdict, by_field, question_of, with_suffix
-from mgtool.scoring.ground_truth import Document, Row, Truth, first, whole
+from mgtool.records import Score
+from mgtool.scoring.benchmark import OFFICIAL, YES_OR_NO, Benchmark, Item, Verdict, by_field
+from mgtool.scoring.ground_truth import Document, Row, Truth, first, picture_name, whole
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
@@ -34,10 +34,7 @@ class Pope(Benchmark):
     metric = "mean F1 of the three splits; accuracy, precision, recall, F1, yes ratio of each"
     headline = "f1"
     variants = ("official", "vlmevalkit", "lmms-eval")
-
-    def prompt(self, sample: Sample) -> str:
-        """The question and the request for yes or no."""
-        return with_suffix(question_of(sample), YES_OR_NO)
+    instruction = YES_OR_NO
 
     def load(self, truth: Truth) -> list[Item]:
         """Official files (one a split), LLaVA's question file over them, or a TSV with all splits."""
@@ -107,8 +104,7 @@ def _rows(document: Document) -> list[tuple[str, Row]]:
 
 
 def _item(split: str, row: Row) -> Item:
-    image = str(first(row, ("image", "image_path"), ""))
-    image = image if len(image) < 256 else ""
+    image = picture_name(row, ("image", "image_path"))
     return Item(
         id=whole(first(row, ("index", "question_id", "id"))),
         question=str(first(row, ("text", "question"), "")),

@@ -27,7 +27,7 @@ _SUBJECTS = {"natural science": "NAT", "social science": "SOC", "language scienc
 _SENTENCE = re.compile(r"The answer is ([A-Z]).")
 
 
-class _Problem(msgspec.Struct):
+class _ScienceQaProblem(msgspec.Struct):
     question: str
     choices: list[str]
     answer: int
@@ -114,15 +114,15 @@ def _lmms_eval(text: str) -> str | None:
 _READERS = {"official": _official, "mg-llava": first_letters, "lmms-eval": _lmms_eval}
 
 
-def _problems(documents: dict[str, Document]) -> dict[str, _Problem]:
+def _problems(documents: dict[str, Document]) -> dict[str, _ScienceQaProblem]:
     named = sorted(documents.items(), key=lambda entry: entry[0] != "problems.json")
     for name, document in named:
         if document.suffix == ".json" and name != "pid_splits.json" and document.keys:
-            return document.json(dict[str, _Problem])
+            return document.json(dict[str, _ScienceQaProblem])
     return {}
 
 
-def _item(number: str, problem: _Problem) -> Item:
+def _item(number: str, problem: _ScienceQaProblem) -> Item:
     options = lettered(problem.choices)
     context = [*(["TXT"] if problem.hint else []), *(["IMG"] if problem.image else [])] or ["NO"]
     fields = {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mgtool.records import Sample
-from mgtool.scoring.benchmark import Benchmark, Item, Verdict, question_of, with_suffix
-from mgtool.scoring.ground_truth import Row, Truth, first, of_split, whole
+from mgtool.scoring.benchmark import Benchmark, Item, Verdict
+from mgtool.scoring.ground_truth import Row, Truth, first, of_split, picture_name, whole
 
 SINGLE_NUMBER = "Answer the question using a single number."
 _WORDS = (
@@ -22,10 +21,7 @@ class TallyQa(Benchmark):
     files = "test.json (github.com/manoja328/tallyqa)"
     metric = "accuracy, of simple and of complex questions"
     breakdowns = ("complexity", "data_source")
-
-    def prompt(self, sample: Sample) -> str:
-        """The question and the request for a number."""
-        return with_suffix(question_of(sample), SINGLE_NUMBER)
+    instruction = SINGLE_NUMBER
 
     def load(self, truth: Truth) -> list[Item]:
         """The official list of `question_id`, `image`, `question`, `answer`, `issimple`."""
@@ -47,14 +43,13 @@ def _digits(text: str) -> str:
 
 
 def _item(row: Row) -> Item:
-    image = str(first(row, ("image", "image_path"), ""))
     fields = {"complexity": "simple" if row["issimple"] else "complex"} if "issimple" in row else {}
     fields |= {"data_source": row["data_source"]} if row.get("data_source") else {}
     return Item(
         id=whole(first(row, ("question_id", "index"))),
         question=str(row["question"]),
         target=str(row["answer"]),
-        image=image if len(image) < 256 else "",
+        image=picture_name(row, ("image", "image_path")),
         group=str(first(row, ("image_id", "image"), "")),
         fields=fields,
     )

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from mgtool.errors import InputError
-from mgtool.records import Sample, SampleId, Score, dumps
-from mgtool.scoring import normalizers as normal
+from mgtool.records import SampleId, Score, dumps
+from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
@@ -19,8 +19,6 @@ from mgtool.scoring.benchmark import (
     Pair,
     Submission,
     Verdict,
-    question_of,
-    with_suffix,
     with_targets,
 )
 from mgtool.scoring.ground_truth import Row, Truth, data_rows, first, listed, of_split, whole
@@ -38,10 +36,7 @@ class TextVqa(Benchmark):
     files = "TextVQA_0.5.1_val.json (textvqa.org/dataset), or TextVQA_VAL.tsv"
     metric = "VQA accuracy over ten annotators; the name of the result says whether prompts had OCR tokens"
     variants = ("official", "vlmevalkit")
-
-    def prompt(self, sample: Sample) -> str:
-        """The question, OCR tokens where the question file has them, and the request for a word."""
-        return with_suffix(question_of(sample), SINGLE_WORD)
+    instruction = SINGLE_WORD
 
     def load(self, truth: Truth) -> list[Item]:
         """The official JSON with `data`, or a TSV whose `answer` is the list of ten."""
@@ -81,10 +76,10 @@ class TextVqa(Benchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The mean over the annotators."""
-        read = normal.vqa if variant == "vlmevalkit" else normal.m4c
-        flat = normal.flat if variant == "vlmevalkit" else str
+        read = normalizers.vqa if variant == "vlmevalkit" else normalizers.m4c
+        flat = normalizers.flat if variant == "vlmevalkit" else str
         said = read(flat(text))
-        return Verdict(said, normal.soft_accuracy(said, [read(flat(answer)) for answer in item.target]))
+        return Verdict(said, normalizers.soft_accuracy(said, [read(flat(answer)) for answer in item.target]))
 
     def label(self, scores: Sequence[Score], variant: str) -> str:
         """The prompt's form changes the score, so that it is part of the name."""

@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 
 from mgtool.benchmarks.vqav2 import Vqav2
 from mgtool.records import dumps
-from mgtool.scoring import normalizers as normal
+from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import OFFICIAL, Item, Pair, Submission, Verdict
-from mgtool.scoring.ground_truth import Row, Truth, first, listed, of_split, whole
+from mgtool.scoring.ground_truth import Row, Truth, first, listed, of_split, picture_name, whole
 from mgtool.scoring.predictions import Prediction
 
 
@@ -38,18 +38,17 @@ class VizWiz(Vqav2):
         """The mean over the annotators; unlike VQA's, the script normalises every answer, and no annotator's."""
         if variant != OFFICIAL:
             return super().score(item, text, variant)
-        said = normal.vqa(normal.flat(text))
-        return Verdict(said, normal.soft_accuracy(said, item.target))
+        said = normalizers.vqa(normalizers.flat(text))
+        return Verdict(said, normalizers.soft_accuracy(said, item.target))
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
         """EvalAI's form: `image` and `answer`."""
-        entries = [{"image": item.image, "answer": normal.m4c(a.text) if a else ""} for item, a in pairs]
+        entries = [{"image": item.image, "answer": normalizers.m4c(a.text) if a else ""} for item, a in pairs]
         return Submission("submission.json", dumps(entries))
 
 
 def _item(row: Row, place: int) -> Item:
-    image = str(first(row, ("image_path", "image"), ""))
-    image = image if len(image) < 256 else ""
+    image = picture_name(row, ("image_path", "image"))
     given = first(row, ("answers", "answer"), [])
     answers = [entry["answer"] for entry in given] if given and isinstance(given[0], dict) else listed(given)
     number = row.get("index", row.get("question_id"))

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from mgtool.records import Sample, Score
-from mgtool.scoring import normalizers as normal
+from mgtool.records import Score
+from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
@@ -18,8 +18,6 @@ from mgtool.scoring.benchmark import (
     Submission,
     Verdict,
     mean_score,
-    question_of,
-    with_suffix,
 )
 from mgtool.scoring.ground_truth import Document, Truth, first, listed, of_split, whole
 from mgtool.scoring.statistics import Metric, Statistic
@@ -27,21 +25,21 @@ from mgtool.scoring.statistics import Metric, Statistic
 DECIMALS = 2
 
 
-class _Answer(msgspec.Struct, gc=False):
+class _AnnotatorAnswer(msgspec.Struct, gc=False):
     answer: str
 
 
-class Annotation(msgspec.Struct, gc=False):
+class VqaAnnotation(msgspec.Struct, gc=False):
     """One entry of an official annotation file."""
 
     question_id: int | str
-    answers: list[_Answer | str]
+    answers: list[_AnnotatorAnswer | str]
     image_id: int | str = ""
     question_type: str = ""
     answer_type: str = ""
 
 
-class Question(msgspec.Struct, gc=False):
+class VqaQuestion(msgspec.Struct, gc=False):
     """One entry of an official question file."""
 
     question_id: int | str
@@ -61,10 +59,7 @@ class Vqav2(Benchmark):
     metric = "VQA accuracy over ten annotators, by question and answer type"
     variants = ("official", "lmms-eval")
     breakdowns: ClassVar[tuple[str, ...]] = ("question_type", "answer_type")
-
-    def prompt(self, sample: Sample) -> str:
-        """The question and the request for a single word or phrase."""
-        return with_suffix(question_of(sample), SINGLE_WORD)
+    instruction = SINGLE_WORD
 
     def load(self, truth: Truth) -> list[Item]:
         """Official annotations and questions, or a TSV whose `answer` is the list of ten."""
@@ -72,18 +67,18 @@ class Vqav2(Benchmark):
         questions = {q.question_id: q for document in documents for q in _questions(document)}
         items = [_item(entry, questions) for document in documents for entry in _annotations(document)]
         if not items and questions:
-            return [_item(Annotation(q.question_id, [], q.image_id), questions) for q in questions.values()]
+            return [_item(VqaAnnotation(q.question_id, [], q.image_id), questions) for q in questions.values()]
         if not items:
             raise truth.mismatch("a JSON object with `annotations`, each with `question_id` and `answers`")
         return items
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The mean over the annotators; answers are compared raw where all annotators agree, but in lmms-eval."""
-        said = normal.flat(text)
-        given = [normal.flat(answer) for answer in item.target]
+        said = normalizers.flat(text)
+        given = [normalizers.flat(answer) for answer in item.target]
         if len(set(given)) > 1 or variant == "lmms-eval":
-            said, given = normal.vqa(said), [normal.vqa(answer) for answer in given]
-        return Verdict(said, normal.soft_accuracy(said, given))
+            said, given = normalizers.vqa(said), [normalizers.vqa(answer) for answer in given]
+        return Verdict(said, normalizers.soft_accuracy(said, given))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Accuracy, rounded as the official script does."""
@@ -100,7 +95,7 @@ class Vqav2(Benchmark):
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
         """EvalAI's form: every question of the set, answers through the M4C processor, missing ones empty."""
         entries = [
-            {"question_id": item.id, "answer": normal.m4c(answer.text) if answer is not None else ""}
+            {"question_id": item.id, "answer": normalizers.m4c(answer.text) if answer is not None else ""}
             for item, answer in pairs
         ]
         return Submission("submission.json", msgspec.json.encode(entries))
@@ -110,34 +105,34 @@ def _rounded(number: Statistic) -> Statistic:
     return dataclasses.replace(number, decimals=DECIMALS)
 
 
-def _annotations(document: Document) -> list[Annotation]:
+def _annotations(document: Document) -> list[VqaAnnotation]:
     if document.suffix in (".tsv", ".csv"):
         return [_from_row(row) for row in document.rows()]
-    return document.part("annotations", list[Annotation]) if "annotations" in document.keys else []
+    return document.part("annotations", list[VqaAnnotation]) if "annotations" in document.keys else []
 
 
-def _from_row(row: dict[str, Any]) -> Annotation:
-    given: list[_Answer | str] = list(listed(row.get("answer", "")))
+def _from_row(row: dict[str, Any]) -> VqaAnnotation:
+    given: list[_AnnotatorAnswer | str] = list(listed(row.get("answer", "")))
     image = first(row, ("image_id", "image_path"), "")
     kinds = str(row.get("question_type", "")), str(row.get("answer_type", ""))
-    return Annotation(whole(first(row, ("question_id", "index"))), given, image, *kinds)
+    return VqaAnnotation(whole(first(row, ("question_id", "index"))), given, image, *kinds)
 
 
-def _questions(document: Document) -> list[Question]:
+def _questions(document: Document) -> list[VqaQuestion]:
     if document.suffix in (".tsv", ".csv"):
         rows = document.rows()
-        return [Question(whole(first(r, ("question_id", "index"))), str(r.get("question", ""))) for r in rows]
+        return [VqaQuestion(whole(first(r, ("question_id", "index"))), str(r.get("question", ""))) for r in rows]
     if document.suffix == ".jsonl":
         return [_llava_question(row) for row in document.rows()]
-    return document.part("questions", list[Question]) if "questions" in document.keys else []
+    return document.part("questions", list[VqaQuestion]) if "questions" in document.keys else []
 
 
-def _llava_question(row: dict[str, Any]) -> Question:
+def _llava_question(row: dict[str, Any]) -> VqaQuestion:
     text = str(first(row, ("text", "question"), "")).removesuffix(f"\n{SINGLE_WORD}")
-    return Question(row["question_id"], text, str(row.get("image", "")))
+    return VqaQuestion(row["question_id"], text, str(row.get("image", "")))
 
 
-def _item(entry: Annotation, questions: dict[int | str, Question]) -> Item:
+def _item(entry: VqaAnnotation, questions: dict[int | str, VqaQuestion]) -> Item:
     question = questions.get(entry.question_id)
     image = str(entry.image_id or (question.image_id if question else ""))
     fields = {"question_type": entry.question_type, "answer_type": entry.answer_type}

@@ -1,4 +1,7 @@
-"""Two runs over the same items: paired differences, and the items that flipped."""
+"""Two runs over the same items: paired differences, and the items that flipped.
+
+By hand: scipy's paired tests take items of one picture for independent; its distributions are used.
+"""
 
 from __future__ import annotations
 
@@ -89,21 +92,22 @@ def compare(
         fields: what to break the difference down by.
     """
     metrics = {name: _difference(numbers[0][name], numbers[1][name]) for name in numbers[0] if name in numbers[1]}
-    place = {str(score.question_id): score for score in second}
-    flips = [flip for score in first if (flip := _flip(score, place[str(score.question_id)])) is not None]
+    after = {str(score.question_id): score for score in second}
+    flips = [flip for score in first if (flip := _flip(score, after[str(score.question_id)])) is not None]
     return Comparison(
         metrics=metrics,
-        breakdown={
-            field: {
-                value: _mean_difference(part, [place[str(score.question_id)] for score in part])
-                for value, part in by_field(first, field).items()
-            }
-            for field in fields
-        },
+        breakdown={field: _by_value(first, after, field) for field in fields},
         fixed=sum(flip.first < RIGHT <= flip.second for flip in flips),
         broken=sum(flip.second < RIGHT <= flip.first for flip in flips),
         flips=flips,
     )
+
+
+def _by_value(first: Sequence[Score], after: Mapping[str, Score], field: str) -> dict[str, Difference]:
+    return {
+        value: _mean_difference(part, [after[str(score.question_id)] for score in part])
+        for value, part in by_field(first, field).items()
+    }
 
 
 def _flip(first: Score, second: Score) -> Flip | None:

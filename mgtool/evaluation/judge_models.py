@@ -6,21 +6,24 @@ asking.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from mgtool.errors import UsageError
+from mgtool.evaluation.options import EvalOptions
 from mgtool.files.journal import Journal
 from mgtool.files.retries import LONGEST_WAIT_S, retry_after, waiting
-from mgtool.records import canonical
+from mgtool.records import Advance, canonical
 from mgtool.scoring.benchmark import JudgeRequest
 
-OPENAI_URL = "https://api.openai.com/v1"
+JUDGE_FILE = "judge.jsonl"
 ATTEMPTS = 6
 TIMEOUT_S = 120.0
 CHARACTERS_PER_TOKEN = 4
@@ -47,11 +50,18 @@ class Backend(Protocol):
 
 
 class KeptJudge:
-    """Asks a backend only what the journal does not know."""
+    """Asks a backend only what the journal does not know.
 
-    def __init__(self, backend: Backend, journal: Journal) -> None:
+    Args:
+        backend: the model.
+        journal: its earlier replies, to which the new ones are added.
+        advance: called with 1 for each new reply.
+    """
+
+    def __init__(self, backend: Backend, journal: Journal, advance: Advance = lambda n: None) -> None:
         self.backend = backend
         self.journal = journal
+        self.advance = advance
         self.asked = 0
         self._known = {line.key: line.reply for line in journal.read(Reply)}
 
@@ -65,6 +75,7 @@ class KeptJudge:
             self.journal.append(Reply(key=key, judge=self.backend.name, request=request, reply=text))
             self._known[key] = text
             self.asked += 1
+            self.advance(1)
         return [self._known.get(key) for key in keys]
 
 
@@ -87,23 +98,42 @@ def request_key(judge: str, request: JudgeRequest) -> str:
     return hashlib.sha256(canonical([judge, msgspec.to_builtins(request)])).hexdigest()
 
 
-def backend(spec: str, *, url: str = OPENAI_URL, workers: int = 8) -> Backend:
-    """The model that `--judge` names.
-
-    Args:
-        spec: ``openai:MODEL`` or ``hf:PATH``.
-        url: base URL of the endpoint.
-        workers: requests under way at a time.
+def backend(options: EvalOptions) -> Backend:
+    """The model that is asked for.
 
     Raises:
-        UsageError: for any other form.
+        UsageError: for a judge that is neither ``openai:MODEL`` nor ``hf:PATH``.
     """
-    kind, _, name = spec.partition(":")
+    kind, _, name = options.judge.partition(":")
     if kind == "openai" and name:
-        return OpenAiBackend(name, url, workers)
+        return OpenAiBackend(name, options.judge_url, options.judge_workers)
     if kind == "hf" and name:
         return LocalBackend(name)
-    raise UsageError("judge", f"{spec}: give openai:MODEL or hf:PATH")
+    raise UsageError("judge", f"{options.judge}: give openai:MODEL or hf:PATH")
+
+
+@contextlib.contextmanager
+def kept_judge(options: EvalOptions, folder: Path | None, advance: Advance) -> Iterator[KeptJudge | None]:
+    """The judge that is asked for, with the replies that a folder keeps; None where none is asked for.
+
+    Args:
+        options: judge, its URL, its workers.
+        folder: where the replies are kept.
+        advance: called with 1 for each new reply.
+
+    Raises:
+        UsageError: for a judge without a folder, or of a form that is not known.
+    """
+    if not options.judge:
+        yield None
+        return
+    if folder is None:
+        raise UsageError("judge", "needs `out` DIR, where its replies are kept")
+    judge = KeptJudge(backend(options), Journal(folder / JUDGE_FILE), advance)
+    try:
+        yield judge
+    finally:
+        judge.journal.close()
 
 
 class _BusyError(Exception):

@@ -1,27 +1,28 @@
-"""Answers joined with their targets, scored and counted."""
+"""Answers joined with their targets, scored, counted, sliced, compared."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 
 from mgtool.errors import InputError
-from mgtool.records import Failure, SampleId, Score
+from mgtool.evaluation.comparison import Comparison, compare
+from mgtool.evaluation.slices import sliced
+from mgtool.records import BoxRecord, Failure, SampleId, Score
 from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair
 from mgtool.scoring.predictions import Answers, Prediction
 from mgtool.scoring.statistics import Metric, Statistic
 
 ONLY_ANSWERED = "only answered"
-
-
 NO_TARGETS = "nothing is scored: these files hold no answers; `submission` writes the file for the test server"
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
+class AnswerCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How complete an answers file is.
 
     Attributes:
@@ -45,7 +46,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: int
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True):
+class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ``scores.json``.
 
     Attributes:
@@ -64,12 +65,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     metrics: dict[str, Metric]
     breakdown: dict[str, dict[str, Metric]]
-    counts: Counts
+    counts: AnswerCounts
     slices: dict[str, dict[str, Metric]] = {}
     notes: list[str] = []
 
 
-class Joined(NamedTuple):
+class JoinedAnswers(NamedTuple):
     """Items with their answers, and what was found on the way."""
 
     pairs: list[Pair]
@@ -79,25 +80,90 @@ class Joined(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Everything that came out.
+class ScoredRun:
+    """One run over a benchmark, scored.
 
     Attributes:
         result: metrics and counts.
         scores: one for each item, in the benchmark's order.
         pairs: the items with their answers.
+        answers: how many usable answers were read.
         failures: lines of the answers file that could not be read.
         unknown: ids of answers that no item has.
     """
 
-    result: Result
-    scores: list[Score]
+    result: EvalResult
+    scores: list[Score] = field(repr=False)
     pairs: list[Pair] = field(repr=False)
+    answers: int
     failures: list[Failure]
     unknown: list[SampleId]
 
+    @property
+    def counts(self) -> AnswerCounts:
+        """How complete the answers are."""
+        return self.result.counts
 
-def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> Joined:
+
+class VariantScores(msgspec.Struct, frozen=True, kw_only=True):
+    """An answered item whose score is not the same in every variant.
+
+    Attributes:
+        question_id: the item.
+        scores: its score, by variant.
+        extracted: what was read in the answer, by variant.
+        prediction: the answer.
+        target: what was expected.
+    """
+
+    question_id: SampleId
+    scores: dict[str, float]
+    extracted: dict[str, Any]
+    prediction: str
+    target: Any
+
+
+def score(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    answers: Answers,
+    *,
+    variant: str,
+    only_answered: bool = False,
+    judge: Judge | None = None,
+) -> ScoredRun:
+    """Score a run.
+
+    Args:
+        benchmark: prompt, score and metrics.
+        items: its questions, of `Benchmark.load`.
+        answers: what the run said.
+        variant: one of the benchmark's `variants`.
+        only_answered: leave items without an answer out instead of counting them as wrong.
+        judge: who is asked, for benchmarks that need or can use one.
+    """
+    joined = join(benchmark, items, answers)
+    pairs = [pair for pair in joined.pairs if pair[1] is not None] if only_answered else joined.pairs
+    scores = item_scores(benchmark, pairs, joined.failed, variant, judge)
+    result = summarize(benchmark, scores, count(joined, answers), variant, only_answered=only_answered)
+    unreadable = [failure for failure in answers.failures if failure.stage == "eval"]
+    return ScoredRun(result, scores, pairs, len(answers.predictions), unreadable, joined.unknown)
+
+
+def with_slices(run: ScoredRun, fields: Sequence[str], boxes: Mapping[str, BoxRecord] | None = None) -> ScoredRun:
+    """A run with its mean item scores by slice; arguments and errors as of `slices.sliced`."""
+    slices = sliced(run.scores, fields, boxes)
+    return dataclasses.replace(run, result=msgspec.structs.replace(run.result, slices=slices))
+
+
+def compared(benchmark: Benchmark, first: ScoredRun, second: ScoredRun, variant: str) -> Comparison:
+    """The second run against the first, over the items that both have."""
+    before, after = common(first.scores, second.scores)
+    numbers = benchmark.metrics(before, variant), benchmark.metrics(after, variant)
+    return compare(before, after, numbers, benchmark.breakdowns)
+
+
+def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> JoinedAnswers:
     """Give each item its answer, by id and never by position; of several answers the last counts.
 
     Raises:
@@ -117,7 +183,7 @@ def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> Joine
     if answers.predictions and not found:
         raise InputError(_strangers(benchmark, items, answers.predictions))
     pairs: list[Pair] = [(item, found.get(place)) for place, item in enumerate(items)]
-    return Joined(pairs, frozenset(str(f.id) for f in answers.failures), known - len(found), unknown)
+    return JoinedAnswers(pairs, frozenset(str(f.id) for f in answers.failures), known - len(found), unknown)
 
 
 def _places(items: Sequence[Item]) -> dict[str, int]:
@@ -136,7 +202,7 @@ def _strangers(benchmark: Benchmark, items: Sequence[Item], predictions: Sequenc
     return f"no answer belongs to {benchmark.name}: its ids are like {ours}, those of the answers like {theirs}{hint}"
 
 
-def score(
+def item_scores(
     benchmark: Benchmark, pairs: Sequence[Pair], failed: frozenset[str], variant: str, judge: Judge | None = None
 ) -> list[Score]:
     """One `Score` for each item."""
@@ -158,11 +224,11 @@ def score(
     ]
 
 
-def count(joined: Joined, answers: Answers) -> Counts:
+def count(joined: JoinedAnswers, answers: Answers) -> AnswerCounts:
     """How complete the answers are."""
     unanswered = [item for item, answer in joined.pairs if answer is None]
     failed = sum(_is_among(item, joined.failed) for item in unanswered)
-    return Counts(
+    return AnswerCounts(
         expected=len(joined.pairs),
         answered=len(joined.pairs) - len(unanswered),
         failed=failed,
@@ -180,13 +246,13 @@ def _is_among(item: Item, failed: frozenset[str]) -> bool:
 
 
 def summarize(
-    benchmark: Benchmark, scores: Sequence[Score], counts: Counts, variant: str, *, only_answered: bool = False
-) -> Result:
+    benchmark: Benchmark, scores: Sequence[Score], counts: AnswerCounts, variant: str, *, only_answered: bool = False
+) -> EvalResult:
     """Scores -> metrics, breakdowns, notes."""
     name = benchmark.label(scores, variant)
     if scores and not any(score.target for score in scores):
         nothing = {benchmark.headline: Metric(value=None, n=len(scores))}
-        return Result(
+        return EvalResult(
             benchmark=benchmark.name,
             variant=variant,
             name=name,
@@ -195,7 +261,7 @@ def summarize(
             counts=counts,
             notes=[NO_TARGETS],
         )
-    return Result(
+    return EvalResult(
         benchmark=benchmark.name,
         variant=variant,
         name=f"{name}, {ONLY_ANSWERED}" if only_answered else name,
@@ -220,22 +286,19 @@ def common(first: Sequence[Score], second: Sequence[Score]) -> tuple[list[Score]
 
 def explain_variants(
     benchmark: Benchmark, items: Sequence[Item], answers: Answers, judge: Judge | None = None
-) -> list[dict[str, Any]]:
+) -> list[VariantScores]:
     """The answered items whose score is not the same in every variant, with all their scores."""
     pairs = [pair for pair in join(benchmark, items, answers).pairs if pair[1] is not None]
     verdicts = {variant: benchmark.grade(pairs, variant, judge) for variant in benchmark.variants}
-    differing = []
-    for place, (item, answer) in enumerate(pairs):
-        scores = {variant: verdicts[variant][place].score for variant in verdicts}
-        if len(set(scores.values())) > 1 and answer is not None:
-            read = {variant: verdicts[variant][place].extracted for variant in verdicts}
-            differing.append(
-                {
-                    "question_id": item.id,
-                    "scores": scores,
-                    "extracted": read,
-                    "prediction": answer.text,
-                    "target": item.target,
-                }
-            )
-    return differing
+    own = ({variant: each[place] for variant, each in verdicts.items()} for place in range(len(pairs)))
+    return [
+        VariantScores(
+            question_id=item.id,
+            scores={variant: verdict.score for variant, verdict in read.items()},
+            extracted={variant: verdict.extracted for variant, verdict in read.items()},
+            prediction=answer.text,
+            target=item.target,
+        )
+        for (item, answer), read in zip(pairs, own, strict=True)
+        if answer is not None and len({verdict.score for verdict in read.values()}) > 1
+    ]

@@ -30,7 +30,7 @@ MOST_FILTER_VALUES = 100
 
 
 @dataclass(frozen=True)
-class Page:
+class ScoresPage:
     """What the report shows.
 
     Attributes:
@@ -64,7 +64,7 @@ class Page:
     read: ReadBytes = lambda name: None
 
 
-def render(page: Page) -> bytes:
+def render(page: ScoresPage) -> bytes:
     """The page as UTF-8 HTML."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mgtool.report"),
@@ -124,7 +124,7 @@ def chosen(scores: Sequence[Score], comparison: Comparison | None) -> list[Score
     return [s for place, s in enumerate(scores) if place in kept or str(s.question_id) in flipped]
 
 
-def gallery(page: Page, shown: Sequence[Score], names: Sequence[str]) -> dict[str, Any]:
+def gallery(page: ScoresPage, shown: Sequence[Score], names: Sequence[str]) -> dict[str, Any]:
     """The data of the gallery: items, filters, sizes of the blocks of pictures."""
     places = {name: place for place, name in enumerate(names)}
     flips = {str(flip.question_id): flip for flip in page.comparison.flips} if page.comparison else {}
@@ -168,7 +168,7 @@ def _filters(shown: Sequence[Score]) -> dict[str, list[str]]:
     return {name: sorted(found) for name, found in values.items() if 1 < len(found) <= MOST_FILTER_VALUES}
 
 
-def _blocks(page: Page, shown: Sequence[Score], names: Sequence[str]) -> Iterable[list[dict[str, Any]]]:
+def _blocks(page: ScoresPage, shown: Sequence[Score], names: Sequence[str]) -> Iterable[list[dict[str, Any]]]:
     """Pictures with their boxes, some at a time, so that a browser decodes only those it shows."""
     first: dict[str, Score] = {}
     for score in shown:

@@ -13,21 +13,19 @@ from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from mgtool.records import Detections, Score
 from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.predictions import Prediction
-from mgtool.scoring.statistics import SEED, Metric, Statistic, normal_interval
+from mgtool.scoring.statistics import SEED, Floats, Metric, Statistic, normal_interval
 
 HALF_SAMPLES = 100
 IOU_50, IOU_75 = 0, 5
 ALL, SMALL, MEDIUM, LARGE = 0, 1, 2, 3
-Floats = NDArray[np.float64]
 
 
-class Annotation(msgspec.Struct, gc=False):
+class TruthAnnotation(msgspec.Struct, gc=False):
     """One object of a COCO file; `bbox` is x, y, width, height in pixels."""
 
     image_id: int
@@ -37,7 +35,7 @@ class Annotation(msgspec.Struct, gc=False):
     iscrowd: int = 0
 
 
-class Picture(msgspec.Struct):
+class TruthPicture(msgspec.Struct):
     """One picture of a COCO file; the last two are LVIS's."""
 
     id: int
@@ -47,7 +45,7 @@ class Picture(msgspec.Struct):
     not_exhaustive_category_ids: list[int] = []
 
 
-class Category(msgspec.Struct):
+class TruthCategory(msgspec.Struct):
     """One category of a COCO file; `frequency` (r, c, f) is LVIS's."""
 
     id: int
@@ -70,12 +68,12 @@ class DetectionBenchmark(Benchmark):
         if len(documents) != 1:
             names = ", ".join(d.name for d in documents) or "none"
             raise truth.mismatch(f"one COCO JSON with `images`, `annotations` and `categories`, found {names}")
-        categories = {c.id: c for c in documents[0].part("categories", list[Category])}
+        categories = {c.id: c for c in documents[0].part("categories", list[TruthCategory])}
         vocabulary = {_spelled(c.name): c for c in categories.values()}
-        objects: dict[int, list[Annotation]] = defaultdict(list)
-        for annotation in documents[0].part("annotations", list[Annotation]):
+        objects: dict[int, list[TruthAnnotation]] = defaultdict(list)
+        for annotation in documents[0].part("annotations", list[TruthAnnotation]):
             objects[annotation.image_id].append(annotation)
-        pictures = documents[0].part("images", list[Picture])
+        pictures = documents[0].part("images", list[TruthPicture])
         return [_item(picture, objects[picture.id], categories, vocabulary) for picture in pictures]
 
     def keys(self, prediction: Prediction) -> Iterable[str]:
@@ -202,10 +200,10 @@ def _metric(value: float | None, error: float | None, n: int) -> Metric:
 
 
 def _item(
-    picture: Picture,
-    objects: Sequence[Annotation],
-    categories: Mapping[int, Category],
-    vocabulary: Mapping[str, Category],
+    picture: TruthPicture,
+    objects: Sequence[TruthAnnotation],
+    categories: Mapping[int, TruthCategory],
+    vocabulary: Mapping[str, TruthCategory],
 ) -> Item:
     objects = [o for o in objects if o.category_id in categories]  # as COCO's own loader selects them
     name = picture.file_name or "/".join(PurePosixPath(picture.coco_url).parts[-2:])

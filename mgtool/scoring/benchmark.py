@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from mgtool.records import Sample, SampleId, Score
+from mgtool.records import Sample, SampleId, Score, Turn
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
@@ -96,14 +96,15 @@ class Benchmark:
     """One benchmark; a subclass is one file with its prompt, score and loader.
 
     Attributes:
-        name: what `--benchmark` takes.
+        name: what `benchmark` takes.
         title: its full name.
-        files: what `--ground-truth` (and `--questions`) takes, and where it comes from.
+        files: what `ground_truth` (and `questions`) takes, and where it comes from.
         metric: the metric in a few words.
         headline: the metric that is named first.
         variants: ways to score, the official one first.
         breakdowns: fields of the items by which the score is broken down.
         takes: what is scored: an answers file, a box folder, or either.
+        instruction: the published request that stands below each question.
         judge: whether a judge is needed, can be used where rules do not suffice, or is not.
         max_new_tokens: the published limit of an answer.
     """
@@ -116,6 +117,7 @@ class Benchmark:
     variants: ClassVar[tuple[str, ...]] = (OFFICIAL,)
     breakdowns: ClassVar[tuple[str, ...]] = ()
     takes: ClassVar[Literal["answers", "boxes", "either"]] = "answers"
+    instruction: ClassVar[str] = ""
     judge: ClassVar[Literal["no", "optional", "needed"]] = "no"
     max_new_tokens: ClassVar[int] = 100
 
@@ -129,7 +131,7 @@ class Benchmark:
 
     def prompt(self, sample: Sample) -> str:
         """The published prompt for a question, without the picture's placeholder."""
-        return question_of(sample)
+        return with_suffix(question_of(sample), self.instruction)
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Score one answer. Called for `grade`'s sake; benchmarks that score sets of answers override that."""
@@ -179,6 +181,19 @@ class Benchmark:
     def label(self, scores: Sequence[Score], variant: str) -> str:
         """The name of the result: a prompt variant that changes the score is part of it."""
         return f"{self.name} ({variant})"
+
+    def about(self) -> dict[str, str]:
+        """What a list of benchmarks says, with the prompt around ``{question}`` on one line."""
+        prompt = self.prompt(Sample(id=0, turns=(Turn("human", "{question}"),))) if self.takes != "boxes" else "none"
+        return {
+            "name": self.name,
+            "title": self.title,
+            "metric": self.metric,
+            "files": self.files,
+            "prompt": prompt.replace("\n", "\\n"),
+            "judge": self.judge,
+            "variants": ", ".join(self.variants),
+        }
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission | None:
         """The file for the test server; None where there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,7 +14,7 @@ from mgtool.errors import InputError, require
 from mgtool.records import Sample, Score, dumps
 from mgtool.scoring import java_metrics
 from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Submission, Verdict, question_of, with_targets
-from mgtool.scoring.ground_truth import SHEETS, Document, Row, Truth, first, listed, of_split, whole
+from mgtool.scoring.ground_truth import SHEETS, Document, Row, Truth, first, listed, of_split, picture_name, whole
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of
 
@@ -24,7 +24,7 @@ _SMALL, _TINY = 1e-9, 1e-15
 """What the official BLEU adds against divisions by zero."""
 
 
-class _Picture(msgspec.Struct):
+class _CaptionPicture(msgspec.Struct):
     id: int | str
     file_name: str = ""
     domain: str = ""
@@ -39,7 +39,7 @@ class _Sentence(msgspec.Struct):
     raw: str
 
 
-class _Karpathy(msgspec.Struct):
+class _KarpathyPicture(msgspec.Struct):
     """A picture in one of Karpathy's files."""
 
     sentences: list[_Sentence]
@@ -54,7 +54,7 @@ class CaptionBenchmark(Benchmark):
 
     metric = "CIDEr, BLEU-1 to 4, METEOR, ROUGE-L, SPICE; the last two but ROUGE-L, and the tokenizer, need Java"
     headline = "CIDEr"
-    instruction: ClassVar[str] = "Provide a one-sentence caption for the provided image."
+    instruction = "Provide a one-sentence caption for the provided image."
 
     def prompt(self, sample: Sample) -> str:
         """The request for a caption, unless the question file has one."""
@@ -196,11 +196,11 @@ def _items(document: Document, split: str) -> list[Item]:
             captions[reference.image_id].append(reference.caption)
     if references and not captions:
         return []  # instances or keypoints, which lie in the same official folder
-    return [_item(p.id, p.file_name, captions[p.id], p.domain) for p in document.part("images", list[_Picture])]
+    return [_item(p.id, p.file_name, captions[p.id], p.domain) for p in document.part("images", list[_CaptionPicture])]
 
 
 def _karpathy(document: Document, split: str) -> list[Item]:
-    pictures = [p for p in document.part("images", list[_Karpathy]) if p.split in ("", split)]
+    pictures = [p for p in document.part("images", list[_KarpathyPicture]) if p.split in ("", split)]
     if not pictures:
         raise InputError(f"{document.path}: no picture of split {split}")
     return [
@@ -213,8 +213,7 @@ def _karpathy(document: Document, split: str) -> list[Item]:
 
 def _of_row(row: Row) -> Item:
     """A row with all captions of its picture, which is named by its number or by the one at the end of its name."""
-    name = str(first(row, ("image_path", "image"), ""))
-    name = name if len(name) < 256 else ""
+    name = picture_name(row, ("image_path", "image"))
     number = first(row, ("image_id", "index"))
     if number is None:
         stem = PurePosixPath(name).stem

@@ -27,6 +27,8 @@ TABLES = frozenset({".tsv", ".csv"})
 SHEETS = TABLES | {".xlsx"}
 IDS = ("question_id", "questionId", "index", "image_id", "id")
 _ID_COLUMNS = frozenset(IDS)
+LONGEST_NAME = 255
+"""Characters of a picture's name; longer cells hold the picture itself, in base64."""
 READABLE = frozenset({".json", ".jsonl", ".parquet", ".zip", ".txt"}) | TABLES
 
 
@@ -284,6 +286,16 @@ def first(row: Mapping[str, Any], names: Iterable[str], default: Any = None) -> 
     3
     """
     return next((row[name] for name in names if row.get(name) is not None), default)
+
+
+def picture_name(row: Mapping[str, Any], names: Iterable[str]) -> str:
+    """A picture's name, under the first of several names that a row has; empty for a picture inside the row.
+
+    >>> picture_name({"image": "a.jpg"}, ("image_path", "image")), picture_name({"image": "/9j/" * 99}, ("image",))
+    ('a.jpg', '')
+    """
+    name = str(first(row, names, ""))
+    return name if len(name) <= LONGEST_NAME else ""
 
 
 def whole(value: Any) -> Any:

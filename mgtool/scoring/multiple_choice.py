@@ -20,7 +20,7 @@ from mgtool.scoring.benchmark import (
     question_of,
     with_suffix,
 )
-from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
+from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, first, listed, whole
 from mgtool.scoring.judged import rubric
 from mgtool.scoring.predictions import Prediction
 
@@ -44,7 +44,7 @@ _LAST_TOKENS = 4
 # The official pattern has no word boundary: "the answer is a dog" reads as A.
 _ANSWER_IS = re.compile(r"(?:correct\s+)?answer\s+is\s+\**([A-D])\**", re.IGNORECASE)
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
-Options = Mapping[str, str]
+Choices = Mapping[str, str]
 
 
 class ChoiceBenchmark(Benchmark):
@@ -148,7 +148,7 @@ def lettered(options: Sequence[Any]) -> dict[str, str]:
 def picture_of(row: Mapping[str, Any], names: Sequence[str]) -> str:
     """The picture's name, or the index of the row that holds it; a picture inside the row goes by its own index."""
     name = first(row, names)
-    if isinstance(name, str) and 0 < len(name) < 256:
+    if isinstance(name, str) and 0 < len(name) <= LONGEST_NAME:
         return name
     return str(first(row, ("index", "question_id", "id"), ""))
 
@@ -164,7 +164,7 @@ def choice_prompt(sample: Sample) -> str:
     return with_suffix(text, LETTER_CHINESE if _CHINESE.search(text) else LETTER)
 
 
-def inferred(text: str, options: Options) -> str | None:
+def inferred(text: str, options: Choices) -> str | None:
     """The option that an answer names, by VLMEvalKit's rules; None where it names none.
 
     >>> inferred("(B)", {"A": "cat", "B": "dog"}), inferred("a dog", {"A": "cat", "B": "dog"})
@@ -183,7 +183,7 @@ def first_letters(text: str) -> str | None:
     return match.group() if match else None
 
 
-def _by_letter(text: str, options: Options) -> str | None:
+def _by_letter(text: str, options: Choices) -> str | None:
     if "Failed to obtain answer via API" in text:
         return None
     if any(refusal in text for refusal in _REFUSALS):
@@ -198,7 +198,7 @@ def _by_letter(text: str, options: Options) -> str | None:
     return match[1].upper() if match and match[1].upper() in options else None
 
 
-def _by_text(text: str, options: Options) -> str | None:
+def _by_text(text: str, options: Choices) -> str | None:
     said = text.lower()
     if len(said) > 2 * sum(len(option) for option in options.values()):
         return None

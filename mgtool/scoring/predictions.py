@@ -56,7 +56,7 @@ class Answers(NamedTuple):
     failures: list[Failure]
 
 
-class _Line(msgspec.Struct):
+class _AnswerLine(msgspec.Struct):
     """The keys of all layouts, untyped: what others put under these names is no reason to lose the answer beside it.
 
     The first of `IDS` that holds an id and the first of `TEXTS` that is there count.
@@ -158,7 +158,7 @@ def _failure(line: bytes) -> Failure | None:
     except _UNREADABLE:
         pass
     try:
-        record = _decoded(line, msgspec.json.Decoder(_Line))
+        record = _decoded(line, msgspec.json.Decoder(_AnswerLine))
     except _UNREADABLE:
         return None
     own = _own_id(record)
@@ -176,7 +176,7 @@ def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = 
     """
     predictions: list[Prediction] = []
     failures: list[Failure] = []
-    decoder = msgspec.json.Decoder(_Line)
+    decoder = msgspec.json.Decoder(_AnswerLine)
     for number, line in lines:
         place = f"{what} {number}"
         try:
@@ -190,9 +190,9 @@ def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = 
     return Answers(predictions, failures)
 
 
-def _decoded(line: Any, decoder: msgspec.json.Decoder[_Line]) -> _Line:
+def _decoded(line: Any, decoder: msgspec.json.Decoder[_AnswerLine]) -> _AnswerLine:
     if isinstance(line, dict):
-        return msgspec.convert(line, _Line)
+        return msgspec.convert(line, _AnswerLine)
     try:
         return decoder.decode(line)
     except _UNREADABLE as error:
@@ -211,7 +211,7 @@ def _mended(data: bytes) -> bytes:
     return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)).encode()
 
 
-def _prediction(line: _Line) -> Prediction:
+def _prediction(line: _AnswerLine) -> Prediction:
     own = _own_id(line)
     if own is None:
         raise ItemError("bad_record", f"no id; expected one of {', '.join(IDS)}, image")
@@ -237,7 +237,7 @@ def _prediction(line: _Line) -> Prediction:
     )
 
 
-def _own_id(line: _Line) -> SampleId | None:
+def _own_id(line: _AnswerLine) -> SampleId | None:
     """The first of `IDS` that can be one, else the picture's name."""
     for name in IDS:
         value = getattr(line, name)
@@ -255,12 +255,12 @@ def _id(value: Any) -> SampleId | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _image(line: _Line) -> str:
+def _image(line: _AnswerLine) -> str:
     name = _id(line.image)
     return "" if name is None else str(name)
 
 
-def _said(line: _Line) -> Any:
+def _said(line: _AnswerLine) -> Any:
     """What the answer's own key holds; UNSET without such a key.
 
     In a line of questions, known by their `label`, `text` is the question where another key has the answer.

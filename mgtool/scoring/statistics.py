@@ -1,4 +1,8 @@
-"""Numbers with their uncertainty: clustered standard errors, bootstrap intervals, paired differences."""
+"""Numbers with their uncertainty: clustered standard errors, bootstrap intervals, paired differences.
+
+By hand: scipy has no clustered errors, and its bootstrap keeps every sum's resamples, at twice the time for 20,000
+clusters and only equal up to the last digits.
+"""
 
 from __future__ import annotations
 

@@ -1,37 +1,206 @@
-"""Answers and targets -> scores, metrics with their uncertainty, counts."""
+"""Answers and targets -> scores, what differs from another run, and a page to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from mgtool.evaluation.pipeline import Evaluation, count, join, score, summarize
-from mgtool.scoring.benchmark import Benchmark, Item, Judge
+import msgspec
+
+from mgtool.errors import UsageError
+from mgtool.evaluation import output, pipeline
+from mgtool.evaluation.comparison import Comparison
+from mgtool.evaluation.inputs import EvalInputs
+from mgtool.evaluation.judge_models import CountingJudge, kept_judge
+from mgtool.evaluation.options import EvalOptions
+from mgtool.evaluation.picture_reader import PictureReader
+from mgtool.evaluation.pipeline import ScoredRun, VariantScores
+from mgtool.records import Advance
+from mgtool.report import scores_page, tables
+from mgtool.runs.run_file import RUN_FILE, Run
+from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
+
+IDENTIFYING = ("benchmark", "variant", "only_answered", "judge", "split")
+"""The options that make a run the one it is; the others add to the page, or say where things are."""
+
+
+@dataclass(frozen=True)
+class Evaluation(ScoredRun):
+    """Everything that came out; a notebook shows the metrics.
+
+    Attributes:
+        comparison: with the other run, where one was given.
+    """
+
+    comparison: Comparison | None = None
+
+    def _repr_html_(self) -> str:
+        return tables.html(self.result.name, tables.HEADER, tables.metric_rows(self.result.metrics))
+
+
+@dataclass(frozen=True)
+class EvalPlan:
+    """What an evaluation would do.
+
+    Attributes:
+        benchmark: its name.
+        variant: the way to score.
+        items: questions of the benchmark.
+        answers: usable answers.
+        unreadable: lines that could not be read.
+        requests: questions to the judge, those included whose replies are kept; 0 without a judge.
+        prompt_tokens: about as many in these questions.
+    """
+
+    benchmark: str
+    variant: str
+    items: int
+    answers: int
+    unreadable: int
+    requests: int = 0
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class VariantDifferences:
+    """What the choice of a variant changes.
+
+    Attributes:
+        variants: all of the benchmark's.
+        expected: items of the benchmark.
+        items: the answered ones that are scored differently.
+    """
+
+    variants: tuple[str, ...]
+    expected: int
+    items: list[VariantScores]
 
 
 def evaluate(
-    benchmark: Benchmark,
-    items: Sequence[Item],
-    answers: Answers,
+    answers: str | Path,
+    options: EvalOptions,
+    out: str | Path | None = None,
     *,
-    variant: str,
-    only_answered: bool = False,
-    judge: Judge | None = None,
+    overwrite: bool = False,
+    advance: Advance = lambda n: None,
 ) -> Evaluation:
-    """Score a run.
+    """Score answers as the official script does, with uncertainty, slices and a page.
 
     Args:
-        benchmark: prompt, score and metrics.
-        items: its questions, of `Benchmark.load`.
-        answers: what the run said.
-        variant: one of the benchmark's `variants`.
-        only_answered: leave items without an answer out instead of counting them as wrong.
-        judge: who is asked, for benchmarks that need or can use one.
+        answers: answers file, ``-`` for stdin, or the box folder of a detection benchmark.
+        options: what is asked for.
+        out: folder for scores.json, scores.jsonl, failures.jsonl, report.html and run.json; nothing is written
+            without one.
+        overwrite: what another run left in `out` does not count.
+        advance: called with 1 for each new reply of a judge.
+
+    Raises:
+        UsageError: options that are wrong or do not go together.
+        InputError: answers or official files that cannot be used.
+        ResumeError: `out` holds the output of another run.
+        OutputError: `out` cannot be written.
     """
-    joined = join(benchmark, items, answers)
-    pairs = [pair for pair in joined.pairs if pair[1] is not None] if only_answered else joined.pairs
-    scores = score(benchmark, pairs, joined.failed, variant, judge)
-    counts = count(joined, answers)
-    result = summarize(benchmark, scores, counts, variant, only_answered=only_answered)
-    unreadable = [failure for failure in answers.failures if failure.stage == "eval"]
-    return Evaluation(result, scores, pairs, unreadable, joined.unknown)
+    inputs = EvalInputs(answers, options)
+    folder = None if out is None else Path(out)
+    run = _begun(inputs, folder, overwrite=overwrite)
+    with kept_judge(options, folder, advance) as judge:
+        scored = _scored(inputs, inputs.answers, judge)
+        scored = pipeline.with_slices(scored, options.slices or (), inputs.boxes or None)
+        comparison = _compared(inputs, scored, judge)
+    evaluation = Evaluation(**vars(scored), comparison=comparison)
+    if folder is not None and run is not None:
+        _write(inputs, evaluation, folder)
+        run.finish(msgspec.structs.asdict(evaluation.counts))
+    return evaluation
+
+
+def explain_variants(
+    answers: str | Path, options: EvalOptions, out: str | Path | None = None, *, advance: Advance = lambda n: None
+) -> VariantDifferences:
+    """The answered items whose score is not the same in every variant; arguments and errors as of `evaluate`.
+
+    Only a judge's replies are written to `out`.
+    """
+    inputs = EvalInputs(answers, options)
+    inputs.check()
+    with kept_judge(options, None if out is None else Path(out), advance) as judge:
+        differing = pipeline.explain_variants(inputs.benchmark, inputs.items, inputs.answers, judge)
+    return VariantDifferences(inputs.benchmark.variants, len(inputs.items), differing)
+
+
+def plan(answers: str | Path, options: EvalOptions) -> EvalPlan:
+    """What `evaluate` would do; no judge is asked. Arguments and errors as of `evaluate`."""
+    inputs = EvalInputs(answers, options)
+    inputs.check()
+    counting = CountingJudge()
+    if options.judge:
+        pairs = pipeline.join(inputs.benchmark, inputs.items, inputs.answers).pairs
+        inputs.benchmark.grade(pairs, options.variant, counting)
+    return EvalPlan(
+        benchmark=inputs.benchmark.name,
+        variant=options.variant,
+        items=len(inputs.items),
+        answers=len(inputs.answers.predictions),
+        unreadable=sum(failure.stage == "eval" for failure in inputs.answers.failures),
+        requests=counting.requests,
+        prompt_tokens=counting.tokens,
+    )
+
+
+def _begun(inputs: EvalInputs, out: Path | None, *, overwrite: bool) -> Run | None:
+    """The record of the run, once nothing in its inputs is a mistake; None without a folder for it."""
+    if inputs.options.submission and out is None:
+        raise UsageError("submission", "needs `out` DIR")
+    inputs.check()
+    if out is None:
+        return None
+    options = {name: getattr(inputs.options, name) for name in IDENTIFYING}
+    computes = ("numpy", "scipy", "hotcoco")
+    run = Run(out / RUN_FILE, command="eval", options=options, inputs=inputs.identified(), computes=computes)
+    run.begin(overwrite=overwrite)
+    return run
+
+
+def _scored(inputs: EvalInputs, answers: Answers, judge: Judge | None) -> ScoredRun:
+    variant, only_answered = inputs.options.variant, inputs.options.only_answered
+    return pipeline.score(
+        inputs.benchmark, inputs.items, answers, variant=variant, only_answered=only_answered, judge=judge
+    )
+
+
+def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None) -> Comparison | None:
+    """This run against the other one, which comes first."""
+    if not inputs.options.compare:
+        return None
+    other = _scored(inputs, inputs.compared, judge)
+    return pipeline.compared(inputs.benchmark, other, scored, inputs.options.variant)
+
+
+def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
+    output.save(out, evaluation, evaluation.comparison)
+    output.save_page(out, scores_page.render(_page(inputs, evaluation)))
+    if inputs.options.submission:
+        output.save_submission(out, inputs.benchmark, evaluation.pairs, inputs.options.split)
+
+
+def _page(inputs: EvalInputs, evaluation: Evaluation) -> scores_page.ScoresPage:
+    result = evaluation.result
+    counts: Mapping[str, Any] = msgspec.structs.asdict(evaluation.counts)
+    return scores_page.ScoresPage(
+        title=inputs.benchmark.title,
+        name=result.name,
+        subtitle=f"{evaluation.counts.expected:,} items, {Path(inputs.source).name}",
+        headline=inputs.benchmark.headline,
+        metrics=result.metrics,
+        breakdown=result.breakdown,
+        slices=result.slices,
+        counts=counts,
+        notes=result.notes,
+        scores=evaluation.scores,
+        boxes=inputs.boxes,
+        comparison=evaluation.comparison,
+        read=PictureReader(inputs.options.images, inputs.ground_truth),
+    )

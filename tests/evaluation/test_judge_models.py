@@ -15,22 +15,23 @@ import pytest
 
 from mgtool import benchmarks
 from mgtool.errors import InputError, UsageError
-from mgtool.evaluation import judge_models
-from mgtool.evaluation.pipeline import Evaluation
+from mgtool.evaluation import judge_models, pipeline
+from mgtool.evaluation.options import EvalOptions
+from mgtool.evaluation.pipeline import ScoredRun
 from mgtool.files.journal import Journal
 from mgtool.scoring import predictions
 from mgtool.scoring.benchmark import JudgeRequest
 from mgtool.scoring.ground_truth import Truth
-from mgtool.stages.evaluate import evaluate
+from mgtool.stages import evaluate as stage
 
 
-class Server(ThreadingHTTPServer):
+class JudgeServer(ThreadingHTTPServer):
     """Answers with `reply(prompt)`, after the troubles of `troubles` at the first requests of each prompt."""
 
     daemon_threads = True
 
     def __init__(self, reply: Callable[[str], str], troubles: list[str]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", 0), JudgeHandler)
         self.reply = reply
         self.troubles = troubles
         self.seen: Counter[str] = Counter()
@@ -44,8 +45,8 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1/"
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
+class JudgeHandler(BaseHTTPRequestHandler):
+    server: JudgeServer
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -85,11 +86,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
+def serve() -> Iterator[Callable[..., JudgeServer]]:
     servers = []
 
-    def start(reply: Callable[[str], str], *troubles: str) -> Server:
-        server = Server(reply, list(troubles))
+    def start(reply: Callable[[str], str], *troubles: str) -> JudgeServer:
+        server = JudgeServer(reply, list(troubles))
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return server
@@ -100,19 +101,19 @@ def serve() -> Iterator[Callable[..., Server]]:
         server.server_close()
 
 
-def judge_at(server: Server, folder: Path, *, workers: int = 4) -> judge_models.KeptJudge:
+def judge_at(server: JudgeServer, folder: Path, *, workers: int = 4) -> judge_models.KeptJudge:
     backend = judge_models.OpenAiBackend("gpt-x", server.url, workers, first_wait_s=0.001)
     return judge_models.KeptJudge(backend, Journal(folder / "judge.jsonl"))
 
 
 def score(
     bench, name: str, truth: list[Path], answers: dict[Any, str], judge: judge_models.KeptJudge | None
-) -> Evaluation:
+) -> ScoredRun:
     benchmark = benchmarks.get(name)
     lines = [{"question_id": key, "text": text} for key, text in answers.items()]
     items = benchmark.load(Truth(tuple(truth)))
     try:
-        return evaluate(
+        return pipeline.score(
             benchmark,
             items,
             predictions.read(json.dumps(lines).encode(), where="a.json"),
@@ -164,6 +165,18 @@ def test_a_torn_journal_asks_again_only_for_what_is_lost(bench, serve, value) ->
     assert again.asked == 1
 
 
+def test_only_new_replies_advance(bench, serve, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    truth, url = mm_vet(bench), serve(lambda prompt: "1.0").url
+    said = bench.write("said.json", {f"v1_{n}": "x" for n in range(3)})
+    options = EvalOptions("mm-vet", ground_truth=[truth], judge="openai:m", judge_url=url)
+    seen: list[int] = []
+    for _ in range(2):
+        run = stage.evaluate(said, options, bench.folder / "out", advance=seen.append)
+        assert run.result.metrics["total"].value == 100
+    assert seen == [1, 1, 1]
+
+
 def test_the_temperature_rises_and_what_cannot_be_read_counts_as_0(bench, serve, value) -> None:
     server = serve(lambda prompt: "quite good" if "| z |" in prompt else "1.0")
     run = score(bench, "mm-vet", [mm_vet(bench)], {0: "x", 1: "x", 2: "z"}, judge_at(server, bench.folder))
@@ -202,7 +215,7 @@ def test_no_judge_is_one_line(bench) -> None:
     with pytest.raises(UsageError, match="needs a judge: add `judge` openai:MODEL"):
         score(bench, "mm-vet", [mm_vet(bench)], {0: "x"}, None)
     with pytest.raises(UsageError, match="give openai:MODEL or hf:PATH"):
-        judge_models.backend("gpt-4")
+        judge_models.backend(EvalOptions(judge="gpt-4"))
 
 
 def test_counting_asks_nobody(bench) -> None:
@@ -394,7 +407,7 @@ def test_a_local_judge(tmp_path) -> None:
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **sizes)).save_pretrained(tmp_path)
     requests = [JudgeRequest(user="is it red", max_tokens=4), JudgeRequest(user="it is", max_tokens=4)]
-    backend = judge_models.backend(f"hf:{tmp_path}")
+    backend = judge_models.backend(EvalOptions(judge=f"hf:{tmp_path}"))
     first, second = list(backend.replies(requests)), list(backend.replies(requests))
     assert first == second
     assert [place for place, _ in first] == [0, 1]

@@ -11,14 +11,12 @@ import pytest
 from PIL import Image
 
 from mgtool import benchmarks
-from mgtool.evaluation import comparison
-from mgtool.evaluation.pipeline import common
+from mgtool.evaluation import comparison, pipeline
 from mgtool.evaluation.slices import sliced
 from mgtool.records import BoxRecord
-from mgtool.report.scores_page import Page
+from mgtool.report.scores_page import ScoresPage
 from mgtool.scoring import predictions
 from mgtool.scoring.benchmark import Item
-from mgtool.stages.evaluate import evaluate
 
 HOSTILE = "</script><script>document.title = 'broken in'</script><img src=x onerror=\"document.title='broken in'\">"
 
@@ -53,10 +51,10 @@ BOXES = {
 
 
 @pytest.fixture
-def page() -> Callable[..., Page]:
+def page() -> Callable[..., ScoresPage]:
     """A POPE page: even items are right, every third flipped, item 1 is hostile."""
 
-    def make(count: int = 40, *, read: Any = PICTURES.get, compare: bool = True) -> Page:
+    def make(count: int = 40, *, read: Any = PICTURES.get, compare: bool = True) -> ScoresPage:
         bench = benchmarks.get("pope")
         items = [
             Item(
@@ -72,13 +70,13 @@ def page() -> Callable[..., Page]:
 
         def run(words: list[str]) -> Any:
             lines = [predictions.Prediction(id=n, text=word) for n, word in enumerate(words)]
-            return evaluate(bench, items, predictions.Answers(lines, []), variant="official")
+            return pipeline.score(bench, items, predictions.Answers(lines, []), variant="official")
 
         this = run([HOSTILE if n == 1 else "No" if n % 2 else "Yes" for n in range(count)])
         other = run(["No" if n % 2 or n % 3 == 0 else "Yes" for n in range(count)])
-        first, second = common(other.scores, this.scores)
+        first, second = pipeline.common(other.scores, this.scores)
         numbers = bench.metrics(first, "official"), bench.metrics(second, "official")
-        return Page(
+        return ScoresPage(
             title=f"A title with {HOSTILE}",
             name=this.result.name,
             subtitle=HOSTILE,

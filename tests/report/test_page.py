@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mgtool.report import scores_page as pages
+from mgtool.report import scores_page
 from mgtool.report.scores_page import chosen, plot, render, shown_value
 from mgtool.scoring.statistics import Metric
 
@@ -69,7 +69,7 @@ def test_pictures_that_cannot_be_read(page) -> None:
 
 
 def test_the_gallery_is_bounded(page, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "MOST_ITEMS", 20)
+    monkeypatch.setattr(scores_page, "MOST_ITEMS", 20)
     whole = page(90)
     kept = chosen(whole.scores, whole.comparison)
     flipped = {flip.question_id for flip in whole.comparison.flips}

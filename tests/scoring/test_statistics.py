@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from mgtool.errors import UsageError
-from mgtool.evaluation import comparison as paired
+from mgtool.evaluation.comparison import compare
 from mgtool.evaluation.slices import box_bin, sliced
 from mgtool.records import BoxRecord, Score
 from mgtool.scoring.statistics import Statistic, clustered_mean, codes, mean_of, p_value, ratio
@@ -73,7 +73,7 @@ def test_paired_difference_is_the_paired_t_test() -> None:
     first, second = rng.random(60), rng.random(60)
     a, b = scores(first.tolist()), scores(second.tolist())
     both = ({"accuracy": mean_of(first.tolist(), range(60))}, {"accuracy": mean_of(second.tolist(), range(60))})
-    difference = paired.compare(a, b, both, []).metrics["accuracy"]
+    difference = compare(a, b, both, []).metrics["accuracy"]
     expected = stats.ttest_rel(second, first)
     assert difference.difference == pytest.approx(100 * (second - first).mean())
     assert difference.p_value == pytest.approx(expected.pvalue)
@@ -83,7 +83,7 @@ def test_paired_difference_is_the_paired_t_test() -> None:
 def test_equal_runs_do_not_differ() -> None:
     values = [0.0, 1.0, 1.0]
     numbers = {"accuracy": mean_of(values, range(3))}
-    comparison = paired.compare(scores(values), scores(values), (numbers, numbers), [])
+    comparison = compare(scores(values), scores(values), (numbers, numbers), [])
     assert comparison.metrics["accuracy"].difference == 0
     assert comparison.metrics["accuracy"].p_value is None
     assert comparison.flips == []
@@ -92,7 +92,7 @@ def test_equal_runs_do_not_differ() -> None:
 def test_flips_and_breakdown() -> None:
     first = scores([0, 1, 0, 1], fields={"category": "x"})
     second = scores([1, 0, 0, 1], fields={"category": "x"})
-    comparison = paired.compare(first, second, ({}, {}), ["category"])
+    comparison = compare(first, second, ({}, {}), ["category"])
     assert (comparison.fixed, comparison.broken) == (1, 1)
     assert [flip.question_id for flip in comparison.flips] == [0, 1]
     assert comparison.breakdown["category"]["x"].difference == 0
@@ -102,17 +102,17 @@ def test_a_resampled_difference_draws_the_same_pictures_for_both() -> None:
     # the same run twice: every draw differs by exactly 0, however wide each alone
     rows = np.column_stack([np.random.default_rng(0).random(30), np.ones(30)])
     number = Statistic(rows, np.arange(30), lambda sums: ratio(sums[..., 0], sums[..., 1]))
-    comparison = paired.compare([], [], ({"f1": number}, {"f1": number}), [])
+    comparison = compare([], [], ({"f1": number}, {"f1": number}), [])
     assert comparison.metrics["f1"].interval == (0, 0)
 
 
 def test_numbers_over_other_items_are_not_paired() -> None:
     # the same two values, but of items 0 and 1 in one run, and of 1 and 2 in the other
     first, second = (mean_of([0.0, 1.0], range(2), ids=ids) for ids in ((0, 1), (1, 2)))
-    difference = paired.compare([], [], ({"score": first}, {"score": second}), []).metrics["score"]
+    difference = compare([], [], ({"score": first}, {"score": second}), []).metrics["score"]
     assert (difference.difference, difference.stderr) == (0, pytest.approx(50 * 2**0.5))
     shorter = mean_of([1.0], [0], ids=[1])
-    difference = paired.compare([], [], ({"score": first}, {"score": shorter}), []).metrics["score"]
+    difference = compare([], [], ({"score": first}, {"score": shorter}), []).metrics["score"]
     assert (difference.difference, difference.stderr) == (50, None)
 
 

@@ -23,10 +23,8 @@ import numpy as np
 from mgtool import benchmarks
 from mgtool.evaluation import output, pipeline
 from mgtool.records import BoxRecord
-from mgtool.scoring import normalizers as normal
-from mgtool.scoring import predictions
+from mgtool.scoring import normalizers, predictions
 from mgtool.scoring.ground_truth import Truth
-from mgtool.stages import evaluate as stage
 
 VQA_ITEMS, PICTURES, OBJECTS, BOXES = 214_354, 5_000, 36_781, 100
 QUICK = 20
@@ -72,10 +70,10 @@ def vqav2(folder: Path, share: int) -> dict[str, Any]:
     count = VQA_ITEMS // share
     truth, answers = vqa_files(folder, count)
 
-    def ours() -> pipeline.Evaluation:
+    def ours() -> pipeline.ScoredRun:
         bench = benchmarks.get("vqav2")
         items = bench.load(Truth((truth,)))
-        evaluation = stage.evaluate(
+        evaluation = pipeline.score(
             bench, items, predictions.read(answers.read_bytes(), where=str(answers)), variant="official"
         )
         output.save(folder / "vqa-out", evaluation)
@@ -118,8 +116,8 @@ def plain_vqa(truth: Path, answers: Path) -> float:
     said = {line["question_id"]: line["text"] for line in map(json.loads, answers.open())}
     accuracies = []
     for annotation in json.loads(truth.read_text())["annotations"]:
-        given = [normal.flat(answer["answer"]) for answer in annotation["answers"]]
-        text = normal.flat(said[annotation["question_id"]])
+        given = [normalizers.flat(answer["answer"]) for answer in annotation["answers"]]
+        text = normalizers.flat(said[annotation["question_id"]])
         if len(set(given)) > 1:
             given = [plain_normal(answer) for answer in given]
             text = plain_normal(text)
@@ -137,17 +135,17 @@ def plain_normal(text: str) -> str:
     for mark in ';/[]"{}()=+\\_-><@`,?!':
         touches = mark + " " in text or " " + mark in text
         result = result.replace(mark, "" if touches or re.search(r"(\d)(\,)(\d)", text) else " ")
-    return normal.digits_and_articles(re.sub(r"(?!<=\d)(\.)(?!\d)", "", result, count=32))
+    return normalizers.digits_and_articles(re.sub(r"(?!<=\d)(\.)(?!\d)", "", result, count=32))
 
 
 def detection(folder: Path, share: int) -> dict[str, Any]:
     """5,000 pictures, 36,781 objects, 100 boxes a picture."""
     truth, results, records = detection_files(folder, share)
 
-    def ours() -> pipeline.Evaluation:
+    def ours() -> pipeline.ScoredRun:
         bench = benchmarks.get("coco-detection")
         items = bench.load(Truth((truth,)))
-        evaluation = stage.evaluate(bench, items, predictions.from_boxes(records), variant="official")
+        evaluation = pipeline.score(bench, items, predictions.from_boxes(records), variant="official")
         output.save(folder / "coco-out", evaluation)
         return evaluation
 

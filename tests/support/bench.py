@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from mgtool import benchmarks
-from mgtool.evaluation.pipeline import Evaluation
+from mgtool.evaluation import pipeline
+from mgtool.evaluation.pipeline import ScoredRun
 from mgtool.scoring import predictions
 from mgtool.scoring.ground_truth import Truth
-from mgtool.stages.evaluate import evaluate
 
 
 class Bench:
@@ -49,7 +49,7 @@ class Bench:
         split: str = "",
         variant: str = "official",
         only_answered: bool = False,
-    ) -> Evaluation:
+    ) -> ScoredRun:
         """Score answers: a list of records, a mapping of ids to texts, or `Answers`."""
         benchmark = benchmarks.get(name)
         if isinstance(answers, dict):
@@ -57,7 +57,7 @@ class Bench:
         if isinstance(answers, list):
             answers = predictions.read(json.dumps(answers).encode(), where="answers.json")
         items = benchmark.load(Truth(tuple(truth), questions, split))
-        return evaluate(benchmark, items, answers, variant=variant, only_answered=only_answered)
+        return pipeline.score(benchmark, items, answers, variant=variant, only_answered=only_answered)
 
 
 @pytest.fixture
@@ -67,10 +67,10 @@ def bench(tmp_path: Path) -> Bench:
 
 
 @pytest.fixture
-def value() -> Callable[[Evaluation, str], float]:
+def value() -> Callable[[ScoredRun, str], float]:
     """A metric's value, rounded to 6 digits."""
 
-    def read(evaluation: Evaluation, metric: str) -> float:
+    def read(evaluation: ScoredRun, metric: str) -> float:
         number = evaluation.result.metrics[metric].value
         assert number is not None
         return round(number, 6)

@@ -1,0 +1,161 @@
+"""What one evaluation reads: the benchmark's files, answers, boxes; and what identifies them."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from mgtool import benchmarks
+from mgtool.boxes import formats
+from mgtool.errors import InputError, UsageError
+from mgtool.evaluation.options import EvalOptions
+from mgtool.files.hashing import sha256
+from mgtool.inputs.fingerprints import fingerprint
+from mgtool.records import BoxRecord
+from mgtool.scoring import predictions
+from mgtool.scoring.benchmark import Benchmark, Item
+from mgtool.scoring.ground_truth import Truth
+from mgtool.scoring.predictions import Answers
+
+
+class EvalInputs:
+    """What one evaluation reads; everything is read once, when it is needed.
+
+    Args:
+        source: answers file, ``-`` for stdin, or the box folder of a detection benchmark.
+        options: what is asked for.
+    """
+
+    def __init__(self, source: str | Path, options: EvalOptions) -> None:
+        self.source = str(source)
+        self.options = options
+        self.ground_truth = tuple(map(Path, options.ground_truth or ()))
+
+    def check(self) -> None:
+        """Read answers and items now, so that a mistake in them shows before anything is written."""
+        _ = self.answers, self.items
+
+    @cached_property
+    def benchmark(self) -> Benchmark:
+        """The benchmark, once its variant is known to exist.
+
+        Raises:
+            UsageError: for no benchmark, an unknown one, or an unknown variant.
+        """
+        if not self.options.benchmark:
+            raise UsageError("benchmark", "is missing: give the name of one")
+        benchmark, variant = benchmarks.get(self.options.benchmark), self.options.variant
+        if variant not in benchmark.variants:
+            raise UsageError("variant", f"{variant}: {benchmark.name} has {', '.join(benchmark.variants)}")
+        return benchmark
+
+    @cached_property
+    def truth(self) -> Truth:
+        """The official files.
+
+        Raises:
+            UsageError: where none are given.
+        """
+        if not self.ground_truth:
+            raise UsageError("ground_truth", f"is missing: {self.benchmark.files}")
+        questions = self.options.questions
+        return Truth(self.ground_truth, Path(questions) if questions else None, self.options.split)
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """Questions and targets.
+
+        Raises:
+            InputError: files that are not the benchmark's, whatever the loader stumbles over in them.
+        """
+        files = self.benchmark.files
+        try:
+            items = self.benchmark.load(self.truth)
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise self.truth.mismatch(f"{files} ({type(error).__name__}: {error})") from error
+        if not items:
+            raise self.truth.mismatch(f"{files}; no question was found in it")
+        self._refuse_unknown_split(items)
+        return items
+
+    def _refuse_unknown_split(self, items: Sequence[Item]) -> None:
+        """A folder of several files, none of which belongs to the split that is asked for, is not all of that split."""
+        files, split = self.truth.files, self.options.split
+        if not split or len(files) < 2 or not any(path.is_dir() for path in self.ground_truth):
+            return
+        named = [file.member or str(file.path.relative_to(file.path.parents[1])) for file in files]
+        held = (str(value) for item in items for value in item.fields.values())
+        if not any(split in text for text in itertools.chain(named, held)):
+            raise UsageError("split", f"{split}: no file is named so; there are {', '.join(named)}")
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The answers (or boxes) that are scored; errors as of `compared`."""
+        return self._read(self.source)
+
+    @cached_property
+    def compared(self) -> Answers:
+        """The answers of the run to compare with.
+
+        Raises:
+            InputError: when there is no such file, or it holds no answers.
+        """
+        return self._read(self.options.compare)
+
+    @cached_property
+    def boxes(self) -> dict[str, BoxRecord]:
+        """Boxes by picture name, for the page and the slices."""
+        source = self.options.boxes or (self.source if self._is_boxes(self.source) else None)
+        records = [] if source is None else list(formats.read(str(source)))
+        return {PurePosixPath(record.image).name: record for record in records} | {r.image: r for r in records}
+
+    def identified(self) -> dict[str, Any]:
+        """What identifies each input, by its field's name."""
+        stdin = f"- sha256:{sha256(self._stdin)[:16]}" if self.source == "-" else ""
+        compare, questions = self.options.compare, self.options.questions
+        return {
+            "answers": stdin or fingerprint(self.source, whole=True),
+            "compare": fingerprint(compare, whole=True) if compare else None,
+            "ground_truth": [fingerprint(str(path), whole=True) for path in self.ground_truth],
+            "questions": fingerprint(str(questions)) if questions else None,
+        }
+
+    @cached_property
+    def _stdin(self) -> bytes:
+        return sys.stdin.buffer.read()
+
+    def _is_boxes(self, source: str) -> bool:
+        """Whether a source is scored as boxes; where both will do, a JSON Lines file of answers has none."""
+        takes = self.benchmark.takes
+        if takes != "either" or source == "-" or not source.endswith(".jsonl"):
+            return takes == "boxes" or (takes == "either" and source != "-")
+        try:
+            with Path(source).open("rb") as file:
+                return "boxes" in msgspec.json.decode(file.readline() or b"{}", type=dict[str, msgspec.Raw])
+        except msgspec.DecodeError:
+            return False  # the readers of answers take more than is strictly JSON, or say what is wrong
+        except OSError as error:
+            raise InputError(f"{source}: no answers file or box folder that can be read: {error}") from error
+
+    def _read(self, source: str) -> Answers:
+        """The answers (or boxes) of one run, with the failures that it recorded."""
+        path = Path(source)
+        if self._is_boxes(source):
+            return _with_failures(predictions.from_boxes(formats.read(source)), path / "boxes")
+        if source == "-":
+            return predictions.read(self._stdin, where="-")
+        if not path.is_file():
+            what = "a folder: give the answers file" if path.is_dir() else "no such answers file"
+            raise InputError(f"{source}: {what}")
+        return _with_failures(predictions.read(path.read_bytes(), where=source), path)
+
+
+def _with_failures(answers: Answers, path: Path) -> Answers:
+    """Answers with the failures that the run recorded beside their file, too."""
+    return answers._replace(failures=[*answers.failures, *predictions.read_failures(path)])

@@ -1,0 +1,53 @@
+"""What one evaluation is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+
+from mgtool.errors import UsageError
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What one evaluation is asked for; it reads nothing itself.
+
+    Attributes:
+        benchmark: its name in `benchmarks.TABLE`.
+        ground_truth: official files, or folders that hold them.
+        questions: the question file, where the official set has it apart.
+        split: the one split that the answers belong to; empty for all.
+        variant: one of the benchmark's ways to score.
+        only_answered: leave items without an answer out instead of counting them as wrong.
+        compare: the answers of another run, which comes first in the differences; empty for none.
+        slices: fields of the items to slice by, beside the answers' length and the boxes.
+        images: folder of pictures for the report.
+        boxes: boxes to draw and to slice by, in any of the box formats.
+        judge: ``openai:MODEL`` or ``hf:PATH``, for benchmarks that need or can use a judge.
+        judge_url: base URL of the judge's endpoint.
+        judge_workers: questions to the judge at a time.
+        submission: write the file for the test server, too.
+
+    Raises:
+        UsageError: for a number of workers below 1.
+    """
+
+    benchmark: str = ""
+    _: KW_ONLY
+    ground_truth: list[Path] | None = None
+    questions: Path | None = None
+    split: str = ""
+    variant: str = "official"
+    only_answered: bool = False
+    compare: str = ""
+    slices: list[str] | None = None
+    images: str | None = None
+    boxes: Path | None = None
+    judge: str = ""
+    judge_url: str = "https://api.openai.com/v1"
+    judge_workers: int = 8
+    submission: bool = False
+
+    def __post_init__(self) -> None:
+        if self.judge_workers < 1:
+            raise UsageError("judge_workers", f"{self.judge_workers}: give 1 or more")
