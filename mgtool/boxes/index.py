@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mgtool.boxes.formats import entries
-from mgtool.boxes.formats.base import Entry
+from mgtool.boxes.formats.base import BoxEntry
 from mgtool.errors import OutputError
 from mgtool.records import BoxRecord, SampleId, dumps, parse
 
@@ -99,7 +99,7 @@ class BoxIndex:
         return number
 
 
-def _keys(entry: Entry) -> list[str]:
+def _keys(entry: BoxEntry) -> list[str]:
     """What a record is looked up by; a text may name a picture, as the ids of `detect --format mg-llava` do."""
     record = entry.record
     named = {"s:": record.sha256, "i:": record.image, "v:": record.video}
