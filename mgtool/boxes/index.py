@@ -100,7 +100,7 @@ class BoxIndex:
 
 
 def _keys(entry: BoxEntry) -> list[str]:
-    """What a record is looked up by; a text may name a picture, as the ids of `detect --format mg-llava` do."""
+    """What a record is looked up by; a text may name a picture, as the ids do that `detect` writes."""
     record = entry.record
     named = {"s:": record.sha256, "i:": record.image, "v:": record.video}
     names = [] if isinstance(entry.id, int) else [prefix + name for prefix, name in named.items() if name]

@@ -27,7 +27,7 @@ def find_picture(
         sha256: of the picture's bytes.
         id: the sample's, if this is its only picture.
         name: the picture's.
-        size: asked where the bytes are not known.
+        size: asked where the bytes are not known and the file says how large the picture is.
 
     Raises:
         ItemError: ``bad_boxes`` where the picture that the boxes are of has another size.
@@ -108,8 +108,9 @@ class BoxSource:
         if media is sample.video:
             frames = find_frames(index, sha256=sha256, id=sample.id, name=media.name)
             return None if frames is None else tuple(frame.detections for frame in frames)
-        keys = {"sha256": sha256, "name": media.name}
-        found = find_picture(index, id=sample.picture_id, size=lambda: images.probe(data), **keys)
+        found = find_picture(
+            index, sha256=sha256, id=sample.picture_id, name=media.name, size=lambda: images.probe(data)
+        )
         return None if found is None else (found,)
 
 

@@ -15,6 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from mgtool.boxes import formats
+from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
 from mgtool.boxes.index import BoxIndex
 from mgtool.boxes.lookup import find_frames, find_picture
 from mgtool.errors import InputError, ItemError, RecordError
@@ -77,6 +78,40 @@ def test_every_form_gives_the_same_records(form, tmp_path: Path) -> None:
     records = list(formats.read(str(form(tmp_path))))
     assert records[:2] == [CAT, EMPTY]
     assert records[2:] == ([] if form is _coco else [CLIP])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("x.json", json.dumps(json.loads(dumps(CAT)), indent=1), id="one record over several lines"),
+        pytest.param("x.json", f"[{dumps(CAT).decode()}]", id="a list of records"),
+        pytest.param("x.txt", f"{dumps(CAT).decode()}\n", id="lines, whatever the ending"),
+        pytest.param("X.JSONL", f"\n{dumps(CAT).decode()}", id="lines by their ending"),
+    ],
+)
+def test_records_are_recognised_by_what_the_file_holds(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert list(formats.read(str(tmp_path / name))) == [CAT]
+
+
+def test_coco_s_images_and_annotations_in_one_file(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}]
+    annotations = [{"image_id": 1, "category_id": 3, "bbox": [0, 1, 2, 3]}]
+    (tmp_path / "x.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    (record,) = formats.read(str(tmp_path))
+    assert (record.image, record.boxes, record.scores, record.labels) == ("a.jpg", ((0, 1, 2, 4),), (1,), ("3",))
+
+
+def test_a_new_format_is_a_line_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(file: BoxFile) -> Iterator[BoxEntry]:
+        yield BoxEntry(None, CAT)
+
+    new = BoxFormat(recognises=lambda file: file.path.read_bytes().startswith(b"cat"), read=read)
+    (tmp_path / "x.txt").write_text("cat 0 0 1 1")
+    with pytest.raises(RecordError):
+        list(formats.read(str(tmp_path / "x.txt")))
+    monkeypatch.setitem(formats.FORMATS, "new", new)
+    assert list(formats.read(str(tmp_path / "x.txt"))) == [CAT]
 
 
 def test_index_finds_by_bytes_name_and_not_at_all(tmp_path: Path) -> None:
