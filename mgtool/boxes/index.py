@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mgtool.boxes.formats import entries
-from mgtool.boxes.formats.base import Entry
-from mgtool.errors import ItemError, OutputError
-from mgtool.records import BoxRecord, Detections, dumps, parse
+from mgtool.boxes.formats.base import BoxEntry
+from mgtool.errors import OutputError
+from mgtool.records import BoxRecord, SampleId, dumps, parse
 
 
 class BoxIndex:
@@ -59,58 +58,28 @@ class BoxIndex:
             self._folder.cleanup()
             self._folder = None
 
-    def find_record(
-        self,
-        *,
-        sha256: str | None = None,
-        image: str | None = None,
-        video: str | None = None,
-        id: Any = None,
-        size: Callable[[], tuple[int, int]] | None = None,
-    ) -> BoxRecord | None:
-        """The record of a picture or video: by its bytes, else by its name, else by the sample's id.
+    def by_bytes(self, sha256: str) -> BoxRecord | None:
+        """The record of the picture or video with these bytes."""
+        return self._read("s:", sha256)
 
-        Args:
-            sha256, image, video, id: what is known of it.
-            size: gives the picture's width and height; asked where the name alone agrees.
+    def by_id(self, id: SampleId | None) -> BoxRecord | None:
+        """The record that the file has under a sample's id; a number and its text are one id."""
+        return None if id is None else self._read("d:", str(id))
 
-        Raises:
-            ItemError: ``bad_boxes`` where the picture of that name has another size.
-        """
-        keys = (f"s:{sha256}" if sha256 else "", f"i:{image}" if image else "", f"v:{video}" if video else "")
-        for key in (*keys, f"d:{id}" if id is not None else ""):
-            query = "SELECT data FROM keys JOIN records ON record = number WHERE key = ?"
-            row = self._database.execute(query, (key,)).fetchone() if key else None
-            if row is not None:
-                record = parse(row[0], BoxRecord, where=self._file)
-                if record.image and record.sha256 != sha256 and size is not None:
-                    _refuse_other_size(record, *size())
-                return record
-        return None
+    def by_image(self, name: str) -> BoxRecord | None:
+        """The record of the picture of this name."""
+        return self._read("i:", name)
 
-    def find(
-        self,
-        *,
-        sha256: str | None = None,
-        image: str | None = None,
-        id: Any = None,
-        size: Callable[[], tuple[int, int]] | None = None,
-    ) -> Detections | None:
-        """The objects of a picture; None where the file does not know it (which is not the same as no objects).
+    def by_video(self, name: str) -> BoxRecord | None:
+        """The record of the video of this name."""
+        return self._read("v:", name)
 
-        Arguments and errors are those of `find_record`.
-        """
-        record = self.find_record(sha256=sha256, image=image, id=id, size=size)
-        return None if record is None or record.frames is not None else record.detections
-
-    def find_video(
-        self, *, sha256: str | None = None, video: str | None = None, id: Any = None
-    ) -> tuple[Detections, ...] | None:
-        """The objects of each frame of a video, in order of time; None where the file does not know it."""
-        record = self.find_record(sha256=sha256, video=video, id=id)
-        if record is None or record.frames is None:
+    def _read(self, prefix: str, key: str) -> BoxRecord | None:
+        if not key:
             return None
-        return tuple(frame.detections for frame in record.frames)
+        query = "SELECT data FROM keys JOIN records ON record = number WHERE key = ?"
+        row = self._database.execute(query, (prefix + key,)).fetchone()
+        return None if row is None else parse(row[0], BoxRecord, where=self._file)
 
     def _fill(self, path: str) -> int:
         database = self._database
@@ -130,14 +99,8 @@ class BoxIndex:
         return number
 
 
-def _refuse_other_size(record: BoxRecord, width: int, height: int) -> None:
-    if record.width and (record.width, record.height) != (width, height):
-        is_of = f"{record.width} x {record.height} pixels, the picture has {width} x {height}"
-        raise ItemError("bad_boxes", f"{record.image}: the boxes are of one of {is_of}")
-
-
-def _keys(entry: Entry) -> list[str]:
-    """What a record is looked up by; a text may name a picture, as the ids of `detect --format mg-llava` do."""
+def _keys(entry: BoxEntry) -> list[str]:
+    """What a record is looked up by; a text may name a picture, as the ids do that `detect` writes."""
     record = entry.record
     named = {"s:": record.sha256, "i:": record.image, "v:": record.video}
     names = [] if isinstance(entry.id, int) else [prefix + name for prefix, name in named.items() if name]

@@ -1,4 +1,4 @@
-"""Boxes: suppression, limits per label, and the placement that moves a picture and its boxes together.
+"""The placement that moves a picture and its boxes together, and which boxes become tokens.
 
 Boxes are xyxy. The *picture frame* is pixels of the original picture; the *model frame* is pixels of the
 square of `size` pixels that the model sees (768 in the published models).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 
+from mgtool.boxes import lookup
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.records import Detections, SampleId
@@ -15,7 +16,7 @@ class KnownBoxes:
 
     Args:
         path: as `mgtool.boxes.formats.read`.
-        alone: it stands in for the detector: pictures are also known by their name and by their sample's id, and one
+        alone: it stands in for the detector: pictures are also known by their sample's id and by their name, and one
             that it does not know is an error.
 
     Raises:
@@ -37,9 +38,9 @@ class KnownBoxes:
             size: width and height; boxes of a picture of the same name and another size are an error.
         """
         if not self._alone:
-            return self._index.find(sha256=sha256)
+            return lookup.find_picture(self._index, sha256=sha256)
         try:
-            found = self._index.find(sha256=sha256, image=name, id=id, size=lambda: size)
+            found = lookup.find_picture(self._index, sha256=sha256, id=id, name=name, size=lambda: size)
         except ItemError as error:
             return error
         return ItemError("no_boxes", f"{self._path} does not know this picture") if found is None else found
@@ -48,10 +49,11 @@ class KnownBoxes:
         self, sha256: str, name: str, id: SampleId, places: Sequence[int]
     ) -> tuple[Detections, ...] | ItemError | None:
         """The objects of a video's frames at `places`; errors and None as `find`, also where a frame is not known."""
-        record = self._index.find_record(sha256=sha256)
-        if record is None and self._alone:
-            record = self._index.find_record(video=name, id=id)
-        known = {frame.index: frame for frame in record.frames or ()} if record is not None else {}
+        if self._alone:
+            frames = lookup.find_frames(self._index, sha256=sha256, id=id, name=name)
+        else:
+            frames = lookup.find_frames(self._index, sha256=sha256)
+        known = {frame.index: frame for frame in frames or ()}
         if all(place in known for place in places):
             return tuple(known[place].detections for place in places)
         return ItemError("no_boxes", f"{self._path} does not know these frames of the video") if self._alone else None

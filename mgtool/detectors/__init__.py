@@ -3,35 +3,69 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import cast
 
-from mgtool.detectors import vocabulary as vocabulary
 from mgtool.detectors import weights_files
-from mgtool.detectors.base import Detector, Settings, Tagger
-from mgtool.detectors.base import refuse_words as refuse_words
+from mgtool.detectors.base import Detector, Settings, Tagger, refuse_words
 from mgtool.errors import UsageError
 
-__all__ = ["BOXES", "DETECTORS", "TAGGERS", "Detector", "Settings", "Tagger", "load", "load_tagger"]
+__all__ = [
+    "BOXES",
+    "DETECTORS",
+    "SHIPPED",
+    "TAGGERS",
+    "Detector",
+    "DetectorKind",
+    "Settings",
+    "Tagger",
+    "check",
+    "check_files",
+    "check_tagger",
+    "check_tagger_files",
+    "load",
+    "load_tagger",
+    "refuse_words",
+]
+
+
+@dataclass(frozen=True)
+class DetectorKind:
+    """What the specs of one kind name, known without loading anything.
+
+    Attributes:
+        module: has ``load(target, settings)``, a tagger's ``load(target, settings, tag_list, tag_thresholds)``.
+        target: how what follows the colon is written; empty where nothing does, as the weights ship.
+        look: refuses a target whose weights are not there.
+    """
+
+    module: str
+    target: str = ""
+    look: Callable[[str], object] | None = None
+
+
+def _look_for_mmdet(target: str) -> None:
+    config, _, weights = target.partition(":")
+    if weights or config.endswith(weights_files.CHECKPOINTS):
+        weights_files.checkpoint_file(weights or config)
+
 
 DETECTORS = {
-    "nanodet": "mgtool.detectors.nanodet",
-    "tiny": "mgtool.detectors.tiny",
-    "mmdet": "mgtool.detectors.mmdetection",
-    "owlv2": "mgtool.detectors.owlv2",
-    "hf": "mgtool.detectors.transformers_detectors",
+    "nanodet": DetectorKind("mgtool.detectors.nanodet"),
+    "tiny": DetectorKind("mgtool.detectors.tiny"),
+    "mmdet": DetectorKind("mgtool.detectors.mmdetection", "[CONFIG:]CHECKPOINT", _look_for_mmdet),
+    "owlv2": DetectorKind("mgtool.detectors.owlv2", "PATH", weights_files.model_folder),
+    "hf": DetectorKind("mgtool.detectors.transformers_detectors", "PATH", weights_files.model_folder),
 }
-"""Kind -> module with ``load(target, settings)``; `target` is what follows the colon."""
 
-TAGGERS = {"ram++": "mgtool.detectors.ram_plus"}
-"""Kind -> module with ``load(target, settings, tag_list, tag_thresholds)``."""
+TAGGERS = {"ram++": DetectorKind("mgtool.detectors.ram_plus", "CHECKPOINT", weights_files.checkpoint_file)}
 
 BOXES = "boxes"
 """Kind of ``boxes:PATH``, a file of boxes in a detector's place: `mgtool.detection.known_boxes.KnownBoxes`."""
 
-SHIPPED = ("nanodet", "tiny")
+SHIPPED = tuple(name for name, kind in DETECTORS.items() if not kind.target)
 """Kinds that take no target."""
-
-FORMS = "nanodet, tiny, mmdet:[CONFIG:]CHECKPOINT, owlv2:PATH, hf:PATH, boxes:PATH"
 
 
 def load(
@@ -56,7 +90,7 @@ def load(
     """
     kind, target = check(spec)
     settings = Settings(threshold, device, dtype, vocabulary, trust_checkpoint)
-    return cast(Detector, importlib.import_module(DETECTORS[kind]).load(target, settings))
+    return cast(Detector, importlib.import_module(DETECTORS[kind].module).load(target, settings))
 
 
 def load_tagger(
@@ -70,7 +104,7 @@ def load_tagger(
     """The tagger that `spec` (``ram++:CHECKPOINT``) names, with its weights; errors as `load`."""
     kind, target = check_tagger(spec)
     settings = Settings(device=device, dtype=dtype)
-    return cast(Tagger, importlib.import_module(TAGGERS[kind]).load(target, settings, tag_list, tag_thresholds))
+    return cast(Tagger, importlib.import_module(TAGGERS[kind].module).load(target, settings, tag_list, tag_thresholds))
 
 
 def check(spec: str) -> tuple[str, str]:
@@ -81,29 +115,36 @@ def check(spec: str) -> tuple[str, str]:
     """
     kind, _, target = spec.partition(":")
     if kind not in (*DETECTORS, BOXES) or bool(target) == (kind in SHIPPED):
-        raise UsageError("detector", f"{spec}: give one of {FORMS}")
+        raise UsageError("detector", f"{spec}: give one of {', '.join((*_forms(DETECTORS), f'{BOXES}:PATH'))}")
     return kind, target
 
 
 def check_files(spec: str) -> None:
     """Look whether the model that a detector's spec names is there, without loading it; errors as `load`."""
     kind, target = check(spec)
-    if kind in ("owlv2", "hf"):
-        weights_files.model_folder(target)
-    elif kind == "mmdet":
-        config, _, weights = target.partition(":")
-        if weights or config.endswith(weights_files.CHECKPOINTS):
-            weights_files.checkpoint_file(weights or config)
-
-
-def check_tagger_files(spec: str) -> None:
-    """Look whether the checkpoint that a tagger's spec names is there, without loading it; errors as `load`."""
-    weights_files.checkpoint_file(check_tagger(spec)[1])
+    if kind != BOXES:
+        _look(DETECTORS[kind], target)
 
 
 def check_tagger(spec: str) -> tuple[str, str]:
     """Kind and target of a tagger's spec, without loading anything."""
     kind, _, target = spec.partition(":")
     if kind not in TAGGERS or not target:
-        raise UsageError("tagger", f"{spec}: give ram++:CHECKPOINT")
+        raise UsageError("tagger", f"{spec}: give {', '.join(_forms(TAGGERS))}")
     return kind, target
+
+
+def check_tagger_files(spec: str) -> None:
+    """Look whether the checkpoint that a tagger's spec names is there, without loading it; errors as `load`."""
+    kind, target = check_tagger(spec)
+    _look(TAGGERS[kind], target)
+
+
+def _forms(kinds: Mapping[str, DetectorKind]) -> list[str]:
+    """How specs are written."""
+    return [f"{name}:{kind.target}" if kind.target else name for name, kind in kinds.items()]
+
+
+def _look(kind: DetectorKind, target: str) -> None:
+    if kind.look is not None:
+        kind.look(target)

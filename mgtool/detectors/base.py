@@ -1,4 +1,4 @@
-"""What the detection stage needs of a detector and of a tagger, and the settings they are made with."""
+"""What detection needs of a detector and of a tagger, the settings they are made with, and what they share."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 It must be put in place before anything imports ``mmcv.ops``; a compiled extension, where there is one, wins.
 Signatures are those of the extension: arguments that only its kernels need are taken and ignored.
+By hand is only what torchvision lacks: soft suppression (`softnms`), and maps larger than their output (`_refit`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import types
 from typing import Any, NoReturn
 
 import torch
-import torchvision.ops as tv
 from torch import Tensor
+from torchvision import ops
 
 from mgtool.errors import UsageError
 
@@ -52,9 +53,11 @@ def _missing(name: str) -> UsageError:
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
     """Indices kept of (n, 4) xyxy boxes; `offset` 1 counts the last pixel in."""
-    if offset:
-        boxes = boxes + boxes.new_tensor([0.0, 0.0, offset, offset])
-    return tv.nms(boxes, scores, float(iou_threshold))
+    return ops.nms(_widened(boxes, offset), scores, float(iou_threshold))
+
+
+def _widened(boxes: Tensor, offset: int) -> Tensor:
+    return boxes + boxes.new_tensor([0.0, 0.0, offset, offset]) if offset else boxes
 
 
 def softnms(
@@ -68,6 +71,7 @@ def softnms(
     offset: int = 0,
 ) -> Tensor:
     """Indices kept by soft suppression (0 hard, 1 linear, 2 Gaussian); fills `dets` (n, 5) with boxes and scores."""
+    wide = _widened(boxes, offset)
     left = torch.arange(len(boxes), device=boxes.device)
     kept: list[int] = []
     scores = scores.clone()
@@ -76,16 +80,9 @@ def softnms(
         dets[len(kept), :4], dets[len(kept), 4] = boxes[best], scores[best]
         kept.append(int(best))
         left = left[left != best]
-        scores[left] *= _decay(_iou(boxes[best], boxes[left], offset), iou_threshold, sigma, method)
+        scores[left] *= _decay(ops.box_iou(wide[best, None], wide[left])[0], iou_threshold, sigma, method)
         left = left[scores[left] >= min_score]
     return torch.tensor(kept, dtype=torch.long)
-
-
-def _iou(box: Tensor, others: Tensor, offset: int) -> Tensor:
-    sides = torch.minimum(others[:, 2:], box[2:]) - torch.maximum(others[:, :2], box[:2]) + offset
-    shared = sides.clamp(min=0).prod(dim=1)
-    areas = (others[:, 2:] - others[:, :2] + offset).prod(dim=1)
-    return shared / ((box[2:] - box[:2] + offset).prod() + areas - shared)
 
 
 def _decay(iou: Tensor, threshold: float, sigma: float, method: int) -> Tensor:
@@ -113,7 +110,7 @@ def roi_align_forward(
     if pool_mode != 1:
         raise _missing("roi_align with pool_mode='max'")
     size = (aligned_height, aligned_width)
-    output.copy_(tv.roi_align(input, rois, size, spatial_scale, sampling_ratio, aligned))
+    output.copy_(ops.roi_align(input, rois, size, spatial_scale, sampling_ratio, aligned))
 
 
 def roi_pool_forward(
@@ -126,7 +123,7 @@ def roi_pool_forward(
     spatial_scale: float,
 ) -> None:
     """Maximum pooling of (k, 5) regions into `output`."""
-    output.copy_(tv.roi_pool(input, rois, (pooled_height, pooled_width), spatial_scale))
+    output.copy_(ops.roi_pool(input, rois, (pooled_height, pooled_width), spatial_scale))
 
 
 def deform_conv_forward(
@@ -135,7 +132,7 @@ def deform_conv_forward(
     """Deformable convolution into `output`; kW, kH, group and the like follow from the tensors."""
     stride, padding = (size["dH"], size["dW"]), (size["padH"], size["padW"])
     dilation = (size["dilationH"], size["dilationW"])
-    output.copy_(tv.deform_conv2d(input, offset, weight, None, stride, padding, dilation))
+    output.copy_(ops.deform_conv2d(input, offset, weight, None, stride, padding, dilation))
 
 
 def modulated_deform_conv_forward(
@@ -154,7 +151,7 @@ def modulated_deform_conv_forward(
     dilation = (size["dilation_h"], size["dilation_w"])
     places, weights = _refit(offset, output), _refit(mask, output)
     used = bias if size["with_bias"] else None
-    output.copy_(tv.deform_conv2d(input, places, weight, used, stride, padding, dilation, weights))
+    output.copy_(ops.deform_conv2d(input, places, weight, used, stride, padding, dilation, weights))
 
 
 def _refit(values: Tensor, output: Tensor) -> Tensor:

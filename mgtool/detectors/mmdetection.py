@@ -43,12 +43,7 @@ def load(target: str, settings: Settings) -> MMDetection:
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("ignore")
         _import()
-        config = _config(name) if name else None
-        if not weights:
-            raise UsageError("detector", f"mmdet:{name}: give its weights too: {WHAT}:{name}:CHECKPOINT.pth")
-        checkpoint = _checkpoint(checkpoint_file(weights), trust=settings.trust_checkpoint)
-        if config is None:
-            config = _own_config(weights, checkpoint, trust=settings.trust_checkpoint)
+        config, checkpoint = _read(name, weights, trust=settings.trust_checkpoint)
         if "language_model" not in config.model:
             refuse_words(f"mmdet:{target}", settings.vocabulary)
         digest = sha256(canonical(_plain(config.to_dict())))[:16]
@@ -234,6 +229,15 @@ def _import() -> None:
     if not MMLogger.check_instance_created("mgtool"):
         MMLogger.get_instance("mgtool", log_level="ERROR")
     logging.getLogger("mmengine").setLevel(logging.ERROR)
+
+
+def _read(name: str, weights: str, *, trust: bool) -> tuple[Any, dict[str, Any]]:
+    """The config, by name or out of the checkpoint, and the checkpoint."""
+    config = _config(name) if name else None
+    if not weights:
+        raise UsageError("detector", f"mmdet:{name}: give its weights too: {WHAT}:{name}:CHECKPOINT.pth")
+    checkpoint = _checkpoint(checkpoint_file(weights), trust=trust)
+    return config if config is not None else _own_config(weights, checkpoint, trust=trust), checkpoint
 
 
 def _config(name: str) -> Any:

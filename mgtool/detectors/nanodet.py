@@ -6,13 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mgtool.boxes.suppression import nms
+from mgtool.boxes.suppression import Floats, nms
 from mgtool.detectors.base import Settings
 from mgtool.detectors.shipped import ShippedDetector
 from mgtool.detectors.vocabulary import shipped
 from mgtool.records import Detections
-
-Floats = npt.NDArray[np.float32]
 
 SIDE = 416
 STRIDES = (8, 16, 32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from mgtool.boxes.placement import Placement
@@ -11,8 +10,6 @@ from mgtool.boxes.suppression import nms
 from mgtool.detectors.base import Settings
 from mgtool.detectors.shipped import ShippedDetector
 from mgtool.records import Detections
-
-Floats = npt.NDArray[np.float32]
 
 SIDE = 256
 LABEL = "object"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from PIL import Image
 
+from mgtool.boxes import lookup
 from mgtool.boxes.index import BoxIndex
 from mgtool.boxes.placement import Shrinking
 from mgtool.errors import ItemError
@@ -209,9 +210,10 @@ class Packer:
         return [self._of_picture(media, sha, size, sample.picture_id, boxes) for media, sha, size in pictures], ()
 
     def _of_picture(self, media: Media, sha: str, size: tuple[int, int], id: Any, boxes: BoxIndex | None) -> Detections:
-        found = boxes.find(sha256=sha, image=media.name, id=id, size=lambda: size) if boxes is not None else None
-        if found is not None:
-            return found
+        if boxes is not None:
+            found = lookup.find_picture(boxes, sha256=sha, id=id, name=media.name, size=lambda: size)
+            if found is not None:
+                return found
         if media.detections:
             return media.detections[0]
         self._unknown(media.name, boxes)
@@ -221,11 +223,9 @@ class Packer:
         self, sample: Sample, media: Media, sha: str, boxes: BoxIndex | None
     ) -> tuple[list[Detections], tuple[float, ...]]:
         if boxes is not None:
-            record = boxes.find_record(sha256=sha, video=media.name, id=sample.id)
-            if record is not None and record.frames is not None:
-                frames = record.frames
-                found = [Detections(frame.boxes, frame.scores, frame.labels) for frame in frames]
-                return found, tuple(frame.time for frame in frames)
+            frames = lookup.find_frames(boxes, sha256=sha, id=sample.id, name=media.name)
+            if frames is not None:
+                return [frame.detections for frame in frames], tuple(frame.time for frame in frames)
         if media.detections is not None:
             return list(media.detections), media.frame_times or (0.0,) * len(media.detections)
         self._unknown(media.name, boxes)

@@ -83,7 +83,7 @@ def test_the_identity_names_the_rules_that_are_set() -> None:
 
 @pytest.mark.parametrize(
     ("rules", "message"),
-    [({"min_size": -1}, "--min-size -1"), ({"nms": 2.0}, "--nms 2"), ({"max_boxes": -1}, "--max-boxes -1")],
+    [({"min_size": -1}, "`min_size` -1"), ({"nms": 2.0}, "`nms` 2"), ({"max_boxes": -1}, "`max_boxes` -1")],
 )
 def test_mistakes_are_one_line(rules: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -15,7 +15,9 @@ import pytest
 from pyarrow import parquet
 
 from mgtool.boxes import formats
+from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
 from mgtool.boxes.index import BoxIndex
+from mgtool.boxes.lookup import find_frames, find_picture
 from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.records import BoxRecord, FrameDetections, dumps
 
@@ -78,29 +80,63 @@ def test_every_form_gives_the_same_records(form, tmp_path: Path) -> None:
     assert records[2:] == ([] if form is _coco else [CLIP])
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("x.json", json.dumps(json.loads(dumps(CAT)), indent=1), id="one record over several lines"),
+        pytest.param("x.json", f"[{dumps(CAT).decode()}]", id="a list of records"),
+        pytest.param("x.txt", f"{dumps(CAT).decode()}\n", id="lines, whatever the ending"),
+        pytest.param("X.JSONL", f"\n{dumps(CAT).decode()}", id="lines by their ending"),
+    ],
+)
+def test_records_are_recognised_by_what_the_file_holds(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert list(formats.read(str(tmp_path / name))) == [CAT]
+
+
+def test_coco_s_images_and_annotations_in_one_file(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}]
+    annotations = [{"image_id": 1, "category_id": 3, "bbox": [0, 1, 2, 3]}]
+    (tmp_path / "x.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    (record,) = formats.read(str(tmp_path))
+    assert (record.image, record.boxes, record.scores, record.labels) == ("a.jpg", ((0, 1, 2, 4),), (1,), ("3",))
+
+
+def test_a_new_format_is_a_line_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(file: BoxFile) -> Iterator[BoxEntry]:
+        yield BoxEntry(None, CAT)
+
+    new = BoxFormat(recognises=lambda file: file.path.read_bytes().startswith(b"cat"), read=read)
+    (tmp_path / "x.txt").write_text("cat 0 0 1 1")
+    with pytest.raises(RecordError):
+        list(formats.read(str(tmp_path / "x.txt")))
+    monkeypatch.setitem(formats.FORMATS, "new", new)
+    assert list(formats.read(str(tmp_path / "x.txt"))) == [CAT]
+
+
 def test_index_finds_by_bytes_name_and_not_at_all(tmp_path: Path) -> None:
     with BoxIndex(str(_jsonl(tmp_path))) as index:
         assert index.count == 3
-        assert index.find(sha256="aa") == CAT.detections
-        assert index.find(sha256="other", image="a/cat.jpg") == CAT.detections
-        assert index.find(image="b.png") == EMPTY.detections
-        assert index.find(sha256="zz", image="zz", id="zz") is None
-        frames = index.find_video(video="c.mp4")
+        assert find_picture(index, sha256="aa") == CAT.detections
+        assert find_picture(index, sha256="other", name="a/cat.jpg") == CAT.detections
+        assert find_picture(index, sha256="zz", name="b.png") == EMPTY.detections
+        assert find_picture(index, sha256="zz", name="zz", id="zz") is None
+        frames = find_frames(index, sha256="zz", name="c.mp4")
         assert frames is not None
         assert [frame.labels for frame in frames] == [("cup",), ()]
-        assert index.find(sha256="cc") is None
+        assert find_picture(index, sha256="cc") is None
         again = pickle.loads(pickle.dumps(index))
-        assert again.find(sha256="aa") == CAT.detections
+        assert find_picture(again, sha256="aa") == CAT.detections
         again.close()
-        assert index.find(sha256="aa") == CAT.detections
+        assert find_picture(index, sha256="aa") == CAT.detections
 
 
 def test_boxes_of_a_picture_of_the_same_name_and_another_size_are_refused(tmp_path: Path) -> None:
     with BoxIndex(str(_jsonl(tmp_path))) as index:
-        assert index.find(sha256="other", image="a/cat.jpg", size=lambda: (64, 48)) == CAT.detections
-        assert index.find(sha256="aa", image="a/cat.jpg", size=lambda: (32, 24)) == CAT.detections
+        assert find_picture(index, sha256="other", name="a/cat.jpg", size=lambda: (64, 48)) == CAT.detections
+        assert find_picture(index, sha256="aa", name="a/cat.jpg", size=lambda: (32, 24)) == CAT.detections
         with pytest.raises(ItemError, match=r"bad_boxes.*64 x 48 pixels, the picture has 32 x 24"):
-            index.find(sha256="other", image="a/cat.jpg", size=lambda: (32, 24))
+            find_picture(index, sha256="other", name="a/cat.jpg", size=lambda: (32, 24))
 
 
 @pytest.mark.parametrize("as_dict", [False, True])
@@ -112,10 +148,10 @@ def test_published_files_are_known_by_id(tmp_path: Path, as_dict: bool) -> None:
     value = {str(row.pop("id")): row for row in rows} if as_dict else rows
     (tmp_path / "boxes.json").write_text(json.dumps(value))
     with BoxIndex(str(tmp_path)) as index:
-        found = index.find(id=7, image="unknown.jpg")
+        found = find_picture(index, sha256="zz", id=7, name="unknown.jpg")
         assert found is not None
         assert found.labels == ("b", "a")
-        video = index.find_video(id="v")
+        video = find_frames(index, sha256="zz", id="v")
         assert video is not None
         assert [frame.labels for frame in video] == [(), ("c",)]
 
@@ -125,10 +161,10 @@ def test_the_names_of_pictures_as_published_ids(tmp_path: Path) -> None:
     rows = [{"id": one, "boxes": [[0, 0, 1, 1]], "scores": [1], "labels": [str(one)]} for one in ("a/cat.jpg", 7)]
     (tmp_path / "boxes.json").write_text(json.dumps(rows))
     with BoxIndex(str(tmp_path)) as index:
-        found = index.find(sha256="aa", image="a/cat.jpg", id="conversation 5")
+        found = find_picture(index, sha256="aa", name="a/cat.jpg", id="conversation 5")
         assert found is not None
         assert found.labels == ("a/cat.jpg",)
-        assert index.find(image="7") is None
+        assert find_picture(index, sha256="zz", name="7") is None
 
 
 def test_coco_results_take_their_names_from_the_file_that_has_them(tmp_path: Path) -> None:

@@ -1,93 +1,127 @@
-"""What the box file formats share."""
+"""What a box file format is, and the file that it is asked about."""
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from mgtool.errors import RecordError
+from mgtool.errors import InputError
+from mgtool.files import json_lists
 from mgtool.files.atomic import atomic_file
-from mgtool.records import Box, BoxRecord, FrameDetections, SampleId, check_numbers, convert, dumps
+from mgtool.records import BoxRecord, SampleId, dumps, parse
+
+Records: TypeAlias = Callable[[], Iterator[BoxRecord]]
+"""Gives each distinct picture's record, as often as it is called."""
+
+Pairs: TypeAlias = Iterable[tuple[SampleId, BoxRecord]]
+"""Each sample's id with its picture's record."""
 
 
-class Entry(NamedTuple):
+class BoxEntry(NamedTuple):
     """A record, with the id of the sample it belongs to where the file is one of ids."""
 
     id: SampleId | None
     record: BoxRecord
 
 
-class _Frame(msgspec.Struct, frozen=True):
-    boxes: tuple[Box, ...] = ()
-    scores: tuple[float, ...] = ()
-    labels: tuple[str, ...] = ()
-    index: int | None = None
-    time: float = 0.0
+class BoxFile:
+    """A file that may hold boxes. What is in it is looked at when a format first asks, once for all of them."""
 
-    def __post_init__(self) -> None:
-        check_numbers(self.boxes, self.scores, self.labels)
+    def __init__(self, path: Path) -> None:
+        self.path, self.ending = path, path.suffix.lower()
+
+    @cached_property
+    def is_list(self) -> bool:
+        """Whether it begins as a JSON list does."""
+        return first_byte(self.path) == b"["
+
+    @cached_property
+    def head(self) -> dict[str, Any] | None:
+        """The first element of a list; None where it is empty.
+
+        Raises:
+            RecordError: it is no object.
+        """
+        with contextlib.closing(self.elements()) as elements:
+            first = next(elements, None)
+        return None if first is None else parse(first, dict[str, Any], where=f"{self.path}: record 1")
+
+    @cached_property
+    def members(self) -> dict[str, msgspec.Raw] | None:
+        """Those of one JSON object, undecoded; None where the file is something else.
+
+        Raises:
+            InputError: the file is empty.
+        """
+        if self.is_list:
+            return None
+        with self.path.open("rb") as file:
+            try:
+                return msgspec.json.decode(_mapped(file), type=dict[str, msgspec.Raw])
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                return None
+
+    def elements(self) -> Generator[bytes]:
+        """Those of a JSON list, undecoded, one at a time."""
+        with self.path.open("rb") as file:
+            yield from json_lists.elements(file, where=str(self.path))
 
 
-class _Published(msgspec.Struct, frozen=True):
-    """One element of the published files, which know only the sample's id."""
-
-    id: SampleId
-    boxes: tuple[Box, ...] = ()
-    scores: tuple[float, ...] = ()
-    labels: tuple[str, ...] = ()
-    frames: tuple[_Frame, ...] | None = None
-
-    def __post_init__(self) -> None:
-        check_numbers(self.boxes, self.scores, self.labels)
+def _mapped(file: IO[bytes]) -> mmap.mmap:
+    try:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except ValueError as error:
+        raise InputError(f"{file.name}: the file is empty") from error
 
 
-def _first_byte(path: Path) -> bytes:
+def _never(file: BoxFile) -> bool:
+    return False
+
+
+def _none(folder: Path) -> list[Path]:
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxFormat:
+    """One way to keep boxes in files.
+
+    Attributes:
+        read: a file's records.
+        recognises: whether a file is of this format by what it holds, whatever it is called.
+        ending: of the files that are of this format whatever they hold, in lower case; empty where there is none.
+        in_folder: its files in a folder, in their order; JSON files need not be named, which several formats share.
+        files: what `write` leaves in the folder.
+        write: puts boxes into a folder, each file whole or not at all; None where whoever finds boxes writes shards of
+            them as they come.
+    """
+
+    read: Callable[[BoxFile], Iterator[BoxEntry]]
+    recognises: Callable[[BoxFile], bool] = _never
+    ending: str = ""
+    in_folder: Callable[[Path], list[Path]] = _none
+    files: tuple[str, ...] = ()
+    write: Callable[[Path, Records, Pairs], None] | None = None
+
+
+def first_byte(path: Path) -> bytes:
+    """The first one that is no space; none of a file that is empty or cannot be read."""
     if not os.access(path, os.R_OK):
         return b""
     with path.open("rb") as file:
         return file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
 
 
-def _entry(fields: Mapping[str, Any], where: str) -> Entry:
-    if "id" in fields and "sha256" not in fields:
-        if not {"boxes", "frames"} & fields.keys():
-            raise RecordError(f"{where}: neither `boxes` nor `frames` in the record of {fields['id']}")
-        return _published(convert(fields, _Published, where=where))
-    return Entry(None, convert(fields, BoxRecord, where=where))
-
-
-def _published(entry: _Published) -> Entry:
-    name, frames = str(entry.id), None
-    if entry.frames is not None:
-        frames = tuple(
-            FrameDetections(index if frame.index is None else frame.index, frame.time, *_ranked(frame))
-            for index, frame in enumerate(entry.frames)
-        )
-        return Entry(entry.id, BoxRecord(sha256="", width=0, height=0, video=name, frames=frames))
-    boxes, scores, labels = _ranked(entry)
-    return Entry(
-        entry.id, BoxRecord(sha256="", width=0, height=0, image=name, boxes=boxes, scores=scores, labels=labels)
-    )
-
-
-def _ranked(found: _Published | _Frame) -> tuple[tuple[Box, ...], tuple[float, ...], tuple[str, ...]]:
-    """Boxes, scores and labels, best first."""
-    order = sorted(range(len(found.scores)), key=lambda row: -found.scores[row])
-    return (
-        tuple(found.boxes[row] for row in order),
-        tuple(found.scores[row] for row in order),
-        tuple(found.labels[row] for row in order),
-    )
-
-
-Pairs: TypeAlias = Iterable[tuple[SampleId, BoxRecord]]
-
-
-def _write_list(path: Path, values: Iterable[Any]) -> None:
+def write_list(path: Path, values: Iterable[Any]) -> None:
+    """Write a JSON list, an element a line."""
     with atomic_file(path) as file:
         file.write(b"[")
         for number, value in enumerate(values):

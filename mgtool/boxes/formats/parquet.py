@@ -5,45 +5,64 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from msgspec import to_builtins
 
-from mgtool.boxes.formats.base import Entry, _entry
+from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records
+from mgtool.boxes.formats.entries import to_entry
 from mgtool.errors import InputError
 from mgtool.files.atomic import atomic_file
-from mgtool.records import BoxRecord
 
-_BATCH_ROWS = 1024
+ENDING = ".parquet"
+FILE = f"boxes{ENDING}"
+BATCH_ROWS = 1024
+"""Rows that are read or written at once."""
 
 
-def _parquet(path: Path) -> Iterator[Entry]:
+def in_folder(folder: Path) -> list[Path]:
+    """All tables."""
+    return sorted(folder.glob(f"*{ENDING}"))
+
+
+def read(file: BoxFile) -> Iterator[BoxEntry]:
+    """A record a row; what a row does not have is null.
+
+    Raises:
+        InputError: no Parquet table.
+    """
     import pyarrow
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS):
+        with parquet.ParquetFile(file.path) as table:
+            for batch in table.iter_batches(BATCH_ROWS):
                 for row in batch.to_pylist():
-                    yield _entry({key: value for key, value in row.items() if value is not None}, str(path))
+                    yield to_entry({key: value for key, value in row.items() if value is not None}, str(file.path))
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a readable parquet file: {error}") from error
+        raise InputError(f"{file.path}: not a readable parquet file: {error}") from error
 
 
-_ROWS = 1024
-
-
-def _write_parquet(path: Path, records: Iterator[BoxRecord]) -> None:
+def write(folder: Path, records: Records, pairs: Pairs) -> None:
+    """A table, a row a picture."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    text, number = pa.string(), pa.float64()
-    columns = {"image": text, "sha256": text, "width": pa.int32(), "height": pa.int32()}
-    columns |= {"boxes": pa.list_(pa.list_(number)), "scores": pa.list_(number)}
-    columns |= {"labels": pa.list_(text), "tags": pa.list_(text), "video": text}
-    found = {"boxes": columns["boxes"], "scores": columns["scores"], "labels": columns["labels"]}
-    columns["frames"] = pa.list_(pa.struct({"index": pa.int64(), "time": number, **found}))
-    schema = pa.schema(columns)
-    with atomic_file(path) as file, parquet.ParquetWriter(file, schema) as writer:
-        while rows := list(islice(records, _ROWS)):
+    schema, pending = _schema(), records()
+    with atomic_file(folder / FILE) as file, parquet.ParquetWriter(file, schema) as writer:
+        while rows := list(islice(pending, BATCH_ROWS)):
             table = [{name: to_builtins(getattr(record, name)) for name in schema.names} for record in rows]
             writer.write_table(pa.Table.from_pylist(table, schema=schema))
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.float64()
+    found = {"boxes": pa.list_(pa.list_(number)), "scores": pa.list_(number), "labels": pa.list_(text)}
+    frames = pa.list_(pa.struct({"index": pa.int64(), "time": number, **found}))
+    picture = {"image": text, "sha256": text, "width": pa.int32(), "height": pa.int32()}
+    return pa.schema({**picture, **found, "tags": pa.list_(text), "video": text, "frames": frames})
+
+
+FORMAT = BoxFormat(ending=ENDING, in_folder=in_folder, read=read, files=(FILE,), write=write)
