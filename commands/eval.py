@@ -10,7 +10,6 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import eval_options as options
-from mgtool.commands.eval_options import EvalCommand as EvalCommand
 from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Overwrite, Quiet, exit_code
 from mgtool.errors import UsageError
 from mgtool.evaluation.options import EvalOptions

@@ -10,7 +10,8 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands.detect import detect
-from mgtool.commands.eval import EvalCommand, evaluate
+from mgtool.commands.eval import evaluate
+from mgtool.commands.eval_options import EvalCommand
 from mgtool.commands.import_ import import_
 from mgtool.commands.infer import infer
 from mgtool.commands.options import DEFECT, Command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import re
 from enum import StrEnum
@@ -176,3 +177,9 @@ AllowFailures = Annotated[
         "--allow-failures", metavar="N|P%", help="Failed items that still give exit code 0.", rich_help_panel=_COMMON
     ),
 ]
+
+
+def asked(options: type[Options], context: typer.Context) -> Options:
+    """The options of a stage, from the command's parameters of the same names."""
+    names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    return options(**{name: value for name, value in context.params.items() if name in names})
