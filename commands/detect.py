@@ -43,7 +43,7 @@ def detect(
     tag_list: options.TagList = DetectOptions.tag_list,
     tag_thresholds: options.TagThresholds = DetectOptions.tag_thresholds,
     vocabulary: options.Vocabulary = DetectOptions.vocabulary,
-    preset: options.Preset = "",
+    preset: options.Preset = DetectOptions.preset,
     boxes: options.Boxes = DetectOptions.boxes,
     threshold: options.Threshold = DetectOptions.threshold,
     keep: options.Keep = DetectOptions.keep,
@@ -81,7 +81,7 @@ def detect(
         return
     if out is None:
         raise UsageError("out", "is missing: give the folder to write, or - for box lines on stdout")
-    settings = _settings(context, preset, out)
+    settings = _settings(context, out)
     if dry_run:
         _say_what_would_be_done(inputs, out, settings, as_json)
         return
@@ -96,7 +96,7 @@ def detect(
     raise typer.Exit(exit_code(statistics.failures.total(), statistics.items, allow_failures))
 
 
-def _settings(context: typer.Context, preset: str, out: str) -> DetectOptions:
+def _settings(context: typer.Context, out: str) -> DetectOptions:
     """The options, a preset's values in place of those that are given nowhere; stdout has a form of its own."""
     given: dict[str, Any] = {}
     for field in fields(DetectOptions):
@@ -105,7 +105,8 @@ def _settings(context: typer.Context, preset: str, out: str) -> DetectOptions:
             given[field.name] = context.params[field.name]
     if out == "-":
         given.setdefault("format", DetectOptions.format)
-    return DetectOptions.preset(preset, **given) if preset else DetectOptions(**given)
+    preset = given.pop("preset", "")
+    return DetectOptions.of_preset(preset, **given) if preset else DetectOptions(**given)
 
 
 def _write(

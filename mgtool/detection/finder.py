@@ -47,7 +47,7 @@ class Finder:
         parts = (self.known, self.tagger, self.detector, self.filters)
         return " | ".join(part.identity for part in parts if part is not None and part.identity)
 
-    def detect(self, opened: Sequence[Opened], batch: BatchSize) -> Callable[[], list[Found]]:
+    def submit(self, opened: Sequence[Opened], batch: BatchSize) -> Callable[[], list[Found]]:
         """Begin to detect the objects of some pictures and videos.
 
         Returns:

@@ -28,21 +28,22 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class DetectOptions:
-    """The options of one run.
-
-    Those of the last group, from `batch_size` on, change no byte of the output but for `dtype`.
+    """The options of one run; from `batch_size` on all but `dtype` change no byte of the output.
 
     Attributes:
         images: folder or URL that names in the input start from.
         detector: ``nanodet``, ``tiny``, ``mmdet:[CONFIG:]CHECKPOINT``, ``owlv2:PATH``, ``hf:PATH``, ``boxes:PATH``, or
             ``none`` for tags alone.
         tagger: ``ram++:CHECKPOINT``, which gives the detector its words picture by picture; empty for none.
-        tag_list, tag_thresholds: files with the tagger's tags and their thresholds, one a line.
+        tag_list: file with the tagger's tags, one a line.
+        tag_thresholds: file with the tags' thresholds, one a line.
         vocabulary: the detector's words: a shipped list's name, a text file or a comma list; empty for its own.
+        preset: name in `PRESETS`, whose values come in place of defaults; empty once they have.
         boxes: box file whose pictures, by hash, are not detected again.
         trust_checkpoint: run code that a checkpoint brings.
         threshold: lowest score, 0 to 1; the detector's own where it is None.
-        keep, drop: labels to keep and to drop, given as `vocabulary`.
+        keep: labels to keep, given as `vocabulary`.
+        drop: labels to drop, given as `vocabulary`.
         min_size: pixels of a box's shorter side, at least.
         nms: a box that overlaps a better one of its label by more than this IoU is dropped.
         max_boxes: the best so many of a picture.
@@ -55,7 +56,8 @@ class DetectOptions:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``; ``cuda:0,cuda:1`` is a process each.
         dtype: as `mgtool.runs.devices.choose` takes it.
         workers: decoding processes, 0 for none; one a core where it is None.
-        rank, world_size: the share of the input, as `mgtool.runs.shares.share_of` takes it.
+        rank: this run's share, from 0, or ``slurm`` or ``torchrun``, whose variables say both numbers.
+        world_size: number of shares; each run writes one of them.
         engine: ``ray`` makes every share a task of a Ray cluster.
         ray_address: the cluster; Ray's own search where it is None.
     """
@@ -66,6 +68,7 @@ class DetectOptions:
     tag_list: str | None = None
     tag_thresholds: str | None = None
     vocabulary: str = ""
+    preset: str = ""
     boxes: str | None = None
     trust_checkpoint: bool = False
     threshold: float | None = None
@@ -88,19 +91,24 @@ class DetectOptions:
     engine: Engine = "local"
     ray_address: str | None = None
 
-    @classmethod
-    def preset(cls, name: str, **given: Any) -> DetectOptions:
-        """Options with a preset's values in place of those that are not given.
+    def __post_init__(self) -> None:
+        if self.preset:
+            for name, value in _preset(self.preset).items():
+                if getattr(self, name) == getattr(DetectOptions, name):
+                    object.__setattr__(self, name, value)
+            object.__setattr__(self, "preset", "")
 
-        >>> DetectOptions.preset("mg-llava", threshold=0.5).threshold
-        0.5
+    @classmethod
+    def of_preset(cls, name: str, **given: Any) -> DetectOptions:
+        """Options with a preset's values in place of those that are not given; what is given may be a default.
+
+        >>> DetectOptions.of_preset("mg-llava", format="jsonl").format
+        'jsonl'
 
         Raises:
             UsageError: no preset has this name.
         """
-        if name not in PRESETS:
-            raise UsageError("preset", f"{name}: give {', '.join(PRESETS)}")
-        return cls(**{**PRESETS[name], **given})
+        return cls(**{**_preset(name), **given})
 
     @property
     def devices(self) -> list[str]:
@@ -170,3 +178,9 @@ class DetectOptions:
             detectors.check_tagger_files(self.tagger)
         if kind != "none":
             detectors.check_files(self.detector)
+
+
+def _preset(name: str) -> Mapping[str, Any]:
+    if name not in PRESETS:
+        raise UsageError("preset", f"{name}: give {', '.join(PRESETS)}")
+    return PRESETS[name]

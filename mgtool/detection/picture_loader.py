@@ -87,11 +87,17 @@ def open_pictures(
         frames: of a video.
         batch: how many pictures the caller takes at once, now.
     """
-    if workers == 0:
-        for item in items:
-            work = _work(item, is_new)
-            yield Opened(item) if work is None else Opened(item, _open(*work, frames))
+    if workers:
+        yield from _open_ahead(items, is_new, workers, frames, batch)
         return
+    for item in items:
+        work = _work(item, is_new)
+        yield Opened(item) if work is None else Opened(item, _open(*work, frames))
+
+
+def _open_ahead(
+    items: Iterable[Named], is_new: Callable[[Media], bool], workers: int, frames: int, batch: Callable[[], int]
+) -> Generator[Opened]:
     context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
     waiting: deque[tuple[Named, Future[Content] | None]] = deque()
     usual = _USUAL_BYTES

@@ -100,7 +100,7 @@ def _in_flight(
     begun: deque[tuple[list[Opened], list[Opened], Callable[[], list[Found]]]] = deque()
     for window in windows:
         new = [one for one, fresh in window if fresh]
-        begun.append(([one for one, _ in window], new, finder.detect(new, batch)))
+        begun.append(([one for one, _ in window], new, finder.submit(new, batch)))
         if len(begun) > finder.ahead:
             yield _finished(*begun.popleft())
     while begun:

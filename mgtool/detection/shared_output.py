@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +56,26 @@ def join(folder: Path, output: DetectionOutput, run: Run, world_size: int) -> di
         if not all(_has_ended(run.share(folder / SHARES / share.name / RUN_FILE, share.name)) for share in shares):
             return None
         output.clear()
-        seen: set[bytes] = set()
-        for share in shares:
-            own, records = folder / SHARES / share.name, 0
-            for entry in Journal(own / JOURNAL).read(DetectionEntry):
-                kept = _once(entry, seen)
-                if kept.box is not None:
-                    output.copy_drawn(own, records)
-                records += entry.box is not None
-                output.add(kept)
-        output.finish()
+        _fill(output, [folder / SHARES / share.name for share in shares])
         summary = output.statistics.summary()
         run.finish(summary)
         output.close(done=True)
         shutil.rmtree(folder / SHARES)
         return summary
+
+
+def _fill(output: DetectionOutput, parts: Iterable[Path]) -> None:
+    """Write all entries of the shares' folders, in their order."""
+    seen: set[bytes] = set()
+    for part in parts:
+        records = 0
+        for entry in Journal(part / JOURNAL).read(DetectionEntry):
+            kept = _once(entry, seen)
+            if kept.box is not None:
+                output.copy_drawn(part, records)
+            records += entry.box is not None
+            output.add(kept)
+    output.finish()
 
 
 def _has_ended(run: Run) -> bool:

@@ -72,12 +72,15 @@ def media_below(folder: str | None) -> Callable[[list[BoxRecord]], Iterable[Medi
     return lambda records: (place.media(record.image or record.video) for record in records)
 
 
-_PREVIEW = """<table>{% for name, value in rows %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
+_PREVIEW = """<table>{% for name, value in rows %}
+<tr><th>{{ name | replace("_", " ") }}</th>
+<td>{% if value is mapping %}{% for key in value %}{{ key }}: {{ value[key] }}{{ ", " if not loop.last }}{% else %}none
+{% endfor %}{% else %}{{ value }}{% endif %}</td></tr>{% endfor %}</table>
 {% for uri in uris %}<img src="{{ uri }}" alt="boxes">{% endfor %}"""
 
 
 def preview(rows: Mapping[str, object], drawn: Iterable[Path]) -> str:
-    """A small table as HTML, with thumbnails of some pictures below."""
+    """A small table as HTML, with thumbnails of some drawn pictures below."""
     uris = [thumbnails.thumbnail(path.read_bytes(), thumbnails.SIDE).uri for path in drawn]
     return jinja2.Environment(autoescape=True).from_string(_PREVIEW).render(rows=rows.items(), uris=uris)
 

@@ -19,6 +19,7 @@ from mgtool.detection.ledger import Ledger
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Named
+from mgtool.errors import UsageError
 from mgtool.files.hashing import sha256
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
@@ -91,6 +92,8 @@ def detect(
         ResumeError: the folder holds another run.
         OutputError: the folder cannot be written, or a share was lost.
     """
+    if str(out) == "-":
+        raise UsageError("out", "-: give a folder; `found` gives box records one by one")
     given = tuple(map(str, inputs))
     options.check(given, str(out))
     run = _on_cluster if options.engine == "ray" else _run
