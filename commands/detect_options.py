@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mgtool.errors import UsageError
+
 _FIND, _FILTERS, _RUN = "What is found", "Which boxes are kept", "Output and run"
 
 Inputs = Annotated[
@@ -109,12 +111,25 @@ Frames = Annotated[
     int,
     typer.Option("--frames", min=1, metavar="N", help="Frames of a video, evenly.", rich_help_panel=_RUN),
 ]
+
+
+def _batch_size(text: str) -> int | None:
+    """A given size; None where it is to be found."""
+    if str(text) == "auto":
+        return None
+    if not str(text).isdecimal() or int(text) < 1:
+        raise UsageError("batch_size", f"{text}: give a number from 1 on, or auto")
+    return int(text)
+
+
 BatchSize = Annotated[
-    str,
+    int | None,
     typer.Option(
         "--batch-size",
         metavar="N|auto",
-        help="Pictures at once; auto finds what is fastest and fits.",
+        parser=_batch_size,
+        show_default=False,
+        help="Pictures at once; auto, the default, finds what is fastest and fits.",
         rich_help_panel=_RUN,
     ),
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import re
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,6 +13,7 @@ from typer.core import TyperCommand
 
 from mgtool.commands import console
 from mgtool.errors import OutputError, UsageError
+from mgtool.runs.ray_cluster import Engine
 
 Options = TypeVar("Options")
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -102,13 +102,6 @@ def allowed_failures(text: str, total: int) -> int:
 def exit_code(failures: int, total: int, allow: str) -> int:
     """0 when at most the allowed number of items failed, else 3."""
     return DONE if failures <= allowed_failures(allow, total) else ITEMS_FAILED
-
-
-class Engine(StrEnum):
-    """Where a run's shares are computed."""
-
-    local = "local"
-    ray = "ray"
 
 
 def _model_folder(given: str) -> Path:

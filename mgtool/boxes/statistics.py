@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from mgtool.records import BoxRecord
+from mgtool.boxes import formats
+from mgtool.records import BoxRecord, Failure, parse
+from mgtool.runs.run_file import FAILURES_FILE
 
 BINS = (("0", 0), ("1-10", 10), ("11-20", 20), ("21-30", 30), ("31-50", 50))
 OVER = ">50"
@@ -32,7 +35,7 @@ def label_groups(record: BoxRecord) -> list[tuple[str, ...]]:
 
 
 @dataclass
-class Statistics:
+class BoxStatistics:
     """Counts that grow record by record.
 
     Attributes:
@@ -53,6 +56,16 @@ class Statistics:
     histogram: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of_summary(cls, summary: Mapping[str, Any]) -> BoxStatistics:
+        """The statistics of a `summary`; labels that it left out are not counted."""
+        return cls(
+            **{name: summary[name] for name in ("pictures", "videos", "frames", "duplicates", "boxes")},
+            histogram=Counter(summary["boxes_a_picture"]),
+            labels=Counter(summary["labels"]),
+            failures=Counter(summary["failures"]),
+        )
 
     def add(self, record: BoxRecord) -> None:
         """Count one picture or video."""
@@ -96,10 +109,25 @@ class Statistics:
         }
 
 
-def of(records: Iterable[BoxRecord], reasons: Iterable[str] = ()) -> Statistics:
+def of(records: Iterable[BoxRecord], reasons: Iterable[str] = ()) -> BoxStatistics:
     """The statistics of records that are there, and of the reasons of failures."""
-    statistics = Statistics()
+    statistics = BoxStatistics()
     for record in records:
         statistics.add(record)
     statistics.failures.update(reasons)
     return statistics
+
+
+def of_files(paths: Iterable[str]) -> BoxStatistics:
+    """What box files hold, and how often what failed in the runs that wrote them; errors as `formats.read`."""
+    listed = tuple(paths)
+    return of((record for path in listed for record in formats.read(path)), _reasons(listed))
+
+
+def _reasons(paths: Iterable[str]) -> Iterator[str]:
+    for path in paths:
+        file = Path(path, FAILURES_FILE)
+        if file.is_file():
+            with file.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    yield parse(line, Failure, where=f"{file}:{number}").reason

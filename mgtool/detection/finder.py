@@ -47,11 +47,11 @@ class Finder:
         parts = (self.known, self.tagger, self.detector, self.filters)
         return " | ".join(part.identity for part in parts if part is not None and part.identity)
 
-    def look(self, opened: Sequence[Opened], batch: BatchSize) -> Callable[[], list[Found]]:
-        """Begin to look at some pictures and videos.
+    def submit(self, opened: Sequence[Opened], batch: BatchSize) -> Callable[[], list[Found]]:
+        """Begin to detect the objects of some pictures and videos.
 
         Returns:
-            Gives what each shows; one picture or frame that fails, fails what it belongs to.
+            Gives the objects of each; one picture or frame that fails, fails what it belongs to.
         """
         recalled = [self._recall(one) for one in opened]
         rest = [one for one, known in zip(opened, recalled, strict=True) if known is None]
@@ -67,7 +67,7 @@ class Finder:
         return found
 
     def begin(self, pictures: Sequence[Image.Image], batch: BatchSize) -> Callable[[], list[Detections | ItemError]]:
-        """As `find`, for those that can look while something else is done."""
+        """As `find`, for those that can compute while something else is done."""
         return lambda: self.find(pictures, batch)
 
     def find(self, pictures: Sequence[Image.Image], batch: BatchSize) -> list[Detections | ItemError]:
@@ -83,7 +83,7 @@ class Finder:
         return own(picture, found)
 
     def _recall(self, one: Opened) -> Found | None:
-        """Objects that are known; None for a picture or video that must be looked at."""
+        """Objects that are known; None for a picture or video that the detector must see."""
         if self.known is None or isinstance(one.item, Failure):
             return None
         (sample, media), content = one.item, one.content

@@ -1,16 +1,16 @@
-"""Which pictures of a run are done, so that identical ones are looked at once."""
+"""Which pictures of a run are done, so that of identical ones the first alone is detected."""
 
 from __future__ import annotations
 
 import hashlib
 
-from mgtool.detection.output import Entry
+from mgtool.detection.output import DetectionEntry
 from mgtool.errors import ItemError
 from mgtool.records import Failure, Media
 
 
 class Ledger:
-    """What was looked at: names and hashes, in some 300 bytes a picture, so that millions fit into memory."""
+    """Names and hashes of what is done, in some 300 bytes a picture, so that millions fit into memory."""
 
     def __init__(self) -> None:
         self._names: dict[bytes, bytes] = {}
@@ -43,7 +43,7 @@ class Ledger:
         key = _key(media.uri)
         return self._names[key].hex(), self._failed_names.get(key)
 
-    def settle(self, media: Media, entry: Entry) -> None:
+    def settle(self, media: Media, entry: DetectionEntry) -> None:
         """Remember what became of a picture or video."""
         digest = bytes.fromhex(entry.sha256)
         if entry.sha256:

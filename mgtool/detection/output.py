@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
+from PIL import Image
 
 from mgtool.boxes import formats
 from mgtool.boxes.drawing import Draw
-from mgtool.boxes.statistics import Statistics
+from mgtool.boxes.statistics import BoxStatistics
+from mgtool.detection.options import DetectOptions
 from mgtool.detection.picture_loader import Content
-from mgtool.files.atomic import sweep, write_lines
+from mgtool.files.atomic import atomic_file, sweep, write_bytes, write_lines
 from mgtool.files.journal import Journal
 from mgtool.files.shard_names import list_shards, shard_name
-from mgtool.records import BoxRecord, Detections, Failure, SampleId, parse
+from mgtool.records import BoxRecord, Failure, SampleId, parse
 from mgtool.runs.run_file import DRAWN_FOLDER, FAILURES_FILE, RUN_FILE
 
 PREFIX, SUFFIX = "boxes", ".jsonl"
 JOURNAL = ".detect.journal.jsonl"
-SHARD_SIZE = 1000
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class DetectionEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one picture of the input: a line of the journal.
 
     Attributes:
@@ -41,7 +42,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
 
 
-class Output:
+class DetectionOutput:
     """An output folder that grows by entries in input order and goes on where it stopped.
 
     Args:
@@ -51,8 +52,10 @@ class Output:
         visualize: number of pictures to draw.
     """
 
-    def __init__(self, folder: Path, *, format: str, shard_size: int = SHARD_SIZE, visualize: int = 0) -> None:
-        self.folder, self.statistics = folder, Statistics()
+    def __init__(
+        self, folder: Path, *, format: str, shard_size: int = DetectOptions.shard_size, visualize: int = 0
+    ) -> None:
+        self.folder, self.statistics = folder, BoxStatistics()
         self._format, self._shard_size, self._visualize = format, shard_size, visualize
         self._journal = Journal(folder / JOURNAL)
         self._shard: list[BoxRecord] = []
@@ -77,14 +80,15 @@ class Output:
         for path in [*list_shards(self.folder, PREFIX, SUFFIX), *(self.folder / name for name in names)]:
             path.unlink(missing_ok=True)
 
-    def resume(self) -> Iterator[Entry]:
+    def resume(self) -> Iterator[DetectionEntry]:
         """Take up the entries of an earlier run."""
         sweep(self.folder)
-        for entry in self._journal.read(Entry):
+        sweep(self.folder / DRAWN_FOLDER)
+        for entry in self._journal.read(DetectionEntry):
             yield entry
             self._count(entry)
 
-    def draw(self, entry: Entry, content: Content, draw: Draw) -> None:
+    def draw(self, entry: DetectionEntry, content: Content, draw: Draw) -> None:
         """Before an entry is written: draw its boxes if it is one of the first with any."""
         if entry.box is not None and self.statistics.records < self._visualize:
             self._draw(entry.box, content, draw)
@@ -92,12 +96,11 @@ class Output:
     def copy_drawn(self, folder: Path, place: int) -> None:
         """Before an entry is written: take over what another folder drew of it, as its record number `place`."""
         if self.statistics.records < self._visualize:
-            (self.folder / DRAWN_FOLDER).mkdir(parents=True, exist_ok=True)
             for path in (folder / DRAWN_FOLDER).glob(f"{place:06d}-*"):
                 name = path.name.replace(f"{place:06d}", f"{self.statistics.records:06d}", 1)
-                shutil.copyfile(path, self.folder / DRAWN_FOLDER / name)
+                write_bytes(self.folder / DRAWN_FOLDER / name, path.read_bytes())
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: DetectionEntry) -> None:
         """Write one entry."""
         self._journal.append(entry)
         self._count(entry)
@@ -119,7 +122,7 @@ class Output:
         else:
             self._journal.close()
 
-    def _count(self, entry: Entry) -> None:
+    def _count(self, entry: DetectionEntry) -> None:
         count(self.statistics, entry)
         if entry.box is not None and self._format == "jsonl":
             self._shard.append(entry.box)
@@ -134,18 +137,20 @@ class Output:
         self._shard = []
 
     def _draw(self, box: BoxRecord, content: Content, draw: Draw) -> None:
-        folder = self.folder / DRAWN_FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
         start = f"{self.statistics.records:06d}-{Path(box.image or box.video).stem.replace('/', '_')[:80]}"
         if box.frames is None:
-            draw(content.pictures[0], box.detections).save(folder / f"{start}.png")
+            self._save(f"{start}.png", draw(content.pictures[0], box.detections))
             return
-        found = {frame.index: Detections(frame.boxes, frame.scores, frame.labels) for frame in box.frames}
+        found = {frame.index: frame.detections for frame in box.frames}
         for index, picture in zip(content.distinct, content.pictures, strict=True):
-            draw(picture, found[index]).save(folder / f"{start}-{index}.png")
+            self._save(f"{start}-{index}.png", draw(picture, found[index]))
 
-    def _entries(self) -> Iterator[Entry]:
-        return self._journal.read(Entry)
+    def _save(self, name: str, drawn: Image.Image) -> None:
+        with atomic_file(self.folder / DRAWN_FOLDER / name) as file:
+            drawn.save(file, "PNG")
+
+    def _entries(self) -> Iterator[DetectionEntry]:
+        return self._journal.read(DetectionEntry)
 
     def _records(self) -> Iterator[BoxRecord]:
         return (entry.box for entry in self._entries() if entry.box is not None)
@@ -160,7 +165,7 @@ class Output:
         with path.open("rb") as file, path.open("rb") as again:
             place = 0
             for line in file:
-                entry = parse(line, Entry, where=str(path))
+                entry = parse(line, DetectionEntry, where=str(path))
                 if entry.box is not None:
                     places[entry.sha256] = place
                 place += len(line)
@@ -181,12 +186,12 @@ def _of_another(id: SampleId) -> Failure:
 
 def _box_at(journal: IO[bytes], place: int) -> BoxRecord:
     journal.seek(place)
-    box = parse(journal.readline(), Entry, where=f"{JOURNAL}, byte {place}").box
+    box = parse(journal.readline(), DetectionEntry, where=f"{JOURNAL}, byte {place}").box
     assert box is not None
     return box
 
 
-def count(statistics: Statistics, entry: Entry) -> None:
+def count(statistics: BoxStatistics, entry: DetectionEntry) -> None:
     """Count one entry."""
     if entry.failure is not None:
         statistics.failures[entry.failure.reason] += 1

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from PIL import Image
 
+from mgtool.detection.options import DetectOptions
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.files import hashing
 from mgtool.media import images, videos
@@ -74,7 +75,7 @@ def open_pictures(
     *,
     is_new: Callable[[Media], bool],
     workers: int,
-    frames: int = videos.FRAMES,
+    frames: int = DetectOptions.frames,
     batch: Callable[[], int] = lambda: 1,
 ) -> Generator[Opened]:
     """Open pictures and videos in order; the next batch is decoded while the caller is busy with one.
@@ -86,11 +87,17 @@ def open_pictures(
         frames: of a video.
         batch: how many pictures the caller takes at once, now.
     """
-    if workers == 0:
-        for item in items:
-            work = _work(item, is_new)
-            yield Opened(item) if work is None else Opened(item, _open(*work, frames))
+    if workers:
+        yield from _open_ahead(items, is_new, workers, frames, batch)
         return
+    for item in items:
+        work = _work(item, is_new)
+        yield Opened(item) if work is None else Opened(item, _open(*work, frames))
+
+
+def _open_ahead(
+    items: Iterable[Named], is_new: Callable[[Media], bool], workers: int, frames: int, batch: Callable[[], int]
+) -> Generator[Opened]:
     context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
     waiting: deque[tuple[Named, Future[Content] | None]] = deque()
     usual = _USUAL_BYTES
@@ -139,8 +146,8 @@ def _open(media: Media, is_video: bool, frames: int) -> Content:
         digest = hashing.sha256(data)
         if not is_video:
             return Content(digest, (images.decode(data),))
-        shown = videos.decode_frames(data, frames)
-        distinct = {frame.index: frame.picture for frame in shown}
-        return Content(digest, tuple(distinct.values()), tuple((frame.index, frame.time) for frame in shown))
+        decoded = videos.decode_frames(data, frames)
+        distinct = {frame.index: frame.picture for frame in decoded}
+        return Content(digest, tuple(distinct.values()), tuple((frame.index, frame.time) for frame in decoded))
     except ItemError as error:
         return Content(digest, error=error)

@@ -1,4 +1,4 @@
-"""From pictures to box records."""
+"""From pictures to box records: each distinct picture once, in input order, whatever the workers and the batch size."""
 
 from __future__ import annotations
 
@@ -8,16 +8,63 @@ from contextlib import closing
 
 import msgspec
 
+from mgtool.boxes.statistics import BoxStatistics
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder, Found
 from mgtool.detection.ledger import Ledger
-from mgtool.detection.output import Entry
+from mgtool.detection.options import DetectOptions
+from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Content, Named, Opened, open_pictures
-from mgtool.errors import ItemError
-from mgtool.media.videos import FRAMES
-from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, SampleId
+from mgtool.errors import ItemError, ResumeError
+from mgtool.records import Advance, BoxRecord, Detections, Failure, FrameDetections, SampleId
 
 WINDOW_PER_BATCH = 8
+
+
+def fill(
+    items: Iterator[Named],
+    finder: Finder,
+    output: DetectionOutput,
+    *,
+    batch: BatchSize,
+    workers: int,
+    frames: int = DetectOptions.frames,
+    advance: Advance = lambda n: None,
+) -> BoxStatistics:
+    """Detect what is left of the input and write it; arguments as of `detect`, errors as the finder's.
+
+    Raises:
+        ResumeError: the input has other items than the output.
+        OutputError: the output cannot be written.
+    """
+    ledger = Ledger()
+    _resume(items, output, ledger)
+    advance(output.statistics.items)
+    try:
+        found = detect(items, finder, ledger=ledger, batch=batch, workers=workers, frames=frames)
+        with closing(found) as entries:
+            for entry, content in entries:
+                output.draw(entry, content, finder.draw)
+                output.add(entry)
+                advance(1)
+        output.finish()
+    finally:
+        output.close()
+    return output.statistics
+
+
+def _resume(items: Iterator[Named], output: DetectionOutput, ledger: Ledger) -> None:
+    """Go past the items that the output has entries of."""
+    for entry in output.resume():
+        item = next(items, None)
+        found = item[0].id if isinstance(item, tuple) else item and item.id
+        if found != entry.id:
+            now = "has ended" if item is None else f"has {found}"
+            raise ResumeError(
+                f"{output.folder} holds {entry.id} where the input {now}: choose another `out` or add `overwrite`"
+            )
+        if isinstance(item, tuple):
+            ledger.settle(item[1], entry)
 
 
 def detect(
@@ -27,33 +74,33 @@ def detect(
     ledger: Ledger,
     batch: BatchSize,
     workers: int,
-    frames: int = FRAMES,
-) -> Generator[tuple[Entry, Content]]:
+    frames: int = DetectOptions.frames,
+) -> Generator[tuple[DetectionEntry, Content]]:
     """One entry for each picture and video of the input, in order, with what its file held.
 
     Args:
         items: pictures and videos by name.
         finder: finds the objects.
-        ledger: what was looked at; grows.
+        ledger: what is done; grows.
         batch: pictures that the detector gets at once.
         workers: decoding processes; 0 for none.
         frames: of a video.
     """
     opening = open_pictures(items, is_new=ledger.is_new, workers=workers, frames=frames, batch=lambda: batch.now)
     with closing(opening) as opened:
-        for window, found in _looked_at(_windows(opened, batch, ledger), finder, batch):
+        for window, found in _in_flight(_windows(opened, batch, ledger), finder, batch):
             for one in window:
                 yield _entry(one, found.get(id(one)), ledger), one.content
 
 
-def _looked_at(
+def _in_flight(
     windows: Iterable[list[tuple[Opened, bool]]], finder: Finder, batch: BatchSize
 ) -> Iterator[tuple[list[Opened], dict[int, Found]]]:
     """Each window with what was found in its new pictures, by object identity; some windows ahead are begun."""
     begun: deque[tuple[list[Opened], list[Opened], Callable[[], list[Found]]]] = deque()
     for window in windows:
         new = [one for one, fresh in window if fresh]
-        begun.append(([one for one, _ in window], new, finder.look(new, batch)))
+        begun.append(([one for one, _ in window], new, finder.submit(new, batch)))
         if len(begun) > finder.ahead:
             yield _finished(*begun.popleft())
     while begun:
@@ -82,18 +129,18 @@ def _windows(opened: Iterable[Opened], batch: BatchSize, ledger: Ledger) -> Iter
         yield window
 
 
-def _entry(one: Opened, found: Found | None, ledger: Ledger) -> Entry:
+def _entry(one: Opened, found: Found | None, ledger: Ledger) -> DetectionEntry:
     if isinstance(one.item, Failure):
-        return Entry(id=one.item.id, failure=one.item)
+        return DetectionEntry(id=one.item.id, failure=one.item)
     (sample, media), content = one.item, one.content
     if not content.sha256 and content.error is None:
         sha256, failure = ledger.outcome(media)
-        return Entry(sample.id, sha256, failure=failure and msgspec.structs.replace(failure, id=sample.id))
+        return DetectionEntry(sample.id, sha256, failure=failure and msgspec.structs.replace(failure, id=sample.id))
     error = found if isinstance(found, ItemError) else content.error
     box = _record(media.name, content, found) if isinstance(found, tuple) else None
     if error is None and box is None:
         error = ledger.error(content.sha256)
-    entry = Entry(sample.id, content.sha256, box, _failure(sample.id, media.name, error))
+    entry = DetectionEntry(sample.id, content.sha256, box, _failure(sample.id, media.name, error))
     ledger.settle(media, entry)
     return entry
 

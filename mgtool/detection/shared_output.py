@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mgtool.detection.output import JOURNAL, Entry, Output
+from mgtool.detection.output import JOURNAL, DetectionEntry, DetectionOutput
 from mgtool.files.journal import Journal
 from mgtool.runs.run_file import RUN_FILE, Run
 from mgtool.runs.shares import Share
@@ -18,7 +18,7 @@ SHARES = ".shares"
 _LOCK = "lock"
 
 
-class SharedOutput(Output):
+class SharedOutput(DetectionOutput):
     """A share's folder: its entries, and what it has drawn."""
 
     def __init__(self, folder: Path, share: Share, *, visualize: int = 0) -> None:
@@ -37,7 +37,7 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder / SHARES, ignore_errors=True)
 
 
-def join(folder: Path, output: Output, run: Run, world_size: int) -> dict[str, Any] | None:
+def join(folder: Path, output: DetectionOutput, run: Run, world_size: int) -> dict[str, Any] | None:
     """Write the output of one run over all of the input from the entries of its shares, and remove these.
 
     Args:
@@ -56,16 +56,7 @@ def join(folder: Path, output: Output, run: Run, world_size: int) -> dict[str, A
         if not all(_has_ended(run.share(folder / SHARES / share.name / RUN_FILE, share.name)) for share in shares):
             return None
         output.clear()
-        seen: set[bytes] = set()
-        for share in shares:
-            own, records = folder / SHARES / share.name, 0
-            for entry in Journal(own / JOURNAL).read(Entry):
-                kept = _once(entry, seen)
-                if kept.box is not None:
-                    output.copy_drawn(own, records)
-                records += entry.box is not None
-                output.add(kept)
-        output.finish()
+        _fill(output, [folder / SHARES / share.name for share in shares])
         summary = output.statistics.summary()
         run.finish(summary)
         output.close(done=True)
@@ -73,17 +64,31 @@ def join(folder: Path, output: Output, run: Run, world_size: int) -> dict[str, A
         return summary
 
 
+def _fill(output: DetectionOutput, parts: Iterable[Path]) -> None:
+    """Write all entries of the shares' folders, in their order."""
+    seen: set[bytes] = set()
+    for part in parts:
+        records = 0
+        for entry in Journal(part / JOURNAL).read(DetectionEntry):
+            kept = _once(entry, seen)
+            if kept.box is not None:
+                output.copy_drawn(part, records)
+            records += entry.box is not None
+            output.add(kept)
+    output.finish()
+
+
 def _has_ended(run: Run) -> bool:
     return run.finished and not any(run.differences())
 
 
-def _once(entry: Entry, seen: set[bytes]) -> Entry:
+def _once(entry: DetectionEntry, seen: set[bytes]) -> DetectionEntry:
     """Without the boxes of a picture that an earlier share has, too."""
     if entry.box is None:
         return entry
     digest = bytes.fromhex(entry.sha256)
     if digest in seen:
-        return Entry(entry.id, entry.sha256)
+        return DetectionEntry(entry.id, entry.sha256)
     seen.add(digest)
     return entry
 

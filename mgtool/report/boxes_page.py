@@ -5,16 +5,19 @@ Self-contained and safe in the way of `mgtool.report.scores_page`: no network, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from mgtool.boxes.statistics import BIN_NAMES, Statistics, bin_of
+from mgtool.boxes import formats
+from mgtool.boxes.statistics import BIN_NAMES, BoxStatistics, bin_of
 from mgtool.errors import ItemError
 from mgtool.files import hashing
-from mgtool.media.reading import read_bytes
+from mgtool.files.atomic import write_bytes
+from mgtool.media.reading import Place, read_bytes
 from mgtool.media.videos import decode_frames
 from mgtool.records import BoxRecord, Detections, Media
 from mgtool.report import thumbnails
@@ -28,7 +31,7 @@ PICTURES_PER_BLOCK = 50
 
 
 @dataclass(frozen=True)
-class Shown:
+class PageItem:
     """One picture or frame of the page.
 
     Attributes:
@@ -44,18 +47,56 @@ class Shown:
     uri: str = ""
 
 
+def write(
+    path: Path,
+    boxes: Sequence[str],
+    statistics: BoxStatistics,
+    media: Callable[[list[BoxRecord]], Iterable[Media]] = lambda records: (),
+) -> None:
+    """Write the page of box files.
+
+    Args:
+        path: of the page.
+        boxes: the files or folders.
+        statistics: of all their records.
+        media: gives pictures and videos of the records on the page, in any order.
+    """
+    records = sampled((record for one in boxes for record in formats.read(one)), statistics.records)
+    items = with_thumbnails(records, media(records))
+    write_bytes(path, render(f"{statistics.boxes:,} boxes", ", ".join(boxes), statistics, items))
+
+
+def media_below(folder: str | None) -> Callable[[list[BoxRecord]], Iterable[Media]]:
+    """Gives pictures and videos by the names of their records, below a folder or URL."""
+    place = Place(folder)
+    return lambda records: (place.media(record.image or record.video) for record in records)
+
+
+_PREVIEW = """<table>{% for name, value in rows %}
+<tr><th>{{ name | replace("_", " ") }}</th>
+<td>{% if value is mapping %}{% for key in value %}{{ key }}: {{ value[key] }}{{ ", " if not loop.last }}{% else %}none
+{% endfor %}{% else %}{{ value }}{% endif %}</td></tr>{% endfor %}</table>
+{% for uri in uris %}<img src="{{ uri }}" alt="boxes">{% endfor %}"""
+
+
+def preview(rows: Mapping[str, object], drawn: Iterable[Path]) -> str:
+    """A small table as HTML, with thumbnails of some drawn pictures below."""
+    uris = [thumbnails.thumbnail(path.read_bytes(), thumbnails.SIDE).uri for path in drawn]
+    return jinja2.Environment(autoescape=True).from_string(_PREVIEW).render(rows=rows.items(), uris=uris)
+
+
 def sampled(records: Iterable[BoxRecord], total: int, most: int = MOST_PICTURES) -> list[BoxRecord]:
     """At most `most` of `total` records, evenly spaced."""
     places = {place * total // most for place in range(most)} if total > most else None
     return [record for place, record in enumerate(records) if places is None or place in places]
 
 
-def with_thumbnails(records: Sequence[BoxRecord], media: Iterable[Media]) -> list[Shown]:
+def with_thumbnails(records: Sequence[BoxRecord], media: Iterable[Media]) -> list[PageItem]:
     """The pictures and frames of some records.
 
     Args:
-        records: what is shown.
-        media: the input's pictures and videos, in any order; read until all that are shown are there.
+        records: of the page.
+        media: the input's pictures and videos, in any order; read until all that have records are there.
     """
     side = thumbnails.FEW_SIDE if len(records) <= thumbnails.FEW else thumbnails.SIDE
     wanted: dict[str, list[int]] = {}
@@ -67,8 +108,8 @@ def with_thumbnails(records: Sequence[BoxRecord], media: Iterable[Media]) -> lis
         found |= _thumbnails({place: records[place] for place in places}, one, side) if places else {}
         if len(found) == len(records):
             break
-    shown = [one for place, record in enumerate(records) for one in _shown(record, found.get(place, []))]
-    return shown[:MOST_PICTURES]
+    items = [item for place, record in enumerate(records) for item in _items(record, found.get(place, []))]
+    return items[:MOST_PICTURES]
 
 
 def _thumbnails(records: Mapping[int, BoxRecord], media: Media, side: int) -> dict[int, list[Thumbnail]]:
@@ -87,39 +128,35 @@ def _thumbnails(records: Mapping[int, BoxRecord], media: Media, side: int) -> di
     return {}
 
 
-def _shown(record: BoxRecord, found: Sequence[Thumbnail]) -> Iterator[Shown]:
+def _items(record: BoxRecord, found: Sequence[Thumbnail]) -> Iterator[PageItem]:
     size = (record.width, record.height)
     if found and not record.width:
         size = (found[0].width, found[0].height)
     uris = [one.uri for one in found]
     if record.frames is None:
-        yield Shown(record.image, size, record.detections, uris[0] if uris else "")
+        yield PageItem(record.image, size, record.detections, uris[0] if uris else "")
         return
     for place, frame in enumerate(record.frames):
         name = f"{record.video}, frame {frame.index} at {frame.time:.1f} s"
-        yield Shown(name, size, frame.detections, uris[place] if place < len(uris) else "")
+        yield PageItem(name, size, frame.detections, uris[place] if place < len(uris) else "")
 
 
-def render(title: str, subtitle: str, statistics: Statistics, shown: Sequence[Shown]) -> bytes:
+def render(title: str, subtitle: str, statistics: BoxStatistics, items: Sequence[PageItem]) -> bytes:
     """The page as UTF-8 HTML.
 
     Args:
         title: what the boxes are of.
         subtitle: where they come from.
-        statistics: of all records, whether shown or not.
-        shown: the pictures.
+        statistics: of all records, whether on the page or not.
+        items: the pictures.
     """
-    loader = jinja2.PackageLoader("mgtool.report")
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     script = asset("gallery.js") + asset("boxes.js")
     labels = sorted(statistics.labels.items(), key=lambda pair: (-pair[1], pair[0]))
-    looked_at = statistics.pictures + statistics.frames
-    html = environment.get_template("boxes.html.j2").render(
+    pictures = statistics.pictures + statistics.frames
+    html = _template("boxes.html.j2").render(
         title=title,
         subtitle=subtitle,
-        cards=_cards(statistics, looked_at),
+        cards=_cards(statistics, pictures),
         failures=sorted(statistics.failures.items()),
         duplicates=statistics.duplicates,
         plots={
@@ -127,18 +164,25 @@ def render(title: str, subtitle: str, statistics: Statistics, shown: Sequence[Sh
             "labels": _bars(dict(labels[:MOST_LABELS])),
         },
         labels_left_out=max(0, len(labels) - MOST_LABELS),
-        left_out=looked_at - len(shown),
+        left_out=pictures - len(items),
         style=asset("report.css") + asset("boxes.css"),
         script=script,
         script_hash=script_hash(script),
-        gallery=safe_json(_gallery(shown, [label for label, _ in labels])),
-        blocks=[safe_json(block) for block in _blocks(shown)],
+        gallery=safe_json(_gallery(items, [label for label, _ in labels])),
+        blocks=[safe_json(block) for block in _blocks(items)],
     )
     return html.encode()
 
 
-def _cards(statistics: Statistics, looked_at: int) -> list[tuple[str, str]]:
-    mean = f"{statistics.boxes / looked_at:.1f}" if looked_at else "–"
+def _template(name: str) -> jinja2.Template:
+    loader = jinja2.PackageLoader("mgtool.report")
+    return jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template(name)
+
+
+def _cards(statistics: BoxStatistics, pictures: int) -> list[tuple[str, str]]:
+    mean = f"{statistics.boxes / pictures:.1f}" if pictures else "–"
     cards = [("boxes a picture", mean), ("boxes", f"{statistics.boxes:,}"), ("pictures", f"{statistics.pictures:,}")]
     if statistics.videos:
         cards += [("videos", f"{statistics.videos:,}"), ("frames", f"{statistics.frames:,}")]
@@ -151,30 +195,30 @@ def _bars(counts: Mapping[str, int]) -> list[tuple[str, int, float]]:
     return [(name, number, 100 * number / largest) for name, number in counts.items()]
 
 
-def _gallery(shown: Sequence[Shown], labels: Sequence[str]) -> dict[str, Any]:
+def _gallery(items: Sequence[PageItem], labels: Sequence[str]) -> dict[str, Any]:
     numbers = {label: number for number, label in enumerate(labels)}
-    used = {label for one in shown for label in one.found.labels}
-    items = [
+    used = {label for item in items for label in item.found.labels}
+    rows = [
         {
-            "name": one.name,
-            "bin": bin_of(len(one.found.labels)),
-            "count": len(one.found.labels),
-            "labels": sorted({numbers[label] for label in one.found.labels if label in numbers}),
+            "name": item.name,
+            "bin": bin_of(len(item.found.labels)),
+            "count": len(item.found.labels),
+            "labels": sorted({numbers[label] for label in item.found.labels if label in numbers}),
         }
-        for one in shown
+        for item in items
     ]
     choice = [[numbers[label], label] for label in labels if label in used]
-    return {"items": items, "labels": choice, "bins": list(BIN_NAMES), "perBlock": PICTURES_PER_BLOCK}
+    return {"items": rows, "labels": choice, "bins": list(BIN_NAMES), "perBlock": PICTURES_PER_BLOCK}
 
 
-def _blocks(shown: Sequence[Shown]) -> Iterator[list[dict[str, Any]]]:
+def _blocks(items: Sequence[PageItem]) -> Iterator[list[dict[str, Any]]]:
     """Pictures some at a time, so that a browser decodes only those it shows."""
-    for start in range(0, len(shown), PICTURES_PER_BLOCK):
-        yield [_drawn(one) for one in shown[start : start + PICTURES_PER_BLOCK]]
+    for start in range(0, len(items), PICTURES_PER_BLOCK):
+        yield [_with_boxes(item) for item in items[start : start + PICTURES_PER_BLOCK]]
 
 
-def _drawn(one: Shown) -> dict[str, Any]:
-    rows = zip(one.found.boxes, one.found.scores, one.found.labels, strict=True)
+def _with_boxes(item: PageItem) -> dict[str, Any]:
+    rows = zip(item.found.boxes, item.found.scores, item.found.labels, strict=True)
     best = sorted(rows, key=lambda row: -row[1])[:MOST_BOXES]
     boxes = [[*(round(float(edge), 1) for edge in box), round(score, 3), label] for box, score, label in best]
-    return {"uri": one.uri, "size": one.size, "boxes": boxes}
+    return {"uri": item.uri, "size": item.size, "boxes": boxes}

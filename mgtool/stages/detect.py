@@ -2,59 +2,288 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
 
-from mgtool.boxes.statistics import Statistics
-from mgtool.detection.batch_size import BatchSize
+import msgspec
+
+from mgtool.boxes import statistics as box_statistics
+from mgtool.boxes.statistics import BoxStatistics
+from mgtool.detection import loading, pipeline, shared_output
 from mgtool.detection.finder import Finder
 from mgtool.detection.ledger import Ledger
-from mgtool.detection.output import Entry, Output
+from mgtool.detection.options import DetectOptions
+from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Named
-from mgtool.detection.pipeline import detect
-from mgtool.errors import ResumeError
-from mgtool.media.videos import FRAMES
+from mgtool.errors import UsageError
+from mgtool.files.hashing import sha256
+from mgtool.inputs import sources
+from mgtool.inputs.fingerprints import HashedStdin, fingerprint
+from mgtool.records import Advance, Failure, Media
+from mgtool.runs import ray_cluster
+from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
+from mgtool.runs.shares import Share
+
+_PREVIEWED = 4
+"""Drawn pictures of a notebook's preview."""
 
 
-def run(
-    items: Iterator[Named],
-    finder: Finder,
-    output: Output,
+@dataclass(frozen=True)
+class Detected:
+    """What a run found.
+
+    Attributes:
+        folder: its output.
+        statistics: counts; of labels the commonest.
+        share: the name of the run's share where the counts are of this alone; empty where they are of all the input.
+        had_finished: whether the folder was complete before.
+    """
+
+    folder: Path
+    statistics: BoxStatistics
+    share: str = ""
+    had_finished: bool = False
+
+    @property
+    def failures(self) -> int:
+        """Items that could not be used."""
+        return self.statistics.failures.total()
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there are pictures with their boxes drawn."""
+        return (self.folder / DRAWN_FOLDER).is_dir()
+
+    def _repr_html_(self) -> str:
+        from mgtool.report import boxes_page
+
+        drawn = sorted((self.folder / DRAWN_FOLDER).glob("*.png"))[:_PREVIEWED]
+        return boxes_page.preview({"out": self.folder, **self.statistics.summary()}, drawn)
+
+
+def detect(
+    inputs: Iterable[str | Path],
+    out: str | Path,
+    options: DetectOptions = DetectOptions(),  # noqa: B008 - frozen
     *,
-    batch: BatchSize,
-    workers: int,
-    frames: int = FRAMES,
-    advance: Callable[[int], None] = lambda n: None,
-) -> Statistics:
-    """Detect what is left of the input and write it; errors as the finder's, and `OutputError`.
+    overwrite: bool = False,
+    report: str | Path | None = None,
+    advance: Advance = lambda n: None,
+) -> Detected:
+    """Find the objects of every distinct picture and write them as box records; a run that stopped goes on.
+
+    Args:
+        inputs: pictures, videos, folders, lists, LLaVA files, TSVs, COCO JSON, tars; ``-`` is stdin.
+        out: folder to write.
+        options: what is found, how, and in which form it is written.
+        overwrite: start afresh instead of going on.
+        report: HTML page of pictures with their boxes, to write once all of the input is done; None for none.
+        advance: told of pictures that are done; with `options.engine` ``ray`` of shares.
 
     Raises:
-        ResumeError: the input has other items than the output.
+        UsageError: options that are wrong or do not go together.
+        InputError: an input that cannot be read as a whole.
+        CheckpointError: weights that are not there or do not fit.
+        MissingExtraError: the detector's packages are not installed.
+        ResumeError: the folder holds another run.
+        OutputError: the folder cannot be written, or a share was lost.
     """
-    ledger = Ledger()
-    for entry in output.resume():
-        item = next(items, None)
-        _refuse_other(entry, item, output)
-        if isinstance(item, tuple):
-            ledger.settle(item[1], entry)
-    advance(output.statistics.items)
-    try:
-        found = detect(items, finder, ledger=ledger, batch=batch, workers=workers, frames=frames)
-        with closing(found) as entries:
-            for entry, content in entries:
-                output.draw(entry, content, finder.draw)
-                output.add(entry)
-                advance(1)
-        output.finish()
-    finally:
-        output.close()
-    return output.statistics
+    if str(out) == "-":
+        raise UsageError("out", "-: give a folder; `found` gives box records one by one")
+    given = tuple(map(str, inputs))
+    options.check(given, str(out))
+    run = _on_cluster if options.engine == "ray" else _run
+    detected = run(given, Path(out), options, overwrite, advance)
+    if report is not None and not detected.share:
+        _write_page(Path(report), given, options, detected)
+    return detected
 
 
-def _refuse_other(entry: Entry, item: Named | None, output: Output) -> None:
-    found = item[0].id if isinstance(item, tuple) else item and item.id
-    if found != entry.id:
-        now = "has ended" if item is None else f"has {found}"
-        raise ResumeError(
-            f"{output.folder} holds {entry.id} where the input {now}: choose another `out` or add `overwrite`"
+def found(
+    inputs: Iterable[str | Path],
+    options: DetectOptions = DetectOptions(),  # noqa: B008 - frozen
+) -> Generator[DetectionEntry]:
+    """What becomes of each picture and video, in input order, as soon as it is known; errors as `detect`.
+
+    An entry has a box record or a failure; it has neither for a picture that came before.
+    """
+    given = tuple(map(str, inputs))
+    options.check(given, "-")
+    items, finder = loading.named_share(given, options), loading.load_finder(options)
+    return _entries(items, finder, options)
+
+
+def _entries(items: Iterator[Named], finder: Finder, options: DetectOptions) -> Generator[DetectionEntry]:
+    batch, workers = loading.first_batch(options), loading.decoding_workers(options)
+    entries = pipeline.detect(items, finder, ledger=Ledger(), batch=batch, workers=workers, frames=options.frames)
+    with closing(entries):
+        for entry, _ in entries:
+            yield entry
+
+
+class DetectPlan(NamedTuple):
+    """What a run would do.
+
+    Attributes:
+        pictures: and videos; repeated ones count each time.
+        unreadable_records: items of the input that name none.
+        shards_at_most: fewer where pictures repeat or fail.
+        workers: decoding processes.
+    """
+
+    pictures: int
+    unreadable_records: int
+    shards_at_most: int
+    workers: int
+
+
+def plan(inputs: Iterable[str | Path], out: str | Path, options: DetectOptions) -> DetectPlan:
+    """Count what `detect` with the same arguments would go through; no picture is opened, no weights are loaded."""
+    given = tuple(map(str, inputs))
+    options.check(given, str(out))
+    failures = pictures = 0
+    for item in loading.named_share(given, options):
+        failures += isinstance(item, Failure)
+        pictures += not isinstance(item, Failure)
+    return DetectPlan(pictures, failures, -(-pictures // options.shard_size), loading.decoding_workers(options))
+
+
+def _on_cluster(
+    inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, advance: Advance
+) -> Detected:
+    """Every share as a task of a Ray cluster; gives what the one found that ended last and joined them."""
+    cluster = ray_cluster.Cluster(options.ray_address, 0 if options.device == "cpu" else 1)
+    work = functools.partial(_detect_share, inputs, folder, options, overwrite)
+    shares = ray_cluster.run_shares(work, cluster, world_size=options.world_size, advance=advance)
+    return next((detected for detected in shares if not detected.share), shares[-1])
+
+
+def _detect_share(
+    inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, share: Share
+) -> Detected:
+    """On a node: one share, as if it were given by hand."""
+    own = replace(options, engine="local", ray_address=None, rank=str(share.rank), world_size=share.world_size)
+    return detect(inputs, folder, own, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a folder is filled with."""
+
+    inputs: tuple[str, ...]
+    options: DetectOptions
+    finder: Finder
+    advance: Advance
+
+
+def _run(inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, advance: Advance) -> Detected:
+    """All of the input, or this run's share of it."""
+    work = _Work(inputs, options, loading.load_finder(options), advance)
+    run = _run_record(work, folder)
+    output = DetectionOutput(folder, format=options.format, shard_size=options.shard_size, visualize=options.visualize)
+    _begin(run, output, overwrite)
+    return (_detect_all if options.share.is_all else _detect_part)(work, output, run, overwrite)
+
+
+def _run_record(work: _Work, folder: Path) -> Run:
+    options = work.options
+    words = loading.words(options)
+    names = ("vocabulary", "threshold", "format", "shard_size", "frames")
+    return Run(
+        folder / RUN_FILE,
+        command="detect",
+        options={
+            **{name: getattr(options, name) for name in names},
+            "words": None if words is None else sha256("\n".join(words).encode())[:16],
+        },
+        inputs={"inputs": [fingerprint(given, sources.files) for given in work.inputs], "images": options.images},
+        free={
+            "batch_size": options.batch_size or "auto",
+            "workers": loading.decoding_workers(options),
+            "device": options.device,
+        },
+        detector=work.finder.identity,
+        computes=("onnxruntime", "mmdet", "pillow", "numpy"),
+    )
+
+
+def _begin(run: Run, output: DetectionOutput, overwrite: bool) -> None:
+    """Write the record, or go on with the one that is there."""
+    has_begun = output.begun or (output.folder / shared_output.SHARES).is_dir()
+    # a run that stopped before its first picture, at a wrong input, is no reason to refuse another
+    is_idle = run.before.get("command") == "detect" and not run.finished and not has_begun
+    run.begin(overwrite=is_idle or overwrite)
+    if run.finished and not output.is_whole(BoxStatistics.of_summary(run.counts).records):
+        run.begin(overwrite=True)  # a file was deleted since
+
+
+def _detect_all(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
+    if overwrite:
+        output.clear()
+        shared_output.clear(output.folder)
+        run.begin()
+    had_finished = run.finished
+    return Detected(output.folder, _fill(work, output, run), had_finished=had_finished)
+
+
+def _detect_part(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
+    """This run's share, joined with the others where it is the last to end."""
+    if run.finished:
+        return Detected(output.folder, BoxStatistics.of_summary(run.counts), had_finished=True)
+    share = work.options.share
+    part = shared_output.SharedOutput(output.folder, share, visualize=work.options.visualize)
+    part_run = run.share(part.folder / RUN_FILE, share.name)
+    if overwrite:
+        part.clear()
+    part_run.begin(overwrite=overwrite)
+    statistics = _fill(work, part, part_run)
+    joined = shared_output.join(output.folder, output, run, share.world_size)
+    if joined is None:
+        return Detected(output.folder, statistics, share.name)
+    return Detected(output.folder, BoxStatistics.of_summary(joined))
+
+
+def _fill(work: _Work, output: DetectionOutput, run: Run) -> BoxStatistics:
+    """Detect what is left, and end the run; gives the statistics as its record has them."""
+    options, stdin = work.options, HashedStdin(work.inputs)
+    if run.finished:
+        run.refuse_other(stdin.noted())
+    else:
+        detected = pipeline.fill(
+            loading.named_share(work.inputs, options, stdin.file),
+            work.finder,
+            output,
+            batch=loading.first_batch(options),
+            workers=loading.decoding_workers(options),
+            frames=options.frames,
+            advance=work.advance,
         )
+        run.finish(detected.summary(), noted=stdin.noted())
+    output.close(done=True)
+    return BoxStatistics.of_summary(run.counts)
+
+
+def _write_page(report: Path, inputs: tuple[str, ...], options: DetectOptions, detected: Detected) -> None:
+    """The page of a finished run, its pictures from the run's own input, or by name where that was stdin."""
+    from mgtool.report import boxes_page
+
+    boxes = (str(detected.folder),)
+    statistics = box_statistics.of_files(boxes)
+    statistics.duplicates = detected.statistics.duplicates
+    if "-" in inputs:
+        boxes_page.write(report, boxes, statistics, boxes_page.media_below(options.images))
+    else:
+        boxes_page.write(report, boxes, statistics, lambda records: _media(inputs, options))
+
+
+def _media(inputs: tuple[str, ...], options: DetectOptions) -> Iterator[Media]:
+    """The input's pictures and videos, by the names of their records."""
+    by_id = options.format == "mg-llava"
+    for item in loading.named_media(inputs, options):
+        if isinstance(item, tuple):
+            sample, media = item
+            yield msgspec.structs.replace(media, name=str(sample.id)) if by_id else media

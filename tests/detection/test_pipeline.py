@@ -11,7 +11,7 @@ from PIL import Image
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder
 from mgtool.detection.ledger import Ledger
-from mgtool.detection.output import Entry
+from mgtool.detection.output import DetectionEntry
 from mgtool.detection.pipeline import detect
 from mgtool.errors import UsageError
 from mgtool.records import Detections, Media, Sample
@@ -41,7 +41,7 @@ def _items(widths: Sequence[int]) -> list[tuple[Sample, Media]]:
     return items
 
 
-def _run(error: Exception, batch_size: int) -> list[Entry]:
+def _run(error: Exception, batch_size: int) -> list[DetectionEntry]:
     finder = Finder(WidthReader(error))
     items = _items([10, 13, 11, 13, 10])
     found = detect(items, finder, ledger=Ledger(), batch=BatchSize(batch_size), workers=0)
@@ -65,4 +65,4 @@ def test_no_memory_for_one_picture_is_its_own_reason() -> None:
 
 def test_a_misuse_ends_the_run() -> None:
     with pytest.raises(UsageError, match="give `vocabulary`"):
-        _run(UsageError("give --vocabulary"), 8)
+        _run(UsageError("", "give `vocabulary`"), 8)

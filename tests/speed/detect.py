@@ -31,13 +31,13 @@ if __name__ == "__main__":  # decoding workers import this file again, and need 
     import tiny_transformers as tiny
 
     from mgtool.boxes import formats
+    from mgtool.detection import pipeline as detection
     from mgtool.detection.batch_size import BatchSize
     from mgtool.detection.finder import Finder
-    from mgtool.detection.output import Output
+    from mgtool.detection.output import DetectionOutput
     from mgtool.detectors.owlv2 import PROMPT, Owlv2Detector
     from mgtool.inputs import sources
     from mgtool.runs import devices
-    from mgtool.stages import detect
 
 TESTS = Path(__file__).parents[1]
 WORDS = (
@@ -172,8 +172,8 @@ def plain(network, processor, paths):
 def pipeline(detector, pictures, out, options):
     """What the command does after loading: files to box shards."""
     items = sources.pictures(sources.read_samples([str(pictures)]))
-    output = Output(out, format="jsonl")
-    detect.run(items, Finder(detector), output, batch=BatchSize(options.batch_size), workers=options.threads)
+    output = DetectionOutput(out, format="jsonl")
+    detection.fill(items, Finder(detector), output, batch=BatchSize(options.batch_size), workers=options.threads)
     output.close(done=True)
 
 

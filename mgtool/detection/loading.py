@@ -1,0 +1,109 @@
+"""What the options stand for: the input's pictures, the finder with its weights, the batch size."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import IO
+
+from mgtool import detectors
+from mgtool.boxes.filters import Filters
+from mgtool.detection import replicas
+from mgtool.detection.batch_size import BatchSize
+from mgtool.detection.finder import Finder
+from mgtool.detection.known_boxes import KnownBoxes
+from mgtool.detection.options import DetectOptions
+from mgtool.detection.picture_loader import Named
+from mgtool.detectors import vocabulary
+from mgtool.inputs import sources
+from mgtool.records import Failure
+from mgtool.runs.workers import default_workers
+
+_NO_VIDEOS = "COCO's form has no place for videos; jsonl, parquet and mg-llava have"
+
+
+def named_media(inputs: Sequence[str], options: DetectOptions, stdin: IO[bytes] | None = None) -> Iterator[Named]:
+    """Every picture and video of the input, in order; `stdin` is what ``-`` reads."""
+    items = sources.pictures(sources.read_samples(inputs, images=options.images, stdin=stdin))
+    return _without_videos(items) if options.format == "coco" else items
+
+
+def named_share(inputs: Sequence[str], options: DetectOptions, stdin: IO[bytes] | None = None) -> Iterator[Named]:
+    """Those of this run's share of the input."""
+    return options.share.of(functools.partial(named_media, inputs, options, stdin))
+
+
+def _without_videos(items: Iterator[Named]) -> Iterator[Named]:
+    for item in items:
+        if isinstance(item, tuple) and item[1] is item[0].video:
+            yield Failure(id=item[0].id, stage="detect", reason="unsupported", detail=_NO_VIDEOS)
+        else:
+            yield item
+
+
+def load_finder(options: DetectOptions) -> Finder:
+    """The detector and the tagger, with their weights, and the boxes that are known."""
+    kind, _, target = options.detector.partition(":")
+    filters = _filters(options)
+    if kind == detectors.BOXES:
+        return Finder(None, None, filters, KnownBoxes(target, alone=True))
+    known = KnownBoxes(options.boxes) if options.boxes else None
+    if len(options.devices) > 1:
+        load = functools.partial(_on_device, replace(options, boxes=None))
+        return replicas.launch(load, options.devices, options.batch_size, filters, known)
+    tagger = _load_tagger(options) if options.tagger else None
+    detector = None if options.detector == "none" else _load_detector(options)
+    return Finder(detector, tagger, filters, known)
+
+
+def _on_device(options: DetectOptions, device: str) -> Finder:
+    return load_finder(replace(options, device=device))
+
+
+def _load_tagger(options: DetectOptions) -> detectors.Tagger:
+    return detectors.load_tagger(
+        options.tagger,
+        device=options.device,
+        dtype=options.dtype,
+        tag_list=options.tag_list,
+        tag_thresholds=options.tag_thresholds,
+    )
+
+
+def _load_detector(options: DetectOptions) -> detectors.Detector:
+    return detectors.load(
+        options.detector,
+        threshold=options.threshold,
+        device=options.device,
+        dtype=options.dtype,
+        vocabulary=words(options),
+        trust_checkpoint=options.trust_checkpoint,
+    )
+
+
+def words(options: DetectOptions) -> tuple[str, ...] | None:
+    """The words of the vocabulary; None without one."""
+    return vocabulary.read(options.vocabulary) if options.vocabulary else None
+
+
+def _filters(options: DetectOptions) -> Filters:
+    return Filters(
+        threshold=options.threshold,
+        keep=vocabulary.read(options.keep, option="keep") if options.keep else None,
+        drop=vocabulary.read(options.drop, option="drop") if options.drop else (),
+        min_size=options.min_size,
+        nms=options.nms,
+        max_boxes=options.max_boxes,
+        round=options.round,
+    )
+
+
+def first_batch(options: DetectOptions) -> BatchSize:
+    """How many pictures the detector gets at once, to begin with."""
+    return BatchSize(options.batch_size or (replicas.BATCH if len(options.devices) > 1 else None))
+
+
+def decoding_workers(options: DetectOptions) -> int:
+    """How many processes decode; 0 for none."""
+    return default_workers() if options.workers is None else options.workers
