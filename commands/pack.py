@@ -60,11 +60,11 @@ def pack(
     """Pack samples into WebDataset tars that every reader opens; a second run goes on where the first stopped."""
     _refuse_two_modes({"--verify": verify, "--unpack": unpack, "--out": out})
     allowed_failures(allow_failures, 0)
-    shown = _Shown(quiet, as_json, allow_failures)
+    screen = _Screen(quiet, as_json, allow_failures)
     if verify:
-        raise typer.Exit(_verify(inputs, workers, shown))
+        raise typer.Exit(_verify(inputs, workers, screen))
     if unpack is not None:
-        raise typer.Exit(_unpack(inputs, unpack, overwrite, shown))
+        raise typer.Exit(_unpack(inputs, unpack, overwrite, screen))
     chosen = PackOptions(
         missing_boxes=missing_boxes,
         shard_size=shard_size,
@@ -83,11 +83,11 @@ def pack(
     )
     sources = [Source(inputs, images, boxes), *(add or [])]
     if dry_run:
-        raise typer.Exit(_plan(sources, out, chosen, overwrite, shown))
-    raise typer.Exit(_pack(sources, out, chosen, overwrite, shown))
+        raise typer.Exit(_plan(sources, out, chosen, overwrite, screen))
+    raise typer.Exit(_pack(sources, out, chosen, overwrite, screen))
 
 
-class _Shown(NamedTuple):
+class _Screen(NamedTuple):
     """What the person at the command line wants to see, and what they put up with."""
 
     quiet: bool
@@ -120,63 +120,63 @@ def _refuse_two_modes(modes: Mapping[str, Any]) -> None:
         raise UsageError("", f"{wrong}: give `out` to pack, `verify` to check tars, or `unpack` DIR")
 
 
-def _pack(sources: Sequence[Source], out: str, chosen: PackOptions, overwrite: bool, shown: _Shown) -> int:
+def _pack(sources: Sequence[Source], out: str, chosen: PackOptions, overwrite: bool, screen: _Screen) -> int:
     from mgtool.stages import pack as stage
 
     is_stream = out == "-"
-    _refuse_both_on_stdout(is_stream, shown)
-    with shown.progress("samples") as (started, advance):
+    _refuse_both_on_stdout(is_stream, screen)
+    with screen.progress("samples") as (started, advance):
         target = sys.stdout.buffer if is_stream else out
         packed = stage.pack(sources, target, chosen, overwrite=overwrite, started=started, advance=advance)
     for failure in packed.failed:
         console.say(f"{failure.id}: {failure.reason}: {failure.detail}")
-    shown.summarize({"out": out, **packed.counts}, "mgtool pack")
+    screen.summarize({"out": out, **packed.counts}, "mgtool pack")
     if not is_stream:
-        console.show_failures(packed.failures, Path(out), quiet=shown.quiet)
-    return exit_code(packed.failures, packed.items, shown.allow_failures)
+        console.show_failures(packed.failures, Path(out), quiet=screen.quiet)
+    return exit_code(packed.failures, packed.items, screen.allow_failures)
 
 
-def _plan(sources: Sequence[Source], out: str, chosen: PackOptions, overwrite: bool, shown: _Shown) -> int:
+def _plan(sources: Sequence[Source], out: str, chosen: PackOptions, overwrite: bool, screen: _Screen) -> int:
     from mgtool.stages import pack as stage
 
-    _refuse_both_on_stdout(out == "-", shown)
+    _refuse_both_on_stdout(out == "-", screen)
     planned = stage.plan(sources, None if out == "-" else out, chosen, overwrite=overwrite)
     summary = {"out": out, **dataclasses.asdict(planned)}
-    console.summarize(summary, title="pack would write", as_json=shown.as_json, quiet=False)
+    console.summarize(summary, title="pack would write", as_json=screen.as_json, quiet=False)
     return DONE
 
 
-def _refuse_both_on_stdout(is_stream: bool, shown: _Shown) -> None:
-    if shown.as_json and is_stream:
+def _refuse_both_on_stdout(is_stream: bool, screen: _Screen) -> None:
+    if screen.as_json and is_stream:
         raise UsageError("as_json", "and `out` - both want stdout: give `out` a folder")
 
 
-def _verify(tars: Sequence[str], workers: int, shown: _Shown) -> int:
+def _verify(tars: Sequence[str], workers: int, screen: _Screen) -> int:
     """Say on stdout what is wrong with which sample."""
     from mgtool.stages import verify as stage
 
-    with shown.progress("tars") as (started, advance):
+    with screen.progress("tars") as (started, advance):
         verified = stage.verify(tars, workers=workers, started=started, advance=advance)
     findings = verified.findings
     counts = {"tars": verified.tars, "samples": verified.samples, "findings": len(findings)}
     summary: dict[str, Any] = {**counts, "readers": verified.readers}
-    if shown.as_json:
+    if screen.as_json:
         summary |= {"findings": findings}
     else:
         for finding in findings:
             where = ": ".join(part for part in (finding.tar, finding.key, finding.check) if part)
             sys.stdout.buffer.write(f"{where}: {finding.detail}\n".encode("utf-8", "backslashreplace"))
         sys.stdout.flush()
-    shown.summarize(summary, "mgtool pack --verify")
-    return exit_code(verified.bad, max(verified.samples, verified.bad), shown.allow_failures)
+    screen.summarize(summary, "mgtool pack --verify")
+    return exit_code(verified.bad, max(verified.samples, verified.bad), screen.allow_failures)
 
 
-def _unpack(tars: Sequence[str], folder: Path, overwrite: bool, shown: _Shown) -> int:
+def _unpack(tars: Sequence[str], folder: Path, overwrite: bool, screen: _Screen) -> int:
     """Write what `mgtool pack` takes: pictures, a conversation file and box shards."""
     from mgtool.stages import unpack as stage
 
-    with console.progress("samples", quiet=shown.quiet) as advance:
+    with console.progress("samples", quiet=screen.quiet) as advance:
         unpacked = stage.unpack(tars, folder, overwrite=overwrite, advance=advance)
-    shown.summarize({"out": str(folder), **dataclasses.asdict(unpacked)}, "mgtool pack --unpack")
-    console.show_failures(unpacked.failures, folder, quiet=shown.quiet)
-    return exit_code(unpacked.failures, unpacked.samples + unpacked.failures, shown.allow_failures)
+    screen.summarize({"out": str(folder), **dataclasses.asdict(unpacked)}, "mgtool pack --unpack")
+    console.show_failures(unpacked.failures, folder, quiet=screen.quiet)
+    return exit_code(unpacked.failures, unpacked.samples + unpacked.failures, screen.allow_failures)

@@ -15,10 +15,7 @@ from mgtool.packing.options import PackOptions
 from mgtool.records import Failure, convert, dumps, parse
 from mgtool.runs import run_file
 from mgtool.tars import card
-from mgtool.tars.index import INDEX_FILE as SAMPLES_FILE
-from mgtool.tars.index import SampleEntry
-
-INDEX_FILE = "index.json"
+from mgtool.tars.index import INDEX_FILE, WIDS_INDEX_FILE, SampleEntry
 
 _CLOCK_NS = 20_000_000
 """How far the clock of files may lag behind the system's."""
@@ -187,7 +184,7 @@ class PackFolder:
             splits[report.split] += report.samples
             if report.samples:
                 shards.append(_wids_entry(report, path))
-        atomic.write_bytes(self.path / INDEX_FILE, _wids_index(shards))
+        atomic.write_bytes(self.path / WIDS_INDEX_FILE, _wids_index(shards))
         self._describe()
         counts = {"samples": sum(splits.values()), "skipped": skipped, "failures": failed, "shards": len(shards)}
         counts["bytes"] = sum(entry["filesize"] for entry in shards)
@@ -216,7 +213,7 @@ class PackFolder:
             for suffix in (".json", ".tar"):
                 for path in shard_names.list_shards(self.path, name or shard_names.UNSPLIT, suffix):
                     path.unlink()
-        for file in (INDEX_FILE, SAMPLES_FILE, run_file.FAILURES_FILE, run_file.RUN_FILE):
+        for file in (WIDS_INDEX_FILE, INDEX_FILE, run_file.FAILURES_FILE, run_file.RUN_FILE):
             (self.path / file).unlink(missing_ok=True)
 
     def _split_names(self) -> list[str]:

@@ -56,14 +56,14 @@ class Packer:
 
     Args:
         layout: what all samples have in common.
-        recipe: what becomes of a sample.
+        options: what becomes of a sample.
         boxes: where boxes are looked up, by number of the input; None where an input's own are taken.
     """
 
-    def __init__(self, layout: Layout, recipe: PackOptions, boxes: tuple[BoxIndex | None, ...] = (None,)) -> None:
-        self.layout, self.recipe, self.boxes = layout, recipe, boxes
-        self._encoding = recipe.encoding
-        self._condition = Condition(recipe.where) if recipe.where else None
+    def __init__(self, layout: Layout, options: PackOptions, boxes: tuple[BoxIndex | None, ...] = (None,)) -> None:
+        self.layout, self.options, self.boxes = layout, options, boxes
+        self._encoding = options.encoding
+        self._condition = Condition(options.where) if options.where else None
 
     def pack(self, sample: Sample, source: int = 0) -> SampleMembers:
         """The members of a sample, the same set for every sample.
@@ -101,13 +101,13 @@ class Packer:
         Raises:
             ItemError, Skipped: as `pack`, and where the condition cannot be asked.
         """
-        if not self.recipe.selects:
+        if not self.options.selects:
             return True, tuple(hashing.sha256(reading.read_bytes(one)) for one in media_of(sample))
         data = [reading.read_bytes(one) for one in media_of(sample)]
         sizes = [images.probe(one) for one in data[: len(sample.images)]]
         hashes = [hashing.sha256(one) for one in data]
         found, _ = self._detections(sample, hashes, sizes, source)
-        if sum(len(one.boxes) for one in found) < self.recipe.min_boxes:
+        if sum(len(one.boxes) for one in found) < self.options.min_boxes:
             return False, tuple(hashes)
         if self._condition is None:
             return True, tuple(hashes)
@@ -126,9 +126,9 @@ class Packer:
     def _picture(self, media: Media) -> _StoredPicture:
         """The file's own bytes where it is of the data set's format and nothing is to be done to it."""
         data = reading.read_bytes(media)
-        examine = images.check if self.recipe.check == "structure" else _decoded
-        width, height, stored = examine(data, max_pixels=self.recipe.max_pixels)
-        shrinking = Shrinking(width, height, self.recipe.resize or max(width, height))
+        examine = images.check if self.options.check == "structure" else _decoded
+        width, height, stored = examine(data, max_pixels=self.options.max_pixels)
+        shrinking = Shrinking(width, height, self.options.resize or max(width, height))
         same = stored == self.layout.format and shrinking.size == (width, height) and self._encoding is None
         about = PackedPicture(
             name=media.name,
@@ -138,7 +138,7 @@ class Packer:
             converted_from="" if same else stored,
         )
         if not same:
-            picture = images.decode(data, max_pixels=self.recipe.max_pixels)
+            picture = images.decode(data, max_pixels=self.options.max_pixels)
             data = self._encode(shrinking.move_picture(picture))
         return _StoredPicture(about, data, shrinking)
 
@@ -215,9 +215,9 @@ class Packer:
         return [], ()
 
     def _unknown(self, name: str, boxes: BoxIndex | None) -> None:
-        if boxes is not None and self.recipe.missing_boxes == "fail":
+        if boxes is not None and self.options.missing_boxes == "fail":
             raise ItemError("no_boxes", f"the box file does not know {name}; `missing_boxes` empty packs it without")
-        if boxes is not None and self.recipe.missing_boxes == "skip":
+        if boxes is not None and self.options.missing_boxes == "skip":
             raise Skipped
 
 

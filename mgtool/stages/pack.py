@@ -13,7 +13,7 @@ from typing import IO, Any
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UsageError
 from mgtool.files import atomic
-from mgtool.inputs import sources as inputs
+from mgtool.inputs.sources import read_samples
 from mgtool.packing import pipeline
 from mgtool.packing.layout import Base, Layout
 from mgtool.packing.options import PackOptions, Source
@@ -83,18 +83,14 @@ class PlannedTars:
     boxes: bool
 
 
-def _ignore(count: int) -> None:
-    pass
-
-
 def pack(
     sources: Sequence[Source],
     out: str | Path | IO[bytes],
     options: PackOptions = PackOptions(),  # noqa: B008 - frozen
     *,
     overwrite: bool = False,
-    started: Callable[[int], None] = _ignore,
-    advance: Advance = _ignore,
+    started: Callable[[int], None] = lambda total: None,
+    advance: Advance = lambda count: None,
 ) -> Packed:
     """Pack samples into the tars of a folder, going on where an earlier run stopped; or into one tar, on a stream.
 
@@ -222,7 +218,7 @@ def _opened(sources: Sequence[Source]) -> Iterator[list[OpenSource]]:
     with contextlib.ExitStack() as stack:
         yield [
             OpenSource(
-                inputs.read_samples(source.inputs, images=None if source.images is None else str(source.images)),
+                read_samples(source.inputs, images=None if source.images is None else str(source.images)),
                 None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes))),
             )
             for source in sources

@@ -36,16 +36,12 @@ class Verified:
         return len({(finding.tar, finding.key) for finding in self.findings})
 
 
-def _ignore(count: int) -> None:
-    pass
-
-
 def verify(
     tars: str | Path | Sequence[str | Path],
     *,
     workers: int = 0,
-    started: Callable[[int], None] = _ignore,
-    advance: Advance = _ignore,
+    started: Callable[[int], None] = lambda total: None,
+    advance: Advance = lambda count: None,
 ) -> Verified:
     """Read every member of some tars, and let every installed reader read them.
 

@@ -16,7 +16,7 @@ from mgtool.files.shard_names import tar_splits
 from mgtool.media.names import VIDEO_EXTENSIONS
 from mgtool.records import Failure
 from mgtool.tars import samples
-from mgtool.tars.index import INDEX_FILE, SampleEntry, scan, totals, write_index
+from mgtool.tars.index import INDEX_FILE, WIDS_INDEX_FILE, SampleEntry, scan, totals, write_index
 from mgtool.tars.other_readers import READERS
 from mgtool.tars.paths import open_url
 
@@ -35,7 +35,7 @@ Each sample is `KEY.jpg` (or the one other ending of this data set; `KEY.1.jpg`,
 `KEY.json` (id, names, sizes and SHA-256 of the pictures, conversation, metadata), and, with boxes,
 `KEY.boxes.npy` (float32, n x 4, xyxy in pixels of the picture) beside `KEY.boxes.json` (scores, labels).
 Lists in the JSON are never empty, so that readers can tell their types: `pictures`, `turns` and `frames`
-say how many entries are real. `{INDEX_FILE}` says where each sample lies, `index.json` is for wids.
+say how many entries are real. `{INDEX_FILE}` says where each sample lies, `{WIDS_INDEX_FILE}` is for wids.
 """
 _OWN = """\
 import mgtool

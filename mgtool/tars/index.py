@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 INDEX_FILE = "samples.parquet"
+WIDS_INDEX_FILE = "index.json"
 
 _BATCH_ROWS = 1 << 14
 _SHARDS = b"shards"

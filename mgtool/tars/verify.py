@@ -17,6 +17,7 @@ from mgtool.files import hashing
 from mgtool.media import images
 from mgtool.records import Advance, Detections, Failure, Media, parse
 from mgtool.runs import workers as processes
+from mgtool.tars.index import WIDS_INDEX_FILE
 from mgtool.tars.members import Member, read_members
 from mgtool.tars.other_readers import READERS, quietly
 from mgtool.tars.paths import open_url
@@ -42,8 +43,6 @@ MARGIN = 1.0
 
 MOST_FINDINGS = 1000
 """Findings of one kind that are kept of one tar."""
-
-_WIDS_INDEX = "index.json"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -268,7 +267,7 @@ class _Checker:
 
 
 def _descriptions(path: Path) -> Iterator[tuple[Check, str, Mapping[str, Any]]]:
-    sidecar, index = path.with_suffix(".json"), path.with_name(_WIDS_INDEX)
+    sidecar, index = path.with_suffix(".json"), path.with_name(WIDS_INDEX_FILE)
     if sidecar.is_file():
         yield "sidecar", sidecar.name, parse(sidecar.read_bytes(), dict[str, Any], where=str(sidecar))
     if index.is_file():
