@@ -13,10 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mgtool.errors import ItemError
-
-MAX_PIXELS = 178_956_970
-"""Largest picture that is decoded, in pixels (Pillow's own limit for a decompression bomb)."""
-
+from mgtool.media.limits import MAX_PIXELS as MAX_PIXELS
 
 _JPEG_FAMILY = {"MPO": "JPEG"}
 """Names of formats that every JPEG reader opens: cameras' files of several pictures."""

@@ -9,27 +9,7 @@ import msgspec
 from mgtool.errors import ItemError
 from mgtool.files.shard_names import UNSPLIT, shard_name
 
-
-class Look(NamedTuple):
-    """What a worker saw in a sample.
-
-    Attributes:
-        number: of the item.
-        wanted: whether it is one of those asked for.
-        pictures: `HASH_BYTES` of each picture and video.
-        content: `HASH_BYTES` of these and the conversation.
-        failure: why it cannot be used.
-    """
-
-    number: int
-    wanted: bool
-    pictures: bytes = b""
-    content: bytes | None = None
-    failure: ItemError | None = None
-
-
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
-
 
 OTHERWISE = "PNG"
 """Format of a data set whose first picture is of none that every reader decodes; it loses nothing."""
@@ -52,13 +32,31 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Base(msgspec.Struct, frozen=True):
-    """Where a run that adds to earlier ones begins: the first key, and the first shard of each split."""
+    """Where a run begins that adds to earlier ones: the first key, and the first shard of each split."""
 
     key: int = 0
     shards: dict[str, int] = {}
 
 
-class Done(NamedTuple):
+class Examined(NamedTuple):
+    """What a worker found in a sample.
+
+    Attributes:
+        number: of the item.
+        wanted: whether it is one of those asked for.
+        pictures: `HASH_BYTES` of each picture and video.
+        content: `HASH_BYTES` of these and the conversation.
+        failure: why it cannot be used.
+    """
+
+    number: int
+    wanted: bool
+    pictures: bytes = b""
+    content: bytes | None = None
+    failure: ItemError | None = None
+
+
+class CompleteShard(NamedTuple):
     """A complete shard of this or an earlier run.
 
     Attributes:
@@ -77,14 +75,14 @@ class Done(NamedTuple):
     pictures: tuple[bytes, ...]
 
 
-class Job(NamedTuple):
+class ShardJob(NamedTuple):
     """One shard that is to be made.
 
     Attributes:
         split, shard: name it.
         key: of its first item.
         numbers: of its items in the spool.
-        digests, contents: as in `Done`.
+        digests, contents: as in `CompleteShard`.
         refused: items that turned out to be of no use while the plan was made.
     """
 

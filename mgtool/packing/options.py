@@ -2,52 +2,112 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from typing import Literal, NamedTuple
-
-import msgspec
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from mgtool.errors import UsageError
-from mgtool.media import images
-from mgtool.packing.conditions import Condition
+from mgtool.media.limits import MAX_PIXELS
 
 MissingBoxes = Literal["fail", "empty", "skip"]
-
-
 Check = Literal["structure", "decode"]
 
-
+_CHOICES = {"missing_boxes": get_args(MissingBoxes), "check": get_args(Check)}
+_LEAST = {"max_pixels": 1, "resize": 0, "min_boxes": 0, "workers": 0}
 _REENCODE = re.compile(r"(jpeg|webp):(\d{1,3})|png")
+_SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
+_FREE = ("append", "energon", "workers")
+"""What changes no byte of a shard."""
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a sample; a part of a run's identity.
+@dataclass(frozen=True)
+class Size:
+    """How much a shard holds: `samples`, or `bytes` of pictures, videos and texts as they come in; the other is 0."""
+
+    samples: int = 0
+    bytes: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.bytes}B" if self.bytes else str(self.samples)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is packed, with its pictures and boxes.
+
+    Attributes:
+        input: a path, URL or pattern of what `mgtool` reads, ``-`` for stdin, or several of these.
+        images: folder that relative names of pictures start from; None for the input's own.
+        boxes: boxes in any form that `mgtool detect` writes; None for those that the input carries.
+    """
+
+    input: str | Path | Sequence[str | Path]
+    images: str | Path | None = None
+    boxes: str | Path | None = None
+
+    @property
+    def inputs(self) -> list[str]:
+        """Each input."""
+        given = self.input
+        return [str(given)] if isinstance(given, str | Path) else [str(one) for one in given]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackOptions:
+    """How samples become members, and how they are dealt to shards.
 
     Attributes:
         missing_boxes: what becomes of a picture that the boxes do not know.
+        shard_size: how much a shard holds.
+        shuffle: seed of the order; None for the input's.
+        split: share of each split by name; None for one set.
+        append: whether a finished run may be added to.
         check: how it is found out that a picture is whole: by its structure, or by decoding it.
         max_pixels: width times height over which a picture is a failure.
         resize: longest side in pixels; larger pictures are made smaller, and their boxes with them. 0: never.
         reencode: ``jpeg:QUALITY``, ``webp:QUALITY`` or ``png`` for all pictures; empty: original bytes.
+        dedupe: whether samples with the same pictures and conversation as one before are left out.
         min_boxes: samples with fewer are left out.
         where: a condition that samples meet, or empty.
+        energon: whether energon's own tool indexes the tars, too.
+        workers: processes; 0: one a core.
+
+    Raises:
+        UsageError: a value of no known form.
     """
 
     missing_boxes: MissingBoxes = "fail"
+    shard_size: Size = Size(1000)
+    shuffle: int | None = None
+    split: Mapping[str, float] | None = None
+    append: bool = False
     check: Check = "structure"
-    max_pixels: int = images.MAX_PIXELS
+    max_pixels: int = MAX_PIXELS
     resize: int = 0
     reencode: str = ""
+    dedupe: bool = False
     min_boxes: int = 0
     where: str = ""
+    energon: bool = False
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        _check_values(self)
+        _check_size(self.shard_size)
+        if self.split is not None:
+            _check_split(self.split)
+        _ = self.encoding
+        if self.where:
+            from mgtool.packing.conditions import Condition
+
+            Condition(self.where)
 
     @property
     def encoding(self) -> tuple[str, int] | None:
-        """Format and quality of `reencode`; None for original bytes.
-
-        Raises:
-            UsageError: text of no known form.
-        """
+        """Format and quality of `reencode`; None for original bytes."""
         if not self.reencode:
             return None
         match = _REENCODE.fullmatch(self.reencode)
@@ -55,45 +115,47 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("reencode", f"{self.reencode}: give jpeg:QUALITY, webp:QUALITY (0 to 100) or png")
         return (match[1] or "png").upper(), int(match[2] or 0)
 
-    def validate(self) -> None:
-        """Look at the options that are texts.
-
-        Raises:
-            UsageError: one of no known form.
-        """
-        _ = self.encoding
-        if self.where:
-            Condition(self.where)
-
     @property
     def selects(self) -> bool:
         """Whether samples are left out for what is in them."""
         return bool(self.min_boxes or self.where)
 
-
-class Size(NamedTuple):
-    """How much a shard holds: `samples`, or `bytes` of pictures, videos and texts as they come in; the other is 0."""
-
-    samples: int = 0
-    bytes: int = 0
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """How samples are dealt to shards; a part of a run's identity.
-
-    Attributes:
-        shard_size: samples of a shard, or bytes.
-        shuffle: seed of the order; None for the input's.
-        split: share of each split by name; empty for one set.
-        dedupe: whether samples with the same pictures and conversation as one before are left out.
-    """
-
-    shard_size: Size = Size(1000)
-    shuffle: int | None = None
-    split: dict[str, float] = {}
-    dedupe: bool = False
+    @property
+    def examines(self) -> bool:
+        """Whether the plan needs to know what is in the samples."""
+        return bool(self.selects or self.split or self.dedupe)
 
     @property
-    def names(self) -> list[str]:
+    def split_names(self) -> list[str]:
         """Names of the splits; one empty name without."""
-        return list(self.split) or [""]
+        return list(self.split or {"": 1.0})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the bytes of the tars depend on, for ``run.json``."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        kept = {name: value for name, value in found.items() if name not in _FREE}
+        return {**kept, "shard_size": dataclasses.astuple(self.shard_size), "split": dict(self.split or {})}
+
+
+def _check_values(options: PackOptions) -> None:
+    for field, choices in _CHOICES.items():
+        if (value := getattr(options, field)) not in choices:
+            raise UsageError(field, f"{value}: choose one of {', '.join(choices)}")
+    for field, least in _LEAST.items():
+        if (value := getattr(options, field)) < least:
+            raise UsageError(field, f"{value}: give {least} or more")
+
+
+def _check_size(size: Size) -> None:
+    if type(size) is not Size:
+        raise UsageError("shard_size", f"{size!r}: give Size(1000), or Size(bytes=10**9)")
+    if (size.samples < 1) == (size.bytes < 1):
+        raise UsageError("shard_size", f"{size}: give a number of samples, or one of bytes")
+
+
+def _check_split(split: Mapping[str, float]) -> None:
+    known = all(_SPLIT_NAME.fullmatch(name) for name in split)
+    if not known or min(split.values(), default=0) < 0 or not 0.999 <= sum(split.values()) <= 1.001:
+        text = ",".join(f"{name}={share:g}" for name, share in split.items())
+        raise UsageError("split", f"{text}: give names and shares that add up to 1, for instance train=0.98,val=0.02")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,12 +19,9 @@ from mgtool.media import images, reading
 from mgtool.media.placeholders import BOTH
 from mgtool.packing.conditions import Condition
 from mgtool.packing.layout import EXTENSIONS, Layout
-from mgtool.packing.options import Recipe
-from mgtool.records import Detections, Media, Sample, Turn, dumps
+from mgtool.packing.options import PackOptions
+from mgtool.records import Detections, Media, Sample, Turn, dumps, media_of
 from mgtool.tars.samples import FORMAT, PackedBoxes, PackedPicture, PackedSample
-
-Parts: TypeAlias = dict[str, bytes]
-
 
 _JPEG_QUALITY = 95
 
@@ -33,7 +30,7 @@ class Skipped(Exception):  # noqa: N818 - no error
     """A sample that is to be left out without being a failure."""
 
 
-class Packed(NamedTuple):
+class SampleMembers(NamedTuple):
     """A sample's members, and what identifies its pictures and video.
 
     Attributes:
@@ -43,13 +40,13 @@ class Packed(NamedTuple):
         boxes: their number.
     """
 
-    parts: Parts
+    parts: dict[str, bytes]
     hashes: tuple[str, ...]
     size: tuple[int, int]
     boxes: int
 
 
-class _Picture(NamedTuple):
+class _StoredPicture(NamedTuple):
     about: PackedPicture
     data: bytes
     shrinking: Shrinking
@@ -60,16 +57,16 @@ class Packer:
 
     Args:
         layout: what all samples have in common.
-        recipe: what becomes of a sample.
+        options: what becomes of a sample.
         boxes: where boxes are looked up, by number of the input; None where an input's own are taken.
     """
 
-    def __init__(self, layout: Layout, recipe: Recipe, boxes: tuple[BoxIndex | None, ...] = (None,)) -> None:
-        self.layout, self.recipe, self.boxes = layout, recipe, boxes
-        self._encoding = recipe.encoding
-        self._condition = Condition(recipe.where) if recipe.where else None
+    def __init__(self, layout: Layout, options: PackOptions, boxes: tuple[BoxIndex | None, ...] = (None,)) -> None:
+        self.layout, self.options, self.boxes = layout, options, boxes
+        self._encoding = options.encoding
+        self._condition = Condition(options.where) if options.where else None
 
-    def pack(self, sample: Sample, source: int = 0) -> Packed:
+    def pack(self, sample: Sample, source: int = 0) -> SampleMembers:
         """The members of a sample, the same set for every sample.
 
         Args:
@@ -97,7 +94,7 @@ class Packer:
             moved = [picture.shrinking.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
             parts |= _box_parts(moved or found)
         size = (pictures[0].about.width, pictures[0].about.height) if pictures else (0, 0)
-        return Packed(parts, tuple(hashes), size, sum(len(one.boxes) for one in found))
+        return SampleMembers(parts, tuple(hashes), size, sum(len(one.boxes) for one in found))
 
     def examine(self, sample: Sample, source: int = 0) -> tuple[bool, tuple[str, ...]]:
         """Whether a sample is one of those asked for, and the hashes of its pictures and video.
@@ -105,31 +102,17 @@ class Packer:
         Raises:
             ItemError, Skipped: as `pack`, and where the condition cannot be asked.
         """
-        if not self.recipe.selects:
-            media = (*sample.images, *([sample.video] if sample.video is not None else []))
-            return True, tuple(hashing.sha256(reading.read_bytes(one)) for one in media)
-        data = [reading.read_bytes(media) for media in sample.images]
-        sizes = [images.probe(one) for one in data]
-        video = reading.read_bytes(sample.video) if sample.video is not None else b""
-        hashes = [hashing.sha256(one) for one in (*data, *([video] if sample.video is not None else []))]
+        if not self.options.selects:
+            return True, tuple(hashing.sha256(reading.read_bytes(one)) for one in media_of(sample))
+        data = [reading.read_bytes(one) for one in media_of(sample)]
+        sizes = [images.probe(one) for one in data[: len(sample.images)]]
+        hashes = [hashing.sha256(one) for one in data]
         found, _ = self._detections(sample, hashes, sizes, source)
-        count = sum(len(one.boxes) for one in found)
-        if count < self.recipe.min_boxes:
+        if sum(len(one.boxes) for one in found) < self.options.min_boxes:
             return False, tuple(hashes)
-        facts = {
-            "id": sample.id,
-            "image": sample.images[0].name if sample.images else "",
-            "width": sizes[0][0] if sizes else 0,
-            "height": sizes[0][1] if sizes else 0,
-            "bytes": sum(map(len, data)) + len(video),
-            "pictures": len(data),
-            "boxes": count,
-            "labels": tuple(label for one in found for label in one.labels),
-            "turns": len(sample.turns),
-            "video": sample.video is not None,
-            "metadata": sample.metadata,
-        }
-        return self._condition is None or self._condition.holds(facts), tuple(hashes)
+        if self._condition is None:
+            return True, tuple(hashes)
+        return self._condition.holds(_facts(sample, sum(map(len, data)), sizes, found)), tuple(hashes)
 
     def _refuse_misfit(self, sample: Sample) -> None:
         """Tars that a later run adds to keep the layout of the first."""
@@ -141,12 +124,12 @@ class Packer:
         if sample.video is not None and not self.layout.video:
             raise ItemError("unsupported", "a video, the samples of these tars have none")
 
-    def _picture(self, media: Media) -> _Picture:
+    def _picture(self, media: Media) -> _StoredPicture:
         """The file's own bytes where it is of the data set's format and nothing is to be done to it."""
         data = reading.read_bytes(media)
-        examine = images.check if self.recipe.check == "structure" else _decoded
-        width, height, stored = examine(data, max_pixels=self.recipe.max_pixels)
-        shrinking = Shrinking(width, height, self.recipe.resize or max(width, height))
+        examine = images.check if self.options.check == "structure" else _decoded
+        width, height, stored = examine(data, max_pixels=self.options.max_pixels)
+        shrinking = Shrinking(width, height, self.options.resize or max(width, height))
         same = stored == self.layout.format and shrinking.size == (width, height) and self._encoding is None
         about = PackedPicture(
             name=media.name,
@@ -156,11 +139,11 @@ class Packer:
             converted_from="" if same else stored,
         )
         if not same:
-            picture = images.decode(data, max_pixels=self.recipe.max_pixels)
+            picture = images.decode(data, max_pixels=self.options.max_pixels)
             data = self._encode(shrinking.move_picture(picture))
-        return _Picture(about, data, shrinking)
+        return _StoredPicture(about, data, shrinking)
 
-    def _picture_parts(self, pictures: list[_Picture]) -> Parts:
+    def _picture_parts(self, pictures: list[_StoredPicture]) -> dict[str, bytes]:
         extension = EXTENSIONS[self.layout.format]
         names = [extension, *(f"{slot}.{extension}" for slot in range(1, self.layout.pictures))]
         data = [picture.data for picture in pictures]
@@ -232,15 +215,32 @@ class Packer:
         return [], ()
 
     def _unknown(self, name: str, boxes: BoxIndex | None) -> None:
-        if boxes is not None and self.recipe.missing_boxes == "fail":
+        if boxes is not None and self.options.missing_boxes == "fail":
             raise ItemError("no_boxes", f"the box file does not know {name}; `missing_boxes` empty packs it without")
-        if boxes is not None and self.recipe.missing_boxes == "skip":
+        if boxes is not None and self.options.missing_boxes == "skip":
             raise Skipped
 
 
 def _decoded(data: bytes, *, max_pixels: int) -> tuple[int, int, str]:
     images.decode(data, max_pixels=max_pixels)
     return images.probe(data, with_format=True)
+
+
+def _facts(sample: Sample, bytes: int, sizes: list[tuple[int, int]], found: list[Detections]) -> dict[str, Any]:
+    """What a condition may speak of, `conditions.NAMES`, of one sample."""
+    return {
+        "id": sample.id,
+        "image": sample.images[0].name if sample.images else "",
+        "width": sizes[0][0] if sizes else 0,
+        "height": sizes[0][1] if sizes else 0,
+        "bytes": bytes,
+        "pictures": len(sample.images),
+        "boxes": sum(len(one.boxes) for one in found),
+        "labels": tuple(label for one in found for label in one.labels),
+        "turns": len(sample.turns),
+        "video": sample.video is not None,
+        "metadata": sample.metadata,
+    }
 
 
 def _about(sample: Sample, pictures: list[PackedPicture], times: tuple[float, ...]) -> PackedSample:
@@ -260,7 +260,7 @@ def _about(sample: Sample, pictures: list[PackedPicture], times: tuple[float, ..
     )
 
 
-def _box_parts(found: list[Detections]) -> Parts:
+def _box_parts(found: list[Detections]) -> dict[str, bytes]:
     chained = itertools.chain.from_iterable
     rows = np.fromiter(chained(chained(one.boxes for one in found)), dtype="<f4").reshape(-1, 4)
     if not np.isfinite(rows).all():

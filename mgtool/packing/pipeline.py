@@ -1,66 +1,144 @@
-"""From samples to tars, over a pool of processes."""
+"""From samples to tars, over a pool of processes.
+
+A plan says which sample goes into which shard, so shards can be made in any order, and a second run makes only
+those that are not complete. Keys count up over all shards of all splits.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import islice
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import msgspec
 
 from mgtool import records
+from mgtool.boxes.index import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.files import atomic
 from mgtool.media import reading
-from mgtool.packing import output as packshards
-from mgtool.packing.layout import Job, Look
+from mgtool.packing.layout import Base, CompleteShard, Examined, Layout, ShardJob
+from mgtool.packing.options import PackOptions
+from mgtool.packing.output import ShardInputs, ShardReport, whole
 from mgtool.packing.packer import Packer, Skipped
-from mgtool.packing.plan import Plan
+from mgtool.packing.plan import ShardPlan
 from mgtool.packing.spool import Spool
 from mgtool.packing.survey import HASH_BYTES, pack_hashes
-from mgtool.records import Failure, dumps, media_of
+from mgtool.records import Advance, Failure, dumps, media_of
 from mgtool.runs import workers as processes
-from mgtool.tars.index import Entry
+from mgtool.tars.index import SampleEntry
 from mgtool.tars.writer import TarWriter
 
-
-def look(number: int, item: records.Item, packer: Packer, source: int) -> Look:
-    """Look into one sample: is it wanted, and what is it of?"""
-    if isinstance(item, Failure):
-        return Look(number, True)
-    try:
-        wanted, hashes = packer.examine(item, source)
-    except ItemError as error:
-        return Look(number, True, failure=error)
-    except Skipped:
-        return Look(number, False)
-    pictures = pack_hashes(hashes)
-    return Look(number, wanted, pictures, hashlib.sha256(pictures + dumps(item.turns)).digest()[:HASH_BYTES])
-
-
 _KEY_DIGITS = 9
-
 
 _AHEAD = 16
 """Samples whose pictures the system reads while another is packed."""
 
-
-_LOOKS = 256
-"""Samples that a worker looks into at a time."""
-
+_EXAMINED_AT_A_TIME = 256
+"""Samples that a worker looks into before it answers."""
 
 T = TypeVar("T")
-
-
 R = TypeVar("R")
+
+
+class OpenSource(NamedTuple):
+    """One input: its items, and where its boxes are looked up; None for those that the items carry."""
+
+    items: Iterator[records.Item]
+    boxes: BoxIndex | None = None
+
+
+class FilledShard(msgspec.Struct):
+    """What became of a shard's items so far."""
+
+    skipped: int = 0
+    failures: list[Failure] = []
+    pictures: list[bytes] = []
+    rows: list[SampleEntry] = []
+
+
+def _from_the_start(plan: ShardPlan) -> tuple[Layout, Base]:
+    return plan.layout, Base()
+
+
+@contextlib.contextmanager
+def planned(
+    folder: Path,
+    inputs: Sequence[OpenSource],
+    options: PackOptions,
+    *,
+    earlier: Iterable[CompleteShard] = (),
+    begin: Callable[[ShardPlan], tuple[Layout, Base]] = _from_the_start,
+) -> Iterator[ShardPlan]:
+    """Read the inputs and decide what goes where; the plan's files are there until the block is left.
+
+    Args:
+        folder: an empty folder for the plan's files.
+        inputs: what to pack.
+        options: what becomes of a sample, and how samples are dealt to shards.
+        earlier: the shards that are complete.
+        begin: gives the layout and the beginning that earlier runs leave to this one; asked once the plan has read
+            the inputs.
+
+    Raises:
+        InputError: no sample at all.
+        ResumeError: a picture that changed after it was packed, or what `begin` raises.
+    """
+    with ShardPlan(folder, options, tuple(source.boxes for source in inputs)) as plan:
+        plan.remember(earlier)
+        plan.gather([source.items for source in inputs])
+        plan.add_to(*begin(plan))
+        if options.examines:
+            plan.note(_examined(plan))
+        plan.arrange()
+        yield plan
+
+
+def write_shards(plan: ShardPlan, folder: Path, advance: Advance) -> None:
+    """Write the shards that are not there yet, each with its JSON.
+
+    Args:
+        plan: what goes where; complete shards hold what it says.
+        folder: the output.
+        advance: told the number of items done.
+    """
+    atomic.sweep(folder)
+    with contextlib.closing(plan.jobs()) as jobs:
+        for report in _in_order(_write, ((folder, job) for job in jobs), plan, done=_whole):
+            advance(report.items)
+    atomic.sweep(folder)  # again: workers of a killed run may have outlived the first time
+
+
+def write_stream(plan: ShardPlan, out: IO[bytes], advance: Advance) -> FilledShard:
+    """Write one tar to a stream."""
+    writer, filled = TarWriter(out), FilledShard()
+    packer = _packer_of(plan)
+    for job in plan.jobs():
+        _fill(writer, job, packer, plan.spool, filled)
+        advance(len(job.numbers))
+    writer.finish()
+    return filled
+
+
+def ready_workers() -> BaseContext:
+    """Have a process load what workers need, while this one goes on; they are then forked off it, and begin at once."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
+    forkserver.ensure_running()
+    return context
 
 
 _packer: Packer | None = None
@@ -77,36 +155,31 @@ def _equip(packer: Packer, spool: Spool) -> None:
     _packer, _spool = packer, spool
 
 
-def ready_workers() -> BaseContext:
-    """Have a process load what workers need, while this one goes on; they are then forked off it, and begin at once."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver
+def _packer_of(plan: ShardPlan) -> Packer:
+    return Packer(plan.layout, plan.options, plan.boxes)
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__])
-    forkserver.ensure_running()
-    return context
+
+def workers_of(options: PackOptions) -> int:
+    """How many processes pack."""
+    return options.workers or processes.default_workers()
 
 
 def _in_order(
     task: Callable[[T], R],
     jobs: Iterable[T],
-    packer: Packer,
-    spool: Spool,
-    workers: int,
+    plan: ShardPlan,
     *,
     done: Callable[[T], R | None] = lambda job: None,
 ) -> Iterator[R]:
     """Results of all jobs, in order; what `done` has a result for is not worked on again."""
+    workers, equipment = workers_of(plan.options), (_packer_of(plan), plan.spool)
     if workers == 1:
-        _equip(packer, spool)
+        _equip(*equipment)
         for job in jobs:
             yield done(job) or task(job)
         return
-    context = ready_workers()
     waiting: deque[Future[R] | R] = deque()
-    with processes.pool(workers, context, "packs", initializer=_begin_worker, initargs=(packer, spool)) as pool:
+    with processes.pool(workers, ready_workers(), "packs", initializer=_begin_worker, initargs=equipment) as pool:
         for job in jobs:
             waiting.append(done(job) or pool.submit(task, job))
             if len(waiting) > 2 * workers:
@@ -119,47 +192,61 @@ def _result(waiting: Future[R] | R) -> R:
     return waiting.result() if isinstance(waiting, Future) else waiting
 
 
-def _looks(plan: Plan, packer: Packer, workers: int) -> Iterator[Look]:
+def _examined(plan: ShardPlan) -> Iterator[Examined]:
+    """What is in the samples of a plan, in the order of the input."""
     numbers = plan.numbers()
-    batches = iter(lambda: list(islice(numbers, _LOOKS)), [])
-    for looks in _in_order(_look, batches, packer, plan.spool, workers):
-        yield from looks
+    batches = iter(lambda: list(islice(numbers, _EXAMINED_AT_A_TIME)), [])
+    for examined in _in_order(_examine, batches, plan):
+        yield from examined
 
 
-def _look(numbers: list[int]) -> list[Look]:
+def _examine(numbers: list[int]) -> list[Examined]:
     assert _packer is not None
     assert _spool is not None
-    return [look(number, item, _packer, source) for number, source, item in _spool.read(numbers)]
+    return [_examine_one(number, item, _packer, source) for number, source, item in _spool.read(numbers)]
 
 
-def _whole(folder_job: tuple[Path, Job]) -> packshards.ShardReport | None:
-    """The report of a shard that is complete; `prepare` has seen that it holds the job's items."""
+def _examine_one(number: int, item: records.Item, packer: Packer, source: int) -> Examined:
+    if isinstance(item, Failure):
+        return Examined(number, True)
+    try:
+        wanted, hashes = packer.examine(item, source)
+    except ItemError as error:
+        return Examined(number, True, failure=error)
+    except Skipped:
+        return Examined(number, False)
+    pictures = pack_hashes(hashes)
+    return Examined(number, wanted, pictures, hashlib.sha256(pictures + dumps(item.turns)).digest()[:HASH_BYTES])
+
+
+def _whole(folder_job: tuple[Path, ShardJob]) -> ShardReport | None:
+    """The report of a shard that is complete; it was looked at before that it holds the job's items."""
     folder, job = folder_job
-    return packshards.whole((folder / job.tar).with_suffix(".json"))
+    return whole((folder / job.tar).with_suffix(".json"))
 
 
-class _Filled(msgspec.Struct):
-    """What became of a shard's items so far."""
-
-    skipped: int = 0
-    failures: list[Failure] = []
-    pictures: list[bytes] = []
-    rows: list[Entry] = []
-
-
-def _write(folder_job: tuple[Path, Job]) -> packshards.ShardReport:
+def _write(folder_job: tuple[Path, ShardJob]) -> ShardReport:
     """Write a shard, then the JSON that marks it complete; no tar where nothing is left of its items."""
     assert _packer is not None
     assert _spool is not None
     folder, job = folder_job
-    began, path, filled = time.time_ns(), folder / job.tar, _Filled()
+    began, path, filled = time.time_ns(), folder / job.tar, FilledShard()
     with atomic.atomic_file(path) as file:
         writer = TarWriter(file)
         _fill(writer, job, _packer, _spool, filled)
         writer.finish()
     if not filled.rows:
         path.unlink()
-    report = packshards.ShardReport(
+    report = _report(job, writer, filled)
+    with atomic.atomic_file(path.with_suffix(".json")) as file:
+        file.write(dumps(report) + b"\n")
+        file.flush()
+        os.utime(file.fileno(), ns=(began, began))  # what is touched from here on may have changed
+    return report
+
+
+def _report(job: ShardJob, writer: TarWriter, filled: FilledShard) -> ShardReport:
+    return ShardReport(
         split=job.split,
         shard=job.shard,
         key=job.key,
@@ -170,14 +257,9 @@ def _write(folder_job: tuple[Path, Job]) -> packshards.ShardReport:
         sha256=writer.sha256 if filled.rows else "",
         md5=writer.md5 if filled.rows else "",
         failures=tuple(filled.failures),
-        inputs=packshards.Inputs(job.digests, job.contents, tuple(filled.pictures)),
+        inputs=ShardInputs(job.digests, job.contents, tuple(filled.pictures)),
         rows=tuple(filled.rows),
     )
-    with atomic.atomic_file(path.with_suffix(".json")) as file:
-        file.write(dumps(report) + b"\n")
-        file.flush()
-        os.utime(file.fileno(), ns=(began, began))  # what is touched from here on may have changed
-    return report
 
 
 def _announced(rows: Iterable[tuple[int, int, records.Item]]) -> Iterator[tuple[int, int, records.Item]]:
@@ -193,7 +275,7 @@ def _announced(rows: Iterable[tuple[int, int, records.Item]]) -> Iterator[tuple[
     yield from waiting
 
 
-def _fill(writer: TarWriter, job: Job, packer: Packer, spool: Spool, filled: _Filled) -> None:
+def _fill(writer: TarWriter, job: ShardJob, packer: Packer, spool: Spool, filled: FilledShard) -> None:
     """Add the items that can be used."""
     for key, (number, source, item) in enumerate(_announced(spool.read(job.numbers)), job.key):
         hashes = b""
@@ -204,11 +286,11 @@ def _fill(writer: TarWriter, job: Job, packer: Packer, spool: Spool, filled: _Fi
             if number in job.refused:
                 raise job.refused[number]
             began, name = writer.bytes, f"{key:0{_KEY_DIGITS}d}"
-            packed = packer.pack(item, source)
-            writer.add(name, packed.parts)
+            members = packer.pack(item, source)
+            writer.add(name, members.parts)
             size = writer.bytes - began
-            filled.rows.append(Entry(str(item.id), name, job.tar, began, size, *packed.size, packed.boxes))
-            hashes = pack_hashes(packed.hashes)
+            filled.rows.append(SampleEntry(str(item.id), name, job.tar, began, size, *members.size, members.boxes))
+            hashes = pack_hashes(members.hashes)
         except ItemError as error:
             filled.failures.append(Failure.of(item.id, "pack", error))
         except Skipped:

@@ -1,6 +1,6 @@
 """Which sample becomes which member of which shard: decided on disk, before anything is written.
 
-A `Plan` keeps the input's samples in one SQLite file (`Spool`, which workers read) and what is known about them in
+A `ShardPlan` keeps the input's samples in one SQLite file (`Spool`, which workers read) and what is known about them in
 another, so that memory stays flat and shards can be made in any order, by any number of workers.
 """
 
@@ -15,12 +15,15 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from mgtool import records
+from mgtool.boxes.index import BoxIndex
 from mgtool.errors import InputError, ItemError, OutputError, Reason, ResumeError
 from mgtool.files import hashing
 from mgtool.media import reading
-from mgtool.packing.layout import Base, Done, Job, Layout, Look
-from mgtool.packing.options import Size
+from mgtool.packing.layout import Base, CompleteShard, Examined, Layout, ShardJob
+from mgtool.packing.options import PackOptions, Size
 from mgtool.packing.spool import UNSAFE, Spool
 from mgtool.packing.survey import HASH_BYTES, Survey, bytes_of, pack_hashes, pieces
 from mgtool.records import Failure, Media, media_of
@@ -42,7 +45,7 @@ ORDER BY split, rank, number
 """
 
 
-class _Item(NamedTuple):
+class _PlannedItem(NamedTuple):
     number: int
     digest: bytes
     content: bytes | None
@@ -50,31 +53,34 @@ class _Item(NamedTuple):
     detail: str
 
 
-class Plan:
-    """The order in which samples are packed, made in steps: `remember`, `gather`, `add_to`, `note`, `arrange`, `jobs`.
+class ShardPlan:
+    """The order in which samples are packed; `pipeline.planned` makes one, step by step.
 
     Args:
         folder: an empty folder for its files.
-        sizes: whether shards are cut by bytes.
+        options: how samples are dealt to shards.
+        boxes: where boxes are looked up, by number of the input; None where an input's own are taken.
 
     Attributes:
         spool: the items.
         samples, failures: numbers of input items.
         skipped: samples that were left out.
         layout: what the samples have in common.
+        base: where this run begins.
         input_sha256: of ids, names, conversations and carried bytes.
     """
 
-    def __init__(self, folder: Path, *, sizes: bool = False) -> None:
+    def __init__(self, folder: Path, options: PackOptions, boxes: tuple[BoxIndex | None, ...] = (None,)) -> None:
+        self.options, self.boxes = options, boxes
         self.spool = Spool(folder / "items.sqlite")
-        self._folder, self._sizes = folder, sizes
+        self._folder = folder
         self._database = sqlite3.connect(folder / "plan.sqlite", isolation_level=None)
-        with self._said():
+        with self._as_output_error():
             for pragma in UNSAFE:
                 self._database.execute(pragma)
             self._database.executescript(_TABLES)
         self.samples = self.failures = self.skipped = 0
-        self.input_sha256, self.layout = "", Layout()
+        self.input_sha256, self.layout, self.base = "", Layout(), Base()
         self._remembers = False
 
     def close(self) -> None:
@@ -82,24 +88,24 @@ class Plan:
         self._database.close()
         self.spool.close()
 
-    def __enter__(self) -> Plan:
+    def __enter__(self) -> ShardPlan:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
         if isinstance(error, sqlite3.OperationalError):
-            with self._said():
+            with self._as_output_error():
                 raise error
 
     @contextlib.contextmanager
-    def _said(self) -> Iterator[None]:
+    def _as_output_error(self) -> Iterator[None]:
         """What SQLite says of a full disk as mgtool says it."""
         try:
             yield
         except sqlite3.OperationalError as error:
             raise OutputError(f"{self._folder}: the plan of the run cannot be written: {error}") from error
 
-    def remember(self, shards: Iterable[Done]) -> None:
+    def remember(self, shards: Iterable[CompleteShard]) -> None:
         """What is in the shards that are complete."""
         with self._transaction():
             for shard in shards:
@@ -112,20 +118,22 @@ class Plan:
                 )
                 self._database.executemany("INSERT OR IGNORE INTO known VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def gather(self, inputs: Sequence[Iterator[records.Item]], *, boxes: bool) -> None:
+    def gather(self, inputs: Sequence[Iterator[records.Item]]) -> None:
         """Read the inputs once, and find out what their samples have in common; no picture is decoded.
 
         Raises:
             InputError: no item at all.
             ResumeError: a picture that changed after it was packed.
         """
-        survey = Survey(boxes=boxes)
+        survey = Survey(boxes=any(index is not None for index in self.boxes))
         with self._transaction():
             self.spool.fill(self._surveyed(inputs, survey))
         self.samples, self.failures = survey.samples, survey.failures
         if not self.samples and not self.failures:
             raise InputError("the input holds no sample")
         self.input_sha256, self.layout = survey.content.hexdigest(), survey.layout()
+        if self.options.encoding is not None:
+            self.layout = msgspec.structs.replace(self.layout, format=self.options.encoding[0])
 
     def _surveyed(
         self, inputs: Sequence[Iterator[records.Item]], survey: Survey
@@ -134,7 +142,7 @@ class Plan:
         for source, items in enumerate(inputs):
             for number, item in zip(numbers, items, strict=False):
                 digest = survey.add(item)
-                size = bytes_of(item) if self._sizes else 0
+                size = bytes_of(item) if self.options.shard_size.bytes else 0
                 row = (number, digest, size)
                 self._database.execute("INSERT INTO items (number, digest, bytes) VALUES (?, ?, ?)", row)
                 if self._remembers:
@@ -149,8 +157,9 @@ class Plan:
             if any(before) and _changed(media, before, row[0]):
                 raise ResumeError(f"{media.uri} changed after it was packed: choose another `out` or add `overwrite`")
 
-    def add_to(self, base: Base) -> None:
-        """Leave out what the shards before `base` hold, and forget what later ones do."""
+    def add_to(self, layout: Layout, base: Base) -> None:
+        """Leave out what the shards before `base` hold, and forget what later ones do; `layout` is theirs."""
+        self.layout, self.base = layout, base
         with self._transaction():
             for split in [row[0] for row in self._database.execute("SELECT DISTINCT split FROM known")]:
                 where = "split = ? AND shard >= ?"
@@ -165,29 +174,29 @@ class Plan:
         """How many items are still in the plan."""
         return int(self._one("SELECT count(*) FROM items")[0])
 
-    def note(self, looks: Iterable[Look]) -> None:
-        """What workers saw in the samples; those that are not wanted leave the plan."""
+    def note(self, examined: Iterable[Examined]) -> None:
+        """What workers found in the samples; those that are not wanted leave the plan."""
         with self._transaction():
-            for look in looks:
-                if look.failure is not None:
-                    row = (look.number, look.failure.reason, look.failure.detail)
+            for one in examined:
+                if one.failure is not None:
+                    row = (one.number, one.failure.reason, one.failure.detail)
                     self._database.execute("INSERT INTO refused VALUES (?, ?, ?)", row)
-                elif not look.wanted:
-                    self._database.execute("DELETE FROM items WHERE number = ?", (look.number,))
+                elif not one.wanted:
+                    self._database.execute("DELETE FROM items WHERE number = ?", (one.number,))
                     self.skipped += 1
                 else:
                     command = "UPDATE items SET pictures = ?, content = ? WHERE number = ?"
-                    self._database.execute(command, (look.pictures, look.content, look.number))
+                    self._database.execute(command, (one.pictures, one.content, one.number))
 
-    def arrange(self, *, dedupe: bool, split: Mapping[str, float], shuffle: int | None) -> None:
+    def arrange(self) -> None:
         """Drop what comes twice, deal samples to splits, and mix them."""
         with self._transaction():
-            if dedupe:
+            if self.options.dedupe:
                 self._drop_repeated()
-            if split:
-                self._deal(split)
-            if shuffle is not None:
-                seed = str(shuffle).encode()
+            if self.options.split:
+                self._deal(self.options.split)
+            if self.options.shuffle is not None:
+                seed = str(self.options.shuffle).encode()
                 self._database.create_function("mixed", 2, functools.partial(_mixed, seed), deterministic=True)
                 self._database.execute("UPDATE items SET rank = mixed(digest, number)")
 
@@ -209,7 +218,7 @@ class Plan:
         for number, digest, pictures in self._rows("SELECT number, digest, pictures FROM items"):
             root = self._root(pictures[:HASH_BYTES]) if pictures else digest
             homes = [row[0] for row in self._database.execute("SELECT split FROM homes WHERE picture = ?", (root,))]
-            chosen = homes[0] if homes else _drawn(root, split)
+            chosen = homes[0] if homes else _split_of(root, split)
             self._database.execute("UPDATE items SET split = ? WHERE number = ?", (names.index(chosen), number))
             if len(homes) > 1:
                 detail = f"its pictures lie in the splits {' and '.join(homes)} of earlier tars"
@@ -229,26 +238,20 @@ class Plan:
         self._database.executemany("UPDATE links SET parent = ? WHERE picture = ?", shortened)
         return path[-1]
 
-    def jobs(self, size: Size, base: Base, names: Sequence[str]) -> Generator[Job]:
-        """The shards that are to be made, in order.
-
-        Args:
-            size: how much a shard holds.
-            base: where this run begins.
-            names: of the splits, as in `arrange`; one empty name without.
-        """
-        key, index, split = base.key, 0, -1
-        items: list[_Item] = []
+    def jobs(self) -> Generator[ShardJob]:
+        """The shards that are to be made, in order."""
+        names, key, index, split = self.options.split_names, self.base.key, 0, -1
+        items: list[_PlannedItem] = []
         room = Size()
         for one, size_of, *item in self._rows(_ITEMS_IN_ORDER):
             grown = Size(room.samples + 1, room.bytes + size_of)
-            if items and (one != split or _over(grown, size)):
+            if items and (one != split or _over(grown, self.options.shard_size)):
                 yield _job(names[split], index, key, items)
                 key, index, items, grown = key + len(items), index + 1, [], Size(1, size_of)
             if one != split:
-                split, index = one, base.shards.get(names[one], 0)
+                split, index = one, self.base.shards.get(names[one], 0)
             room = grown
-            items.append(_Item(*item))
+            items.append(_PlannedItem(*item))
         if items:
             yield _job(names[split], index, key, items)
 
@@ -265,9 +268,9 @@ class Plan:
         self._database.execute("COMMIT")
 
 
-def _job(split: str, index: int, key: int, items: Sequence[_Item]) -> Job:
+def _job(split: str, index: int, key: int, items: Sequence[_PlannedItem]) -> ShardJob:
     contents = [item.content for item in items]
-    return Job(
+    return ShardJob(
         split,
         index,
         key,
@@ -287,7 +290,7 @@ def _mixed(seed: bytes, digest: bytes, number: int) -> int:
     return int.from_bytes(mixed.digest(), "big", signed=True)
 
 
-def _drawn(hashed: bytes, split: Mapping[str, float]) -> str:
+def _split_of(hashed: bytes, split: Mapping[str, float]) -> str:
     """The split of a hash, each as often as its share says."""
     drawn = int.from_bytes(hashed[:8], "big") / 2**64 * sum(split.values())
     for name, share in split.items():

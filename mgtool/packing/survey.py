@@ -1,4 +1,4 @@
-"""The first pass over an input: what its samples have in common, what identifies each, and a file that keeps them."""
+"""The first pass over an input: what its samples have in common, and what identifies each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OVERHEAD = 4096
 
 
 class Survey:
-    """What a first look at the items finds in common."""
+    """What the items have in common, one added after the other."""
 
     def __init__(self, *, boxes: bool) -> None:
         self.samples = self.failures = self._most = 0
@@ -33,14 +33,14 @@ class Survey:
         self.content = hashlib.sha256()
 
     def add(self, item: records.Item) -> bytes:
-        """Look at one item; gives what identifies it."""
+        """Take an item in; gives what identifies it."""
         own = hashlib.sha256()
         if isinstance(item, Failure):
             self.failures += 1
             own.update(dumps(item))
         else:
             self.samples += 1
-            self._look(item)
+            self._find_common(item)
             for one in media_of(item):
                 bare = msgspec.structs.replace(one, data=None, uri="")
                 own.update(dumps(bare) + (hashing.sha256(one.data).encode() if one.data is not None else b""))
@@ -48,7 +48,7 @@ class Survey:
         self.content.update(own.digest())
         return own.digest()[:HASH_BYTES]
 
-    def _look(self, item: Sample) -> None:
+    def _find_common(self, item: Sample) -> None:
         self._most = max(self._most, len(item.images))
         self._format = self._format or _format_of(item.images)
         if item.video is not None:
@@ -67,6 +67,7 @@ def pack_hashes(hashes: Iterable[str]) -> bytes:
 
 
 def pieces(whole: bytes | None) -> list[bytes]:
+    """The hashes that `pack_hashes` joined."""
     return [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)] if whole else []
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mgtool.errors import ItemError, OutputError
+from mgtool.errors import ItemError
 from mgtool.files import atomic, hashing, shard_names
 from mgtool.inputs.json_records import RESERVED
 from mgtool.media import images
-from mgtool.records import BoxRecord, Detections, Failure, FrameDetections, Media, Sample, dumps
+from mgtool.records import Advance, BoxRecord, Detections, Failure, FrameDetections, Media, Sample, dumps
 from mgtool.runs import run_file
 
 CONVERSATIONS_FILE = "conversations.json"
@@ -26,44 +26,26 @@ _UNSAFE = re.compile(r'[\x00-\x1f\\:*?"<>|]')
 _LONGEST = 200
 
 
-def unpack(
-    items: Iterable[Sample | Failure],
-    folder: Path,
-    advance: Callable[[int], None],
-    *,
-    inputs: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Fill a folder that does not exist; it appears when it is complete. Gives the counts.
+def unpack_samples(items: Iterable[Sample | Failure], folder: Path, advance: Advance) -> dict[str, int]:
+    """Fill an empty folder, that of an `atomic_folder`; gives the counts.
 
     Args:
         items: samples of tars, in order.
-        folder: gets ``images/``, ``conversations.json``, ``boxes/`` and ``failures.jsonl`` where there are any, and
-            ``run.json``.
+        folder: gets ``images/``, ``conversations.json``, and ``boxes/`` and ``failures.jsonl`` where there are any.
         advance: told of every item.
-        inputs: what identifies the tars, for ``run.json``.
-
-    Raises:
-        OutputError: the folder is there already, or cannot be written.
     """
-    if folder.exists():
-        raise OutputError(f"{folder} is there already: choose another folder or add `overwrite`")
-    with atomic.atomic_folder(folder) as aside:
-        run = run_file.Run(aside / run_file.RUN_FILE, command="unpack", options={}, inputs={"inputs": list(inputs)})
-        run.begin()
-        (aside / IMAGES_FOLDER).mkdir()
-        unpacker = _Unpacker(aside)
-        with (aside / CONVERSATIONS_FILE).open("wb") as file:
-            failures = list(_write(items, file, unpacker, advance))
-        unpacker.close()
-        if failures:
-            (aside / run_file.FAILURES_FILE).write_bytes(b"".join(dumps(failure) + b"\n" for failure in failures))
-        counts = {"failures": len(failures), **unpacker.counts}
-        run.finish(counts)
-    return counts
+    (folder / IMAGES_FOLDER).mkdir()
+    unpacker = _Unpacker(folder)
+    with (folder / CONVERSATIONS_FILE).open("wb") as file:
+        failures = list(_write(items, file, unpacker, advance))
+    unpacker.close()
+    if failures:
+        atomic.write_lines(folder / run_file.FAILURES_FILE, failures)
+    return {"failures": len(failures), **unpacker.counts}
 
 
 def _write(
-    items: Iterable[Sample | Failure], file: IO[bytes], unpacker: _Unpacker, advance: Callable[[int], None]
+    items: Iterable[Sample | Failure], file: IO[bytes], unpacker: _Unpacker, advance: Advance
 ) -> Iterator[Failure]:
     """Write the list of conversations; gives what could not be written."""
     between = b"[\n"

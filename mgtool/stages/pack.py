@@ -1,139 +1,225 @@
-"""Pictures, boxes and conversations -> WebDataset tars with the same bytes whatever the number of workers.
-
-A plan says which sample goes into which shard, so shards can be made in any order, and a second run makes only
-those that are not complete. Keys count up over all shards of all splits.
-"""
+"""Pictures, boxes and conversations -> WebDataset tars with the same bytes whatever the number of workers."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+import html
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-import msgspec
-
-from mgtool import records
 from mgtool.boxes.index import BoxIndex
+from mgtool.errors import UsageError
 from mgtool.files import atomic
-from mgtool.packing import output as packshards
-from mgtool.packing.layout import Base, Job
-from mgtool.packing.options import Order, Recipe
-from mgtool.packing.output import Output, _begin
-from mgtool.packing.packer import Packer
-from mgtool.packing.pipeline import _fill, _Filled, _in_order, _looks, _whole, _write
-from mgtool.packing.plan import Plan
-from mgtool.records import Failure
-from mgtool.runs import run_file
-from mgtool.tars import card
-from mgtool.tars.writer import TarWriter
+from mgtool.inputs.sources import read_samples
+from mgtool.packing import pipeline
+from mgtool.packing.layout import Base, Layout
+from mgtool.packing.options import PackOptions, Source
+from mgtool.packing.output import PackFolder
+from mgtool.packing.pipeline import OpenSource
+from mgtool.packing.plan import ShardPlan
+from mgtool.records import Advance, Failure
+from mgtool.tars import other_readers
+
+__all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "pack", "plan"]
+
+_FOLDER_ONLY = ("split", "append", "energon")
 
 
-class Source(NamedTuple):
-    """One input: its items, where its boxes are looked up, and the folder that its pictures' names begin in."""
-
-    items: Iterator[records.Item]
-    boxes: BoxIndex | None = None
-    images: str | None = None
-
-
-class Prepared(NamedTuple):
-    """A plan that is ready to be carried out.
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What came of packing.
 
     Attributes:
-        run: the record in the output folder; None where nothing is kept.
-        base: where this run begins.
+        items: number of the input's samples, usable or not.
+        samples, skipped, failures: numbers of those packed, of those left out, and of those that could not be packed.
+        shards, bytes: number of tars, and their size; None for a stream.
+        splits: samples of each split; None without splits.
+        failed: what could not be packed, for a stream; a folder has it in ``failures.jsonl``.
     """
 
-    plan: Plan
-    packer: Packer
-    order: Order
-    run: run_file.Run | None
-    base: Base
+    items: int
+    samples: int
+    skipped: int
+    failures: int
+    shards: int | None = None
+    bytes: int | None = None
+    splits: Mapping[str, int] | None = None
+    failed: tuple[Failure, ...] = ()
 
     @property
-    def jobs(self) -> Generator[Job]:
-        """The shards that are to be made."""
-        return self.plan.jobs(self.order.shard_size, self.base, self.order.names)
+    def counts(self) -> dict[str, Any]:
+        """What ``run.json`` counts."""
+        names = ("samples", "skipped", "failures", "shards", "bytes", "splits")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def _repr_html_(self) -> str:
+        """A small table, for notebooks."""
+        cells = ((html.escape(name), html.escape(str(value))) for name, value in self.counts.items())
+        return f"<table>{''.join(f'<tr><th>{name}</th><td>{value}</td></tr>' for name, value in cells)}</table>"
 
 
-def prepare(
-    plan: Plan, inputs: Sequence[Source], recipe: Recipe, order: Order, *, output: Output | None, workers: int
-) -> Prepared:
-    """Read the inputs and decide what goes where; writes nothing but the record of the run.
+@dataclass(frozen=True, kw_only=True)
+class PlannedTars:
+    """What a run would write.
+
+    Attributes:
+        samples, unreadable: numbers of the input's samples, and of what could not be read.
+        left_out: samples that are not asked for, come twice or are packed already.
+        shards: number of tars.
+        pictures_a_sample: most pictures that one sample has.
+        format: Pillow's name of the pictures' format.
+        boxes: whether samples carry boxes.
+    """
+
+    samples: int
+    unreadable: int
+    left_out: int
+    shards: int
+    pictures_a_sample: int
+    format: str
+    boxes: bool
+
+
+def pack(
+    sources: Sequence[Source],
+    out: str | Path | IO[bytes],
+    options: PackOptions = PackOptions(),  # noqa: B008 - frozen
+    *,
+    overwrite: bool = False,
+    started: Callable[[int], None] = lambda total: None,
+    advance: Advance = lambda count: None,
+) -> Packed:
+    """Pack samples into the tars of a folder, going on where an earlier run stopped; or into one tar, on a stream.
 
     Args:
-        plan: an empty plan.
-        inputs: what to pack.
-        recipe: what becomes of a sample.
-        order: how samples are dealt to shards.
-        output: None for a stream.
-        workers: processes that look into samples, where that is needed.
+        sources: what to pack, each with its own pictures and boxes.
+        out: a folder, or a binary stream.
+        options: what becomes of a sample, and how samples are dealt to shards.
+        overwrite: an earlier run in the folder does not count.
+        started: told the number of items, once it is known.
+        advance: told of items that are done.
 
     Raises:
-        ResumeError: an output that another run began, or whose complete shards hold other samples than the plan says.
+        UsageError: options that do not go together.
+        InputError: an input that cannot be used as a whole, or one without a sample.
+        ResumeError: a folder that another run began, or whose complete tars hold other samples than they would now.
+        OutputError: what cannot be written.
     """
-    if output is not None and not output.overwrite:
-        plan.remember(packshards.done(report, path) for report, path in packshards.completed(output.folder))
-    boxes = tuple(source.boxes for source in inputs)
-    plan.gather([source.items for source in inputs], boxes=any(index is not None for index in boxes))
-    layout, run, base = plan.layout, None, Base()
-    if recipe.encoding is not None:
-        layout = msgspec.structs.replace(layout, format=recipe.encoding[0])
-    if output is not None:
-        options = {**msgspec.to_builtins(recipe), **msgspec.to_builtins(order)}
-        run, layout, base = _begin(output, options, _identified(plan, inputs), layout)
-    plan.add_to(base)
-    packer = Packer(layout, recipe, boxes)
-    if recipe.selects or order.split or order.dedupe:
-        plan.note(_looks(plan, packer, workers))
-    plan.arrange(dedupe=order.dedupe, split=order.split, shuffle=order.shuffle)
-    ready = Prepared(plan, packer, order, run, base)
-    if output is not None and not output.overwrite:
-        packshards.refuse_other_plan(output.folder, base, ready.jobs)
-    return ready
+    if not isinstance(out, str | Path):
+        return _pack_stream(sources, out, options, started, advance)
+    if options.energon:
+        other_readers.require_energon()
+    folder = PackFolder(Path(out), options, overwrite=overwrite)
+    with _planned(sources, options, folder) as planned:
+        started(len(planned))
+        pipeline.write_shards(planned, folder.path, advance)
+        counts = folder.publish(planned.skipped)
+        if options.energon:
+            other_readers.prepare_energon(folder.path)
+        folder.finish(counts)
+        return Packed(items=planned.samples + planned.failures, **counts)
 
 
-def pack(ready: Prepared, folder: Path, *, workers: int, advance: Callable[[int], None]) -> dict[str, Any]:
-    """Write the shards that are not there yet, then what describes them and ``failures.jsonl``; gives the counts.
-
-    Args:
-        ready: what `prepare` gave.
-        folder: the output.
-        workers: processes; they change nothing but the time.
-        advance: told the number of items done.
-    """
-    atomic.sweep(folder)
-    with contextlib.closing(ready.jobs) as planned:
-        jobs = ((folder, job) for job in planned)
-        for report in _in_order(_write, jobs, ready.packer, ready.plan.spool, workers, done=_whole):
-            advance(report.items)
-    atomic.sweep(folder)  # again: workers of a killed run may have outlived the first time
-    counts = packshards.publish(folder, ready.order.names, ready.plan.skipped)
-    card.describe(folder, packshards.tars(folder), packshards.entries(folder))
-    return counts
-
-
-def pack_stream(
-    ready: Prepared, out: IO[bytes], *, advance: Callable[[int], None]
-) -> tuple[dict[str, Any], list[Failure]]:
-    """Write one tar to a stream; gives the counts and the failures."""
-    writer, filled = TarWriter(out), _Filled()
-    for job in ready.jobs:
-        _fill(writer, job, ready.packer, ready.plan.spool, filled)
-        advance(len(job.numbers))
-    writer.finish()
-    counts = {
-        "samples": len(filled.rows),
-        "skipped": filled.skipped + ready.plan.skipped,
-        "failures": len(filled.failures),
-    }
-    return counts, filled.failures
+def plan(
+    sources: Sequence[Source],
+    out: str | Path | None,
+    options: PackOptions = PackOptions(),  # noqa: B008 - frozen
+    *,
+    overwrite: bool = False,
+) -> PlannedTars:
+    """What `pack` would write; writes nothing. `out` is None for a stream, errors are those of `pack`."""
+    if out is None:
+        _refuse_for_stream(options)
+    folder = None if out is None else PackFolder(Path(out), options, overwrite=overwrite, dry=True)
+    with _planned(sources, options, folder) as planned:
+        return PlannedTars(
+            samples=planned.samples,
+            unreadable=planned.failures,
+            left_out=planned.skipped,
+            shards=1 if out is None else sum(1 for _ in planned.jobs()),
+            pictures_a_sample=planned.layout.pictures,
+            format=planned.layout.format,
+            boxes=planned.layout.boxes,
+        )
 
 
-def _identified(plan: Plan, inputs: Sequence[Source]) -> dict[str, Any]:
+def _pack_stream(
+    sources: Sequence[Source],
+    out: IO[bytes],
+    options: PackOptions,
+    started: Callable[[int], None],
+    advance: Advance,
+) -> Packed:
+    _refuse_for_stream(options)
+    with _planned(sources, options, None) as planned:
+        started(len(planned))
+        filled = pipeline.write_stream(planned, out, advance)
+        out.flush()
+        return Packed(
+            items=planned.samples + planned.failures,
+            samples=len(filled.rows),
+            skipped=filled.skipped + planned.skipped,
+            failures=len(filled.failures),
+            failed=tuple(filled.failures),
+        )
+
+
+def _refuse_for_stream(options: PackOptions) -> None:
+    for field in _FOLDER_ONLY:
+        if getattr(options, field):
+            raise UsageError(field, "needs a folder: `out` - is one tar")
+
+
+@contextlib.contextmanager
+def _planned(sources: Sequence[Source], options: PackOptions, folder: PackFolder | None) -> Iterator[ShardPlan]:
+    """What goes where, while the plan's files are there; nothing else is written but the record of the run."""
+    if sum(name == "-" for source in sources for name in (*source.inputs, source.boxes)) > 1:
+        raise UsageError("", "only one of INPUT, `boxes` and `add` can be stdin")
+    if folder is not None and pipeline.workers_of(options) > 1:
+        pipeline.ready_workers()
+    with _scratch(folder) as place, _opened(sources) as opened:
+        if folder is None:
+            with pipeline.planned(place, opened, options) as planned:
+                yield planned
+            return
+
+        def begin(planned: ShardPlan) -> tuple[Layout, Base]:
+            return folder.begin(_identified(sources, planned), planned.layout)
+
+        with pipeline.planned(place, opened, options, earlier=folder.earlier(), begin=begin) as planned:
+            folder.refuse_other_plan(planned.base, planned.jobs())
+            yield planned
+
+
+def _identified(sources: Sequence[Source], planned: ShardPlan) -> dict[str, Any]:
     return {
-        "images": [source.images for source in inputs],
-        "boxes": [source.boxes.sha256 if source.boxes is not None else None for source in inputs],
-        "inputs": plan.input_sha256,
+        "images": [None if source.images is None else str(source.images) for source in sources],
+        "boxes": [None if index is None else index.sha256 for index in planned.boxes],
+        "inputs": planned.input_sha256,
     }
+
+
+@contextlib.contextmanager
+def _scratch(folder: PackFolder | None) -> Iterator[Path]:
+    """A folder for the plan, on the disk that has room for the tars."""
+    if folder is not None and not folder.dry:
+        with atomic.scratch_folder(folder.path) as scratch:
+            yield scratch
+        return
+    with tempfile.TemporaryDirectory(prefix="mgtool-pack-") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _opened(sources: Sequence[Source]) -> Iterator[list[OpenSource]]:
+    with contextlib.ExitStack() as stack:
+        yield [
+            OpenSource(
+                read_samples(source.inputs, images=None if source.images is None else str(source.images)),
+                None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes))),
+            )
+            for source in sources
+        ]

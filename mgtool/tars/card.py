@@ -16,7 +16,7 @@ from mgtool.files.shard_names import tar_splits
 from mgtool.media.names import VIDEO_EXTENSIONS
 from mgtool.records import Failure
 from mgtool.tars import samples
-from mgtool.tars.index import INDEX_FILE, Entry, scan, totals, write_index
+from mgtool.tars.index import INDEX_FILE, WIDS_INDEX_FILE, SampleEntry, scan, totals, write_index
 from mgtool.tars.other_readers import READERS
 from mgtool.tars.paths import open_url
 
@@ -30,13 +30,20 @@ _TITLE = "# Packed samples"
 _DTYPES = {str: "string", bool: "bool", int: "int64", float: "float64"}
 _LONGEST_TEXT = 300
 _NAMES = {"webdataset": "webdataset", "datasets": "Hugging Face datasets", "wids": "wids", "ray": "Ray Data"}
+_MEMBERS = f"""
+Each sample is `KEY.jpg` (or the one other ending of this data set; `KEY.1.jpg`, ... for more pictures),
+`KEY.json` (id, names, sizes and SHA-256 of the pictures, conversation, metadata), and, with boxes,
+`KEY.boxes.npy` (float32, n x 4, xyxy in pixels of the picture) beside `KEY.boxes.json` (scores, labels).
+Lists in the JSON are never empty, so that readers can tell their types: `pictures`, `turns` and `frames`
+say how many entries are real. `{INDEX_FILE}` says where each sample lies, `{WIDS_INDEX_FILE}` is for wids.
+"""
 _OWN = """\
 import mgtool
 rows = mgtool.open_tars(".")    # in order
 index = mgtool.TarIndex.of(".") # at random: index[0], index.sample(id), len(index)"""
 
 
-def describe(folder: Path, urls: Sequence[str], entries: Iterable[Entry] | None = None) -> None:
+def describe(folder: Path, urls: Sequence[str], entries: Iterable[SampleEntry] | None = None) -> None:
     """Write the index and the data card of a folder's tars, where they do not fit already.
 
     Args:
@@ -74,18 +81,10 @@ def _card(found: Mapping[str, int], urls: Sequence[str]) -> str:
             "| what | how many |",
             "|---|---:|",
             *(f"| {name.replace('_', ' ')} | {count:,} |" for name, count in counts.items()),
-            "",
-            "Each sample is `KEY.jpg` (or the one other ending of this data set; `KEY.1.jpg`, ... for more pictures),",
-            "`KEY.json` (id, names, sizes and SHA-256 of the pictures, conversation, metadata), and, with boxes,",
-            "`KEY.boxes.npy` (float32, n x 4, xyxy in pixels of the picture) beside `KEY.boxes.json` (scores, labels).",
-            "Lists in the JSON are never empty, so that readers can tell their types: `pictures`, `turns` and `frames`",
-            f"say how many entries are real. `{INDEX_FILE}` says where each sample lies, `index.json` is for wids.",
-            "",
+            _MEMBERS,
             "## A sample",
             "",
-            "```json",
-            json.dumps(_shown(urls[0]), indent=1, ensure_ascii=False),
-            "```",
+            f"```json\n{json.dumps(_first_sample(urls[0]), indent=1, ensure_ascii=False)}\n```",
             "",
             "## Loading, in this folder",
             "",
@@ -129,7 +128,7 @@ def _type(kind: Any) -> dict[str, Any]:
     return {"list": value}
 
 
-def _shown(url: str) -> dict[str, Any]:
+def _first_sample(url: str) -> dict[str, Any]:
     """The first sample of a tar without its pictures' bytes."""
     sample = next(samples.read_samples([url]))
     if isinstance(sample, Failure):

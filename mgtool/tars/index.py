@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 INDEX_FILE = "samples.parquet"
+WIDS_INDEX_FILE = "index.json"
 
 _BATCH_ROWS = 1 << 14
 _SHARDS = b"shards"
@@ -33,7 +34,7 @@ _END = bytes(1024)
 _JSON_PART, _BOXES_PART = ".json", ".boxes.npy"
 
 
-class Entry(NamedTuple):
+class SampleEntry(NamedTuple):
     """Where a sample lies, and what one chooses samples by.
 
     Attributes:
@@ -111,12 +112,12 @@ class TarIndex(Sequence[Sample]):
             return found
         raise ItemError("missing", f"{url}: nothing at byte {entry.offset}")
 
-    def entry(self, position: int) -> Entry:
+    def entry(self, position: int) -> SampleEntry:
         """Where the sample at a position lies."""
         if not -len(self) <= position < len(self):
             raise IndexError(f"position {position} of {len(self)} samples")
         row = position % len(self)
-        return Entry(*(column[row].as_py() for column in self._table.columns))
+        return SampleEntry(*(column[row].as_py() for column in self._table.columns))
 
     def sample(self, id: SampleId) -> Sample:
         """The first sample with an id.
@@ -143,7 +144,7 @@ def _indexed(urls: Sequence[str]) -> pyarrow.Table:
     return _table([entry for url in urls for entry in scan(url)], _schema(urls))
 
 
-def write_index(folder: Path, urls: Sequence[str], entries: Iterable[Entry] | None = None) -> Path:
+def write_index(folder: Path, urls: Sequence[str], entries: Iterable[SampleEntry] | None = None) -> Path:
     """Write the index of a folder's tars, batch by batch; one that is there and fits is left alone.
 
     Args:
@@ -182,7 +183,7 @@ def _int32(column: pyarrow.Array) -> npt.NDArray[np.int32]:
     return np.frombuffer(column.buffers()[1], np.int32, len(column), 4 * column.offset)
 
 
-def scan(url: str) -> Iterator[Entry]:
+def scan(url: str) -> Iterator[SampleEntry]:
     """The entries of one tar, in order; pictures are not read.
 
     Raises:
@@ -207,14 +208,14 @@ def _is_bulk(name: str) -> bool:
     return not name.endswith((_JSON_PART, _BOXES_PART))
 
 
-def _entry(shard: str, found: samples.Parts) -> Entry:
+def _entry(shard: str, found: samples.RawSample) -> SampleEntry:
     try:
         about = parse(found.parts.get("json") or b"{}", _About, where=found.key)
     except InputError:
         about = _About()  # a record of another writer, or a broken one: `--verify` says what is wrong with it
     first = about.images[0] if about.images else samples.PackedPicture(width=about.width, height=about.height)
     own = about.question_id if about.question_id is not None else about.id
-    return Entry(
+    return SampleEntry(
         id=found.key if own is None else str(own),
         key=found.key,
         shard=shard,
@@ -233,7 +234,7 @@ def _box_count(data: bytes | None) -> int:
         return 0  # as in `_entry`
 
 
-def _table(entries: Iterable[Entry], schema: pyarrow.Schema) -> pyarrow.Table:
+def _table(entries: Iterable[SampleEntry], schema: pyarrow.Schema) -> pyarrow.Table:
     """Rows by way of JSON: arrow's other ways import pandas where it is installed, which takes a second."""
     from pyarrow import json
 

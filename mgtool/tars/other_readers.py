@@ -46,6 +46,12 @@ class Reader(NamedTuple):
             return False
 
 
+def require_energon() -> None:
+    """Raise a `MissingExtraError` where energon is not installed."""
+    if not READERS["energon"].installed:
+        raise MissingExtraError("`energon`", "energon")
+
+
 def prepare_energon(folder: Path) -> None:
     """Let energon's own tool write its index, ``.nv-meta``, beside the tars that `mgtool pack` wrote into a folder.
 
@@ -53,8 +59,7 @@ def prepare_energon(folder: Path) -> None:
         MissingExtraError: energon is not installed.
         OutputError: with what its tool says.
     """
-    if not READERS["energon"].installed:
-        raise MissingExtraError("`energon`", "energon")
+    require_energon()
     shutil.rmtree(folder / ENERGON_FOLDER, ignore_errors=True)
     options = ["--non-interactive", "--no-progress", "--sample-type", "CrudeWebdataset"]
     splits = tar_splits(tar.name for tar in sorted(folder.glob("*.tar")))

@@ -40,7 +40,7 @@ _OWN_HEADER = re.compile(
 _OWN_START = b'{"format":"' + FORMAT.encode() + b'"'
 
 
-class Parts(NamedTuple):
+class RawSample(NamedTuple):
     """The members of one sample.
 
     Attributes:
@@ -122,15 +122,26 @@ def open_tars(
     Raises:
         InputError: no tar there, or the first sample that cannot be read.
     """
+    for url, item in read_tars(source, stdin=stdin):
+        if isinstance(item, Sample):
+            yield item
+        elif on_failure is None:
+            raise InputError(f"{url}: {item.id}: {item.reason}: {item.detail}")
+        else:
+            on_failure(item)
+
+
+def read_tars(
+    source: str | Path | Sequence[str | Path], *, stdin: IO[bytes] | None = None
+) -> Iterator[tuple[str, Item]]:
+    """The samples of tars as `open_tars` takes them, and failures in their places, each with its tar.
+
+    Raises:
+        InputError: no tar there.
+    """
     for url in find(source):
-        items = read_stream(stdin or sys.stdin.buffer, "-") if url == "-" else read_samples([url])
-        for item in items:
-            if isinstance(item, Sample):
-                yield item
-            elif on_failure is None:
-                raise InputError(f"{url}: {item.id}: {item.reason}: {item.detail}")
-            else:
-                on_failure(item)
+        for item in read_stream(stdin or sys.stdin.buffer, "-") if url == "-" else read_samples([url]):
+            yield url, item
 
 
 def read_samples(urls: Sequence[str]) -> Iterator[Item]:
@@ -159,7 +170,7 @@ def read_stream(fileobj: IO[bytes], where: str) -> Iterator[Item]:
         yield Failure(id=where, stage="read", reason=error.reason, detail=f"{where}: {error.detail}")
 
 
-def read_parts(file: IO[bytes], *, offset: int = 0) -> Iterator[Parts]:
+def read_parts(file: IO[bytes], *, offset: int = 0) -> Iterator[RawSample]:
     """The samples of one tar as bytes, undecoded.
 
     Args:
@@ -172,7 +183,7 @@ def read_parts(file: IO[bytes], *, offset: int = 0) -> Iterator[Parts]:
     return group(read_members(file, offset=offset))
 
 
-def group(members: Iterable[Member]) -> Iterator[Parts]:
+def group(members: Iterable[Member]) -> Iterator[RawSample]:
     """Members that stand together and have one key, as samples; names that readers skip are left out."""
     key, parts, begin, end = "", dict[str, bytes](), 0, 0
     try:
@@ -183,7 +194,7 @@ def group(members: Iterable[Member]) -> Iterator[Parts]:
                 continue
             found, part = split_name(name)
             if found != key and parts:
-                yield Parts(key, parts, begin, end)
+                yield RawSample(key, parts, begin, end)
                 parts = {}
             if not parts:
                 begin = member.offset
@@ -191,7 +202,7 @@ def group(members: Iterable[Member]) -> Iterator[Parts]:
     except ItemError as error:
         raise ItemError(error.reason, f"{error.detail} after {key}" if key else error.detail) from error
     if parts:
-        yield Parts(key, parts, begin, end)
+        yield RawSample(key, parts, begin, end)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -204,7 +215,7 @@ def split_name(name: str) -> tuple[str, str]:
     return (name[:dot], name[dot + 1 :].lower()) if dot >= 0 else (name, "")
 
 
-def sample(raw: Parts) -> Item:
+def sample(raw: RawSample) -> Item:
     """A sample's bytes as a record; a `Failure` where they are none."""
     key, parts = raw.key, raw.parts
     about = parts.get("json", b"")

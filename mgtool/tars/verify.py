@@ -6,7 +6,7 @@ import hashlib
 import multiprocessing
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -15,12 +15,13 @@ import msgspec
 from mgtool.errors import InputError, ItemError
 from mgtool.files import hashing
 from mgtool.media import images
-from mgtool.records import Detections, Failure, Media, parse
+from mgtool.records import Advance, Detections, Failure, Media, parse
 from mgtool.runs import workers as processes
-from mgtool.tars import samples as tars
+from mgtool.tars.index import WIDS_INDEX_FILE
 from mgtool.tars.members import Member, read_members
 from mgtool.tars.other_readers import READERS, quietly
-from mgtool.tars.paths import find, open_url
+from mgtool.tars.paths import open_url
+from mgtool.tars.samples import PackedPicture, PackedSample, RawSample, group, read_parts, sample, split_name
 
 Check = Literal[
     "tar",  # missing, empty, cut, no tar
@@ -42,8 +43,6 @@ MARGIN = 1.0
 
 MOST_FINDINGS = 1000
 """Findings of one kind that are kept of one tar."""
-
-_WIDS_INDEX = "index.json"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,24 +73,20 @@ class TarReport(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
 
 
-def verify(
-    source: str | Sequence[str], *, workers: int = 1, advance: Callable[[int], None] = lambda n: None
+def check_tars(
+    urls: Sequence[str], *, workers: int = 1, advance: Advance = lambda n: None
 ) -> tuple[int, list[Finding], dict[str, str]]:
     """Read every member of some tars, and let every installed reader read them.
 
     Args:
-        source: as `mgtool.open_tars` takes it, but for ``-``.
+        urls: the tars.
         workers: processes.
         advance: told of every tar that was read.
 
     Returns:
         The number of samples, what is wrong, and for each reader ``agrees``, ``differs``, ``not installed`` or
         ``not run``.
-
-    Raises:
-        InputError: no tar there.
     """
-    urls = find(source)
     reports = []
     for report in _reports(urls, workers):
         reports.append(report)
@@ -122,8 +117,8 @@ def check_tar(url: str) -> TarReport:
     try:
         with open_url(url) as file:
             hashed = _Hashed(file)
-            for parts in tars.group(checker.watch(read_members(hashed))):  # type: ignore[arg-type]
-                checker.sample(parts)
+            for raw in group(checker.watch(read_members(hashed))):  # type: ignore[arg-type]
+                checker.sample(raw)
             hashed.drain()
         checker.described(url, hashed)
     except ItemError as error:
@@ -170,7 +165,7 @@ class _Checker:
         """Look at names and kinds on the way."""
         before = ("", "")
         for member in members:
-            key, part = tars.split_name(member.name)
+            key, part = split_name(member.name)
             if posixpath.isabs(member.name) or ".." in member.name.split("/") or "\\" in member.name:
                 self.add("name", key, f"{member.name!r} leaves its folder")
             if member.kind not in ("file", "folder"):
@@ -180,30 +175,33 @@ class _Checker:
             before = (key, part)
             yield member
 
-    def sample(self, found: tars.Parts) -> None:
+    def sample(self, raw: RawSample) -> None:
         """Everything about one sample."""
-        self.keys.append(found.key)
-        parts = tuple(sorted(found.parts))
-        self.parts = self.parts or parts
-        if parts != self.parts:
-            self.add("parts", found.key, f"{', '.join(parts)}; the first sample has {', '.join(self.parts)}")
-        for part in parts:
-            if part.rpartition(".")[2] == "json" and found.parts[part]:
-                self._json(found.key, part, found.parts[part])
-        record = tars.sample(found)
+        self.keys.append(raw.key)
+        self._parts(raw)
+        record = sample(raw)
         if isinstance(record, Failure):
-            self.add("record", found.key, f"{record.reason}: {record.detail}")
+            self.add("record", raw.key, f"{record.reason}: {record.detail}")
             return
-        about = self._about(found)
+        about = self._about(raw)
         for number, media in enumerate(record.images):
             known = about.images[number] if about is not None and number < len(about.images) else None
-            self._picture(found.key, media, known)
+            self._picture(raw.key, media, known)
         if record.video is not None:
-            self._video(found.key, record.video)
+            self._video(raw.key, record.video)
 
-    def _about(self, found: tars.Parts) -> tars.PackedSample | None:
+    def _parts(self, raw: RawSample) -> None:
+        parts = tuple(sorted(raw.parts))
+        self.parts = self.parts or parts
+        if parts != self.parts:
+            self.add("parts", raw.key, f"{', '.join(parts)}; the first sample has {', '.join(self.parts)}")
+        for part in parts:
+            if part.rpartition(".")[2] == "json" and raw.parts[part]:
+                self._json(raw.key, part, raw.parts[part])
+
+    def _about(self, raw: RawSample) -> PackedSample | None:
         try:
-            return parse(found.parts.get("json", b""), tars.PackedSample, where=found.key)
+            return parse(raw.parts.get("json", b""), PackedSample, where=raw.key)
         except InputError:
             return None  # of another writer
 
@@ -223,7 +221,7 @@ class _Checker:
         elif first and types != first:
             self.add("json", key, _difference(types, first))
 
-    def _picture(self, key: str, media: Media, known: tars.PackedPicture | None) -> None:
+    def _picture(self, key: str, media: Media, known: PackedPicture | None) -> None:
         data = media.data or b""
         try:
             width, height = images.decode(data).size
@@ -269,7 +267,7 @@ class _Checker:
 
 
 def _descriptions(path: Path) -> Iterator[tuple[Check, str, Mapping[str, Any]]]:
-    sidecar, index = path.with_suffix(".json"), path.with_name(_WIDS_INDEX)
+    sidecar, index = path.with_suffix(".json"), path.with_name(WIDS_INDEX_FILE)
     if sidecar.is_file():
         yield "sidecar", sidecar.name, parse(sidecar.read_bytes(), dict[str, Any], where=str(sidecar))
     if index.is_file():
@@ -361,7 +359,7 @@ def _compare(urls: Sequence[str], rows: Iterator[tuple[str, dict[str, Any]]]) ->
     """The first difference between a reader's samples and the tars' own; empty for none."""
     for url in urls:
         with open_url(url) as file:
-            for own in tars.read_parts(file):
+            for own in read_parts(file):
                 key, parts = next(rows, ("", {}))
                 if posixpath.basename(key) != posixpath.basename(own.key):
                     return f"reads {key or 'nothing'} where {own.key} stands"

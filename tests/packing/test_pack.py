@@ -21,7 +21,7 @@ from mgtool.files import hashing
 from mgtool.inputs import sources
 from mgtool.media import images, reading
 from mgtool.records import BoxRecord, FrameDetections, Sample, dumps
-from mgtool.tars import samples as tars
+from mgtool.tars.samples import read_stream
 
 SHARD = 4
 NAMES = [f"p/{number:02}.jpg" for number in range(14)]
@@ -272,10 +272,10 @@ def test_dry_run_writes_nothing_and_counts(inputs: Path, tmp_path: Path) -> None
 
 def test_stdin_to_stdout(inputs: Path) -> None:
     done = run("-", "--images", inputs / "photos", "--out", "-", "-q", stdin=(inputs / "train.json").read_bytes())
-    items = list(tars.read_stream(io.BytesIO(done.stdout), where="-"))
+    items = list(read_stream(io.BytesIO(done.stdout), where="-"))
     assert [item.id for item in items] == list(range(14))
     again = run("-", "--out", "-", "-q", stdin=done.stdout)
-    back = list(tars.read_stream(io.BytesIO(again.stdout), where="-"))
+    back = list(read_stream(io.BytesIO(again.stdout), where="-"))
     assert back == items
 
 

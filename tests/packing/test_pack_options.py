@@ -13,6 +13,7 @@ import nasty
 import pytest
 from typer.testing import CliRunner
 
+from mgtool.commands import console
 from mgtool.commands.main import app
 from mgtool.errors import MgtoolError
 from mgtool.files import hashing
@@ -29,7 +30,7 @@ def run(*args: object, expect: int = 0) -> dict[str, Any]:
     done = CliRunner().invoke(app, given)
     error = done.exception
     assert (error.exit_code if isinstance(error, MgtoolError) else done.exit_code) == expect, repr(error)
-    return json.loads(done.stdout) if expect in (0, 3) else {"error": str(error) or done.stderr}
+    return json.loads(done.stdout) if expect in (0, 3) else {"error": console.flagged(str(error)) or done.stderr}
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +210,7 @@ def test_appending_adds_only_what_is_new(inputs: Path, tmp_path: Path) -> None:
     run(_first(inputs, tmp_path / "in", 12), *options)
     before = contents(tmp_path / "o")
     grown = _first(inputs, tmp_path / "in", COUNT)
-    assert "other input: add --append" in run(grown, *options, expect=2)["error"]
+    assert "other inputs: add --append" in run(grown, *options, expect=2)["error"]
     counts = run(grown, *options, "--append", "--workers", 2)
     assert counts["samples"] + counts["failures"] == COUNT
     after = contents(tmp_path / "o")

@@ -13,15 +13,15 @@ from pathlib import Path
 import nasty
 import pytest
 
-import mgtool
 from mgtool.boxes.index import BoxIndex
 from mgtool.boxes.lookup import find_picture
 from mgtool.errors import OutputError
 from mgtool.files import hashing
 from mgtool.inputs.sources import read_samples
-from mgtool.packing.unpack import BOXES_FOLDER, CONVERSATIONS_FILE, IMAGES_FOLDER, safe_name, unpack
+from mgtool.packing.unpack import BOXES_FOLDER, CONVERSATIONS_FILE, IMAGES_FOLDER, safe_name, unpack_samples
 from mgtool.records import BoxRecord, Detections, FrameDetections, Media, Sample, dumps
 from mgtool.runs import run_file
+from mgtool.stages.unpack import unpack
 
 ONE, TWO = (nasty.encode(nasty.photo(seed), "JPEG") for seed in (1, 2))
 
@@ -47,7 +47,8 @@ def files(folder: Path) -> list[str]:
 
 
 def unpacked(samples: list[Sample], folder: Path) -> dict[str, int]:
-    return unpack(samples, folder, lambda n: None)
+    folder.mkdir(parents=True)
+    return unpack_samples(samples, folder, lambda n: None)
 
 
 def test_packing_again_gives_the_same_bytes(given: Path, tars_of_given: Path, tmp_path: Path) -> None:
@@ -172,10 +173,9 @@ def test_a_bad_sample_costs_itself(tars_of_given: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_there_stays(tars_of_given: Path, tmp_path: Path) -> None:
-    sample = next(mgtool.open_tars(tars_of_given))
-    unpacked([sample], tmp_path / "u")
+    unpack(tars_of_given, tmp_path / "u")
     with pytest.raises(OutputError, match="is there already"):
-        unpacked([sample], tmp_path / "u")
+        unpack(tars_of_given, tmp_path / "u")
     run(tars_of_given, "--unpack", tmp_path / "u", "--overwrite")
     assert len(json.loads((tmp_path / "u" / CONVERSATIONS_FILE).read_bytes())) == 11
     (tmp_path / "mine").mkdir()
@@ -184,13 +184,12 @@ def test_a_folder_that_is_there_stays(tars_of_given: Path, tmp_path: Path) -> No
     assert files(tmp_path / "mine") == ["thesis.txt"]
 
 
-def test_a_killed_run_leaves_no_folder(tmp_path: Path) -> None:
-    def samples():
-        yield Sample(id=1, images=(Media(name="a.jpg", data=ONE),))
+def test_a_killed_run_leaves_no_folder(tars_of_given: Path, tmp_path: Path) -> None:
+    def interrupt(count: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        unpack(samples(), tmp_path / "u", lambda n: None)
+        unpack(tars_of_given, tmp_path / "u", advance=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,7 +20,7 @@ from mgtool.errors import InputError, ItemError
 from mgtool.inputs import sources
 from mgtool.media import reading
 from mgtool.records import Failure, Sample
-from mgtool.tars import index as indexes
+from mgtool.tars.index import INDEX_FILE, totals, write_index
 
 
 def bytes_of(samples: list[Sample]) -> list[list[bytes | None]]:
@@ -58,7 +58,7 @@ def test_a_broken_tar_raises_or_is_told(tars_of_given: Path, tmp_path: Path) -> 
 
 
 def test_the_index_says_where_each_sample_lies(tars_of_given: Path) -> None:
-    assert (tars_of_given / indexes.INDEX_FILE).is_file()
+    assert (tars_of_given / INDEX_FILE).is_file()
     index, whole = mgtool.TarIndex.of(tars_of_given), list(mgtool.open_tars(tars_of_given))
     assert len(index) == len(whole) == 11
     assert [index[at] for at in (10, 0, -1, 5)] == [whole[at] for at in (10, 0, -1, 5)]
@@ -68,7 +68,7 @@ def test_the_index_says_where_each_sample_lies(tars_of_given: Path) -> None:
     assert entry[:3] == ("5", "000000005", "shard-000001.tar")
     assert (entry.width, entry.height, entry.boxes) == (64, 48, 1)
     assert index.entry(8).width == 0
-    assert indexes.totals(tars_of_given / indexes.INDEX_FILE) == {
+    assert totals(tars_of_given / INDEX_FILE) == {
         "samples": 11,
         "with_pictures": 10,
         "boxes": sum(n % 4 for n in range(11) if n != 8),
@@ -85,11 +85,11 @@ def test_an_index_is_made_where_there_is_none_or_an_old_one(tars_of_given: Path,
     stored = mgtool.TarIndex.of(folder)
     (folder / "shard-000002.tar").unlink()
     assert len(mgtool.TarIndex.of(folder)) == 8
-    (folder / indexes.INDEX_FILE).unlink()
+    (folder / INDEX_FILE).unlink()
     assert [mgtool.TarIndex.of(folder).entry(at) for at in range(8)] == [stored.entry(at) for at in range(8)]
-    path = indexes.write_index(folder, [str(tar) for tar in sorted(folder.glob("*.tar"))])
+    path = write_index(folder, [str(tar) for tar in sorted(folder.glob("*.tar"))])
     before = path.stat().st_mtime_ns
-    assert indexes.write_index(folder, [str(tar) for tar in sorted(folder.glob("*.tar"))]).stat().st_mtime_ns == before
+    assert write_index(folder, [str(tar) for tar in sorted(folder.glob("*.tar"))]).stat().st_mtime_ns == before
     assert pickle.loads(pickle.dumps(stored))[0] == stored[0]
 
 

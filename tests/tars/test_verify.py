@@ -19,6 +19,7 @@ import pytest
 
 from mgtool.tars import verify
 from mgtool.tars.other_readers import READERS
+from mgtool.tars.paths import find
 
 JPEG = nasty.encode(nasty.photo(), "JPEG")
 
@@ -35,7 +36,7 @@ def folder(tars_of_given: Path, tmp_path: Path) -> Path:
 
 
 def found(source: Path) -> list[tuple[str, str, str]]:
-    return [(one.check, one.tar, one.key) for one in verify.verify(str(source))[1]]
+    return [(one.check, one.tar, one.key) for one in verify.check_tars(find(source))[1]]
 
 
 def rewrite(tar: Path, change: Callable[[str, bytes], bytes | None]) -> None:
@@ -74,8 +75,8 @@ def boxes(*rows: tuple[float, ...]) -> bytes:
 
 
 def test_good_tars_have_no_findings(folder: Path) -> None:
-    assert verify.verify(str(folder)) == (11, [], {})
-    assert verify.verify(str(folder), workers=2) == (11, [], {})
+    assert verify.check_tars(find(folder)) == (11, [], {})
+    assert verify.check_tars(find(folder), workers=2) == (11, [], {})
 
 
 OTHER = nasty.encode(nasty.photo(99), "JPEG")
@@ -166,7 +167,7 @@ def test_differences_between_tars_are_found(tmp_path: Path) -> None:
 def test_many_findings_of_one_kind_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "MOST_FINDINGS", 3)
     tar = write(tmp_path / "x.tar", [(f"{number}.jpg", b"nothing") for number in range(10)])
-    _, findings, _ = verify.verify(str(tar))
+    _, findings, _ = verify.check_tars(find(tar))
     assert [finding.key for finding in findings] == ["0", "1", "2", ""]
     assert findings[-1].detail == "and 7 more"
 
@@ -187,7 +188,7 @@ def test_what_a_reader_makes_of_the_tars_is_compared(folder: Path, monkeypatch: 
         name: real._replace(read=read) for name, read in (("short", short), ("changed", changed), ("bad", raising))
     }
     monkeypatch.setattr(verify, "READERS", {**readers, "real": real, "none": real._replace(module="no.such.module")})
-    _, findings, outcome = verify.verify(str(folder))
+    _, findings, outcome = verify.check_tars(find(folder))
     assert outcome == {
         "short": "differs",
         "changed": "differs",

@@ -1,0 +1,77 @@
+"""WebDataset tars -> pictures, a conversation file and box shards: what `mgtool pack` takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mgtool.errors import OutputError, UsageError
+from mgtool.files import atomic
+from mgtool.inputs.fingerprints import fingerprint
+from mgtool.packing.unpack import CONVERSATIONS_FILE, unpack_samples
+from mgtool.records import Advance
+from mgtool.runs import run_file
+from mgtool.tars.paths import below
+from mgtool.tars.samples import read_tars
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpacked:
+    """What came of unpacking.
+
+    Attributes:
+        failures: number of samples that could not be read or written, in ``failures.jsonl``.
+        samples, pictures: numbers of samples and of files of pictures and videos.
+        renamed: pictures and videos that could not keep their names.
+        boxes_differ: pictures that came again with other boxes, which are left out.
+    """
+
+    failures: int
+    samples: int
+    pictures: int
+    renamed: int
+    boxes_differ: int
+
+
+def unpack(
+    tars: str | Path | Sequence[str | Path],
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    advance: Advance = lambda count: None,
+) -> Unpacked:
+    """Fill a folder with what can be packed again; it appears when it is complete.
+
+    Args:
+        tars: as `mgtool.open_tars` takes them.
+        folder: gets ``images/``, ``conversations.json``, ``boxes/`` and ``failures.jsonl`` where there are any, and
+            ``run.json``.
+        overwrite: replace a folder that this wrote before.
+        advance: told of samples that are done.
+
+    Raises:
+        UsageError: `overwrite` would replace a folder of something else.
+        InputError: no tar there.
+        OutputError: the folder is there already, or cannot be written.
+    """
+    folder = Path(folder)
+    _refuse_taken(folder, overwrite=overwrite)
+    given = [tars] if isinstance(tars, str | Path) else tars
+    inputs = {"inputs": [fingerprint(str(one), below) for one in given]}
+    with atomic.atomic_folder(folder) as aside:
+        run = run_file.Run(aside / run_file.RUN_FILE, command="unpack", options={}, inputs=inputs)
+        run.begin()
+        unpacked = Unpacked(**unpack_samples((item for _, item in read_tars(tars)), aside, advance))
+        run.finish(dataclasses.asdict(unpacked))
+    return unpacked
+
+
+def _refuse_taken(folder: Path, *, overwrite: bool) -> None:
+    if not folder.exists():
+        return
+    if not overwrite or not folder.is_dir():
+        raise OutputError(f"{folder} is there already: choose another folder or add `overwrite`")
+    if not (folder / CONVERSATIONS_FILE).is_file() and any(folder.iterdir()):
+        raise UsageError("unpack", f"{folder}: `overwrite` replaces only what `unpack` wrote")
