@@ -92,6 +92,10 @@ class MissingExtraError(MgtoolError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an extra: pip install 'mgtool[{extra}]'")
+        self.what, self.extra = what, extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return MissingExtraError, (self.what, self.extra)
 
 
 class ItemError(MgtoolError):
