@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
+import dataclasses
 
 from mgtool.commands import console
+from mgtool.commands import import_options as options
 from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet
+from mgtool.importing.options import ImportOptions
 
 
 def import_(
-    checkpoint: Annotated[
-        Path, typer.Option("--checkpoint", help="MG-LLaVA weights: a .pth file, or a folder of DeepSpeed shards.")
-    ],
-    llm: Annotated[Path, typer.Option("--llm", help="Language model's folder: configuration and tokenizer.")],
-    clip: Annotated[Path, typer.Option("--clip", help="Low-resolution tower's folder: CLIP or SigLIP.")],
-    convnext: Annotated[Path, typer.Option("--convnext", help="High-resolution tower's folder, OpenCLIP's layout.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
-    template: Annotated[
-        str, typer.Option("--template", help="Prompt template: vicuna, llama3_chat, phi3_chat, or a JSON file.")
-    ] = "vicuna",
-    fusion: Annotated[
-        str | None, typer.Option("--fusion", help="Refuse a checkpoint of another fusion variant than this.")
-    ] = None,
-    max_shard_size: Annotated[
-        float, typer.Option("--max-shard-size", min=0.001, help="Gigabytes of a file of weights.")
-    ] = 5.0,
+    checkpoint: options.Checkpoint,
+    llm: options.Llm,
+    clip: options.Clip,
+    convnext: options.Convnext,
+    out: options.Out,
+    template: options.Template = ImportOptions.template,
+    fusion: options.Fusion = ImportOptions.fusion,
+    max_shard_size: options.MaxShardSize = ImportOptions.max_shard_size,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -35,16 +26,22 @@ def import_(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a published checkpoint and its parts into one model folder (safetensors)."""
-    from mgtool.importing.published import Parts, import_model, plan_import
+    from mgtool.stages.import_model import import_model, plan
 
-    parts = Parts(checkpoint, llm, clip, convnext, template, fusion)
-    shard_bytes = int(max_shard_size * 1e9)
+    asked = ImportOptions(
+        checkpoint=checkpoint,
+        llm=llm,
+        clip=clip,
+        convnext=convnext,
+        template=template,
+        fusion=fusion,
+        max_shard_size=max_shard_size,
+    )
     if dry_run:
-        plan = plan_import(parts, max_shard_bytes=shard_bytes)
-        console.summarize(
-            {"out": str(out), **plan.summary()}, title="mgtool import would write", as_json=as_json, quiet=False
-        )
-        return
-    with console.progress("bytes", quiet=quiet) as advance:
-        counts = import_model(parts, out, overwrite=overwrite, max_shard_bytes=shard_bytes, advance=advance)
-    console.summarize({"out": str(out), **counts}, title="mgtool import", as_json=as_json, quiet=quiet)
+        counts, title, quiet = plan(asked).counts, "mgtool import would write", False
+    else:
+        with console.progress("bytes", quiet=quiet) as advance:
+            counts = import_model(asked, out, overwrite=overwrite, advance=advance).counts
+        title = "mgtool import"
+    summary = {"out": str(out), **dataclasses.asdict(counts)}
+    console.summarize(summary, title=title, as_json=as_json, quiet=quiet)

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-
-class Stage(StrEnum):
-    """The paper's stages."""
-
-    align = "align"
-    tune = "tune"
+from mgtool.errors import UsageError
+from mgtool.training.options import Precision, TrainingStage
 
 
-class Precision(StrEnum):
-    """Number formats of the arithmetic; weights are float32."""
+def _fields(given: str) -> dict[str, Any]:
+    """What a TOML or JSON file says of transformers' `TrainingArguments`."""
+    import tomllib
 
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
+    path = Path(given)
+    try:
+        text = path.read_text(encoding="utf-8")
+        fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise UsageError("trainer", f"{path}: {error}") from error
+    if not isinstance(fields, dict):
+        raise UsageError("trainer", f"{path}: expected an object with fields of TrainingArguments")
+    return fields
 
 
 Inputs = Annotated[list[str], typer.Argument(metavar="TARS...", help="What `mgtool pack` wrote.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Becomes a model folder.")]
-WhichStage = Annotated[
-    Stage, typer.Option("--stage", help="align: projectors and fusion; tune: the language model too.")
+Stage = Annotated[
+    TrainingStage, typer.Option("--stage", help="align: projectors and fusion; tune: the language model too.")
 ]
 Evaluate = Annotated[
     str | None, typer.Option("--evaluate", metavar="TARS", help="Measure the loss on these, every --save-steps.")
@@ -47,8 +51,10 @@ GradientCheckpointing = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Less memory for a third more time.")
 ]
 Trainer = Annotated[
-    Path | None,
-    typer.Option("--trainer", metavar="FILE", help="TOML or JSON with TrainingArguments of transformers."),
+    Mapping[str, Any] | None,
+    typer.Option(
+        "--trainer", metavar="FILE", parser=_fields, help="TOML or JSON with TrainingArguments of transformers."
+    ),
 ]
 SaveSteps = Annotated[int, typer.Option("--save-steps", min=1, help="Steps between checkpoints.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of the order and of dropout.")]

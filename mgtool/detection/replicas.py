@@ -1,16 +1,13 @@
-"""A finder on several devices, a process each; batches go round, and their boxes come back in order."""
+"""A finder on several devices, a process each; whichever is free takes the next batch, and boxes come back in order."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
+import functools
+import itertools
 import sys
-import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from itertools import cycle
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -19,9 +16,9 @@ from mgtool.boxes.filters import Filters
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder
 from mgtool.detection.known_boxes import KnownBoxes
-from mgtool.errors import ItemError, MgtoolError
+from mgtool.errors import ItemError
 from mgtool.records import Detections
-from mgtool.runs import workers
+from mgtool.runs.hand_out import HandOut
 
 Load = Callable[[str], Finder]
 """Device -> what looks there; called in that device's process."""
@@ -31,62 +28,85 @@ AHEAD = 2
 BATCH = 16
 """Pictures that a process gets at once where no size is given; it looks at as many of them at a time as is fast."""
 
-_served: tuple[Finder, BatchSize]
 
-
-@dataclass(frozen=True)
-class Fleet(Finder):
+@dataclass(frozen=True, kw_only=True)
+class Replicas(Finder):
     """As one finder.
 
     Attributes:
-        processes: device and process.
+        questions: go to the processes.
     """
 
-    processes: tuple[tuple[str, ProcessPoolExecutor], ...] = ()
-    _turns: Iterator[tuple[str, ProcessPoolExecutor]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_turns", cycle(self.processes))
+    questions: Questions
 
     @property
     def identity(self) -> str:
         """What decides the boxes, on whatever device."""
-        parts = (self.known.identity if self.known is not None else "", self._ask(_identity))
+        parts = (self.known.identity if self.known is not None else "", self.questions.identity)
         return " | ".join(part for part in parts if part)
 
     @property
     def ahead(self) -> int:
         """How many batches keep all processes busy."""
-        return AHEAD * len(self.processes)
+        return AHEAD * self.questions.processes
 
     def begin(self, pictures: Sequence[Image.Image], batch: BatchSize) -> Callable[[], list[Detections | ItemError]]:
-        """As of one device; the next process in turn looks."""
-        if not pictures:
-            return list
-        device, process = next(self._turns)
-        with _watched(device):
-            future: Future[list[Detections | ItemError]] = process.submit(_find, pictures)
-
-        def found() -> list[Detections | ItemError]:
-            with _watched(device):
-                return future.result()
-
-        return found
+        """As of one device; the first process that is free looks."""
+        return self.questions.ask(_find, pictures) if pictures else list
 
     def draw(self, picture: Image.Image, found: Detections) -> Image.Image:
         """A copy of an RGB picture with its boxes, as the detector draws them."""
-        drawn: Image.Image = self._ask(_draw, picture, found)
+        drawn: Image.Image = self.questions.ask(_draw, picture, found)()
         return drawn
 
-    def _ask(self, question: Callable[..., Any], *given: Any) -> Any:
-        device, process = self.processes[0]
-        with _watched(device):
-            return process.submit(question, *given).result()
+
+class Questions:
+    """Calls of functions in processes with a finder each, and what they gave: a `Supply`.
+
+    Attributes:
+        processes: how many there are.
+        identity: of their finders.
+    """
+
+    def __init__(self, hands: HandOut, processes: int) -> None:
+        self.processes = processes
+        self._hands = hands
+        self._numbers = itertools.count()
+        self._waiting: deque[tuple[int, Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._answers: dict[int, Any] = {}
+        loaded: dict[int, str] = {}
+        while len(loaded) < processes:
+            loaded |= self._hands.exchange(self)
+        self.identity = loaded[0]
+
+    def is_due(self, index: int) -> bool:
+        """See `Supply`."""
+        return bool(self._waiting)
+
+    def take(self, index: int) -> Any:
+        """See `Supply`."""
+        return self._waiting.popleft()
+
+    def ask(self, function: Callable[..., Any], *given: Any) -> Callable[[], Any]:
+        """Begin to call a function of a finder, a batch size and what is `given`; gives what waits for the answer."""
+        number = next(self._numbers)
+        self._waiting.append((number, function, given))
+        self._exchange(0)
+
+        def answer() -> Any:
+            while number not in self._answers:
+                self._exchange(None)
+            return self._answers.pop(number)
+
+        return answer
+
+    def _exchange(self, timeout: float | None) -> None:
+        self._answers.update(answer for _, answer in self._hands.exchange(self, timeout))
 
 
 def launch(
     load: Load, devices: Sequence[str], batch_size: int | None, filters: Filters, known: KnownBoxes | None
-) -> Fleet:
+) -> Replicas:
     """A process for each device, with its detector loaded.
 
     Args:
@@ -99,50 +119,31 @@ def launch(
     Raises:
         MgtoolError: what `load` raises, or that a process was killed.
     """
-    context = multiprocessing.get_context("spawn")
-    processes = tuple(
-        (device, ProcessPoolExecutor(1, mp_context=context, initializer=workers.begin)) for device in devices
-    )
-    for _, process in processes:
-        workers.watch(process)
-    fleet = Fleet(None, filters=filters, known=known, processes=processes)
-    weakref.finalize(fleet, _end, processes)
-    loading = [process.submit(_load, load, device, batch_size, len(devices)) for device, process in processes]
-    for device, future in zip(devices, loading, strict=True):
-        with _watched(device):
-            future.result()
-    return fleet
+    works = [(device, functools.partial(_look, load, device, batch_size, len(devices))) for device in devices]
+    questions = Questions(HandOut(works, ahead=AHEAD), len(devices))
+    return Replicas(detector=None, filters=filters, known=known, questions=questions)
 
 
-def _end(processes: Sequence[tuple[str, ProcessPoolExecutor]]) -> None:
-    for _, process in processes:
-        process.shutdown(wait=False, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _watched(device: str) -> Iterator[None]:
-    try:
-        yield
-    except BrokenProcessPool as error:
-        raise MgtoolError(f"the process on {device} was killed: is memory short?") from error
-
-
-def _load(load: Load, device: str, batch_size: int | None, count: int) -> None:
-    """Make this process's finder; the cores are for all processes."""
-    global _served  # noqa: PLW0603 - a process of the pool has no other place that outlives a task
-    _served = load(device), BatchSize(batch_size)
+def _look(
+    load: Load,
+    device: str,
+    batch_size: int | None,
+    processes: int,
+    questions: Iterator[tuple[int, Callable[..., Any], tuple[Any, ...]]],
+    give: Callable[[Any], None],
+) -> None:
+    """What a process does; its first result is the finder's identity, the others are questions' numbers and answers."""
+    finder, batch = load(device), BatchSize(batch_size)
     if torch := sys.modules.get("torch"):
-        torch.set_num_threads(max(1, torch.get_num_threads() // count))
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))  # the cores are for all processes
+    give(finder.identity)
+    for number, function, given in questions:
+        give((number, function(finder, batch, *given)))
 
 
-def _find(pictures: Sequence[Image.Image]) -> list[Detections | ItemError]:
-    finder, batch = _served
+def _find(finder: Finder, batch: BatchSize, pictures: Sequence[Image.Image]) -> list[Detections | ItemError]:
     return finder.find(pictures, batch)
 
 
-def _identity() -> str:
-    return _served[0].identity
-
-
-def _draw(picture: Image.Image, found: Detections) -> Image.Image:
-    return _served[0].draw(picture, found)
+def _draw(finder: Finder, batch: BatchSize, picture: Image.Image, found: Detections) -> Image.Image:
+    return finder.draw(picture, found)

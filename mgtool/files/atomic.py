@@ -99,6 +99,27 @@ def write_lines(path: Path, records: Iterable[Any]) -> int:
     return count
 
 
+def move_files(aside: Path, folder: Path, *, last: str) -> None:
+    """Bring the files of a folder, once they are on disk, into another one; the folder goes.
+
+    Args:
+        aside: holds files alone.
+        folder: of the same file system.
+        last: the file that comes last, and without which the others do not count.
+
+    Raises:
+        OutputError: when they cannot be moved.
+    """
+    try:
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == last):
+            _sync(path)
+            path.replace(folder / path.name)
+        aside.rmdir()
+        sync_folder(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
 def sync_folder(folder: Path) -> None:
     """Put a folder's entries on disk, so that a rename survives a power cut."""
     _sync(folder)

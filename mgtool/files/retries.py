@@ -1,4 +1,7 @@
-"""How long a busy server is left alone before it is asked again."""
+"""How long a busy server is left alone before it is asked again.
+
+By hand: tenacity, which does the asking, knows no header that says how long to wait.
+"""
 
 from __future__ import annotations
 

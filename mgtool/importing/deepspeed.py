@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mgtool.errors import CheckpointError
-from mgtool.importing.weights import Entries, Entry, load_torch
+from mgtool.importing.weights import Entries, TensorEntry, load_torch
 
 Shapes = dict[str, torch.Size]
 
@@ -30,13 +30,13 @@ def find_folder(folder: Path) -> Path | None:
 
 
 class ZeroFolder:
-    """A `mgtool.importing.weights.Source` of the reconstructed float32 parameters, frozen parameters and buffers."""
+    """A `WeightSource` of the reconstructed float32 parameters, frozen parameters and buffers."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> Mapping[str, Tensor]:
-        """See `Source`; parameters are put together when they are asked for.
+        """See `WeightSource`; parameters are put together when they are asked for.
 
         Raises:
             CheckpointError: where ranks are missing or their slices do not add up.
@@ -54,7 +54,7 @@ class ZeroFolder:
         """All parameters and buffers, without reading their values."""
         mapping = self.load()
         assert isinstance(mapping, _ZeroMapping)
-        return {key: Entry(self, key, *mapping.described(key)) for key in mapping}
+        return {key: TensorEntry(self, key, *mapping.described(key)) for key in mapping}
 
 
 class _Slices:

@@ -43,7 +43,7 @@ _DTYPES = {
 }
 
 
-class Source(Protocol):
+class WeightSource(Protocol):
     """A file or folder of weights."""
 
     path: Path
@@ -52,10 +52,10 @@ class Source(Protocol):
         """Name -> tensor, mapped from disk; dropping the mapping gives its memory back."""
 
 
-class Entry(NamedTuple):
+class TensorEntry(NamedTuple):
     """One tensor that lies in a file."""
 
-    source: Source
+    source: WeightSource
     key: str
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -65,7 +65,7 @@ class Entry(NamedTuple):
         """Bytes of the tensor."""
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
-    def equals(self, other: Entry) -> bool:
+    def equals(self, other: TensorEntry) -> bool:
         """Whether another tensor has the same values, of whatever type."""
         if self.shape != other.shape:
             return False
@@ -73,7 +73,7 @@ class Entry(NamedTuple):
         return torch.equal(own, others.to(own.dtype))
 
 
-Entries = dict[str, Entry]
+Entries = dict[str, TensorEntry]
 
 
 class TorchFile:
@@ -83,7 +83,7 @@ class TorchFile:
         self.path = path
 
     def load(self) -> Mapping[str, Tensor]:
-        """See `Source`.
+        """See `WeightSource`.
 
         Raises:
             CheckpointError: where the file holds anything but weights, or is broken.
@@ -104,7 +104,7 @@ class SafetensorsFile:
         self.path = path
 
     def load(self) -> Mapping[str, Tensor]:
-        """See `Source`."""
+        """See `WeightSource`."""
         try:
             return _SafetensorsMapping(safe_open(self.path, framework="pt"))
         except (SafetensorError, OSError) as error:
@@ -207,12 +207,12 @@ def _refused(path: Path, error: Exception) -> str:
     return ", ".join(sorted(names)[:3])
 
 
-def entries_of(source: Source) -> Entries:
+def entries_of(source: WeightSource) -> Entries:
     """All tensors of a source, without reading their values."""
     mapping = source.load()
     if isinstance(mapping, _SafetensorsMapping):
-        return {key: Entry(source, key, *_described(mapping, key)) for key in mapping}
-    return {key: Entry(source, key, tuple(tensor.shape), tensor.dtype) for key, tensor in mapping.items()}
+        return {key: TensorEntry(source, key, *_described(mapping, key)) for key in mapping}
+    return {key: TensorEntry(source, key, tuple(tensor.shape), tensor.dtype) for key, tensor in mapping.items()}
 
 
 def _described(mapping: _SafetensorsMapping, key: str) -> tuple[tuple[int, ...], torch.dtype]:
@@ -250,11 +250,11 @@ def _indexed(index: Path) -> list[str]:
     return names
 
 
-def _source(path: Path) -> Source:
+def _source(path: Path) -> WeightSource:
     return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
 
 
-def _merge(sources: Iterator[Source]) -> Entries:
+def _merge(sources: Iterator[WeightSource]) -> Entries:
     merged: Entries = {}
     for source in sources:
         merged |= entries_of(source)

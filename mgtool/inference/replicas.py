@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import itertools
-import multiprocessing
 import os
 import socket
-import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from mgtool import records
 from mgtool.boxes.lookup import BoxSource
-from mgtool.errors import MgtoolError
 from mgtool.inference.options import Request
-from mgtool.inference.output import Result
 from mgtool.inference.pipeline import Emit, Items, answer_items
-from mgtool.runs import workers
+from mgtool.runs.hand_out import HandOut, Work
 
 CHUNK, LONGEST_CHUNK = 32, 256
 """Samples of a chunk; more where one picture goes on, up to the second number."""
@@ -35,26 +29,6 @@ FURTHEST = 1 << 14
 Numbered = tuple[int, records.Item]
 
 
-class _Final(NamedTuple):
-    position: int
-    result: Result
-
-
-class _Failed(NamedTuple):
-    message: str
-    is_defect: bool
-
-
-class _Worker(NamedTuple):
-    device: str
-    process: BaseProcess
-    connection: Connection
-
-
-_WANTS = "wants"
-_DONE = "done"
-
-
 def answer_on_devices(request: Request, items: Items, boxes: BoxSource, emit: Emit) -> None:
     """As `answer_items`, with a process for each device of the request, or for each part of a split model.
 
@@ -62,41 +36,20 @@ def answer_on_devices(request: Request, items: Items, boxes: BoxSource, emit: Em
         MgtoolError: what a process found wrong, or that it was killed.
     """
     is_split = request.tensor_parallel > 1
-    started = _start_split(request, boxes) if is_split else _start(request, boxes)
-    handing = _Handing(items, len(started), is_split=is_split)
-    going = {worker.connection: index for index, worker in enumerate(started)}
-    hungry: list[int] = []
+    works = _parts(request, boxes) if is_split else _replicas(request, boxes)
+    chunks = Chunks(items, len(works), is_split=is_split)
+    hands = HandOut(works)
     try:
-        while going:
-            for connection in wait(list(going)):
-                assert isinstance(connection, Connection)
-                index = going[connection]
-                message = _receive(started[index])
-                if message == _WANTS:
-                    hungry.append(index)
-                elif message == _DONE:
-                    del going[connection]
-                elif index == 0 or not is_split:
-                    emit(*message)
-                    handing.finish(message.position)
-            hungry = [index for index in hungry if not _feed(started[index], handing, index)]
+        while not hands.is_over:
+            for index, (position, result) in hands.exchange(chunks):
+                if index == 0 or not is_split:
+                    emit(position, result)
+                    chunks.finish(position)
     finally:
-        for worker in started:
-            worker.process.terminate()
-            worker.process.join()
-            worker.connection.close()
+        hands.end()
 
 
-def _feed(worker: _Worker, handing: _Handing, index: int) -> bool:
-    """Give a process its next chunk if that is due."""
-    if not handing.is_due(index):
-        return False
-    with contextlib.suppress(ConnectionError):  # of a killed process, which is noticed where it is listened to
-        worker.connection.send(handing.take(index))
-    return True
-
-
-class _Handing:
+class Chunks:
     """Chunks for each process in turn; every chunk for every process where each has a part of the model."""
 
     def __init__(self, items: Items, count: int, *, is_split: bool) -> None:
@@ -109,7 +62,7 @@ class _Handing:
     def is_due(self, index: int) -> bool:
         """Whether a process's next chunk, or the end, is not too far from the first sample without a result."""
         own = self._supplied(index)
-        # Processes with a part of the model each go in step.
+        # processes with a part of the model each go in step
         return self.is_split or not own or self.first is None or own[0][0][0] < self.first + FURTHEST
 
     def take(self, index: int) -> list[Numbered] | None:
@@ -161,75 +114,41 @@ def _pictures(item: records.Item) -> tuple[str, ...]:
     return tuple(media.name for media in getattr(item, "images", ()))
 
 
-def _start(request: Request, boxes: BoxSource) -> list[_Worker]:
+def _replicas(request: Request, boxes: BoxSource) -> list[tuple[str, Work]]:
     devices = request.devices
-    return [_launch(replace(request, device=device), boxes, len(devices), {}) for device in devices]
+    return [(device, _work(replace(request, device=device), boxes, len(devices), {})) for device in devices]
 
 
-def _start_split(request: Request, boxes: BoxSource) -> list[_Worker]:
+def _parts(request: Request, boxes: BoxSource) -> list[tuple[str, Work]]:
     count = request.tensor_parallel
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    parts = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
     kind = request.device.partition(":")[0]
-    devices = ["cpu" if kind == "cpu" else f"{kind}:{rank}" for rank in range(count)]
-    return [
-        _launch(replace(request, device=device), boxes, count, part)
-        for device, part in zip(devices, parts, strict=True)
-    ]
+    works = []
+    for rank in range(count):
+        device = "cpu" if kind == "cpu" else f"{kind}:{rank}"
+        variables = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        works.append((device, _work(replace(request, device=device), boxes, count, variables)))
+    return works
 
 
-def _launch(request: Request, boxes: BoxSource, processes: int, environment: Mapping[str, str]) -> _Worker:
-    context = multiprocessing.get_context("spawn")
-    own, theirs = context.Pipe()
+def _work(request: Request, boxes: BoxSource, processes: int, variables: Mapping[str, str]) -> Work:
     threads = max(1, torch.get_num_threads() // processes)
-    process = context.Process(target=_serve, args=(theirs, request, boxes, threads, dict(environment)))
-    process.start()
-    theirs.close()
-    return _Worker(request.device, process, own)
+    return functools.partial(_answer, request, boxes, threads, dict(variables))
 
 
-def _receive(worker: _Worker) -> Any:
-    try:
-        message = worker.connection.recv()
-    except (EOFError, ConnectionResetError) as error:
-        worker.process.join()
-        code = worker.process.exitcode
-        raise MgtoolError(f"the process on {worker.device} was killed (exit code {code}): is memory short?") from error
-    if not isinstance(message, _Failed):
-        return message
-    if message.is_defect:
-        raise RuntimeError(f"on {worker.device}: {message.message}")
-    raise MgtoolError(message.message)
-
-
-def _serve(
-    connection: Connection, request: Request, boxes: BoxSource, threads: int, environment: dict[str, str]
+def _answer(
+    request: Request,
+    boxes: BoxSource,
+    threads: int,
+    variables: Mapping[str, str],
+    chunks: Iterator[list[Numbered]],
+    give: Callable[[Any], None],
 ) -> None:
-    """A worker's whole life."""
-    workers.begin()
-    os.environ.update(environment)
+    """What a process does; its results are positions and what became of the items there."""
+    os.environ.update(variables)
     torch.set_num_threads(threads)
-    lock = threading.Lock()
-
-    def send(message: Any) -> None:
-        with lock:
-            connection.send(message)
-
-    def received() -> Iterable[Numbered]:
-        while True:
-            send(_WANTS)
-            chunk = connection.recv()
-            if chunk is None:
-                return
-            yield from chunk
-
-    try:
-        answer_items(request, received(), boxes, lambda position, result: send(_Final(position, result)))
-        send(_DONE)
-    except MgtoolError as error:
-        send(_Failed(str(error), is_defect=False))
-    except Exception as error:  # noqa: BLE001 - the parent shows it as what it is: a defect
-        send(_Failed(f"{type(error).__name__}: {error}", is_defect=True))
+    items = itertools.chain.from_iterable(chunks)
+    answer_items(request, items, boxes, lambda position, result: give((position, result)))

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from mgtool.errors import InputError, RecordError
-from mgtool.inputs.tsv import Find
 from mgtool.media.names import is_video_name
+from mgtool.media.reading import Find
 from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, parse
 
 

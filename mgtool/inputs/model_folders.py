@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mgtool.errors import InputError
+from mgtool.files.hashing import file_sha256
 from mgtool.records import canonical, parse
 from mgtool.runs.run_file import RUN_FILE
 
@@ -45,14 +46,9 @@ def model_identity(folder: Path) -> str:
     }
     for path in folder.iterdir():
         if path.suffix in _HASHED and path != record and path.name not in hashes:
-            hashes[path.name] = _sha256(path)
+            hashes[path.name] = file_sha256(path)
     return hashlib.sha256(canonical(hashes)).hexdigest()
 
 
 def _is_newer(path: Path, record: Path) -> bool:
     return path.is_file() and path.stat().st_mtime_ns > record.stat().st_mtime_ns
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import functools
 import io
-import itertools
 import mmap
 import os
 import posixpath
@@ -24,14 +23,12 @@ import msgspec
 from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists, urls
 from mgtool.inputs import json_records, tsv
-from mgtool.inputs.tsv import Find
 from mgtool.media import images
-from mgtool.media.names import MEDIA_EXTENSIONS, is_video_name
-from mgtool.media.reading import Place
-from mgtool.records import Failure, Item, Media, Sample, name_text
+from mgtool.media.names import MEDIA_SUFFIXES, is_video_name
+from mgtool.media.reading import Find, Place
+from mgtool.records import Failure, Item, Media, Sample, media_of, name_text
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE
-from mgtool.tars import members, paths
-from mgtool.tars import samples as tars
+from mgtool.tars import members, paths, samples
 
 _UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"
 
@@ -70,7 +67,7 @@ def check(inputs: Iterable[str]) -> None:
 def _read_one(given: str, place: Place) -> Iterator[Item]:
     expanded = paths.expand(given)
     if expanded is not None:
-        return tars.read_samples(expanded)
+        return samples.read_samples(expanded)
     if "://" in given:
         return _read_url(given, place)
     path = Path(given)
@@ -83,7 +80,7 @@ def _read_one(given: str, place: Place) -> Iterator[Item]:
 
 def _read_file(path: Path, place: Place) -> Iterator[Item]:
     suffix = path.suffix.lower()
-    if suffix in MEDIA_EXTENSIONS:
+    if suffix in MEDIA_SUFFIXES:
         return iter([_bare(_named(path, path.parent, place))])
     beside = path.parent.as_posix()
     if suffix == ".tsv":
@@ -105,7 +102,7 @@ def _read_opened(path: Path, place: Place, *, beside: str) -> Iterator[Item]:
 
 def _read_url(url: str, place: Place) -> Iterator[Item]:
     suffix = posixpath.splitext(url.partition("?")[0])[1].lower()
-    if suffix in MEDIA_EXTENSIONS:
+    if suffix in MEDIA_SUFFIXES:
         return iter([_bare(Media(name=posixpath.basename(url), uri=url))])
     try:
         if urls.is_folder(url):
@@ -124,10 +121,10 @@ def _listed(filesystem: Any, root: str) -> Iterator[Item]:
     names = sorted(filesystem.find(root))
     shards = [filesystem.unstrip_protocol(name) for name in names if name.endswith(".tar")]
     if shards:
-        yield from tars.read_samples(shards)
+        yield from samples.read_samples(shards)
         return
     for name in names:
-        if posixpath.splitext(name)[1].lower() in MEDIA_EXTENSIONS:
+        if posixpath.splitext(name)[1].lower() in MEDIA_SUFFIXES:
             yield _bare(Media(name=posixpath.relpath(name, root), uri=filesystem.unstrip_protocol(name)))
 
 
@@ -142,7 +139,7 @@ def _read_folder(folder: Path, place: Place) -> Iterator[Item]:
         if isinstance(one, Failure):
             yield one
         elif one.suffix == ".tar":
-            yield from tars.read_samples([one.as_posix()])
+            yield from samples.read_samples([one.as_posix()])
         else:
             yield _bare(_named(one, folder, place))
     if not found:
@@ -179,7 +176,7 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path | Failure]:
         if name.startswith(".") or (has_run and name == DRAWN_FOLDER):
             continue
         if not is_folder:
-            if path.suffix.lower() in MEDIA_EXTENSIONS:
+            if path.suffix.lower() in MEDIA_SUFFIXES:
                 yield path
         elif not (is_link and any(path.samefile(other) for other in (*above, folder))):
             yield from _walk(path, (*above, folder))
@@ -204,7 +201,7 @@ def _read_stream(stream: IO[bytes], place: Place) -> Iterator[Item]:
     if not head:
         raise InputError("-: stdin is empty")
     if members.looks_like_tar(head) or members.is_packed(head):
-        return tars.read_stream(buffered, where="-")
+        return samples.read_stream(buffered, where="-")
     first_line = head.partition(b"\n")[0]
     if b"\t" in first_line and b"index" in first_line.split(b"\t")[0]:
         data = buffered.read()
@@ -229,7 +226,7 @@ def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> I
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     find = functools.partial(place.media, beside=beside)
     if members.looks_like_tar(head):
-        return tars.read_stream(file, where=where)
+        return samples.read_stream(file, where=where)
     if start == b"[":
         return _read_json_list(file, find, where=where)
     if start == b"{" and (_COCO_START.match(head) or not _is_json_line(head)):
@@ -295,11 +292,11 @@ def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:
 
 def count(items: Iterable[Item]) -> tuple[int, int]:
     """Numbers of samples and of failures, for dry runs."""
-    samples = failures = 0
+    total = failures = 0
     for item in items:
+        total += 1
         failures += isinstance(item, Failure)
-        samples += isinstance(item, Sample)
-    return samples, failures
+    return total - failures, failures
 
 
 def pictures(items: Iterable[Item]) -> Iterator[tuple[Sample, Media] | Failure]:
@@ -307,6 +304,5 @@ def pictures(items: Iterable[Item]) -> Iterator[tuple[Sample, Media] | Failure]:
     for item in items:
         if isinstance(item, Failure):
             yield item
-            continue
-        videos = (item.video,) if item.video is not None else ()
-        yield from ((item, media) for media in itertools.chain(item.images, videos))
+        else:
+            yield from ((item, media) for media in media_of(item))

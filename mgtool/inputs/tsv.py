@@ -7,12 +7,11 @@ import binascii
 import csv
 import sys
 from collections.abc import Callable, Iterator
-from typing import IO, TypeAlias
+from typing import IO
 
 from mgtool.errors import InputError, ItemError
+from mgtool.media.reading import Find
 from mgtool.records import Failure, Media, Sample, SampleId, Turn
-
-Find: TypeAlias = Callable[[str], Media]
 
 
 def read_tsv(open_text: Callable[[], IO[str]], find: Find, *, where: str) -> Iterator[Sample | Failure]:

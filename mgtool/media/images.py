@@ -27,6 +27,13 @@ _DECODER_ERRORS = (
 )  # fmt: skip
 """What decoders raise at damaged bytes; what ends a program is not among it."""
 
+_JPEG_SCAN, _JPEG_HUFFMAN = 0xDA, 0xC4
+_JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+"""Baseline, extended and progressive: what every reader decodes."""
+
+_Walk: TypeAlias = Callable[[bytes], "tuple[int, int, str] | None"]
+"""Bytes of a file -> width, height and format where it is whole; None where anything is unusual."""
+
 
 @overload
 def probe(data: bytes) -> tuple[int, int]: ...
@@ -102,7 +109,7 @@ def _refuse_over(max_pixels: int, width: int, height: int) -> None:
         raise ItemError("too_many_pixels", f"{width} x {height} is over the limit of {max_pixels:,} pixels")
 
 
-def _walked(walk: Walk, data: bytes) -> tuple[int, int, str] | None:
+def _walked(walk: _Walk, data: bytes) -> tuple[int, int, str] | None:
     try:
         found = walk(data)
     except (struct.error, IndexError):
@@ -153,12 +160,7 @@ def _walk_webp(data: bytes) -> tuple[int, int, str] | None:
     return None
 
 
-Walk: TypeAlias = Callable[[bytes], "tuple[int, int, str] | None"]
-_JPEG_SCAN, _JPEG_HUFFMAN = 0xDA, 0xC4
-_JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-"""Baseline, extended and progressive: what every reader decodes."""
-
-_WALKS: dict[bytes, Walk] = {b"\xff\xd8\xff": _walk_jpeg, b"\x89PNG\r\n\x1a\n": _walk_png, b"RIFF": _walk_webp}
+_WALKS: dict[bytes, _Walk] = {b"\xff\xd8\xff": _walk_jpeg, b"\x89PNG\r\n\x1a\n": _walk_png, b"RIFF": _walk_webp}
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import posixpath
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"}
-)
-"""File name endings, lower case, that count as pictures in a folder."""
-
-
-PICTURE_EXTENSIONS = frozenset(extension[1:] for extension in EXTENSIONS)
-
-
+PICTURE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "jp2", "avif"})
 VIDEO_EXTENSIONS = frozenset({"mp4", "avi", "mkv", "mov", "webm", "m4v", "mpg", "mpeg", "wmv", "flv"})
+MEDIA_SUFFIXES = frozenset(f".{extension}" for extension in PICTURE_EXTENSIONS | VIDEO_EXTENSIONS)
+"""What names of files end in, in lower case, that count as pictures and videos in a folder."""
 
 
 def is_video_name(name: str) -> bool:
@@ -23,6 +17,3 @@ def is_video_name(name: str) -> bool:
     (True, False, False)
     """
     return posixpath.splitext(name)[1][1:].lower() in VIDEO_EXTENSIONS
-
-
-MEDIA_EXTENSIONS = EXTENSIONS | {f".{extension}" for extension in VIDEO_EXTENSIONS}

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 from mgtool.errors import ItemError
 
-Turn = tuple[str, str | None]
+Exchange = tuple[str, str | None]
 """A question with its placeholders, and its answer; None where the model is to give it."""
 
 IMAGE, VIDEO = "<image>", "<video>"
 PLACEHOLDER = re.compile(f"{IMAGE}|{VIDEO}")
-
-
 BOTH = "a picture and a video in one sample; give each a sample of its own"
 """What is said of a sample that no prompt can show."""
 
@@ -23,7 +21,7 @@ def bare(text: str) -> str:
     return PLACEHOLDER.sub("", text).strip()
 
 
-def show_media(turns: Sequence[Turn], *, pictures: int, is_video: bool = False) -> list[Turn]:
+def show_media(turns: Sequence[Exchange], *, pictures: int, is_video: bool = False) -> list[Exchange]:
     """The turns with one placeholder for each picture, or for the video.
 
     Where there is none, all stand before the first question. A question that shows one thing begins with it, as in

@@ -6,12 +6,17 @@ import contextlib
 import io
 import os
 import posixpath
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from mgtool.errors import ItemError
 from mgtool.files import urls
 from mgtool.records import Media, name_text
+
+Find: TypeAlias = Callable[[str], Media]
+"""A name in a record -> the picture or video."""
 
 
 @dataclass(frozen=True)

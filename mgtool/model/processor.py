@@ -15,7 +15,7 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from mgtool.boxes.placement import BoxRules, Framed, Framing
 from mgtool.errors import ItemError
-from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, Turn
+from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, Exchange
 from mgtool.model.config import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID
 from mgtool.model.splice import IGNORED
 from mgtool.model.templates import Template, find_template
@@ -80,7 +80,7 @@ class MGLlavaProcessor(ProcessorMixin):
         self.rules = BoxRules(**self.box_rules)
         super().__init__(tokenizer, chat_template=chat_template or self.prompt.to_jinja())
 
-    def encode(self, turns: Sequence[Turn], system: str = "") -> EncodedText:
+    def encode(self, turns: Sequence[Exchange], system: str = "") -> EncodedText:
         """Token ids of a conversation: text beside placeholders is tokenised by itself, without special tokens.
 
         Raises:
@@ -99,7 +99,7 @@ class MGLlavaProcessor(ProcessorMixin):
             labels += tokens if piece.learned else [IGNORED] * len(tokens)
         return EncodedText(ids, labels)
 
-    def tokenize(self, turns: Sequence[Turn], system: str = "") -> list[int]:
+    def tokenize(self, turns: Sequence[Exchange], system: str = "") -> list[int]:
         """Token ids of a conversation with -200 and -201 in the place of ``<image>`` and ``<video>``."""
         return self.encode(turns, system).ids
 
@@ -107,7 +107,7 @@ class MGLlavaProcessor(ProcessorMixin):
         """Token ids of a prompt that is rendered already; BOS is put in front where it is not there."""
         return self._special("bos") + self._tokens(text.removeprefix(self.tokenizer.bos_token or ""))
 
-    def render(self, turns: Sequence[Turn]) -> str:
+    def render(self, turns: Sequence[Exchange]) -> str:
         """The prompt as text, placeholders and special tokens included."""
         names = {"bos": self.tokenizer.bos_token or "", "eos": self.tokenizer.eos_token or "", "": ""}
         return "".join(names[piece.special] + piece.text for piece in self.prompt.pieces(turns))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mgtool.errors import UsageError
-from mgtool.media.placeholders import Turn
+from mgtool.media.placeholders import Exchange
 
 
 class Piece(NamedTuple):
@@ -53,7 +53,7 @@ class Template:
         """Texts that end an answer beside EOS."""
         return (self.answer_end,) if self.answer_end else ()
 
-    def pieces(self, turns: Sequence[Turn], system: str = "") -> Iterator[Piece]:
+    def pieces(self, turns: Sequence[Exchange], system: str = "") -> Iterator[Piece]:
         """The conversation as training and evaluation saw it: a BOS at the start and after every EOS.
 
         Args:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
+from html import escape
 from importlib import resources
 from typing import Any
 
@@ -25,3 +27,13 @@ def asset(name: str) -> str:
 def script_hash(script: str) -> str:
     """What a content security policy calls a script."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def summary_table(summary: Mapping[str, Any]) -> str:
+    """A small table of names and values, as a notebook shows a result.
+
+    >>> summary_table({"out": "a<b", "shards": 2})
+    '<table><tr><th>out</th><td>a&lt;b</td></tr><tr><th>shards</th><td>2</td></tr></table>'
+    """
+    rows = (f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in summary.items())
+    return f"<table>{''.join(rows)}</table>"

@@ -47,7 +47,7 @@ def pool(
         MgtoolError: where one was killed.
     """
     executor = ProcessPoolExecutor(count, mp_context=context, initializer=initializer, initargs=initargs)
-    is_over = watch(executor)
+    is_over = _watch(executor)
     try:
         yield executor
     except BrokenProcessPool as error:
@@ -57,7 +57,7 @@ def pool(
         executor.shutdown(cancel_futures=True)
 
 
-def watch(executor: ProcessPoolExecutor) -> threading.Event:
+def _watch(executor: ProcessPoolExecutor) -> threading.Event:
     """Let all processes end with the first that is killed, until the event that is returned is set.
 
     The executor notices by itself but where that one was writing a result: it would wait for the rest of it for ever.

@@ -2,46 +2,76 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mgtool.errors import InputError, OutputError, UsageError
-from mgtool.files.journal import Journal
-from mgtool.inputs.model_folders import check_model
+from transformers import TrainingArguments
+
+from mgtool.errors import InputError, UsageError
+from mgtool.inputs.fingerprints import fingerprint
+from mgtool.inputs.model_folders import check_model, model_identity
 from mgtool.model import MGLlavaConfig
 from mgtool.records import Advance
-from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE, Run
+from mgtool.report.html import summary_table
+from mgtool.runs.run_file import RUN_FILE, Run
+from mgtool.tars import paths
 from mgtool.tars.index import TarIndex
-from mgtool.training.options import Request
-from mgtool.training.recipe import Plan, plan_training
-from mgtool.training.trainer import (
-    _CONFIG,
-    _FAILURES_JOURNAL,
-    CHECKPOINTS,
-    LOG_FILE,
-    Report,
-    _last_losses,
-    _publish_failures,
-    _Reporter,
-    _trainer,
-    last_checkpoint,
-    publish,
-)
+from mgtool.training import output, recipe
+from mgtool.training.options import TrainOptions
+from mgtool.training.recipe import TrainPlan
+from mgtool.training.trainer import Report, Reporter, last_losses, make_trainer
 
 
-def train(request: Request, out: Path, *, overwrite: bool, advance: Advance, report: Report) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Trained:
+    """A trained model.
+
+    Attributes:
+        out: the model's folder.
+        samples: of one epoch.
+        steps: of the optimizer.
+        failures: samples that could not be learned from; the first process alone counts them.
+        losses: the last ones, by name.
+    """
+
+    out: Path
+    samples: int
+    steps: int
+    failures: int = 0
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The numbers, as in ``run.json``."""
+        return {"samples": self.samples, "steps": self.steps, "failures": self.failures, **self.losses}
+
+    def _repr_html_(self) -> str:
+        return summary_table({"out": str(self.out), **self.counts})
+
+
+def train(
+    inputs: Sequence[str],
+    out: Path,
+    options: TrainOptions,
+    *,
+    overwrite: bool = False,
+    advance: Advance = lambda n: None,
+    report: Report = lambda entry: None,
+) -> Trained:
     """Train into a folder, going on from the last whole checkpoint of an earlier run.
 
     Args:
-        request: what is trained on what.
+        inputs: packed tars, as `mgtool.TarIndex.of` takes them.
         out: becomes a model folder; checkpoints in ``checkpoints/``, log entries in ``log.jsonl``.
+        options: how which model is trained.
         overwrite: start afresh.
         advance: told of steps, those of an earlier run first.
         report: told of log entries.
 
     Returns:
-        Numbers of samples, steps and failures, and the last losses; what an earlier run gave where that is done.
+        What came of it, or of an earlier run where that is done.
 
     Raises:
         InputError: no model, or no samples.
@@ -49,43 +79,71 @@ def train(request: Request, out: Path, *, overwrite: bool, advance: Advance, rep
         OutputError: the folder holds a model that no training wrote.
         ResumeError: the folder holds another run.
     """
-    check_model(request.model)
-    if out.resolve() == request.model.resolve():
-        raise UsageError("out", f"{out} is the model that is trained: choose another `out`")
-    if not len(TarIndex.of(request.inputs)):
-        raise InputError(f"{', '.join(request.inputs)}: no sample to learn from")
-    arguments = request.recipe.arguments(out / CHECKPOINTS, evaluates=request.evaluate is not None)
-    record = request.run(out / RUN_FILE, arguments)
+    _check(inputs, out, options)
+    arguments = recipe.training_arguments(options, out / output.CHECKPOINTS)
+    run = _run(inputs, out, options, arguments)
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
-            _begin(record, out, overwrite=overwrite)
-    if record.finished and (out / _CONFIG).exists():
-        return record.counts
-    failures = Journal(out / _FAILURES_JOURNAL)
-    trainer = _trainer(request, arguments, _Reporter(advance, report), on_failure=failures.append)
-    begun = last_checkpoint(out / CHECKPOINTS)
-    trainer.train(resume_from_checkpoint=str(begun) if begun else None)
-    publish(trainer, out)
-    counts = {"samples": len(trainer.train_dataset), "steps": trainer.state.global_step}
-    if arguments.process_index == 0:
-        counts["failures"] = _publish_failures(failures, out)
-        record.finish({**counts, **_last_losses(trainer.state.log_history)})
-    return record.counts
+            _begin(run, out, overwrite=overwrite)
+    if run.finished and output.is_model(out):
+        return _trained(out, run.counts)
+    return _learn(inputs, out, options, arguments, run, Reporter(advance, report))
 
 
-def _begin(record: Run, out: Path, *, overwrite: bool) -> None:
-    if record.before.get("command") != "train" and (out / _CONFIG).exists():
-        raise OutputError(f"{out} holds a model that no training wrote: choose another `out`")
+def plan(inputs: Sequence[str], options: TrainOptions, *, devices: int = 1) -> TrainPlan:
+    """What `train` would take on so many devices, without a weight.
+
+    Raises:
+        InputError: no model, or tars that cannot be read.
+    """
+    check_model(options.model)
+    config = MGLlavaConfig.from_pretrained(options.model)
+    return recipe.plan_training(config, options, samples=len(TarIndex.of(inputs)), devices=devices)
+
+
+def _check(inputs: Sequence[str], out: Path, options: TrainOptions) -> None:
+    check_model(options.model)
+    if out.resolve() == options.model.resolve():
+        raise UsageError("out", f"{out} is the model that is trained: choose another `out`")
+    if not len(TarIndex.of(inputs)):
+        raise InputError(f"{', '.join(inputs)}: no sample to learn from")
+
+
+def _run(inputs: Sequence[str], out: Path, options: TrainOptions, arguments: TrainingArguments) -> Run:
+    return Run(
+        out / RUN_FILE,
+        command="train",
+        options=recipe.identity(options, arguments),
+        inputs={"inputs": [fingerprint(given, paths.below) for given in inputs]},
+        model={"path": str(options.model), "sha256": model_identity(options.model)},
+        computes=("accelerate", "timm"),
+    )
+
+
+def _begin(run: Run, out: Path, *, overwrite: bool) -> None:
+    output.refuse_foreign(out, run.before.get("command"))
     if overwrite:
-        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-        for name in (_CONFIG, LOG_FILE, FAILURES_FILE, _FAILURES_JOURNAL):
-            (out / name).unlink(missing_ok=True)
-    record.begin(overwrite=overwrite)
+        output.clear(out)
+    run.begin(overwrite=overwrite)
 
 
-def plan(request: Request, *, devices: int) -> Plan:
-    """What the training would take, without a weight; raises as `train`."""
-    check_model(request.model)
-    samples = len(TarIndex.of(request.inputs))
-    config = MGLlavaConfig.from_pretrained(request.model)
-    return plan_training(config, request.recipe, samples=samples, devices=devices, text_tokens=request.max_length)
+def _learn(
+    inputs: Sequence[str], out: Path, options: TrainOptions, arguments: TrainingArguments, run: Run, reporter: Reporter
+) -> Trained:
+    failures = output.failures_journal(out)
+    trainer = make_trainer(inputs, options, arguments, reporter, failures.append)
+    begun = output.last_checkpoint(out)
+    trainer.train(resume_from_checkpoint=str(begun) if begun else None)
+    output.publish(trainer, out)
+    failed = output.publish_failures(failures, out) if arguments.process_index == 0 else 0
+    losses = last_losses(trainer.state.log_history)
+    trained = Trained(out, len(trainer.train_dataset), trainer.state.global_step, failed, losses)
+    if arguments.process_index == 0:
+        run.finish(trained.counts)
+    return trained
+
+
+def _trained(out: Path, counts: Mapping[str, Any]) -> Trained:
+    """The result of an earlier run, from its record."""
+    known = {name: counts[name] for name in ("samples", "steps", "failures")}
+    return Trained(out, **known, losses={name: value for name, value in counts.items() if name not in known})

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from mgtool.errors import InputError, ItemError
 from mgtool.media import images, reading, videos
-from mgtool.media.placeholders import Turn, show_media
+from mgtool.media.placeholders import Exchange, show_media
 from mgtool.model.processor import MGLlavaProcessor, PlacedPicture
 from mgtool.model.splice import IGNORED
 from mgtool.records import Detections, Failure, Media, Sample
@@ -61,7 +61,7 @@ def to_example(sample: Sample, processor: MGLlavaProcessor, *, max_length: int) 
     return Example(ids, labels, pictures, [1] * len(pictures))
 
 
-def _turns(sample: Sample) -> tuple[list[Turn], str]:
+def _turns(sample: Sample) -> tuple[list[Exchange], str]:
     """Questions with their answers, and the system text."""
     said = list(sample.turns)
     system = said.pop(0).value if said and said[0].speaker == "system" else ""

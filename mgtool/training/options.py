@@ -1,45 +1,63 @@
-"""What a training run is asked for."""
+"""What a training is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, get_args
 
-from transformers import TrainingArguments
+from mgtool.errors import UsageError
 
-from mgtool.inputs.fingerprints import fingerprint
-from mgtool.inputs.model_folders import model_identity
-from mgtool.runs.run_file import Run
-from mgtool.tars import paths
-from mgtool.training.recipe import Recipe
+TrainingStage = Literal["align", "tune"]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is trained on what.
+class TrainOptions:
+    """How which model is trained.
 
     Attributes:
-        inputs: packed tars, as `mgtool.TarIndex.of` takes them.
         model: folder of the model to start from.
-        recipe: how it is trained.
-        max_length: most text tokens of a sample.
-        evaluate: packed tars to measure the loss on.
+        stage: ``align`` trains the projectors and the fusion, ``tune`` those and the language model.
+        evaluate: packed tars to measure the loss on, every `save_steps`.
+        epochs: passes over the samples; `max_steps` above 0 ends sooner or later than that.
+        batch_size: samples on a device at once; None for the published number of the stage.
+        accumulate: batches of a step.
+        learning_rate: after the warm-up; None for the published one of the stage.
+        max_length: most text tokens of a sample; as published: 2048 less the 576 vision tokens.
+        dtype: ``float32``, or the mixed precision ``bfloat16`` or ``float16``; weights stay float32.
+        device: ``auto`` or ``cpu``; torchrun gives each process its own device.
+        gradient_checkpointing: less memory for a third more time.
+        trainer: further fields of transformers' `TrainingArguments` (fsdp, deepspeed, report_to, ...).
+        save_steps: steps between checkpoints.
+        seed: of the order and of dropout.
+        workers: processes that read samples; 0 reads in the one that trains.
+
+    Raises:
+        UsageError: naming a field whose value there is not.
     """
 
-    inputs: Sequence[str]
     model: Path
-    recipe: Recipe
-    max_length: int
+    stage: TrainingStage = "tune"
     evaluate: str | None = None
+    epochs: float = 1.0
+    max_steps: int = -1
+    batch_size: int | None = None
+    accumulate: int = 1
+    learning_rate: float | None = None
+    max_length: int = 1472
+    dtype: Precision = "bfloat16"
+    device: str = "auto"
+    gradient_checkpointing: bool = False
+    trainer: Mapping[str, Any] | None = None
+    save_steps: int = 500
+    seed: int = 0
+    workers: int = 0
 
-    def run(self, path: Path, arguments: TrainingArguments) -> Run:
-        """The record of the run that trains this; `arguments` as in `Recipe.identity`."""
-        return Run(
-            path,
-            command="train",
-            options={"max_length": self.max_length, **self.recipe.identity(arguments)},
-            inputs={"inputs": [fingerprint(given, paths.below) for given in self.inputs]},
-            model={"path": str(self.model), "sha256": model_identity(self.model)},
-            computes=("accelerate", "timm"),
-        )
+    def __post_init__(self) -> None:
+        if self.device not in ("auto", "cpu"):
+            raise UsageError("device", f"{self.device}: auto or cpu; torchrun gives each process its own device")
+        for name, known in (("stage", get_args(TrainingStage)), ("dtype", get_args(Precision))):
+            if getattr(self, name) not in known:
+                raise UsageError(name, f"{getattr(self, name)}: there are {', '.join(known)}")

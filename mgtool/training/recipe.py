@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,118 +12,89 @@ from transformers import TrainingArguments
 
 from mgtool.errors import UsageError
 from mgtool.model.config import MGLlavaConfig
-from mgtool.model.modeling import MGLlavaForConditionalGeneration, Stage
+from mgtool.model.modeling import MGLlavaForConditionalGeneration
+from mgtool.training.options import TrainingStage, TrainOptions
 
-PUBLISHED: dict[Stage, dict[str, Any]] = {
+PUBLISHED: dict[TrainingStage, dict[str, Any]] = {
     "align": {"learning_rate": 1e-3, "batch_size": 32},
     "tune": {"learning_rate": 2e-5, "batch_size": 16},
 }
 """Of the published models, on 8 devices: one epoch, AdamW without weight decay, 3 % warm-up, then a cosine."""
 
-MAX_LENGTH = 1472
-"""Most text tokens of a sample, as published: 2048 less the 576 vision tokens."""
-
 BOX_TOKENS = 30
 """Boxes of a picture in the estimate of a training's memory."""
 
-_WARM_UP = 0.03
+_FIXED: dict[str, Any] = {
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.03,
+    "save_total_limit": 2,
+    "logging_steps": 10,
+    "logging_first_step": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "remove_unused_columns": False,
+}
+"""Fields of `TrainingArguments` that only `trainer` changes."""
+
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _ADAM_BYTES = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a stage is trained.
+def samples_at_once(options: TrainOptions) -> int:
+    """Samples on a device at once."""
+    return options.batch_size or int(PUBLISHED[options.stage]["batch_size"])
 
-    Attributes:
-        stage: ``align`` trains the projectors and the fusion, ``tune`` those and the language model.
-        learning_rate, batch_size: peak rate, and samples on a device at once; the published ones where None.
-        accumulate: batches of a step.
-        epochs: passes over the samples; `max_steps` above 0 ends sooner or later than that.
-        dtype: ``float32``, or the mixed precision ``bfloat16`` or ``float16``; weights stay float32.
-        save_steps: steps between checkpoints.
-        trainer: further fields of transformers' `TrainingArguments` (fsdp, deepspeed, report_to, ...).
+
+def training_arguments(options: TrainOptions, folder: Path) -> TrainingArguments:
+    """Transformers' own form of the options, checkpoints going to `folder`.
+
+    Raises:
+        UsageError: a field of `trainer` that `TrainingArguments` does not have or does not take.
     """
+    rate, at_once = options.learning_rate, samples_at_once(options)
+    fields: dict[str, Any] = {
+        "output_dir": str(folder),
+        "learning_rate": float(PUBLISHED[options.stage]["learning_rate"]) if rate is None else rate,
+        "per_device_train_batch_size": at_once,
+        "per_device_eval_batch_size": at_once,
+        "gradient_accumulation_steps": options.accumulate,
+        "num_train_epochs": options.epochs,
+        "max_steps": options.max_steps,
+        "bf16": options.dtype == "bfloat16",
+        "fp16": options.dtype == "float16",
+        "activation_checkpointing": options.gradient_checkpointing,
+        "save_steps": options.save_steps,
+        "eval_strategy": "no" if options.evaluate is None else "steps",
+        "eval_steps": options.save_steps,
+        "seed": options.seed,
+        "use_cpu": options.device == "cpu",
+        "dataloader_num_workers": options.workers,
+        "dataloader_pin_memory": torch.cuda.is_available() and options.device != "cpu",
+    }
+    try:
+        return TrainingArguments(**{**_FIXED, **fields, **(options.trainer or {})})
+    except (TypeError, ValueError) as error:
+        raise UsageError("trainer", f": {str(error).splitlines()[0]}") from error
 
-    stage: Stage
-    learning_rate: float | None = None
-    batch_size: int | None = None
-    accumulate: int = 1
-    epochs: float = 1.0
-    max_steps: int = -1
-    dtype: str = "bfloat16"
-    save_steps: int = 500
-    seed: int = 0
-    workers: int = 0
-    gradient_checkpointing: bool = False
-    use_cpu: bool = False
-    trainer: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def samples_at_once(self) -> int:
-        """Samples on a device at once."""
-        return self.batch_size or int(PUBLISHED[self.stage]["batch_size"])
+def identity(options: TrainOptions, arguments: TrainingArguments) -> dict[str, Any]:
+    """What the trained weights depend on beside the samples and the model, for going on with a run.
 
-    @property
-    def peak(self) -> float:
-        """Learning rate after the warm-up."""
-        return float(PUBLISHED[self.stage]["learning_rate"]) if self.learning_rate is None else self.learning_rate
+    A checkpoint counts the samples that were learned from in steps: their product of batch, `accumulate` and
+    processes has to stay, its factors need not.
 
-    def arguments(self, folder: Path, *, evaluates: bool) -> TrainingArguments:
-        """transformers' own form of it, checkpoints going to `folder`.
-
-        Raises:
-            UsageError: a field that `TrainingArguments` does not have or does not take.
-        """
-        fields: dict[str, Any] = {
-            "output_dir": str(folder),
-            "learning_rate": self.peak,
-            "per_device_train_batch_size": self.samples_at_once,
-            "per_device_eval_batch_size": self.samples_at_once,
-            "gradient_accumulation_steps": self.accumulate,
-            "num_train_epochs": self.epochs,
-            "max_steps": self.max_steps,
-            "lr_scheduler_type": "cosine",
-            "warmup_steps": _WARM_UP,
-            "bf16": self.dtype == "bfloat16",
-            "fp16": self.dtype == "float16",
-            "activation_checkpointing": self.gradient_checkpointing,
-            "save_steps": self.save_steps,
-            "save_total_limit": 2,
-            "eval_strategy": "steps" if evaluates else "no",
-            "eval_steps": self.save_steps,
-            "logging_steps": 10,
-            "logging_first_step": True,
-            "report_to": "none",
-            "disable_tqdm": True,
-            "seed": self.seed,
-            "use_cpu": self.use_cpu,
-            "dataloader_num_workers": self.workers,
-            "dataloader_pin_memory": torch.cuda.is_available() and not self.use_cpu,
-            "remove_unused_columns": False,
-        }
-        try:
-            return TrainingArguments(**{**fields, **self.trainer})
-        except (TypeError, ValueError) as error:
-            raise UsageError("trainer", f": {str(error).splitlines()[0]}") from error
-
-    def identity(self, arguments: TrainingArguments) -> dict[str, Any]:
-        """What the trained weights depend on, for going on with a run.
-
-        A checkpoint counts the samples that were learned from in steps: their product of batch, `accumulate` and
-        processes has to stay, its factors need not.
-
-        Args:
-            arguments: its own, in one of the processes that train.
-        """
-        names = ("stage", "learning_rate", "epochs", "max_steps", "dtype", "seed")
-        a_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-        fields = {name: getattr(self, name) for name in names}
-        return {**fields, "samples_a_step": a_step, "trainer": dict(self.trainer)}
+    Args:
+        options: what is asked for.
+        arguments: the same, in one of the processes that train.
+    """
+    names = ("max_length", "stage", "learning_rate", "epochs", "max_steps", "dtype", "seed")
+    a_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    fields = {name: getattr(options, name) for name in names}
+    return {**fields, "samples_a_step": a_step, "trainer": dict(options.trainer or {})}
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainPlan:
     """What a training would take; bytes are of one device.
 
     Attributes:
@@ -153,15 +123,16 @@ class Plan:
         }
 
 
-def plan_training(config: MGLlavaConfig, recipe: Recipe, *, samples: int, devices: int, text_tokens: int) -> Plan:
+def plan_training(config: MGLlavaConfig, options: TrainOptions, *, samples: int, devices: int) -> TrainPlan:
     """What training a model takes, from its configuration alone: no weight is loaded or made.
+
+    The activations are estimated for samples of `max_length` text tokens, with their vision tokens and `BOX_TOKENS`.
 
     Args:
         config: the model's.
-        recipe: how it would be trained.
+        options: how it would be trained.
         samples: of one epoch.
         devices: that train together; with `fsdp` or `deepspeed` among the trainer's fields they share the state.
-        text_tokens: of one sample; its vision tokens and `BOX_TOKENS` come to them in the estimate of the activations.
     """
     with torch.device("meta"):
         model = MGLlavaForConditionalGeneration(config)
@@ -169,33 +140,37 @@ def plan_training(config: MGLlavaConfig, recipe: Recipe, *, samples: int, device
     trained: dict[str, int] = {
         stage: sum(_count(group["params"]) for group in model.parameter_groups(stage)) for stage in PUBLISHED
     }
-    shares = devices if recipe.trainer.get("fsdp") or recipe.trainer.get("deepspeed") else 1
-    a_step = recipe.samples_at_once * recipe.accumulate * devices
-    steps = recipe.max_steps if recipe.max_steps > 0 else math.ceil(math.ceil(samples / a_step) * recipe.epochs)
-    changed = trained[recipe.stage]
-    return Plan(
+    fields = options.trainer or {}
+    shares = devices if fields.get("fsdp") or fields.get("deepspeed") else 1
+    changed, tokens = trained[options.stage], options.max_length + config.low_grid**2 + BOX_TOKENS
+    return TrainPlan(
         parameters=parameters,
         trained=trained,
-        steps=steps,
+        steps=_steps(options, samples, devices),
         weights=sum(parameters.values()) * _BYTES["float32"] // shares,
         gradients=changed * _BYTES["float32"] // shares,
         optimizer=changed * _ADAM_BYTES // shares,
-        activations=_activations(config.text_config, recipe, text_tokens + config.low_grid**2 + BOX_TOKENS),
+        activations=_activations(config.text_config, options, tokens),
     )
 
 
-def _activations(llm: Any, recipe: Recipe, tokens: int) -> int:
+def _steps(options: TrainOptions, samples: int, devices: int) -> int:
+    a_step = samples_at_once(options) * options.accumulate * devices
+    return options.max_steps if options.max_steps > 0 else math.ceil(math.ceil(samples / a_step) * options.epochs)
+
+
+def _activations(llm: Any, options: TrainOptions, tokens: int) -> int:
     """Bytes that the language model keeps for the backward pass, an estimate.
 
     A layer keeps about 34 bytes for each token and channel in 16 bits, or its input alone where it is computed again
     (Korthikanti et al. 2022, arXiv 2205.05198); the logits, their float32 copy and their gradient come to that.
     """
-    width = _BYTES[recipe.dtype]
-    values = recipe.samples_at_once * tokens * llm.hidden_size
+    width = _BYTES[options.dtype]
+    values = samples_at_once(options) * tokens * llm.hidden_size
     a_layer = values * 34 * width // 2
     layers = llm.num_hidden_layers
-    kept = layers * values * width + a_layer if recipe.gradient_checkpointing else layers * a_layer
-    return kept + recipe.samples_at_once * tokens * llm.vocab_size * (width + 2 * _BYTES["float32"])
+    kept = layers * values * width + a_layer if options.gradient_checkpointing else layers * a_layer
+    return kept + samples_at_once(options) * tokens * llm.vocab_size * (width + 2 * _BYTES["float32"])
 
 
 def _count(parameters: Any) -> int:

@@ -51,7 +51,7 @@ def test_options_come_from_the_environment_and_a_file(mgtool, parts, tmp_path, m
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--template", "alpaca"), "there is no template alpaca"),
+        (("--template", "alpaca"), "--template alpaca is not known"),
         (("--fusion", "none"), "holds fusion conv_gate, not none"),
         (("--checkpoint", "nowhere.pth"), "nowhere.pth: no such file"),
         (("--llm", "nowhere"), "--llm nowhere: no such folder"),

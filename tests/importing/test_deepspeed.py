@@ -12,7 +12,8 @@ import torch
 from checkpoints import same_weights
 
 from mgtool.errors import CheckpointError
-from mgtool.importing.published import import_model, plan_import
+from mgtool.importing.plan import plan_import
+from mgtool.stages.import_model import import_model
 
 FROZEN = "llm.model.norm.weight"
 

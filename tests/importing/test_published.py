@@ -14,14 +14,16 @@ import sentencepiece
 import torch
 from checkpoints import same_weights, saved, weights_of
 from safetensors.torch import load_file, save_file
-from tiny_models import KIT, tiny_config, tiny_llm, tiny_model
+from tiny_models import KIT, parts_in, tiny_config, tiny_llm, tiny_model
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import AutoModelForCausalLM
 
 from mgtool.errors import CheckpointError, InputError, OutputError, ResumeError, UsageError
-from mgtool.importing.published import Parts, import_model, plan_import
+from mgtool.importing.options import ImportOptions
+from mgtool.importing.plan import plan_import
 from mgtool.importing.weights import TorchFile, entries_of, write_safetensors
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
+from mgtool.stages.import_model import import_model
 
 
 @pytest.mark.parametrize("form", ["bare", "state_dict", "old zip", "safetensors", "shards"])
@@ -86,8 +88,8 @@ def test_two_keys_for_one_weight_are_refused(parts, published, tmp_path):
 
 def test_a_first_stage_checkpoint_takes_the_language_model_from_its_folder(parts, published, tmp_path):
     first = {key: value for key, value in published.items() if not key.startswith("llm.")}
-    counts = import_model(saved(parts, tmp_path / "first.pth", first), tmp_path / "out")
-    assert counts["llm_weights_from"] == "llm"
+    counts = import_model(saved(parts, tmp_path / "first.pth", first), tmp_path / "out").counts
+    assert counts.llm_weights_from == "llm"
     own = load_file(KIT / "llm" / "model.safetensors")
     ours = weights_of(tmp_path / "out")
     assert all(torch.equal(ours[f"language_model.{key}"], value) for key, value in own.items())
@@ -125,7 +127,7 @@ def test_keys_that_do_not_fit_are_listed_in_one_line(change, message, parts, pub
     assert not (tmp_path / "out").exists()
 
 
-def variant_checkpoint(folder: Path, **changes) -> Parts:
+def variant_checkpoint(folder: Path, **changes) -> ImportOptions:
     """The four published parts of a tiny model of another variant."""
     model = tiny_model(tiny_config(**changes))
     names = {
@@ -152,15 +154,15 @@ def variant_checkpoint(folder: Path, **changes) -> Parts:
     shutil.copy(KIT / "convnext" / "open_clip_config.json", folder / "convnext")
     shutil.copytree(KIT / "llm", folder / "llm")
     model.config.text_config.save_pretrained(folder / "llm")
-    return Parts(folder / "variant.pth", folder / "llm", folder / "clip", folder / "convnext")
+    return parts_in(folder, "variant.pth")
 
 
 @pytest.mark.parametrize("boxes", [True, False])
 @pytest.mark.parametrize("fusion", ["conv_gate", "conv_gate_concat", "channel_concat", "none"])
 def test_a_checkpoint_s_variant_is_found_and_another_is_refused(fusion, boxes, tmp_path):
     own = variant_checkpoint(tmp_path / "parts", fusion=fusion, boxes=boxes)
-    counts = import_model(own, tmp_path / "out")
-    assert (counts["fusion"], counts["boxes"]) == (fusion, boxes)
+    counts = import_model(own, tmp_path / "out").counts
+    assert (counts.fusion, counts.boxes) == (fusion, boxes)
     model = MGLlavaForConditionalGeneration.from_pretrained(tmp_path / "out")
     assert (model.config.fusion, model.config.boxes) == (fusion, boxes)
     other = "none" if fusion != "none" else "conv_gate"
@@ -239,7 +241,7 @@ def test_a_tokenizer_of_sentencepiece_alone_is_imported(parts, tmp_path):
 
 @pytest.mark.parametrize("name", ["checkpoint", "llm", "clip", "convnext"])
 def test_a_part_that_is_not_there_is_named(name, parts, tmp_path):
-    with pytest.raises(InputError, match=f"--{name} .*: no such"):
+    with pytest.raises(InputError, match=f"`{name}` .*: no such"):
         plan_import(replace(parts, **{name: tmp_path / "nowhere"}))
 
 
@@ -253,11 +255,12 @@ def test_an_unknown_template_is_named(parts):
 
 def test_a_second_import_leaves_the_first_as_it_is_and_another_is_refused(parts, tmp_path):
     out = tmp_path / "out"
-    import_model(parts, out)
+    first = import_model(parts, out)
     before = {file.name: file.stat().st_mtime_ns for file in out.iterdir()}
-    import_model(parts, out)
+    assert import_model(parts, out) == first
+    assert "426521" in first._repr_html_()
     assert {file.name: file.stat().st_mtime_ns for file in out.iterdir()} == before
-    with pytest.raises(ResumeError, match='template "vicuna", now it is "phi3_chat"'):
+    with pytest.raises(ResumeError, match="template vicuna, now it is phi3_chat"):
         import_model(replace(parts, template="phi3_chat"), out)
     import_model(replace(parts, template="phi3_chat"), out, overwrite=True)
     assert MGLlavaProcessor.from_pretrained(out).template == "phi3_chat"
@@ -276,18 +279,19 @@ def test_run_json_says_what_was_imported(parts, model_dir):
     record = json.loads((model_dir / "run.json").read_text())
     assert record["command"] == "import"
     assert record["times"]["finished"]
-    assert record["counts"]["parameters"] == plan_import(parts).summary()["parameters"]
+    assert record["counts"]["parameters"] == plan_import(parts).counts.parameters
+    assert record["options"] == {"template": "vicuna", "fusion": None, "max_shard_size": 5.0}
     assert set(record["model"]["files"]) == {"model.safetensors", "config.json"}
 
 
 def test_shards_have_an_index_and_hold_the_same(parts, model_dir, tmp_path):
-    counts = import_model(parts, tmp_path / "out", max_shard_bytes=400_000)
+    counts = import_model(replace(parts, max_shard_size=0.0004), tmp_path / "out").counts
     files = sorted(file.name for file in (tmp_path / "out").glob("*.safetensors"))
-    assert len(files) == counts["shards"] == 5
+    assert len(files) == counts.shards == 5
     assert same_weights(tmp_path / "out", model_dir)
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     assert set(index["weight_map"].values()) == set(files)
-    assert counts["largest_shard_bytes"] <= 400_000
+    assert counts.largest_shard_bytes <= 400_000
 
 
 def test_a_template_file_travels_with_the_model(parts, tmp_path):
@@ -308,9 +312,12 @@ def test_a_template_file_travels_with_the_model(parts, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mgtool.importing.published import Parts, import_model
+from mgtool.importing.options import ImportOptions
+from mgtool.stages.import_model import import_model
 *places, out = map(Path, sys.argv[1:])
-import_model(Parts(*places), out, max_shard_bytes=400_000, advance=lambda n: os.kill(os.getpid(), signal.SIGKILL))
+parts = dict(zip(("checkpoint", "llm", "clip", "convnext"), places))
+options = ImportOptions(**parts, max_shard_size=0.0004)
+import_model(options, out, advance=lambda n: os.kill(os.getpid(), signal.SIGKILL))
 """
 
 

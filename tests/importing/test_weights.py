@@ -14,7 +14,8 @@ from checkpoints import saved
 from tiny_models import KIT
 
 from mgtool.errors import CheckpointError
-from mgtool.importing.published import import_model, plan_import
+from mgtool.importing.plan import plan_import
+from mgtool.stages.import_model import import_model
 
 
 class Payload:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import parts_in
 
-from mgtool.importing.published import Parts, import_model
+from mgtool.stages.import_model import import_model
 
 TESTS = Path(__file__).parent.parent
 KIT = TESTS / "conformance" / "mg_llava"
@@ -26,7 +27,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, cases) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     templates = {case["template"] for case in cases}
     for template in templates:
-        parts = Parts(KIT / "mg_llava.pth", KIT / "llm", KIT / "clip", KIT / "convnext", template)
+        parts = parts_in(KIT, template=template)
         import_model(parts, folder / template)
     return {template: folder / template for template in templates}
 

@@ -238,7 +238,7 @@ def test_without_an_output_there_is_one_line(mgtool, models, questions):
 
 def test_a_process_waits_for_one_that_is_far_behind(monkeypatch):
     monkeypatch.setattr(replicas, "FURTHEST", 2000)
-    handing = replicas._Handing(((at, Sample(id=at)) for at in range(5, 10_005)), 2, is_split=False)
+    handing = replicas.Chunks(((at, Sample(id=at)) for at in range(5, 10_005)), 2, is_split=False)
     answered: list[int] = []
 
     def answer(chunk):

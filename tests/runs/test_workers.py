@@ -19,7 +19,7 @@ from mgtool.runs import workers
 def test_a_killed_process_is_one_line(count: int) -> None:
     with pytest.raises(MgtoolError) as raised:
         _work_with_one_killed(count)
-    assert str(raised.value) == "a process that works was killed: is memory short? --workers 1 needs less"
+    assert str(raised.value) == "a process that works was killed: is memory short? `workers` 1 needs less"
 
 
 @pytest.mark.parametrize("after", [0.01, 0.05, 0.1, 0.2, 0.4])

@@ -17,10 +17,12 @@ import pretrain
 import torch
 import towers
 import training
+from tiny_models import parts_in
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from mgtool.importing.published import Parts, import_model
+from mgtool.importing.plan import ModelCounts
+from mgtool.stages.import_model import import_model
 
 PICTURES = 50
 TEST_SCENES = 30
@@ -40,7 +42,7 @@ class Untrained(NamedTuple):
     modules: dict[str, nn.Module]
     folder: Path
     model: Path
-    counts: dict[str, object]
+    counts: ModelCounts
     pictures: int
 
 
@@ -73,5 +75,5 @@ def untrained(tmp_path_factory: pytest.TempPathFactory, words: PreTrainedTokeniz
         patch.setattr(joints, "BATCH", 16)
         pretrain.write_parts(out)
     parts = out / "parts"
-    given = Parts(parts / "mg_llava.pth", parts / "llm", parts / "clip", parts / "convnext")
-    return Untrained(modules, out, out / "model", import_model(given, out / "model"), PICTURES)
+    given = parts_in(parts)
+    return Untrained(modules, out, out / "model", import_model(given, out / "model").counts, PICTURES)

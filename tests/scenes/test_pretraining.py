@@ -276,7 +276,7 @@ def test_a_stopped_training_ends_with_the_same_weights(tmp_path: Path) -> None:
 
 def test_parts_become_one_model(untrained: Any) -> None:
     modules = untrained.modules
-    assert untrained.counts["parameters"] * 2 < 15_000_000
+    assert untrained.counts.parameters * 2 < 15_000_000
     model = AutoModelForImageTextToText.from_pretrained(untrained.model).eval()
     assert model.config.image_size == SIZE
     assert model.config.low_grid == towers.GRID

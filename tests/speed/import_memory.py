@@ -25,14 +25,16 @@ from mgtool.model import ConvNextTowerConfig, MGLlavaConfig, MGLlavaForCondition
 KIT = Path(__file__).parent.parent / "conformance" / "mg_llava"
 PUBLISHED_NAMES = {"language_model": "llm", "projector": "projector.model", "box_projector": "bbox_projector.model"}
 CHILD = """
-import json, sys
+import dataclasses, json, sys
 from pathlib import Path
-from mgtool.importing.published import Parts, import_model
+from mgtool.importing.options import ImportOptions
+from mgtool.stages.import_model import import_model
 status = lambda: int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
 before = status()
 *places, out, shard = sys.argv[1:]
-counts = import_model(Parts(*map(Path, places)), Path(out), max_shard_bytes=int(shard))
-print(json.dumps({"peak_bytes": status() - before, "libraries_bytes": before, **counts}))
+parts = dict(zip(("checkpoint", "llm", "clip", "convnext"), map(Path, places)))
+counts = import_model(ImportOptions(**parts, max_shard_size=float(shard)), Path(out)).counts
+print(json.dumps({"peak_bytes": status() - before, "libraries_bytes": before, **dataclasses.asdict(counts)}))
 """
 
 
@@ -103,14 +105,19 @@ def run(options, folder):
     places = [folder / "stand_in.pth", folder / "llm", KIT / "clip", KIT / "convnext", folder / "out"]
     began = time.perf_counter()
     child = subprocess.run(
-        [sys.executable, "-c", CHILD, *map(str, places), str(int(options.shard_gb * 1e9))],
+        [sys.executable, "-c", CHILD, *map(str, places), str(options.shard_gb)],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
     )
     counts = json.loads(child.stdout)
     ratio = counts["peak_bytes"] / counts["largest_shard_bytes"]
-    return {"mgtool_s": time.perf_counter() - began, "checkpoint_bytes": size, "ratio": ratio, **counts}
+    return {
+        "mgtool_s": time.perf_counter() - began,
+        "checkpoint_bytes": size,
+        "ratio": ratio,
+        **counts,
+    }
 
 
 def main():

@@ -18,9 +18,10 @@ import torch
 from PIL import Image
 from transformers.utils import logging
 
-from mgtool.importing.published import Parts, import_model
+from mgtool.importing.options import ImportOptions
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.records import Detections
+from mgtool.stages.import_model import import_model
 
 TESTS = Path(__file__).parent.parent
 KIT = TESTS / "conformance" / "mg_llava"
@@ -101,7 +102,8 @@ def measure(cases):
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
-        import_model(Parts(KIT / "mg_llava.pth", KIT / "llm", KIT / "clip", KIT / "convnext"), out)
+        parts = {name: KIT / name for name in ("llm", "clip", "convnext")}
+        import_model(ImportOptions(checkpoint=KIT / "mg_llava.pth", **parts), out)
         processor = MGLlavaProcessor.from_pretrained(out)
         wide = load(out, "cpu", torch.float32)
         ready = {case["key"]: (case, *batch_of(case, processor)) for case in cases}

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import KIT
 
-from mgtool.importing.published import Parts
+from mgtool.importing.options import ImportOptions
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,6 @@ def same_weights(one: Path, other: Path) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def saved(parts: Parts, path: Path, weights) -> Parts:
+def saved(parts: ImportOptions, path: Path, weights) -> ImportOptions:
     torch.save(weights, path)
     return replace(parts, checkpoint=path)

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_models import KIT, TESTS
+from tiny_models import KIT, TESTS, parts_in
 
-from mgtool.importing.published import Parts, import_model
+from mgtool.importing.options import ImportOptions
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
+from mgtool.stages.import_model import import_model
 
 
 @pytest.fixture(scope="session")
@@ -21,12 +22,12 @@ def kit() -> Path:
 
 
 @pytest.fixture(scope="session")
-def parts() -> Parts:
-    return Parts(KIT / "mg_llava.pth", KIT / "llm", KIT / "clip", KIT / "convnext")
+def parts() -> ImportOptions:
+    return parts_in(KIT)
 
 
 @pytest.fixture(scope="session")
-def model_dir(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_dir(parts: ImportOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("imported") / "model"
     import_model(parts, out)
     return out

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from mgtool.importing.options import ImportOptions
 from mgtool.model import ConvNextTowerConfig, MGLlavaConfig, MGLlavaForConditionalGeneration
 from mgtool.records import Detections
 
@@ -22,6 +23,12 @@ TINY_LLMS = {
     "qwen2": {"tie_word_embeddings": True},
     "phi3": {"pad_token_id": 0},
 }
+
+
+def parts_in(folder: Path, checkpoint: str = "mg_llava.pth", **more: Any) -> ImportOptions:
+    """The four published parts in a folder, as they are called there."""
+    places = {name: folder / name for name in ("llm", "clip", "convnext")}
+    return ImportOptions(checkpoint=folder / checkpoint, **places, **more)
 
 
 def tiny_llm(kind: str, **changes: Any) -> Any:

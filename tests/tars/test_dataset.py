@@ -123,10 +123,12 @@ def test_a_sample_that_cannot_be_read_raises_or_is_told(tars_of_given: Path, tmp
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mgtool.importing.published import Parts, import_model
+    from tiny_models import parts_in
+
+    from mgtool.stages.import_model import import_model
 
     out = tmp_path_factory.mktemp("model") / "model"
-    import_model(Parts(KIT / "mg_llava.pth", KIT / "llm", KIT / "clip", KIT / "convnext"), out)
+    import_model(parts_in(KIT), out)
     return out
 
 

@@ -15,10 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_config, tiny_model
 
-from mgtool.errors import ItemError
+from mgtool.errors import ItemError, UsageError
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.records import Detections, Media, Sample, Turn
+from mgtool.stages.train import plan
+from mgtool.stages.train import train as train_model
 from mgtool.training.examples import Example, collate, to_example
+from mgtool.training.options import TrainOptions
 
 QUICK = ("--device", "cpu", "--dtype", "float32", "--batch-size", "2", "-q")
 ALIGNED = ("projector.", "box_projector.", "fusion.")
@@ -313,3 +316,31 @@ def test_a_model_of_the_same_sizes_with_other_weights_is_another_run(
     code, _, stderr = mgtool(*command)
     assert code == 2
     assert "holds a run with model" in stderr
+
+
+def test_python_has_all_of_it(pack, model_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tars, out, steps, entries = [str(pack(unanswered=("red",)))], tmp_path / "run", [], []
+    options = TrainOptions(model=model_dir, device="cpu", dtype="float32", batch_size=2, max_steps=2)
+    assert plan(tars, options).steps == 2
+    done = train_model(tars, out, options, advance=steps.append, report=entries.append)
+    assert (done.out, done.samples, done.steps, done.failures) == (out, 4, 2, 1)
+    assert sum(steps) == 2
+    assert entries[-1]["step"] == 2
+    assert json.loads((out / "run.json").read_bytes())["counts"] == done.counts
+    assert train_model(tars, out, options) == done
+    assert "<th>steps</th><td>2</td>" in done._repr_html_()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("wrong", [{"device": "cuda"}, {"stage": "sft"}, {"dtype": "int8"}])
+def test_options_that_there_are_not_are_named(wrong) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(UsageError, match=f"`{name}` {value}: "):
+        TrainOptions(model=Path("model"), **wrong)
+
+
+@pytest.mark.parametrize("house", ["training", "importing"])
+def test_options_load_nothing_heavy(house: str) -> None:
+    heavy = ("torch", "transformers", "msgspec", "numpy")
+    code = f"import sys, mgtool.{house}.options; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,23 @@
+"""The options of `mgtool import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Checkpoint = Annotated[
+    Path, typer.Option("--checkpoint", help="MG-LLaVA weights: a .pth file, or a folder of DeepSpeed shards.")
+]
+Llm = Annotated[Path, typer.Option("--llm", help="Language model's folder: configuration and tokenizer.")]
+Clip = Annotated[Path, typer.Option("--clip", help="Low-resolution tower's folder: CLIP or SigLIP.")]
+Convnext = Annotated[Path, typer.Option("--convnext", help="High-resolution tower's folder, OpenCLIP's layout.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Template = Annotated[
+    str, typer.Option("--template", help="Prompt template: vicuna, llama3_chat, phi3_chat, or a JSON file.")
+]
+Fusion = Annotated[
+    str | None, typer.Option("--fusion", help="Refuse a checkpoint of another fusion variant than this.")
+]
+MaxShardSize = Annotated[float, typer.Option("--max-shard-size", min=0.001, help="Gigabytes of a file of weights.")]

@@ -1,0 +1,100 @@
+"""What an import will write: configuration, processor, and the weights of each file; no weight is read for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from mgtool.importing import published
+from mgtool.importing.options import ImportOptions
+from mgtool.importing.weights import Entries
+from mgtool.model.config import MGLlavaConfig
+from mgtool.model.processor import MGLlavaProcessor
+
+_GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class ModelCounts:
+    """A model folder in numbers.
+
+    Attributes:
+        parameters, tensors, bytes: of all weights.
+        shards, largest_shard_bytes: files of weights, and the bytes of the largest.
+        fusion, boxes: the variant, and whether objects are tokens.
+        llm_weights_from: the part whose language model it is.
+    """
+
+    parameters: int
+    tensors: int
+    bytes: int
+    shards: int
+    largest_shard_bytes: int
+    fusion: str
+    boxes: bool
+    llm_weights_from: Literal["llm", "checkpoint"]
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """What an import will write.
+
+    Attributes:
+        config: of the model.
+        processor: of the model.
+        shards: weights of each file.
+        missing_llm: whether the language model's weights come from its own folder.
+    """
+
+    config: MGLlavaConfig
+    processor: MGLlavaProcessor
+    shards: list[Entries]
+    missing_llm: bool
+
+    @property
+    def counts(self) -> ModelCounts:
+        """The folder in numbers."""
+        tensors = [entry for shard in self.shards for entry in shard.values()]
+        sizes = [sum(entry.nbytes for entry in shard.values()) for shard in self.shards]
+        return ModelCounts(
+            parameters=sum(torch.Size(entry.shape).numel() for entry in tensors),
+            tensors=len(tensors),
+            bytes=sum(sizes),
+            shards=len(sizes),
+            largest_shard_bytes=max(sizes),
+            fusion=self.config.fusion,
+            boxes=self.config.boxes,
+            llm_weights_from="llm" if self.missing_llm else "checkpoint",
+        )
+
+
+def plan_import(options: ImportOptions) -> ImportPlan:
+    """Read configurations and keys, and account for every key; no weights are read.
+
+    Raises:
+        InputError: a part is not there.
+        CheckpointError: listing what is missing, left over or of another shape.
+        UsageError: for an unknown template.
+    """
+    weights, missing_llm = published.weights_of_parts(options)
+    config = published.configuration(options, weights)
+    if config.needs_high_tower:
+        weights |= published.high_tower(options.convnext)
+    weights = published.fitted(config, weights, where=str(options.checkpoint))
+    shards = list(_cut(weights, round(options.max_shard_size * _GIGABYTE)))
+    return ImportPlan(config, published.processor(options, config), shards, missing_llm)
+
+
+def _cut(weights: Entries, max_bytes: int) -> Iterator[Entries]:
+    shard: Entries = {}
+    size = 0
+    for key, entry in weights.items():
+        if shard and size + entry.nbytes > max_bytes:
+            yield shard
+            shard, size = {}, 0
+        shard[key] = entry
+        size += entry.nbytes
+    yield shard

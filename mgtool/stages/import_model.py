@@ -1,0 +1,101 @@
+"""The published parts of a model -> one folder that `from_pretrained` takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from mgtool.errors import OutputError
+from mgtool.files.atomic import atomic_folder, sweep
+from mgtool.importing.options import ImportOptions
+from mgtool.importing.output import write_model
+from mgtool.importing.plan import ImportPlan, ModelCounts, plan_import
+from mgtool.importing.weights import read_json
+from mgtool.inputs.fingerprints import fingerprint
+from mgtool.records import Advance
+from mgtool.report.html import summary_table
+from mgtool.runs.run_file import RUN_FILE, Run
+
+_PARTS = ("checkpoint", "llm", "clip", "convnext")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model folder.
+
+    Attributes:
+        out: the folder.
+        counts: what it holds; the same is in its ``run.json``.
+    """
+
+    out: Path
+    counts: ModelCounts
+
+    def _repr_html_(self) -> str:
+        return summary_table({"out": str(self.out), **dataclasses.asdict(self.counts)})
+
+
+def plan(options: ImportOptions) -> ImportPlan:
+    """What `import_model` would write, without reading a weight; raises as it does."""
+    return plan_import(options)
+
+
+def import_model(
+    options: ImportOptions, out: Path, *, overwrite: bool = False, advance: Advance = lambda n: None
+) -> Imported:
+    """Write a model's folder: whole or not at all.
+
+    Args:
+        options: what to import.
+        out: the folder; one that holds the same import is left as it is.
+        overwrite: replace the import that is there.
+        advance: told of bytes that were written.
+
+    Raises:
+        InputError: a part is not there.
+        CheckpointError: weights or configurations do not fit each other.
+        UsageError: an unknown template.
+        ResumeError: `out` holds another import and may not be replaced.
+        OutputError: `out` holds anything else.
+    """
+    planned = plan(options)
+    _refuse_foreign(out)
+    before = _run(options, out)
+    if before.finished and not overwrite:
+        before.check()
+    else:
+        sweep(out.parent)
+        with atomic_folder(out) as folder:
+            _fill(planned, _run(options, folder), folder, advance)
+    return Imported(out, planned.counts)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Only an import or an empty folder is ever replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    run = out / RUN_FILE
+    if not run.is_file() or read_json(run).get("command") != "import":
+        raise OutputError(f"{out} is there and holds no import: choose another `out`")
+
+
+def _run(options: ImportOptions, folder: Path) -> Run:
+    template = options.template
+    return Run(
+        folder / RUN_FILE,
+        command="import",
+        options={
+            "template": fingerprint(template) if Path(template).is_file() else template,
+            "fusion": options.fusion,
+            "max_shard_size": options.max_shard_size,
+        },
+        inputs={name: fingerprint(str(getattr(options, name)), whole=True) for name in _PARTS},
+        computes=("timm", "safetensors"),
+    )
+
+
+def _fill(planned: ImportPlan, run: Run, folder: Path, advance: Advance) -> None:
+    run.begin()
+    hashes = write_model(planned, folder, advance)
+    run.finish(dataclasses.asdict(planned.counts), model={"files": hashes})

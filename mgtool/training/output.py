@@ -1,0 +1,85 @@
+"""What a training leaves on disk: its checkpoints, its log, the model, and the samples that failed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from mgtool.errors import OutputError
+from mgtool.files.atomic import move_files, write_lines
+from mgtool.files.journal import Journal
+from mgtool.records import Failure
+from mgtool.runs.run_file import FAILURES_FILE
+
+CHECKPOINTS = "checkpoints"
+LOG_FILE = "log.jsonl"
+_CONFIG = "config.json"
+_FAILURES_JOURNAL = ".train.failures.jsonl"
+_ASIDE = ".model.writing"
+
+
+def is_model(out: Path) -> bool:
+    """Whether a folder holds a model that is whole."""
+    return (out / _CONFIG).exists()
+
+
+def refuse_foreign(out: Path, command: str | None) -> None:
+    """Raise an `OutputError` where a folder holds a model that no training wrote; `command` is its record's."""
+    if command != "train" and is_model(out):
+        raise OutputError(f"{out} holds a model that no training wrote: choose another `out`")
+
+
+def clear(out: Path) -> None:
+    """Remove what an earlier training left that another one would go on from."""
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+    for name in (_CONFIG, LOG_FILE, FAILURES_FILE, _FAILURES_JOURNAL):
+        (out / name).unlink(missing_ok=True)
+
+
+def failures_journal(out: Path) -> Journal:
+    """Where samples are noted that cannot be learned from."""
+    return Journal(out / _FAILURES_JOURNAL)
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest checkpoint that is whole: the trainer's state is what it writes last."""
+    states = (out / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*/trainer_state.json")
+    whole = [state.parent for state in states if _is_json(state)]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
+def publish(trainer: Trainer, out: Path) -> None:
+    """Save the model into `out`; its configuration comes last, and no folder is a model without it.
+
+    Every process takes part, for where the weights are spread over them.
+    """
+    aside = out / _ASIDE
+    trainer.save_model(str(aside))
+    trainer.accelerator.wait_for_everyone()
+    if not trainer.is_world_process_zero():
+        return
+    (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to load
+    move_files(aside, out, last=_CONFIG)
+    write_lines(out / LOG_FILE, trainer.state.log_history)
+
+
+def publish_failures(failures: Journal, out: Path) -> int:
+    """Each sample that failed once, however often it was met; gives their number."""
+    failures.close()
+    found = {failure.id: failure for failure in failures.read(Failure)}
+    if found:
+        write_lines(out / FAILURES_FILE, found.values())
+    failures.remove()
+    return len(found)
