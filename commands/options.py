@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import re
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +13,7 @@ from typer.core import TyperCommand
 
 from mgtool.commands import console
 from mgtool.errors import OutputError, UsageError
+from mgtool.runs.ray_cluster import Engine
 
 Options = TypeVar("Options")
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -103,13 +104,6 @@ def exit_code(failures: int, total: int, allow: str) -> int:
     return DONE if failures <= allowed_failures(allow, total) else ITEMS_FAILED
 
 
-class Engine(StrEnum):
-    """Where a run's shares are computed."""
-
-    local = "local"
-    ray = "ray"
-
-
 def _model_folder(given: str) -> Path:
     from mgtool.inputs.model_folders import model_folder
 
@@ -176,3 +170,9 @@ AllowFailures = Annotated[
         "--allow-failures", metavar="N|P%", help="Failed items that still give exit code 0.", rich_help_panel=_COMMON
     ),
 ]
+
+
+def asked(options: type[Options], context: typer.Context) -> Options:
+    """The options of a stage, from the command's parameters of the same names."""
+    names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    return options(**{name: value for name, value in context.params.items() if name in names})

@@ -20,9 +20,9 @@ import torch
 from mgtool import records
 from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import MgtoolError
-from mgtool.inference.options import Request
 from mgtool.inference.output import Result
-from mgtool.inference.pipeline import Emit, Items, answer_items
+from mgtool.inference.pipeline import Items, Results, answer_items
+from mgtool.inference.plan import InferencePlan as Request
 from mgtool.runs import workers
 
 CHUNK, LONGEST_CHUNK = 32, 256
@@ -55,8 +55,8 @@ _WANTS = "wants"
 _DONE = "done"
 
 
-def answer_on_devices(request: Request, items: Items, boxes: BoxSource, emit: Emit) -> None:
-    """As `answer_items`, with a process for each device of the request, or for each part of a split model.
+def answer_on_devices(request: Request, items: Items, boxes: BoxSource) -> Results:
+    """As `answered`, with a process for each device of the request, or for each part of a split model.
 
     Raises:
         MgtoolError: what a process found wrong, or that it was killed.
@@ -77,8 +77,8 @@ def answer_on_devices(request: Request, items: Items, boxes: BoxSource, emit: Em
                 elif message == _DONE:
                     del going[connection]
                 elif index == 0 or not is_split:
-                    emit(*message)
                     handing.finish(message.position)
+                    yield message.position, message.result
             hungry = [index for index in hungry if not _feed(started[index], handing, index)]
     finally:
         for worker in started:

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from mgtool.errors import MgtoolError, OutputError, UsageError
 from mgtool.runs.shares import Share
@@ -18,6 +18,8 @@ _DEVICES = ("auto", "cpu", "cuda")
 _GOES_ON = "the same command goes on from here"
 _INSTALL = "ray: Ray is not installed here; pip install 'mgtool[ray]'"
 
+Engine = Literal["local", "ray"]
+"""Where a run's shares are computed."""
 R = TypeVar("R")
 
 
