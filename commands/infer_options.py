@@ -1,45 +1,17 @@
-"""The options of `mgtool infer`, and which of them go together."""
+"""The options of `mgtool infer`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mgtool.errors import UsageError
-from mgtool.runs.shares import Share, check_share
+from mgtool.inference.options import Quantization, Side
+from mgtool.runs.devices import Dtype
 
 _ANSWERS, _MODEL, _RUN = "Answers", "Model and devices", "Run"
-YES_NO = ("Yes", "No")
-MOST_WORKERS = 8
-"""For one device by default: 300 pictures a second, more than any asks for."""
-
-
-class Dtype(StrEnum):
-    """Number formats of the weights."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    auto = "auto"
-
-
-class Bits(StrEnum):
-    """Widths of quantised weights."""
-
-    eight = "8bit"
-    four = "4bit"
-
-
-class Side(StrEnum):
-    """Where a text is cut."""
-
-    left = "left"
-    right = "right"
-
 
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, questions, box files, tars, or -.")]
 Out = Annotated[
@@ -114,7 +86,7 @@ Device = Annotated[
     ),
 ]
 Quantize = Annotated[
-    Bits | None,
+    Quantization | None,
     typer.Option("--quantize", help="Narrower weights of the language model.", rich_help_panel=_MODEL),
 ]
 DeviceMap = Annotated[
@@ -160,44 +132,7 @@ Cache = Annotated[
 ]
 
 
-def workers_of(given: int | None, devices: Sequence[str], cores: int) -> int:
-    """Processes that prepare pictures for each device; on a CPU the model itself uses the cores.
-
-    >>> workers_of(None, ["cpu"], 16), workers_of(None, ["cuda"], 16), workers_of(None, ["cuda:0", "cuda:1"], 8)
-    (0, 8, 3)
-    """
-    if given is not None:
-        return given
-    return 0 if devices[0] == "cpu" else max(1, min(MOST_WORKERS, (cores - 1) // len(devices)))
-
-
-def share_name(out: str, share: Share) -> str:
-    """The answers file of one share.
-
-    >>> share_name("out/answers.jsonl", Share(1, 4)), share_name("a.jsonl", Share())
-    ('out/answers-00001-of-00004.jsonl', 'a.jsonl')
-    """
-    path = Path(out)
-    return out if share.is_all else str(path.with_name(f"{path.stem}-{share.name}{path.suffix}"))
-
-
-def chosen(choices: str | None, yes_no: bool) -> tuple[str, ...]:
-    """The options of an answer."""
-    if choices is not None and yes_no:
-        raise UsageError("yes_no", "and `choices` both name the options: choose one")
-    return YES_NO if yes_no else tuple(map(str.strip, choices.split(","))) if choices is not None else ()
-
-
-def refuse_together(given: Mapping[str, bool], why: str) -> None:
-    """Raise where more than one of some options is given."""
-    names = [name for name, is_given in given.items() if is_given]
-    if len(names) > 1:
-        raise UsageError("", f"{names[0]} and {names[1]} do not go together: {why}")
-
-
-def check_output(
-    out: str | None, *, as_json: bool, unordered: bool, parity: int, inputs: list[str], share: Share
-) -> None:
+def check_output(out: str | None, *, as_json: bool, unordered: bool, parity: int) -> None:
     """Raise where the output's options do not go together."""
     if out is None and not parity:
         raise UsageError("out", "is missing: a file, or - for stdout")
@@ -205,4 +140,3 @@ def check_output(
         raise UsageError("as_json", "and `out` - both write to stdout: choose one")
     if unordered and out != "-":
         raise UsageError("unordered", "is for `out` -: an answers file is always in the order of the input")
-    check_share(share, out, inputs)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mgtool.errors import UsageError
 from mgtool.records import Box, Detections
-from mgtool.runs import devices
+from mgtool.runs.devices import FORMATS, Devices, choose
 
 Object = tuple[float, Box, str]
 """Score, xyxy in float pixels of the picture, label."""
@@ -54,7 +54,7 @@ class Settings:
     Attributes:
         threshold: lowest score of a box that is kept; None for the detector's own default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
-        dtype: what networks compute in, as `mgtool.runs.devices.choose` takes it; boxes and scores are always float32.
+        dtype: what networks compute in, as `mgtool.runs.devices.number_format` takes it; boxes and scores are float32.
         vocabulary: words for open-vocabulary detectors; None where none was given.
         trust_checkpoint: unpickle a checkpoint that holds more than tensors.
     """
@@ -66,26 +66,18 @@ class Settings:
     trust_checkpoint: bool = False
 
     def __post_init__(self) -> None:
-        if self.dtype not in (None, *devices.FORMATS):
-            raise UsageError("dtype", f"{self.dtype}: give one of {', '.join(devices.FORMATS)}")
+        if self.dtype not in (None, *FORMATS):
+            raise UsageError("dtype", f"{self.dtype}: give one of {', '.join(FORMATS)}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError("threshold", f"{self.threshold}: give a score from 0 to 1")
 
-    def torch_device(self) -> str:
-        """The device's name for torch; ``auto`` is the first accelerator there is, else the CPU.
+    def devices(self) -> Devices:
+        """Where and in which numbers networks compute.
 
         Raises:
             UsageError: a device that this machine does not have.
         """
-        import torch
-
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise UsageError("device", f"{self.device}: this machine does not have it; try `device` cpu") from error
-        return self.device
+        return choose(self.device, self.dtype)
 
     def refuse_narrow(self, spec: str) -> None:
         """Raise a `UsageError` where a narrow format is asked of a detector that has none."""

@@ -52,7 +52,7 @@ def load(target: str, settings: Settings) -> MMDetection:
             quiet()
             _place_language_model(config, language)
             digest += f" language:{hash_files(p for p in sorted(language.iterdir()) if p.suffix in _TEXT_FILES)}"
-        model = _build(config, checkpoint, settings.torch_device())
+        model = _build(config, checkpoint, settings.devices().name)
     threshold = THRESHOLD if settings.threshold is None else settings.threshold
     with Path(weights).open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256").hexdigest()

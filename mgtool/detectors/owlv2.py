@@ -23,13 +23,13 @@ THRESHOLD = 0.2
 
 def load(target: str, settings: Settings) -> Owlv2Detector:
     """The detector of ``owlv2:PATH``; errors as `Owlv2Detector`."""
-    device = settings.torch_device()
+    chosen = settings.devices()
     return Owlv2Detector(
         target,
         threshold=THRESHOLD if settings.threshold is None else settings.threshold,
         vocabulary=settings.vocabulary,
-        device=device,
-        dtype=devices.choose(settings.dtype, device),
+        device=chosen.name,
+        dtype=chosen.dtype,
     )
 
 

@@ -30,13 +30,13 @@ TAG_THRESHOLDS = "ram_tag_list_threshold.txt"
 
 def load(target: str, settings: Settings, tag_list: str | None, tag_thresholds: str | None) -> RamPlusTagger:
     """The tagger of ``ram++:CHECKPOINT``; errors as `RamPlusTagger`."""
-    device = settings.torch_device()
+    chosen = settings.devices()
     return RamPlusTagger(
         target,
         tag_list=tag_list,
         tag_thresholds=tag_thresholds,
-        device=device,
-        dtype=devices.choose(settings.dtype, device),
+        device=chosen.name,
+        dtype=chosen.dtype,
     )
 
 

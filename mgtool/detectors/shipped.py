@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib import resources
@@ -13,9 +12,9 @@ import onnxruntime
 from PIL import Image
 
 from mgtool.detectors.base import Settings, refuse_words
-from mgtool.errors import UsageError
 from mgtool.files.hashing import sha256
 from mgtool.records import Detections
+from mgtool.runs import devices
 
 
 class ShippedDetector(ABC):
@@ -62,11 +61,4 @@ def _session(weights: bytes, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     options.log_severity_level = 3
-    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
-    if match is None:
-        raise UsageError("device", f"{device}: give auto, cpu, cuda or cuda:N for a detector that ships with mgtool")
-    has_gpu = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    if device.startswith("cuda") and not has_gpu:
-        raise UsageError("device", f"{device}: this onnxruntime knows only the CPU; pip install onnxruntime-gpu")
-    gpu = [("CUDAExecutionProvider", {"device_id": match[1] or "0"})] if has_gpu and device != "cpu" else []
-    return onnxruntime.InferenceSession(weights, options, providers=[*gpu, "CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(weights, options, providers=devices.onnx_providers(device))

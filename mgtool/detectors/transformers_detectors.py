@@ -28,13 +28,13 @@ _HEAD = re.compile(r"(^|[._])((b?box|class|score|labels)_(embed|head|predictor|c
 
 def load(target: str, settings: Settings) -> TransformersDetector:
     """The detector of ``hf:PATH``; errors as `TransformersDetector`."""
-    device = settings.torch_device()
+    chosen = settings.devices()
     return TransformersDetector(
         target,
         threshold=settings.threshold,
         vocabulary=settings.vocabulary,
-        device=device,
-        dtype=devices.choose(settings.dtype, device),
+        device=chosen.name,
+        dtype=chosen.dtype,
     )
 
 

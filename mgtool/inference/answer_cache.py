@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from mgtool.errors import OutputError
-from mgtool.inference.grouping import Asked
+from mgtool.inference.grouping import Prompt
 from mgtool.records import FinishReason, canonical
 
 _FILE = "answers.sqlite"
@@ -19,7 +19,7 @@ _PATIENCE_S = 120.0
 """How long a process waits for others that write."""
 
 
-class Drawn(msgspec.Struct, frozen=True, omit_defaults=True):
+class KeptAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """An answer without its sample.
 
     Attributes:
@@ -68,12 +68,12 @@ class AnswerCache:
         except (OSError, sqlite3.Error) as error:
             raise OutputError(f"`cache` {folder}: cannot be used: {error}") from error
 
-    def find(self, asked: Asked) -> list[Drawn] | None:
+    def find(self, prompt: Prompt) -> list[KeptAnswer] | None:
         """The answers to a prompt; None where there are none yet."""
-        row = self._reading.execute("SELECT drawn FROM answers WHERE key = ?", (self._key(asked),)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=list[Drawn])
+        row = self._reading.execute("SELECT drawn FROM answers WHERE key = ?", (self._key(prompt),)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=list[KeptAnswer])
 
-    def add(self, asked: Asked, drawn: list[Drawn]) -> None:
+    def add(self, prompt: Prompt, answers: list[KeptAnswer]) -> None:
         """Keep the answers to a prompt.
 
         Raises:
@@ -81,7 +81,7 @@ class AnswerCache:
         """
         try:
             self._database.execute(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?)", (self._key(asked), msgspec.json.encode(drawn))
+                "INSERT OR IGNORE INTO answers VALUES (?, ?)", (self._key(prompt), msgspec.json.encode(answers))
             )
         except sqlite3.Error as error:
             raise OutputError(f"{self._file}: cannot be written: {error}") from error
@@ -94,10 +94,10 @@ class AnswerCache:
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._file, timeout=_PATIENCE_S, isolation_level=None)
 
-    def _key(self, asked: Asked) -> bytes:
+    def _key(self, prompt: Prompt) -> bytes:
         own = {
-            "shown": [shown.key for shown in asked.shown],
-            "ids": asked.ids,
-            "name": asked.sample.id if self.by_id else None,
+            "shown": [media.key for media in prompt.media],
+            "ids": prompt.ids,
+            "name": prompt.sample.id if self.by_id else None,
         }
         return hashlib.sha256(canonical(self._identity | own)).digest()

@@ -98,8 +98,8 @@ def attend(
     if kwargs.get("s_aux") is not None:
         raise ValueError("language models with attention sinks are not supported")
     (count, _, steps, width), heads = query.shape, key.shape[1]
-    asked = (query * scaling).reshape(count, heads, -1, width).transpose(0, 1)
-    scores = _scores(asked, key, view, module.layer_idx)
+    queries = (query * scaling).reshape(count, heads, -1, width).transpose(0, 1)
+    scores = _scores(queries, key, view, module.layer_idx)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     by_step = scores.view(heads, count, -1, steps, scores.shape[-1])
@@ -111,14 +111,14 @@ def attend(
     return mixed.transpose(0, 1).reshape(count, -1, steps, width).transpose(1, 2), None
 
 
-def _scores(asked: Tensor, key: Tensor, view: View, layer: int) -> Tensor:
+def _scores(queries: Tensor, key: Tensor, view: View, layer: int) -> Tensor:
     """(heads, R, n, d) and (R, heads, W, d) -> (heads, R, n, longest + W), -inf where a prefix is shorter."""
-    heads, count, each, _ = asked.shape
-    scores = asked.new_full((heads, count, each, view.longest + key.shape[2]), -torch.inf)
+    heads, count, each, _ = queries.shape
+    scores = queries.new_full((heads, count, each, view.longest + key.shape[2]), -torch.inf)
     for rows, prefix in view.groups:
-        found = asked[:, rows].flatten(1, 2) @ prefix.keys[layer].mT
+        found = queries[:, rows].flatten(1, 2) @ prefix.keys[layer].mT
         scores[:, rows, :, : prefix.length] = found.view(heads, -1, each, prefix.length)
-    scores[..., view.longest :] = (asked.transpose(0, 1) @ key.mT).transpose(0, 1)
+    scores[..., view.longest :] = (queries.transpose(0, 1) @ key.mT).transpose(0, 1)
     return scores
 
 

@@ -1,4 +1,4 @@
-"""How answers are drawn from what the model gives."""
+"""How tokens are chosen from what the model gives."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mgtool.errors import UsageError
+from mgtool.inference.options import InferOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +24,13 @@ class Decoding:
         logprobs: keep the log-probability of each token.
     """
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    samples: int = 1
+    temperature: float = InferOptions.temperature
+    top_p: float = InferOptions.top_p
+    seed: int = InferOptions.seed
+    samples: int = InferOptions.num_samples
     stop: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
-    logprobs: bool = False
+    logprobs: bool = InferOptions.logprobs
 
     def __post_init__(self) -> None:
         if not 0 < self.top_p <= 1:
@@ -60,7 +61,3 @@ class Decoding:
 
 def _first(given: Mapping[str, bool]) -> str:
     return next(name for name, is_given in given.items() if is_given)
-
-
-GREEDY = Decoding()
-"""One answer, the likeliest token at each step."""

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from mgtool.errors import ItemError
-from mgtool.inference.attention import Prefix, View, shared_prefixes
 from mgtool.inference.memory import is_out_of_memory, is_scarce, token_budget
 from mgtool.inference.prefix_support import shares_prefixes
-from mgtool.inference.rows import Rows
+from mgtool.inference.rows import Prefill, Rows
 from mgtool.inference.rows_alone import AloneRows
-from mgtool.inference.sampling import Chooser, Draw, Greedy
+from mgtool.inference.sampling import Greedy, Sampler
+from mgtool.inference.scheduler import Completion, Group, Outcome, RunningSequence, Scheduler
 from mgtool.model.config import IMAGE_TOKEN_ID
-from mgtool.model.processor import PlacedPicture
 
 VISUALS_KEPT = 8
 """Pictures whose tokens are kept for later groups."""
@@ -28,68 +25,7 @@ MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows beyond which a step costs as much more as it answers more."""
 GROUPS_A_STEP = {"cpu": 1}
 """Groups that are prefilled between two steps; a CPU takes so long for one that the other rows' answers would wait."""
-SMALLEST_PART = 8
-"""Prompts of a group that are worth prefilling before there is room for all of it."""
 _NO_TOKEN = -1
-
-
-@dataclass(frozen=True)
-class Group:
-    """Prompts that show the same pictures with the same boxes.
-
-    Attributes:
-        key: the identity of the pictures and their boxes.
-        pictures: in the order in which the prompts show them.
-        numbers: N names of the prompts, for the caller.
-        prompts: N lists of token ids with placeholders.
-        is_video: the pictures are the frames of one video, at one placeholder.
-        shared: tokens whose keys and values the prompts share with those of the group that this is a part of; None
-            for a whole group.
-    """
-
-    key: tuple[str, ...]
-    pictures: Sequence[PlacedPicture]
-    numbers: Sequence[int]
-    prompts: Sequence[Sequence[int]]
-    is_video: bool = False
-    shared: int | None = None
-
-    @property
-    def common(self) -> int:
-        """Tokens that the prompts share."""
-        return shared_length(self.prompts) if self.shared is None else self.shared
-
-    def part(self, begin: int, end: int | None = None) -> Group:
-        """Some of the prompts, which go on sharing what the whole group shares."""
-        numbers, prompts = self.numbers[begin:end], self.prompts[begin:end]
-        return replace(self, numbers=numbers, prompts=prompts, shared=self.common)
-
-    def alone(self, at: int) -> Group:
-        """One prompt, which shares nothing."""
-        return replace(self, numbers=[self.numbers[at]], prompts=[self.prompts[at]], shared=None)
-
-
-class Completion(NamedTuple):
-    """An answer's token ids, the end token included, why it ended, and what the chooser noted."""
-
-    ids: list[int]
-    finish_reason: Literal["stop", "length"]
-    draw: Draw
-
-
-Outcome = tuple[int, Completion | ItemError]
-
-
-@dataclass
-class _Row:
-    prompt: Group
-    limit: int
-    draw: Draw
-    ids: list[int] = field(default_factory=list)
-
-    @property
-    def number(self) -> int:
-        return self.prompt.numbers[0]
 
 
 class Engine:
@@ -101,7 +37,7 @@ class Engine:
         max_new_tokens: limit of an answer.
         batch_size: most prompts that are decoded together, None for what the device is good for; halved for good
             where memory does not suffice. With 1, every prompt is computed alone and shares nothing but its pictures.
-        chooser: of tokens; greedy where there is none.
+        sampler: of tokens; greedy where there is none.
         stops: texts that end an answer, beside the template's.
     """
 
@@ -112,47 +48,49 @@ class Engine:
         *,
         max_new_tokens: int,
         batch_size: int | None = None,
-        chooser: Chooser | None = None,
+        sampler: Sampler | None = None,
         stops: Sequence[str] = (),
     ) -> None:
         self.model, self.processor = model, processor
-        self.max_new_tokens = max_new_tokens
-        self.batch_size = batch_size or MOST_ROWS.get(model.device.type, 64)
         self.token_budget = token_budget(model)
-        self._shares = batch_size != 1
-        self.chooser: Chooser = chooser or Greedy()
+        self.sampler: Sampler = sampler or Greedy()
+        self._scheduler = Scheduler(
+            batch_size=batch_size or MOST_ROWS.get(model.device.type, 64),
+            max_new_tokens=max_new_tokens,
+            vision_tokens=int(model.config.low_grid) ** 2,
+            shares=batch_size != 1,
+        )
         self._ends = {*processor.eos_token_ids, *_special_tokens(stops, processor.tokenizer)}
         self._stops = [*processor.stop_strings, *stops]
         # A token is a byte at least; one more begins within a word, where tokenizers drop a space.
         self._stop_tokens = max((len(stop.encode()) for stop in self._stops), default=0) + 1
         self._visuals: OrderedDict[tuple[str, ...], list[Tensor]] = OrderedDict()
-        self._supply: Iterator[Group] = iter(())
-        self._is_ready: Callable[[], bool] = lambda: True
-        self._waiting: deque[Group] = deque()
-        self._running: list[_Row] = []
         self._rows = self._no_rows()
-        self._prefix: tuple[Any, Prefix] | None = None
         self._ready: list[Outcome] = []
 
-    def generate(self, groups: Iterable[Group], is_ready: Callable[[], bool] = lambda: True) -> Iterator[Outcome]:
-        """An outcome for every prompt, in the order in which they end.
+    @property
+    def batch_size(self) -> int:
+        """Most prompts that are decoded together, as memory allows."""
+        return self._scheduler.batch_size
+
+    def generate(
+        self, groups: Iterable[Group | None], is_ready: Callable[[], bool] = lambda: True
+    ) -> Iterator[Outcome]:
+        """An outcome for every prompt, in the order in which they end; arguments as of `steps`."""
+        return itertools.chain.from_iterable(self.steps(groups, is_ready))
+
+    def steps(
+        self, groups: Iterable[Group | None], is_ready: Callable[[], bool] = lambda: True
+    ) -> Iterator[list[Outcome]]:
+        """The outcomes of each step, until every prompt has one.
 
         Args:
-            groups: drawn when there is room.
+            groups: drawn when there is room; None where there is nothing to ask for the moment.
             is_ready: whether the next one can be had without waiting; else rows that run go on without it.
         """
-        self._supply, self._is_ready = iter(groups), is_ready
-        while self._fill() or self._running:
-            yield from self.step()
-
-    def _no_rows(self) -> Rows | AloneRows:
-        if not shares_prefixes(self.model.language_model):
-            return AloneRows(self.model.device)
-        return Rows(self.model.config.text_config.num_hidden_layers, self.model.device)
-
-    @property
-    def _vision_tokens(self) -> int:
-        return int(self.model.config.low_grid) ** 2
+        self._scheduler.supply(groups, is_ready)
+        while self._scheduler.has_work():
+            yield self.step()
 
     @torch.inference_mode()
     def step(self) -> list[Outcome]:
@@ -161,65 +99,46 @@ class Engine:
         self._run()
         return self._postprocess()
 
-    def _fill(self) -> bool:
-        """Whether a group waits, drawing one from the stream where none does."""
-        if not self._waiting and (self._is_ready() or not self._running):
-            for group in itertools.islice(self._supply, 1):
-                parts = [group.alone(at) for at in range(len(group.prompts))]
-                self._waiting.extend([group.part(0)] if self._shares else parts)
-        return bool(self._waiting)
-
     def _schedule(self) -> None:
-        """Prefill groups while there is room, splitting one that is larger than a batch."""
+        """Prefill groups while there is room."""
         for _ in range(GROUPS_A_STEP.get(self.model.device.type, self.batch_size)):
-            if len(self._running) >= self.batch_size or not self._fill():
+            if not self._scheduler.has_room():
                 return
-            room = self._room(self._waiting[0])
-            if room < min(len(self._waiting[0].prompts), SMALLEST_PART) and self._running:
+            group = self._scheduler.next_group(self.token_budget - self._rows.held)
+            if group is None:
                 return
-            group = self._waiting.popleft()
-            if len(group.prompts) > room:
-                self._waiting.appendleft(group.part(room))
-                group = group.part(0, room)
             try:
                 self._admit(group)
             except (RuntimeError, ValueError, IndexError) as error:
                 self._retreat(group, error)
 
-    def _room(self, group: Group) -> int:
-        """Prompts of a group that rows and tokens are left for; 1 at least where nothing runs."""
-        longest = max(map(len, group.prompts)) - group.common + self.max_new_tokens
-        shared = group.common + sum(len(picture.boxes) + self._vision_tokens for picture in group.pictures)
-        reserved = sum(row.limit - len(row.ids) for row in self._running)
-        left = self.token_budget - self._rows.held - reserved - shared
-        room = min(self.batch_size - len(self._running), left // longest)
-        return max(room, 0 if self._running else 1)
-
     def _admit(self, group: Group) -> None:
         visuals = self._see(group)
         singles = [group.part(at, at + 1) for at in range(len(group.prompts))]
         begun = [self._begin(single, visuals) for single in singles]
-        rows = [row for row in begun if isinstance(row, _Row)]
-        if rows:
-            self._prefill(rows, visuals, group.common)
-            self._running += rows
-            _note(rows, self._rows.tokens[-len(rows) :])
+        sequences = [one for one in begun if isinstance(one, RunningSequence)]
+        if sequences:
+            prompts = [sequence.prompt.prompts[0] for sequence in sequences]
+            prefill = Prefill(group.key, prompts, group.common, visuals, self._splice)
+            self._rows.enter(self.model.language_model, prefill, lambda logits: self._choose(logits, sequences))
+            self._scheduler.running += sequences
+            _note(sequences, self._rows.tokens[-len(sequences) :])
             self._retire()
         failed = [(one.numbers[0], bad) for one, bad in zip(singles, begun, strict=True) if isinstance(bad, ItemError)]
         self._ready += failed
 
-    def _begin(self, prompt: Group, visuals: Sequence[Tensor]) -> _Row | ItemError:
-        """A row with the number of tokens that there is room for; the reason where there is none."""
+    def _begin(self, prompt: Group, visuals: Sequence[Tensor]) -> RunningSequence | ItemError:
+        """A sequence with the number of tokens that there is room for; the reason where there is none."""
         length = sum(token >= 0 for token in prompt.prompts[0]) + sum(map(len, visuals))
         # Eight frames are more tokens than most language models name, and the published model was shown them.
         longest = None if prompt.is_video else getattr(self.model.config.text_config, "max_position_embeddings", None)
-        draw = self.chooser.begin(prompt.numbers[0])
+        state, limit = self.sampler.begin(prompt.numbers[0]), self._scheduler.max_new_tokens
         if longest is None:
-            return _Row(prompt, self.max_new_tokens, draw)
+            return RunningSequence(prompt, limit, state)
         if length >= longest:
             detail = f"{length} tokens with those of pictures and boxes; the model takes {longest}"
             return ItemError("prompt_too_long", detail)
-        return _Row(prompt, min(self.max_new_tokens, longest - length), draw)
+        return RunningSequence(prompt, min(limit, longest - length), state)
 
     def _see(self, group: Group) -> list[Tensor]:
         """The visual tokens of a group's pictures, (tokens, H) each; those of the last pictures are kept."""
@@ -239,71 +158,32 @@ class Engine:
             self._visuals.popitem(last=False)
         return self._visuals[group.key]
 
-    def _prefill(self, rows: Sequence[_Row], visuals: Sequence[Tensor], shared: int) -> None:
-        """What the prompts share is computed once, their ends as one batch over it; the rows enter."""
-        prompts = [row.prompt.prompts[0] for row in rows]
-        if isinstance(self._rows, AloneRows):
-            whole = [self._splice([ids], visuals).inputs_embeds for ids in prompts]
-            self._rows.enter(self.model.language_model, whole, lambda logits: self._choose(logits, rows))
-            return
-        shown = sum(token < 0 for token in prompts[0][:shared])
-        if len(prompts[0]) == shared:
-            prefix, logits = self._prefill_shared(prompts[0], visuals)
-            self._rows.enter(prefix, None, self._rows.lengths.new_zeros(1), self._choose(logits, rows))
-            return
-        prefix = self._remembered(rows[0].prompt.key, prompts[0][:shared], visuals[:shown])
-        ends = self._splice([ids[shared:] for ids in prompts], list(visuals[shown:]) * len(prompts))
-        positions, is_own = ends.position_ids + prefix.length, ends.attention_mask.bool()
-        view = View([(slice(None), prefix)], positions, positions.where(is_own, -1))
-        own = DynamicCache()
-        with shared_prefixes(self.model.language_model):
-            output = self.model.language_model(
-                inputs_embeds=ends.inputs_embeds,
-                position_ids=positions,
-                past_key_values=own,
-                use_cache=True,
-                logits_to_keep=1,
-                view=view,
-            )
-        self._rows.enter(prefix, own, is_own.sum(-1), self._choose(output.logits[:, -1].float(), rows))
-
-    def _remembered(self, key: tuple[str, ...], ids: Sequence[int], visuals: Sequence[Tensor]) -> Prefix:
-        """A group's prefix; the last one is kept for the group's other parts."""
-        name = (key, tuple(ids))
-        if self._prefix is None or self._prefix[0] != name:
-            self._prefix = None
-            self._prefix = name, self._prefill_shared(ids, visuals)[0] if ids else Prefix([], [], 0)
-        return self._prefix[1]
-
-    def _prefill_shared(self, ids: Sequence[int], visuals: Sequence[Tensor]) -> tuple[Prefix, Tensor]:
-        """Keys and values of tokens that rows begin with, and the logits behind them, (1, vocabulary) float32."""
-        cache = DynamicCache()
-        embeds = self._splice([ids], visuals).inputs_embeds
-        output = self.model.language_model(
-            inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-        return Prefix.of(cache), output.logits[:, -1].float()
+    def _no_rows(self) -> Rows | AloneRows:
+        if not shares_prefixes(self.model.language_model):
+            return AloneRows(self.model.device)
+        return Rows(self.model.config.text_config.num_hidden_layers, self.model.device)
 
     def _splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Any:
         batch = self.processor.collate(prompts)
         device = self.model.device
         return self.model.splice(batch["input_ids"].to(device), batch["attention_mask"].to(device), visuals)
 
-    def _choose(self, logits: Tensor, rows: Sequence[_Row]) -> Tensor:
+    def _choose(self, logits: Tensor, sequences: Sequence[RunningSequence]) -> Tensor:
         """A token for each row; `_NO_TOKEN` where the model gave no finite number, as half precision may."""
-        tokens = self.chooser.choose(logits, [row.draw for row in rows])
+        tokens = self.sampler.choose(logits, [sequence.state for sequence in sequences])
         return tokens.where(logits.amax(-1).isfinite(), _NO_TOKEN)
 
     def _run(self) -> None:
         """One token more for every row."""
-        if not self._running:
+        running = self._scheduler.running
+        if not running:
             return
         try:
-            self._rows.advance(self.model.language_model, lambda logits: self._choose(logits, self._running))
+            self._rows.advance(self.model.language_model, lambda logits: self._choose(logits, running))
         except RuntimeError as error:
             self._back_off(error)
         else:
-            _note(self._running, self._rows.tokens)
+            _note(running, self._rows.tokens)
 
     def _postprocess(self) -> list[Outcome]:
         self._retire()
@@ -312,20 +192,20 @@ class Engine:
 
     def _retire(self) -> None:
         """Rows that ended leave the batch."""
-        reasons = [self._ended(row) for row in self._running]
+        running = self._scheduler.running
+        reasons = [self._ended(sequence) for sequence in running]
         for index in reversed(range(len(reasons))):
-            reason, row = reasons[index], self._running[index]
+            reason, one = reasons[index], running[index]
             if reason is not None:
-                is_sound = row.ids[-1] != _NO_TOKEN
-                self._ready.append((row.number, Completion(row.ids, reason, row.draw) if is_sound else _overflow()))
+                is_sound = one.ids[-1] != _NO_TOKEN
+                self._ready.append((one.number, Completion(one.ids, reason, one.state) if is_sound else _overflow()))
                 self._rows.leave(index)
-                self._running[index] = self._running[-1]
-                self._running.pop()
+                self._scheduler.leave(index)
 
-    def _ended(self, row: _Row) -> Literal["stop", "length"] | None:
-        if row.draw.done or row.ids[-1] == _NO_TOKEN or row.ids[-1] in self._ends or self._says_stop(row.ids):
+    def _ended(self, one: RunningSequence) -> Literal["stop", "length"] | None:
+        if one.state.done or one.ids[-1] == _NO_TOKEN or one.ids[-1] in self._ends or self._says_stop(one.ids):
             return "stop"
-        return "length" if len(row.ids) >= row.limit else None
+        return "length" if len(one.ids) >= one.limit else None
 
     def _says_stop(self, ids: list[int]) -> bool:
         if not self._stops:
@@ -336,48 +216,25 @@ class Engine:
     def _retreat(self, group: Group, error: Exception) -> None:
         """A group that failed is tried in halves; one that fails alone is a failure."""
         scarce = is_scarce(error)
-        count = len(group.prompts)
-        if count > 1:
-            self._waiting.extendleft([group.part(count // 2), group.part(0, count // 2)])
-            self.batch_size = len(self._running) + count // 2 if scarce else self.batch_size
-        elif scarce and self._running:
-            self._waiting.appendleft(group)
-            self.batch_size = len(self._running)
-        else:
+        if not self._scheduler.split(group, is_scarce=scarce):
             self._ready.append((group.numbers[0], _failure(error)))
         self._free(scarce)
 
     def _back_off(self, error: RuntimeError) -> None:
-        """Rows that cannot be decoded together begin again, half as many at a time."""
+        """Rows that cannot be decoded together begin again; one that cannot alone is a failure."""
         scarce = is_scarce(error)
-        count = len(self._running)
-        if count == 1:
-            self._ready.append((self._running[0].number, _failure(error)))
-        else:
-            # The cache may have grown in some layers only, so that no row can go on.
-            self._waiting.extendleft(row.prompt for row in reversed(self._running))
-            self.batch_size = max(1, count // 2)
-        self._running, self._rows = [], self._no_rows()
+        failed = self._scheduler.back_off()
+        if failed is not None:
+            self._ready.append((failed.number, _failure(error)))
+        self._rows = self._no_rows()
         self._free(scarce)
 
     def _free(self, scarce: bool) -> None:
         if scarce:
             self._visuals.clear()
-            self._prefix = None
+            self._rows.forget()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-
-
-def shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, leaving each at least one of its own; all of a prompt that is alone.
-
-    >>> shared_length([[1, -200, 5, 6], [1, -200, 5, 7, 8]]), shared_length([[1, 2], [1, 2]]), shared_length([[1, 2]])
-    (3, 1, 2)
-    """
-    if len(prompts) == 1:
-        return len(prompts[0])
-    common = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
-    return min(sum(1 for _ in common), min(map(len, prompts)) - 1)
 
 
 def _special_tokens(texts: Sequence[str], tokenizer: Any) -> list[int]:
@@ -386,9 +243,9 @@ def _special_tokens(texts: Sequence[str], tokenizer: Any) -> list[int]:
     return [known[text] for text in texts if text in known]
 
 
-def _note(rows: Sequence[_Row], tokens: Tensor) -> None:
-    for row, token in zip(rows, tokens.tolist(), strict=True):
-        row.ids.append(token)
+def _note(sequences: Sequence[RunningSequence], tokens: Tensor) -> None:
+    for sequence, token in zip(sequences, tokens.tolist(), strict=True):
+        sequence.ids.append(token)
 
 
 def _overflow() -> ItemError:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from mgtool.errors import UsageError, require
-from mgtool.inference.options import Request
+from mgtool.inference.plan import InferencePlan
 from mgtool.inputs.model_folders import check_model
 
 
-def load_processor(request: Request) -> Any:
+def load_processor(plan: InferencePlan) -> Any:
     """The model's processor.
 
     Raises:
@@ -23,53 +23,61 @@ def load_processor(request: Request) -> Any:
     """
     from mgtool.model import MGLlavaProcessor
 
-    check_model(request.model)
-    return MGLlavaProcessor.from_pretrained(request.model)
+    check_model(plan.model)
+    return MGLlavaProcessor.from_pretrained(plan.model)
 
 
-def load_model(request: Request) -> Any:
+def load_model(plan: InferencePlan) -> Any:
     """The model in evaluation mode.
 
     Raises:
         InputError: the folder holds no model.
         MissingExtraError: fewer bits need a library that is not there.
     """
-    from transformers.distributed import DistributedConfig
     from transformers.utils.logging import disable_progress_bar
 
     from mgtool.model import MGLlavaForConditionalGeneration
 
-    check_model(request.model)
+    check_model(plan.model)
     disable_progress_bar()
-    kwargs: dict[str, Any] = {"dtype": getattr(torch, request.dtype)}
-    if request.quantize:
-        kwargs |= {"quantization_config": _quantization(request), "device_map": {"": request.device}}
-    if request.device_map is not None:
-        kwargs["device_map"] = request.device_map
-    if request.tensor_parallel > 1:
-        kwargs["distributed_config"] = DistributedConfig(tp_size=request.tensor_parallel)
+    kwargs = _loading_options(plan)
     try:
-        model = MGLlavaForConditionalGeneration.from_pretrained(request.model, **kwargs)
+        model = MGLlavaForConditionalGeneration.from_pretrained(plan.model, **kwargs)
     except (ValueError, RuntimeError) as error:
-        if not request.quantize:
+        narrow = plan.options.quantize
+        if not narrow:
             raise
         reason = str(error).splitlines()[0]
-        raise UsageError("quantize", f"{request.quantize} does not work for this model and device: {reason}") from error
-    is_placed = "device_map" in kwargs or request.tensor_parallel > 1
-    return (model if is_placed else model.to(request.device)).eval()
+        raise UsageError("quantize", f"{narrow} does not work for this model and device: {reason}") from error
+    is_placed = "device_map" in kwargs or plan.tensor_parallel > 1
+    return (model if is_placed else model.to(plan.device)).eval()
 
 
-def _quantization(request: Request) -> Any:
+def _loading_options(plan: InferencePlan) -> dict[str, Any]:
+    """What `from_pretrained` is given."""
+    from transformers.distributed import DistributedConfig
+
+    kwargs: dict[str, Any] = {"dtype": getattr(torch, plan.dtype)}
+    if plan.options.quantize:
+        kwargs |= {"quantization_config": _quantization(plan), "device_map": {"": plan.device}}
+    if plan.options.device_map is not None:
+        kwargs["device_map"] = plan.options.device_map
+    if plan.tensor_parallel > 1:
+        kwargs["distributed_config"] = DistributedConfig(tp_size=plan.tensor_parallel)
+    return kwargs
+
+
+def _quantization(plan: InferencePlan) -> Any:
     """torchao for 8 bits and bitsandbytes for 4: both run on CPUs, too."""
     import transformers
 
-    option = f"`quantize` {request.quantize}"
-    if request.quantize == "8bit":
+    option = f"`quantize` {plan.options.quantize}"
+    if plan.options.quantize == "8bit":
         torchao = require("torchao.quantization", what=option, extra="quantize")
         return transformers.TorchAoConfig(torchao.Int8WeightOnlyConfig())
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of a faster kernel that is not there
     require("bitsandbytes", what=option, extra="quantize")
-    compute = getattr(torch, request.dtype)
+    compute = getattr(torch, plan.dtype)
     return transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
 
 

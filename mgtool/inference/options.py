@@ -1,106 +1,136 @@
-"""What is asked of which model, and what the answers depend on."""
+"""What is asked of which model; light to import, as `mgtool --help` reads the defaults here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from mgtool.inference.decoding import GREEDY, Decoding
-from mgtool.inference.prompts import Prompter
-from mgtool.inputs import sources
-from mgtool.inputs.fingerprints import fingerprint
-from mgtool.inputs.model_folders import model_identity
-from mgtool.runs.run_file import Run
-from mgtool.runs.shares import ALL, Share
+from mgtool.errors import UsageError
+from mgtool.runs.devices import Dtype
+from mgtool.runs.ray_cluster import Engine
 
-Quantization = Literal["", "8bit", "4bit"]
-Side = Literal["", "left", "right"]
+Quantization = Literal["8bit", "4bit"]
+Side = Literal["left", "right"]
+ONE_WAY = "each is a way to use several devices"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked of whom.
+class InferOptions:
+    """What `mgtool infer` is asked for.
 
     Attributes:
-        inputs: as `mgtool.inputs.sources.read_samples` takes them.
-        model: the model's folder.
-        prompter: the prompts.
-        max_new_tokens: limit of an answer.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
-        device: as torch names it; several with commas between them are a process each.
+        model: the model's folder; a string may be the name of a shipped one, ``tiny``.
         images: where relative names of pictures start.
         boxes: a box file or folder; ``off`` for none; None for those that the samples carry.
+        task: ``caption``, ``vqa``, or a benchmark: its prompt and limit of tokens; empty for questions as they are.
+        prompt: a template in place of the task's; ``{question}`` and fields of the sample's metadata are filled in.
+        system: text before the first turn; None for the sample's own.
+        max_new_tokens: limit of an answer; None for the task's, or 100.
+        temperature: of sampling; 0 takes the likeliest token.
+        top_p: sample among the likeliest tokens that have this probability together.
+        seed: of sampling; together with a sample's id and the number of its answer it fixes the answer.
+        num_samples: answers to each question.
+        stop: texts that end an answer, and are not part of it.
+        choices: options with commas between them; the likeliest is the answer, all are scored.
+        yes_no: the same as ``Yes,No``.
+        logprobs: keep the log-probability of each token.
+        truncate: the side from which a question is cut where the prompt is too long; None for a failure.
         batch_size: most prompts that are decoded together; None for what the device is good for.
-        decoding: how answers are drawn.
-        truncate: the side from which a question is cut where the prompt is too long; empty for a failure.
-        deterministic: every prompt is computed alone, with torch's deterministic algorithms.
+        dtype: of the weights; None for float32 on a CPU and ``auto`` elsewhere.
+        device: as torch names it, or ``auto``; several with commas between them are a process each.
         quantize: the language model's weights in 8 or 4 bits.
-        device_map: accelerate's, for a model over several devices.
+        device_map: ``auto`` for one model over several devices.
         tensor_parallel: processes that share every matrix.
-        workers: processes that prepare pictures, for each device; with 0, threads.
+        deterministic: every prompt is computed alone, with torch's deterministic algorithms.
+        workers: processes that prepare pictures, for each device; with 0, threads; None for what suits the device.
         cache: folder of answers of earlier runs.
-        share: which of the samples are this run's.
+        rank: which share of the samples this run answers, from 0; ``slurm`` or ``torchrun`` read both numbers.
+        world_size: number of shares.
+        engine: ``ray`` makes every share a task of a Ray cluster and joins them.
+        ray_address: of the cluster; None for Ray's own search.
+
+    Raises:
+        UsageError: options that do not go together.
     """
 
-    inputs: Sequence[str]
     model: Path
-    prompter: Prompter
-    max_new_tokens: int
-    dtype: str
-    device: str
     images: str | None = None
     boxes: str | None = None
+    task: str = ""
+    prompt: str | None = None
+    system: str | None = None
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    num_samples: int = 1
+    stop: list[str] | None = None
+    choices: str | None = None
+    yes_no: bool = False
+    logprobs: bool = False
+    truncate: Side | None = None
     batch_size: int | None = None
-    decoding: Decoding = GREEDY
-    truncate: Side = ""
-    deterministic: bool = False
-    quantize: Quantization = ""
+    dtype: Dtype | None = None
+    device: str = "auto"
+    quantize: Quantization | None = None
     device_map: str | None = None
     tensor_parallel: int = 1
-    workers: int = 0
+    deterministic: bool = False
+    workers: int | None = None
     cache: Path | None = None
-    share: Share = ALL
+    rank: str = "0"
+    world_size: int = 1
+    engine: Engine = "local"
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        self._as_declared()
+        if self.choices is not None and self.yes_no:
+            raise UsageError("yes_no", "and `choices` both name the options: choose one")
+        several = self.several_devices
+        refuse_together(several, ONE_WAY)
+        for name in ("`device_map`", "`tensor_parallel`"):
+            given = {"`quantize`": self.quantize is not None, name: several[name]}
+            refuse_together(given, "quantised weights stay on one device")
+        if self.device_map not in (None, "auto"):
+            raise UsageError("device_map", f"{self.device_map}: only auto is understood")
 
     @property
-    def devices(self) -> list[str]:
-        """One name for each process."""
-        return self.device.split(",")
-
-    def run(self, path: Path, out: Path) -> Run:
-        """The record of the run that answers this."""
-        model, options = {"path": str(self.model)}, self.answer_identity()
-        model["sha256"] = options.pop("model")
-        names = ("batch_size", "device", "workers")
-        return Run(
-            path,
-            command="infer",
-            options={
-                **options,
-                "task": self.prompter.task,
-                "prompt": self.prompter.template,
-                "system": self.prompter.system,
-                "share": None if self.share.is_all else self.share.name,
-            },
-            inputs={
-                "inputs": [fingerprint(given, sources.files) for given in self.inputs],
-                "images": self.images,
-                "boxes": self.boxes if self.boxes in (None, "off") else fingerprint(str(self.boxes)),
-            },
-            free={"out": out.name, **{name: getattr(self, name) for name in names}},
-            model=model,
-            computes=("accelerate", "bitsandbytes", "torchao"),
-        )
-
-    def answer_identity(self) -> dict[str, Any]:
-        """What an answer depends on beside the prompt's tokens, pictures and boxes."""
+    def several_devices(self) -> dict[str, bool]:
+        """The ways to use several devices, in words, and whether each is taken."""
         return {
-            "model": model_identity(self.model),
-            "dtype": self.dtype,
-            "quantize": self.quantize,
-            "max_new_tokens": self.max_new_tokens,
-            "decoding": self.decoding.identity(),
-            "truncate": self.truncate,
-            "deterministic": self.deterministic,
+            "`device` with several names": "," in self.device,
+            "`device_map`": self.device_map is not None,
+            "`tensor_parallel`": self.tensor_parallel > 1,
         }
+
+    def _as_declared(self) -> None:
+        """Strings and paths are taken for each other, as notebooks write them."""
+        for name, kind in (("model", _folder), ("cache", Path), ("images", str), ("boxes", str)):
+            given = getattr(self, name)
+            object.__setattr__(self, name, None if given is None else kind(given))
+
+
+def _folder(given: Path | str) -> Path:
+    if isinstance(given, Path):
+        return given
+    from mgtool.inputs.model_folders import model_folder
+
+    return model_folder(given)
+
+
+def refuse_together(given: Mapping[str, bool], why: str) -> None:
+    """Refuse options that do not go together.
+
+    Args:
+        given: whether each is given, by what it is called.
+        why: not more than one of them may be.
+
+    Raises:
+        UsageError: naming the first two that are given.
+    """
+    names = [name for name, is_given in given.items() if is_given]
+    if len(names) > 1:
+        raise UsageError("", f"{names[0]} and {names[1]} do not go together: {why}")

@@ -13,12 +13,13 @@ import msgspec
 from mgtool.errors import ResumeError
 from mgtool.files.atomic import atomic_file, write_lines
 from mgtool.files.journal import Journal
-from mgtool.inference.options import Request
+from mgtool.inference.plan import InferencePlan
 from mgtool.records import Advance, Answer, Failure, Item, parse
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
+from mgtool.runs.shares import Share
 
 Result = tuple[Answer, ...] | Failure
-"""What becomes of one sample: its answers, one unless several are drawn, or why there is none."""
+"""What becomes of one sample: its answers, one unless several are sampled, or why there is none."""
 
 
 class Sink(Protocol):
@@ -57,7 +58,7 @@ class InOrder(Writer):
             self.next += 1
 
 
-class _Numbered(msgspec.Struct, frozen=True):
+class _NumberedFailure(msgspec.Struct, frozen=True):
     position: int
     failure: Failure
 
@@ -99,7 +100,7 @@ class AnswersFile:
         Raises:
             ResumeError: the input has other items than the answers.
         """
-        failed = {entry.position for entry in self.failures.read(_Numbered)}
+        failed = {entry.position for entry in self.failures.read(_NumberedFailure)}
         ids = (entry.question_id for entry in self.answers.read(Answer))
         numbered = iter(items)
         for position, item in numbered:
@@ -118,7 +119,7 @@ class AnswersFile:
     def write(self, position: int, result: Result) -> None:
         """Append one result."""
         if isinstance(result, Failure):
-            self.failures.append(_Numbered(position, result))
+            self.failures.append(_NumberedFailure(position, result))
             self.counts["failed"] += 1
             return
         for answer in result:
@@ -128,18 +129,27 @@ class AnswersFile:
     def publish(self) -> None:
         """Give the files their final names; without failures there is no file of them. Their numbers are left."""
         self.failures.close()
-        entries = {entry.position: entry.failure for entry in self.failures.read(_Numbered)}
+        entries = {entry.position: entry.failure for entry in self.failures.read(_NumberedFailure)}
         self.failures_path.unlink(missing_ok=True)
         if entries:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
         self.answers.publish(self.out)
 
 
-def join(request: Request, out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, int]:
+def share_file(out: Path, share: Share) -> Path:
+    """The answers file of one share.
+
+    >>> share_file(Path("out/answers.jsonl"), Share(1, 4)).as_posix(), share_file(Path("a.jsonl"), Share()).as_posix()
+    ('out/answers-00001-of-00004.jsonl', 'a.jsonl')
+    """
+    return out if share.is_all else out.with_name(f"{out.stem}-{share.name}{out.suffix}")
+
+
+def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, int]:
     """Write the files of one run from those of its shares, which stay; gives the counts.
 
     Args:
-        request: what all shares together were asked.
+        plan: how all shares together were answered.
         out: the answers file of the whole.
         shares: the complete answers files of all shares, in order.
         overwrite: whatever is there does not count.
@@ -149,7 +159,7 @@ def join(request: Request, out: Path, shares: Sequence[Path], *, overwrite: bool
     """
     parts = [AnswersFile(share, is_share=True) for share in shares]
     whole = AnswersFile(out)
-    run = request.run(whole.run_path, out)
+    run = plan.run(whole.run_path, out)
     run.begin(overwrite=overwrite)
     _concatenate([part.out for part in parts], out)
     whole.failures_path.unlink(missing_ok=True)

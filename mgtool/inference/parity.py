@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from mgtool.boxes.lookup import BoxSource
-from mgtool.inference.engine import Completion, Group
 from mgtool.inference.loading import deterministic, load_model, load_processor
-from mgtool.inference.options import Request
-from mgtool.inference.pipeline import Asking, Items, make_engine
-from mgtool.inference.sampling import Draw, Greedy
+from mgtool.inference.pipeline import Answering, Items, make_engine
+from mgtool.inference.plan import InferencePlan
+from mgtool.inference.sampling import Greedy, SamplerState
+from mgtool.inference.scheduler import Completion, Group
 
 
 @dataclass(frozen=True)
@@ -47,41 +47,41 @@ class _Recorder(Greedy):
         super().__init__()
         self.logits: dict[int, list[Tensor]] = {}
 
-    def begin(self, number: int) -> Draw:
+    def begin(self, number: int) -> SamplerState:
         self.logits[number] = []
         return super().begin(number)
 
-    def choose(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
-        for draw, row in zip(draws, logits.cpu(), strict=True):
-            self.logits[draw.number].append(row.clone())
-        return super().choose(logits, draws)
+    def choose(self, logits: Tensor, states: Sequence[SamplerState]) -> Tensor:
+        for state, row in zip(states, logits.cpu(), strict=True):
+            self.logits[state.number].append(row.clone())
+        return super().choose(logits, states)
 
 
-def check_parity(request: Request, items: Items, boxes: BoxSource, count: int) -> Parity:
+def check_parity(plan: InferencePlan, items: Items, boxes: BoxSource, count: int) -> Parity:
     """Answer the first samples in both ways, greedily; those that cannot be asked do not count.
 
     Holds the logits of all their tokens: samples * tokens * vocabulary * 4 bytes.
 
     Args:
-        request: what is asked of whom, on one device.
+        plan: how to answer, on one device.
         items: positions and items.
         boxes: where boxes come from.
         count: samples.
     """
-    asking = Asking(request, load_processor(request), boxes, None, lambda position, result: None)
-    with deterministic(request.deterministic):
-        groups = list(asking.groups(itertools.islice(items, count)))
-        model = load_model(request)
-        together = _answered(request, model, asking.processor, groups)
-        differences, equal = [0.0], 0
+    answering = Answering(plan, load_processor(plan), boxes, None)
+    differences, equal = [0.0], 0
+    with deterministic(plan.options.deterministic):
+        groups = [group for group in answering.groups(itertools.islice(items, count)) if group is not None]
+        model, batch_size = load_model(plan), plan.options.batch_size
+        together = _answered(plan, model, answering.processor, groups, batch_size)
         for single in (group.part(at, at + 1) for group in groups for at in range(len(group.prompts))):
-            [(number, alone)] = _answered(replace(request, batch_size=1), model, asking.processor, [single]).items()
+            [(number, alone)] = _answered(plan, model, answering.processor, [single], 1).items()
             if number in together:
                 batched = together.pop(number)
                 equal += batched.ids == alone.ids
                 differences.append(_largest_difference(batched, alone))
     compared = len(differences) - 1
-    return Parity(compared, equal / max(compared, 1), max(differences), request.batch_size, request.dtype)
+    return Parity(compared, equal / max(compared, 1), max(differences), batch_size, plan.dtype)
 
 
 class _Recorded(NamedTuple):
@@ -89,9 +89,11 @@ class _Recorded(NamedTuple):
     logits: list[Tensor]
 
 
-def _answered(request: Request, model: Any, processor: Any, groups: Sequence[Group]) -> dict[int, _Recorded]:
+def _answered(
+    plan: InferencePlan, model: Any, processor: Any, groups: Sequence[Group], batch_size: int | None
+) -> dict[int, _Recorded]:
     recorder = _Recorder()
-    outcomes = make_engine(request, model, processor, recorder).generate(groups)
+    outcomes = make_engine(plan, model, processor, recorder, batch_size=batch_size).generate(groups)
     return {
         number: _Recorded(outcome.ids, recorder.logits[number])
         for number, outcome in outcomes

@@ -29,7 +29,7 @@ AHEAD_PER_WORKER = 2
 """More of them for each process: one in work, one that waits for it."""
 
 
-class Shown(NamedTuple):
+class MediaInput(NamedTuple):
     """A picture's or video's file with the boxes that the model gets; `key` is the same where both are.
 
     Attributes:
@@ -67,7 +67,7 @@ class PictureLoader:
         self.processor, self.workers, self.pinned = processor, workers, pinned
         self.ahead = AHEAD + AHEAD_PER_WORKER * workers
         self._framing: Framing = processor.framing
-        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()  # None: not started
+        self._idle: queue.SimpleQueue[_PictureProcess | None] = queue.SimpleQueue()  # None: not started
         for _ in range(workers):
             self._idle.put(None)
         # With processes, half of the threads wait for them while the others normalise.
@@ -83,29 +83,29 @@ class PictureLoader:
             if worker is not None:
                 worker.close()
 
-    def submit(self, shown: Shown) -> Future[list[PlacedPicture]]:
+    def submit(self, media: MediaInput) -> Future[list[PlacedPicture]]:
         """Begin to prepare a file; its pictures, or an `ItemError`."""
-        return self._threads.submit(self._prepare, shown)
+        return self._threads.submit(self._prepare, media)
 
-    def _prepare(self, shown: Shown) -> list[PlacedPicture]:
-        framed = self._fit_elsewhere(shown) if self.workers else fit(self._framing, shown)
+    def _prepare(self, media: MediaInput) -> list[PlacedPicture]:
+        framed = self._fit_elsewhere(media) if self.workers else fit(self._framing, media)
         return [self.processor.normalize(one, pinned=self.pinned) for one in framed]
 
-    def _fit_elsewhere(self, shown: Shown) -> list[Framed]:
+    def _fit_elsewhere(self, media: MediaInput) -> list[Framed]:
         worker = self._idle.get()
         try:
-            worker = worker or _Worker()
-            return worker.fit(self._framing, shown)
+            worker = worker or _PictureProcess()
+            return worker.fit(self._framing, media)
         except (EOFError, OSError):
             if worker is not None:
                 worker.close()
             worker = None
         finally:
             self._idle.put(worker)
-        return fit(self._framing, shown)
+        return fit(self._framing, media)
 
 
-class _Worker:
+class _PictureProcess:
     """A process that prepares one file after another.
 
     It shares nothing with the others: a `ProcessPoolExecutor` of which a process is killed may leave another behind
@@ -119,13 +119,13 @@ class _Worker:
         self._process.start()
         theirs.close()
 
-    def fit(self, framing: Framing, shown: Shown) -> list[Framed]:
+    def fit(self, framing: Framing, media: MediaInput) -> list[Framed]:
         """As `fit`, there.
 
         Raises:
             EOFError, OSError: the process was killed.
         """
-        self._connection.send((framing, shown))
+        self._connection.send((framing, media))
         found = self._connection.recv()
         if isinstance(found, ItemError):
             raise found
@@ -143,30 +143,30 @@ def _serve(connection: Connection) -> None:
     begin_worker()
     while True:
         try:
-            framing, shown = connection.recv()
+            framing, media = connection.recv()
         except EOFError:
             return
         try:
-            connection.send(fit(framing, shown))
+            connection.send(fit(framing, media))
         except ItemError as error:
             connection.send(error)
 
 
-def fit(framing: Framing, shown: Shown) -> list[Framed]:
+def fit(framing: Framing, media: MediaInput) -> list[Framed]:
     """A file's picture, or a video's frames, with their boxes in the model frame.
 
     Raises:
         ItemError: what cannot be decoded, or boxes that are not those of the frames.
     """
     try:
-        return _fit(framing, shown)
+        return _fit(framing, media)
     except MemoryError as error:
         raise ItemError("out_of_memory", "the picture does not fit into memory") from error
 
 
-def _fit(framing: Framing, shown: Shown) -> list[Framed]:
-    if not shown.is_video:
-        found = shown.detections[0] if shown.detections else None
-        return [framing.fit(images.decode(shown.data), found)]
-    frames = videos.with_boxes(videos.decode_frames(shown.data), shown.detections)
+def _fit(framing: Framing, media: MediaInput) -> list[Framed]:
+    if not media.is_video:
+        found = media.detections[0] if media.detections else None
+        return [framing.fit(images.decode(media.data), found)]
+    frames = videos.with_boxes(videos.decode_frames(media.data), media.detections)
     return [framing.fit(picture, boxes) for picture, boxes in frames]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -11,196 +12,226 @@ from typing import Any, cast
 from mgtool import records
 from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import ItemError
-from mgtool.inference.answer_cache import AnswerCache, Drawn
-from mgtool.inference.engine import Completion, Engine, Group
-from mgtool.inference.grouping import Asked, Planner
+from mgtool.inference.answer_cache import AnswerCache, KeptAnswer
+from mgtool.inference.engine import Engine
+from mgtool.inference.grouping import Planner, Prompt
 from mgtool.inference.loading import deterministic, load_model, load_processor
-from mgtool.inference.options import Request
 from mgtool.inference.output import Result
-from mgtool.inference.sampling import Choices, Chooser, make_chooser
+from mgtool.inference.plan import InferencePlan
+from mgtool.inference.sampling import Choices, Sampler, make_sampler
+from mgtool.inference.scheduler import Completion, Group, Outcome
 from mgtool.inference.truncation import Truncator
 from mgtool.records import Answer, Failure
 
 Emit = Callable[[int, Result], None]
 Items = Iterable[tuple[int, records.Item]]
+Results = Generator[tuple[int, Result]]
 
 
-def answer_items(request: Request, items: Items, boxes: BoxSource, emit: Emit) -> None:
-    """Answer numbered items; every result is given to `emit` as soon as it is final.
+def answer_items(plan: InferencePlan, items: Items, boxes: BoxSource, emit: Emit) -> None:
+    """As `answered`, giving every result to `emit`, which takes its position and itself."""
+    with contextlib.closing(answered(plan, items, boxes)) as results:
+        for position, result in results:
+            emit(position, result)
+
+
+def answered(plan: InferencePlan, items: Items, boxes: BoxSource) -> Results:
+    """Positions and results of numbered items, each as soon as it is final; closing it ends the decoding.
 
     Args:
-        request: what is asked of whom, on one device.
+        plan: how to answer, on one device.
         items: positions and items.
         boxes: where boxes come from.
-        emit: takes positions and results.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(deterministic(request.deterministic))
-        cache = stack.enter_context(_opened_cache(request))
-        asking = Asking(request, load_processor(request), boxes, cache, emit)
-        groups = stack.enter_context(contextlib.closing(asking.groups(items)))
-        # Answers that are all known need no model; without a cache its errors are better said at once.
-        first = [] if cache is None else list(itertools.islice(groups, 1))
-        if first or cache is None:
-            engine = make_engine(request, load_model(request), asking.processor, asking.chooser)
-            for number, outcome in engine.generate(itertools.chain(first, groups), asking.planner.is_ready):
-                asking.put(number, outcome)
-        asking.flush()
+        stack.enter_context(deterministic(plan.options.deterministic))
+        cache = stack.enter_context(_opened_cache(plan))
+        answering = Answering(plan, load_processor(plan), boxes, cache)
+        groups = stack.enter_context(contextlib.closing(answering.groups(items)))
+        supply: Iterable[Group | None] = groups
+        if cache is not None:
+            # Answers that are all known need no model; without a cache its errors are better said at once.
+            first = yield from _first_group(groups, answering)
+            if first is None:
+                return
+            supply = itertools.chain([first], groups)
+        engine = make_engine(
+            plan, load_model(plan), answering.processor, answering.sampler, batch_size=plan.options.batch_size
+        )
+        for outcomes in engine.steps(supply, answering.planner.is_ready):
+            answering.put(outcomes)
+            yield from answering.ready()
+        yield from answering.ready()
 
 
-def make_engine(request: Request, model: Any, processor: Any, chooser: Chooser) -> Engine:
-    """The engine for a request."""
-    longest = max(map(len, chooser.options)) if isinstance(chooser, Choices) else request.max_new_tokens
+def _first_group(
+    groups: Iterable[Group | None], answering: Answering
+) -> Generator[tuple[int, Result], None, Group | None]:
+    """Results of earlier runs up to the first group that the model is needed for; gives that."""
+    for group in groups:
+        if group is not None:
+            return group
+        yield from answering.ready()
+    yield from answering.ready()
+    return None
+
+
+def make_engine(plan: InferencePlan, model: Any, processor: Any, sampler: Sampler, *, batch_size: int | None) -> Engine:
+    """The engine for a plan, with at most `batch_size` prompts at a time."""
     return Engine(
         model,
         processor,
-        max_new_tokens=longest,
-        batch_size=1 if request.deterministic else request.batch_size,
-        chooser=chooser,
-        stops=request.decoding.stop,
+        max_new_tokens=max(map(len, sampler.options)) if isinstance(sampler, Choices) else plan.max_new_tokens,
+        batch_size=1 if plan.options.deterministic else batch_size,
+        sampler=sampler,
+        stops=plan.decoding.stop,
     )
 
 
-class Asking:
+class Answering:
     """What is on its way between samples and results.
 
-    Attributes:
+    Args:
+        plan: how to answer.
         processor: the model's.
-        chooser: of tokens.
+        boxes: where boxes come from.
+        cache: answers of earlier runs.
+
+    Attributes:
+        planner: makes groups of prompts.
+        sampler: of tokens.
     """
 
-    def __init__(
-        self, request: Request, processor: Any, boxes: BoxSource, cache: AnswerCache | None, emit: Emit
-    ) -> None:
-        self.request, self.processor, self.cache, self.emit = request, processor, cache, emit
+    def __init__(self, plan: InferencePlan, processor: Any, boxes: BoxSource, cache: AnswerCache | None) -> None:
+        self.plan, self.processor, self.cache = plan, processor, cache
         self.planner = Planner(
-            request.prompter,
+            plan.prompter,
             processor,
             boxes,
             self._recall,
-            workers=request.workers,
-            pinned=request.device.startswith("cuda"),
-            timeless=request.tensor_parallel > 1,
+            workers=plan.workers,
+            pinned=plan.device.startswith("cuda"),
+            timeless=plan.tensor_parallel > 1,
         )
-        self.chooser = make_chooser(request.decoding, processor, self._name)
-        self._truncator = Truncator(request, processor) if request.truncate else None
+        self.sampler = make_sampler(plan.decoding, processor, self._name)
+        self._truncator = Truncator(plan, processor) if plan.options.truncate else None
         self._parts: dict[int, dict[int, Completion | ItemError]] = {}
         self._cut: dict[int, str] = {}
+        self._ready: deque[tuple[int, Result]] = deque()
 
-    def groups(self, items: Items) -> Generator[Group]:
-        """What the engine is given: each prompt as many times as the chooser needs it."""
-        rows = self.chooser.rows
+    def groups(self, items: Items) -> Generator[Group | None]:
+        """What the engine is given: each prompt as many times as the sampler needs it."""
+        rows = self.sampler.rows
         for planned in self.planner.groups(items):
+            if planned is None:
+                yield None
+                continue
             group = self._truncated(planned)
             numbers = [position * rows + row for position in group.numbers for row in range(rows)]
             yield replace(group, numbers=numbers, prompts=[ids for ids in group.prompts for _ in range(rows)])
 
-    def put(self, number: int, outcome: Completion | ItemError) -> None:
-        """Take what became of one of a question's rows; emit the question's result with its last one."""
-        position, row = divmod(number, self.chooser.rows)
-        parts = self._parts.setdefault(position, {})
-        parts[row] = outcome
-        if len(parts) == self.chooser.rows:
-            del self._parts[position]
-            self._finish(position, [parts[row] for row in sorted(parts)])
-        self.flush()
+    def put(self, outcomes: Iterable[Outcome]) -> None:
+        """Take what became of some of the questions' rows; a question's result is ready with its last one."""
+        for number, outcome in outcomes:
+            position, row = divmod(number, self.sampler.rows)
+            parts = self._parts.setdefault(position, {})
+            parts[row] = outcome
+            if len(parts) == self.sampler.rows:
+                del self._parts[position]
+                self._ready.append((position, self._result(position, [parts[row] for row in sorted(parts)])))
 
-    def flush(self) -> None:
-        """Emit the failures that the planner found."""
+    def ready(self) -> Iterator[tuple[int, Result]]:
+        """Results that were not given yet, and the failures that the planner found."""
+        while self._ready:
+            yield self._ready.popleft()
         failures, self.planner.failures = self.planner.failures, {}
-        for position, failure in failures.items():
-            self.emit(position, failure)
+        yield from failures.items()
 
-    def _finish(self, position: int, parts: Sequence[Completion | ItemError]) -> None:
-        asked = self.planner.asked.pop(position)
-        cut = self._cut.pop(position, "")
-        errors = [part for part in parts if isinstance(part, ItemError)]
-        if errors:
-            self.emit(position, Failure.of(asked.sample.id, "infer", errors[0]))
-            return
+    def _result(self, position: int, parts: Sequence[Completion | ItemError]) -> Result:
+        prompt, cut = self.planner.prompts.pop(position), self._cut.pop(position, "")
         try:
-            drawn = self._drawn(cast(Sequence[Completion], parts), cut)
+            for part in parts:
+                if isinstance(part, ItemError):
+                    raise part
+            kept = self._kept_answers(cast(Sequence[Completion], parts), cut)
         except ItemError as error:
-            self.emit(position, Failure.of(asked.sample.id, "infer", error))
-            return
+            return Failure.of(prompt.sample.id, "infer", error)
         if self.cache is not None:
-            self.cache.add(asked, drawn)
-        self.emit(position, self._answers(asked, drawn))
+            self.cache.add(prompt, kept)
+        return self._answers(prompt, kept)
 
-    def _recall(self, asked: Asked) -> bool:
-        """Whether an earlier run answered this, emitting its answers."""
-        drawn = None if self.cache is None else self.cache.find(asked)
-        if drawn is not None:
-            self.emit(asked.position, self._answers(asked, drawn))
-            self.flush()
-        return drawn is not None
+    def _recall(self, prompt: Prompt) -> bool:
+        """Whether an earlier run answered this, whose answers then are ready."""
+        kept = None if self.cache is None else self.cache.find(prompt)
+        if kept is not None:
+            self._ready.append((prompt.position, self._answers(prompt, kept)))
+        return kept is not None
 
     def _name(self, position: int) -> Any:
-        return self.planner.asked[position].sample.id
+        return self.planner.prompts[position].sample.id
 
     def _truncated(self, group: Group) -> Group:
         if self._truncator is None:
             return group
         prompts = []
         for position, ids in zip(group.numbers, group.prompts, strict=True):
-            cut = self._truncator.fit(self.planner.asked[position].sample, ids, group.pictures)
+            cut = self._truncator.fit(self.planner.prompts[position].sample, ids, group.pictures)
             prompts.append(ids if cut is None else cut.ids)
             if cut is not None:
                 self._cut[position] = cut.question
         return replace(group, prompts=prompts)
 
-    def _drawn(self, parts: Sequence[Completion], cut: str) -> list[Drawn]:
-        if self.request.decoding.choices:
-            return [self._chosen(parts, cut)]
-        drawn = []
+    def _kept_answers(self, parts: Sequence[Completion], cut: str) -> list[KeptAnswer]:
+        if self.plan.decoding.choices:
+            return [self._choice(parts, cut)]
+        kept = []
         for number, part in enumerate(parts):
             notes: dict[str, Any] = {"sample": number} if len(parts) > 1 else {}
-            if self.request.decoding.logprobs:
+            if self.plan.decoding.logprobs:
                 notes["logprobs"] = self._logprobs(part)
-            text = self.processor.decode(part.ids, stops=self.request.decoding.stop)
-            drawn.append(Drawn(text, part.finish_reason, len(part.ids), notes, cut))
-        return drawn
+            text = self.processor.decode(part.ids, stops=self.plan.decoding.stop)
+            kept.append(KeptAnswer(text, part.finish_reason, len(part.ids), notes, cut))
+        return kept
 
-    def _chosen(self, parts: Sequence[Completion], cut: str) -> Drawn:
-        if any(not part.draw.done for part in parts):
+    def _choice(self, parts: Sequence[Completion], cut: str) -> KeptAnswer:
+        if any(not part.state.done for part in parts):
             raise ItemError("prompt_too_long", "there is no room for the longest option")
-        scores = parts[0].draw.options or [sum(part.draw.logprobs) for part in parts]
-        choices = self.request.decoding.choices
+        scores = parts[0].state.options or [sum(part.state.logprobs) for part in parts]
+        choices = self.plan.decoding.choices
         best = max(range(len(choices)), key=scores.__getitem__)
         notes = {"choices": {choice: round(score, 4) for choice, score in zip(choices, scores, strict=True)}}
         tokens = len(parts[best if len(parts) > 1 else 0].ids)
-        return Drawn(choices[best], "stop", tokens, notes, cut)
+        return KeptAnswer(choices[best], "stop", tokens, notes, cut)
 
     def _logprobs(self, part: Completion) -> list[dict[str, Any]]:
         tokens = self.processor.tokenizer.convert_ids_to_tokens(part.ids)
-        pairs = zip(tokens, part.draw.logprobs, strict=True)
+        pairs = zip(tokens, part.state.logprobs, strict=True)
         return [{"token": token, "logprob": round(value, 4)} for token, value in pairs]
 
-    def _answers(self, asked: Asked, drawn: Sequence[Drawn]) -> tuple[Answer, ...]:
-        sample = asked.sample
-        media = (*sample.images, *([] if sample.video is None else [sample.video]))
+    def _answers(self, prompt: Prompt, kept: Sequence[KeptAnswer]) -> tuple[Answer, ...]:
+        sample = prompt.sample
+        media = records.media_of(sample)
         return tuple(
             Answer(
                 question_id=sample.id,
-                prompt=one.prompt or asked.question,
+                prompt=one.prompt or prompt.question,
                 text=one.text,
-                model_id=self.request.model.resolve().name,
+                model_id=self.plan.model.resolve().name,
                 image=media[0].name if media else "",
                 finish_reason=one.finish_reason,
                 tokens=one.tokens,
                 metadata={**sample.metadata, **one.notes},
             )
-            for one in drawn
+            for one in kept
         )
 
 
 @contextlib.contextmanager
-def _opened_cache(request: Request) -> Iterator[AnswerCache | None]:
-    if request.cache is None:
+def _opened_cache(plan: InferencePlan) -> Iterator[AnswerCache | None]:
+    if plan.options.cache is None:
         yield None
         return
-    identity = {**request.answer_identity(), "device": request.device.partition(":")[0]}
-    by_id, settled = request.decoding.temperature > 0, request.tensor_parallel > 1
-    cache = AnswerCache(request.cache, identity, by_id=by_id, settled=settled)
-    with contextlib.closing(cache):
+    identity = {**plan.answer_identity(), "device": plan.device.partition(":")[0]}
+    by_id, settled = plan.decoding.temperature > 0, plan.tensor_parallel > 1
+    with contextlib.closing(AnswerCache(plan.options.cache, identity, by_id=by_id, settled=settled)) as cache:
         yield cache

@@ -1,4 +1,4 @@
-"""Language models that cannot attend to a shared prefix: how they are known, and their rows, one by one."""
+"""Language models that cannot attend to a shared prefix, and how they are known."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mgtool.inference.attention import Prefix
 from mgtool.inference.memory import is_out_of_memory
 from mgtool.inference.rows import Rows
 
-_ASKED = 8
-"""Tokens of the question whether a model attends as it should."""
+_PROBED = 8
+"""Tokens with which it is found out whether a model attends as it should."""
 _NOISE, _HALF_NOISE = 1e-3, 0.1
 """Of logits that are the same number computed in another order, against their spread: in float32, in half precision."""
 _known: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -24,7 +24,7 @@ def shares_prefixes(language_model: Any) -> bool:
     """Whether a model's attention is one that transformers lets others replace.
 
     Models that bring their own kind compute something else over a shared prefix, or nothing at all. So the model is
-    asked once, with a few tokens, and what it says is compared with what it says to the whole of them.
+    probed once, with a few tokens, and what it gives is compared with what it gives for the whole of them.
     """
     if language_model not in _known:
         _known[language_model] = _agrees(language_model)
@@ -34,9 +34,9 @@ def shares_prefixes(language_model: Any) -> bool:
 @torch.inference_mode()
 def _agrees(language_model: Any) -> bool:
     if getattr(language_model.config, "attention_chunk_size", None):
-        return False  # the few tokens of the question would all be in one chunk
+        return False  # the few tokens would all be in one chunk
     last = language_model.config.vocab_size - 1
-    ids = torch.linspace(0, last, _ASKED, device=language_model.device).long()
+    ids = torch.linspace(0, last, _PROBED, device=language_model.device).long()
     try:
         expected = language_model(input_ids=ids[None], use_cache=False).logits[0, -1].float()
         found = _over_a_prefix(language_model, ids)
@@ -59,7 +59,7 @@ def _over_a_prefix(language_model: Any, ids: Tensor) -> Tensor:
     cache = DynamicCache()
     language_model(input_ids=ids[None, :-2], past_key_values=cache, use_cache=True)
     rows = Rows(language_model.config.num_hidden_layers, ids.device)
-    rows.enter(Prefix.of(cache), None, rows.lengths.new_zeros(1), ids[-2:-1])
+    rows.add(Prefix.of(cache), None, rows.lengths.new_zeros(1), ids[-2:-1])
     for _ in range(2):
         rows.advance(language_model, choose)
     return found[-1]

@@ -10,12 +10,13 @@ import msgspec
 
 from mgtool import benchmarks
 from mgtool.errors import ItemError, UsageError
+from mgtool.inference.options import InferOptions
 from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, bare, show_media
 from mgtool.records import Sample, Turn
 from mgtool.scoring.benchmark import SINGLE_WORD
 
 CAPTION = "Describe this picture."
-"""What `--task caption` asks."""
+"""What the task ``caption`` asks."""
 MAX_NEW_TOKENS = 100
 
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -31,10 +32,10 @@ class Conversation:
 
     def asking(self, question: str) -> Conversation:
         """The same with another last question."""
-        *earlier, (asked, answer) = self.turns
-        before, found, after = asked.rpartition(self.question)
+        *earlier, (last, answer) = self.turns
+        before, found, after = last.rpartition(self.question)
         if not found:
-            before, after = "".join(PLACEHOLDER.findall(asked)) + "\n", ""
+            before, after = "".join(PLACEHOLDER.findall(last)) + "\n", ""
         return Conversation([*earlier, (before + question + after, answer)], question, self.system)
 
 
@@ -48,9 +49,9 @@ class Prompter:
         system: in place of a conversation's own system text; None leaves it.
     """
 
-    task: str = ""
-    template: str | None = None
-    system: str | None = None
+    task: str = InferOptions.task
+    template: str | None = InferOptions.prompt
+    system: str | None = InferOptions.system
 
     def __post_init__(self) -> None:
         if any(placeholder in (self.system or "") for placeholder in (IMAGE, VIDEO)):
@@ -81,10 +82,10 @@ class Prompter:
         if not question:
             raise ItemError("empty_prompt", "the question has no text")
         places = PLACEHOLDER.findall(last)
-        asked = "".join(places) + "\n" + question if places else question
-        asked = last if places and question == bare(last) else asked
-        shown = show_media([*earlier, (asked, None)], pictures=len(sample.images), is_video=sample.video is not None)
-        return Conversation(shown, question, own if self.system is None else self.system)
+        final = "".join(places) + "\n" + question if places else question
+        final = last if places and question == bare(last) else final
+        placed = show_media([*earlier, (final, None)], pictures=len(sample.images), is_video=sample.video is not None)
+        return Conversation(placed, question, own if self.system is None else self.system)
 
     def _question(self, sample: Sample, last: str) -> str:
         question = bare(last)

@@ -106,7 +106,7 @@ def windows(
     size: int,
     patience: float | None = PATIENCE_S,
 ) -> Iterator[list[Planned]]:
-    """What is planned, in windows.
+    """What is planned, in windows; one is empty after as many items as a full one has of which none was planned.
 
     Args:
         ahead: the input.
@@ -117,12 +117,13 @@ def windows(
     """
     while True:
         window: list[Planned] = []
-        filled = 0
+        filled = read = 0
         try:
-            while len(window) < samples and filled < size:
+            while len(window) < samples and filled < size and (window or read < samples):
                 planned, nbytes = plan(ahead.get(patience if window else None))
                 window += planned
                 filled += nbytes
+                read += 1
         except NotYet:
             pass
         except StopIteration:

@@ -15,8 +15,8 @@ import torch
 
 from mgtool import records
 from mgtool.boxes.lookup import BoxSource
-from mgtool.inference.options import Request
-from mgtool.inference.pipeline import Emit, Items, answer_items
+from mgtool.inference.pipeline import Items, Results, answered
+from mgtool.inference.plan import InferencePlan
 from mgtool.runs.hand_out import HandOut, Work
 
 CHUNK, LONGEST_CHUNK = 32, 256
@@ -29,22 +29,22 @@ FURTHEST = 1 << 14
 Numbered = tuple[int, records.Item]
 
 
-def answer_on_devices(request: Request, items: Items, boxes: BoxSource, emit: Emit) -> None:
-    """As `answer_items`, with a process for each device of the request, or for each part of a split model.
+def answer_on_devices(plan: InferencePlan, items: Items, boxes: BoxSource) -> Results:
+    """As `answered`, with a process for each device of the plan, or for each part of a split model.
 
     Raises:
         MgtoolError: what a process found wrong, or that it was killed.
     """
-    is_split = request.tensor_parallel > 1
-    works = _parts(request, boxes) if is_split else _replicas(request, boxes)
+    is_split = plan.tensor_parallel > 1
+    works = _parts(plan, boxes) if is_split else _replicas(plan, boxes)
     chunks = Chunks(items, len(works), is_split=is_split)
     hands = HandOut(works)
     try:
         while not hands.is_over:
             for index, (position, result) in hands.exchange(chunks):
                 if index == 0 or not is_split:
-                    emit(position, result)
                     chunks.finish(position)
+                    yield position, result
     finally:
         hands.end()
 
@@ -114,33 +114,33 @@ def _pictures(item: records.Item) -> tuple[str, ...]:
     return tuple(media.name for media in getattr(item, "images", ()))
 
 
-def _replicas(request: Request, boxes: BoxSource) -> list[tuple[str, Work]]:
-    devices = request.devices
-    return [(device, _work(replace(request, device=device), boxes, len(devices), {})) for device in devices]
+def _replicas(plan: InferencePlan, boxes: BoxSource) -> list[tuple[str, Work]]:
+    devices = plan.devices
+    return [(device, _work(replace(plan, device=device), boxes, len(devices), {})) for device in devices]
 
 
-def _parts(request: Request, boxes: BoxSource) -> list[tuple[str, Work]]:
-    count = request.tensor_parallel
+def _parts(plan: InferencePlan, boxes: BoxSource) -> list[tuple[str, Work]]:
+    count = plan.tensor_parallel
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    kind = request.device.partition(":")[0]
+    kind = plan.device.partition(":")[0]
     works = []
     for rank in range(count):
         device = "cpu" if kind == "cpu" else f"{kind}:{rank}"
         variables = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        works.append((device, _work(replace(request, device=device), boxes, count, variables)))
+        works.append((device, _work(replace(plan, device=device), boxes, count, variables)))
     return works
 
 
-def _work(request: Request, boxes: BoxSource, processes: int, variables: Mapping[str, str]) -> Work:
+def _work(plan: InferencePlan, boxes: BoxSource, processes: int, variables: Mapping[str, str]) -> Work:
     threads = max(1, torch.get_num_threads() // processes)
-    return functools.partial(_answer, request, boxes, threads, dict(variables))
+    return functools.partial(_answer, plan, boxes, threads, dict(variables))
 
 
 def _answer(
-    request: Request,
+    plan: InferencePlan,
     boxes: BoxSource,
     threads: int,
     variables: Mapping[str, str],
@@ -150,5 +150,5 @@ def _answer(
     """What a process does; its results are positions and what became of the items there."""
     os.environ.update(variables)
     torch.set_num_threads(threads)
-    items = itertools.chain.from_iterable(chunks)
-    answer_items(request, items, boxes, lambda position, result: give((position, result)))
+    for found in answered(plan, itertools.chain.from_iterable(chunks), boxes):
+        give(found)

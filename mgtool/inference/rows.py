@@ -1,9 +1,9 @@
-"""Rows that are decoded together: where their keys and values lie, and how rows enter and leave."""
+"""Rows that are decoded together: what they share is prefilled once, and how they enter, go on and leave."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,27 @@ from mgtool.inference.attention import Prefix, View, shared_prefixes
 
 BLOCK = 64
 """Tokens by which the room for rows' own keys and values grows."""
+
+Choose = Callable[[Tensor], Tensor]
+"""(R, vocabulary) float32 logits -> (R,) int64, the tokens of R rows."""
+
+
+class Prefill(NamedTuple):
+    """Prompts of one group on their way to being rows.
+
+    Attributes:
+        key: the identity of the pictures and their boxes.
+        prompts: n lists of token ids with placeholders.
+        shared: tokens that all begin with; all of them in a prompt that is alone.
+        visuals: of each picture that a prompt shows, (tokens, H).
+        splice: prompts, and visual tokens in the order of their placeholders, -> embeddings as `MGLlava.splice` gives.
+    """
+
+    key: tuple[str, ...]
+    prompts: Sequence[Sequence[int]]
+    shared: int
+    visuals: Sequence[Tensor]
+    splice: Callable[[Sequence[Sequence[int]], Sequence[Tensor]], Any]
 
 
 class OwnLayer(DynamicLayer):
@@ -74,6 +95,7 @@ class Rows:
         self.tokens = self.lengths = self.numbers = torch.zeros(0, dtype=torch.int64, device=device)
         self.prefixes: list[Prefix] = []
         self.width = 0
+        self._kept: tuple[Any, Prefix] | None = None
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -84,8 +106,32 @@ class Rows:
         prefixes = {id(prefix): prefix.length for prefix in self.prefixes}
         return sum(prefixes.values()) + int(self.lengths.sum())
 
-    def advance(self, language_model: Any, choose: Callable[[Tensor], Tensor]) -> None:
-        """Choose the next token of every row; `choose` takes (R, vocabulary) float32 and gives (R,) int64."""
+    def enter(self, language_model: Any, prefill: Prefill, choose: Choose) -> None:
+        """Add prompts and choose their first tokens: what they share is computed once, their ends as one batch."""
+        ids, shared, splice = prefill.prompts, prefill.shared, prefill.splice
+        if len(ids[0]) == shared:
+            prefix, logits = _prefix(language_model, splice([ids[0]], prefill.visuals).inputs_embeds)
+            self.add(prefix, None, self.lengths.new_zeros(1), choose(logits))
+            return
+        placed = sum(token < 0 for token in ids[0][:shared])
+        prefix = self._remembered(language_model, prefill, placed)
+        ends = splice([one[shared:] for one in ids], list(prefill.visuals[placed:]) * len(ids))
+        positions, is_own = ends.position_ids + prefix.length, ends.attention_mask.bool()
+        view = View([(slice(None), prefix)], positions, positions.where(is_own, -1))
+        own = DynamicCache()
+        with shared_prefixes(language_model):
+            output = language_model(
+                inputs_embeds=ends.inputs_embeds,
+                position_ids=positions,
+                past_key_values=own,
+                use_cache=True,
+                logits_to_keep=1,
+                view=view,
+            )
+        self.add(prefix, own, is_own.sum(-1), choose(output.logits[:, -1].float()))
+
+    def advance(self, language_model: Any, choose: Choose) -> None:
+        """Choose the next token of every row."""
         self._make_room(self.layers[0].keys, len(self), self.width + 1)
         starts = self.lengths.new_tensor([prefix.length for prefix in self.prefixes])
         positions = (starts + self.lengths)[:, None]
@@ -102,8 +148,8 @@ class Rows:
         self.lengths, self.width = self.lengths + 1, self.width + 1
         self.tokens = choose(output.logits[:, -1].float())
 
-    def enter(self, prefix: Prefix, own: DynamicCache | None, lengths: Tensor, tokens: Tensor) -> None:
-        """Add n rows.
+    def add(self, prefix: Prefix, own: DynamicCache | None, lengths: Tensor, tokens: Tensor) -> None:
+        """Add n rows whose keys and values are known.
 
         Args:
             prefix: what they share.
@@ -131,6 +177,21 @@ class Rows:
         self.prefixes.pop()
         self._set(self.lengths[:last], self.tokens[:last])
 
+    def forget(self) -> None:
+        """Give up what is kept for a group's other parts."""
+        self._kept = None
+
+    def _remembered(self, language_model: Any, prefill: Prefill, placed: int) -> Prefix:
+        """A group's prefix, with so many of its visuals; the last one is kept for the group's other parts."""
+        ids = prefill.prompts[0][: prefill.shared]
+        name = (prefill.key, tuple(ids))
+        if self._kept is None or self._kept[0] != name:
+            self._kept, prefix = None, Prefix([], [], 0)
+            if ids:
+                prefix, _ = _prefix(language_model, prefill.splice([ids], prefill.visuals[:placed]).inputs_embeds)
+            self._kept = name, prefix
+        return self._kept[1]
+
     def _set(self, lengths: Tensor, tokens: Tensor) -> None:
         self.lengths, self.tokens = lengths, tokens
         self.numbers = torch.arange(len(lengths), device=lengths.device)
@@ -146,6 +207,13 @@ class Rows:
         for row, prefix in enumerate(self.prefixes):
             places.setdefault(id(prefix), []).append(row)
         return [(_selection(rows, self.lengths), self.prefixes[rows[0]]) for rows in places.values()]
+
+
+def _prefix(language_model: Any, embeds: Tensor) -> tuple[Prefix, Tensor]:
+    """Keys and values of (1, T, H) that rows begin with, and the logits behind them, (1, vocabulary) float32."""
+    cache = DynamicCache()
+    output = language_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return Prefix.of(cache), output.logits[:, -1].float()
 
 
 def _selection(rows: Sequence[int], like: Tensor) -> slice | Tensor:

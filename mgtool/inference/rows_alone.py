@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+
+from mgtool.inference.rows import Choose, Prefill
 
 
 class AloneRows:
@@ -30,17 +31,18 @@ class AloneRows:
         """Tokens of all rows."""
         return sum(embeds.shape[1] for embeds in self._embeds)
 
-    def enter(self, language_model: Any, prompts: Sequence[Tensor], choose: Callable[[Tensor], Tensor]) -> None:
-        """Add prompts, (1, T, H) each, and choose their first tokens; `choose` as of `advance`."""
+    def enter(self, language_model: Any, prefill: Prefill, choose: Choose) -> None:
+        """Add prompts, each computed whole, and choose their first tokens."""
+        embeds = [prefill.splice([ids], prefill.visuals).inputs_embeds for ids in prefill.prompts]
         has_cache = language_model._supports_default_dynamic_cache()
-        caches = [DynamicCache(config=language_model.config) if has_cache else None for _ in prompts]
-        logits = [_logits(language_model, *row) for row in zip(prompts, prompts, caches, strict=True)]
+        caches = [DynamicCache(config=language_model.config) if has_cache else None for _ in embeds]
+        logits = [_logits(language_model, *row) for row in zip(embeds, embeds, caches, strict=True)]
         self.tokens = torch.cat([self.tokens, choose(torch.cat(logits))])
-        self._embeds += prompts
+        self._embeds += embeds
         self._caches += [cache if cache is not None and _is_filled(cache) else None for cache in caches]
 
-    def advance(self, language_model: Any, choose: Callable[[Tensor], Tensor]) -> None:
-        """Choose the next token of every row; `choose` takes (R, vocabulary) float32 and gives (R,) int64."""
+    def advance(self, language_model: Any, choose: Choose) -> None:
+        """Choose the next token of every row."""
         new = language_model.get_input_embeddings()(self.tokens)[:, None, None]
         self._embeds = [torch.cat([whole, last], dim=1) for whole, last in zip(self._embeds, new, strict=True)]
         rows = zip(self._embeds, new, self._caches, strict=True)
@@ -52,6 +54,9 @@ class AloneRows:
         self._embeds.pop()
         self._caches.pop()
         self.tokens = self.tokens[:-1]
+
+    def forget(self) -> None:
+        """Nothing is kept."""
 
 
 def _is_filled(cache: DynamicCache) -> bool:

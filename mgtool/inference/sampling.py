@@ -14,8 +14,8 @@ from mgtool.inference.decoding import Decoding
 
 
 @dataclass
-class Draw:
-    """What a chooser remembers of one row; a row that begins again gets a new one.
+class SamplerState:
+    """What a sampler remembers of one row; a row that begins again gets a new one.
 
     Attributes:
         number: the prompt's.
@@ -32,7 +32,7 @@ class Draw:
     generator: random.Random | None = field(default=None, compare=False)
 
 
-class Chooser(Protocol):
+class Sampler(Protocol):
     """Chooses tokens for rows that are decoded together.
 
     Attributes:
@@ -41,11 +41,11 @@ class Chooser(Protocol):
 
     rows: int
 
-    def begin(self, number: int) -> Draw:
+    def begin(self, number: int) -> SamplerState:
         """The state of a row whose prompt has this number."""
         ...
 
-    def choose(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+    def choose(self, logits: Tensor, states: Sequence[SamplerState]) -> Tensor:
         """(R, vocabulary) float32 and the R rows' states, which it may change -> (R,) int64."""
         ...
 
@@ -62,19 +62,19 @@ class Greedy:
     def __init__(self, *, logprobs: bool = False) -> None:
         self.logprobs = logprobs
 
-    def begin(self, number: int) -> Draw:
+    def begin(self, number: int) -> SamplerState:
         """No tokens yet."""
-        return Draw(number)
+        return SamplerState(number)
 
-    def choose(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+    def choose(self, logits: Tensor, states: Sequence[SamplerState]) -> Tensor:
         """The first of the largest logits of each row."""
         tokens = logits.argmax(-1)
         if self.logprobs:
-            _note(logits, tokens, draws)
+            _note(logits, tokens, states)
         return tokens
 
 
-class Sampler:
+class NucleusSampler:
     """Tokens at random, each row from a generator of its own, whatever rows it is decoded with.
 
     Args:
@@ -86,13 +86,13 @@ class Sampler:
         self.decoding, self.name = decoding, name
         self.rows = decoding.samples
 
-    def begin(self, number: int) -> Draw:
+    def begin(self, number: int) -> SamplerState:
         """A generator that seed, id and the number of the answer determine."""
         position, row = divmod(number, self.rows)
         seed = f"{self.decoding.seed}/{self.name(position)}/{row}"
-        return Draw(number, generator=random.Random(seed))
+        return SamplerState(number, generator=random.Random(seed))
 
-    def choose(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+    def choose(self, logits: Tensor, states: Sequence[SamplerState]) -> Tensor:
         """Invert the distribution function, in the vocabulary's order, at one random number a row."""
         device = logits.device
         if torch.are_deterministic_algorithms_enabled():  # cumulative sums have none on a GPU
@@ -101,13 +101,13 @@ class Sampler:
         if self.decoding.top_p < 1:
             probabilities = nucleus(probabilities, self.decoding.top_p)
         below = probabilities.cumsum(-1)
-        points = [draw.generator.random() for draw in draws if draw.generator is not None]
+        points = [state.generator.random() for state in states if state.generator is not None]
         wanted = torch.tensor(points, dtype=torch.float64, device=logits.device)[:, None] * below[:, -1:]
         # The first token whose sum passes the point; at the very end rounding must not step past the last one.
         last = probabilities.shape[-1] - 1 - probabilities.flip(-1).gt(0).int().argmax(-1)
         tokens = torch.searchsorted(below, wanted, right=True)[:, 0].minimum(last)
         if self.decoding.logprobs:
-            _note(logits, tokens, draws)
+            _note(logits, tokens, states)
         return tokens.to(device)
 
 
@@ -126,27 +126,27 @@ class Choices:
         self.is_single = all(len(option) == 1 for option in options)
         self.rows = 1 if self.is_single else len(options)
 
-    def begin(self, number: int) -> Draw:
+    def begin(self, number: int) -> SamplerState:
         """No tokens yet."""
-        return Draw(number)
+        return SamplerState(number)
 
-    def choose(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+    def choose(self, logits: Tensor, states: Sequence[SamplerState]) -> Tensor:
         """The likeliest option, or the next token of the row's own option."""
         if self.is_single:
-            return self._decide(logits, draws)
-        given = [self.options[draw.number % self.rows] for draw in draws]
-        places = [len(draw.logprobs) for draw in draws]
+            return self._decide(logits, states)
+        given = [self.options[state.number % self.rows] for state in states]
+        places = [len(state.logprobs) for state in states]
         tokens = [option[place] for option, place in zip(given, places, strict=True)]
-        _note(logits, torch.tensor(tokens, device=logits.device), draws)
-        for draw, option in zip(draws, given, strict=True):
-            draw.done = len(draw.logprobs) == len(option)
+        _note(logits, torch.tensor(tokens, device=logits.device), states)
+        for state, option in zip(states, given, strict=True):
+            state.done = len(state.logprobs) == len(option)
         return torch.tensor(tokens, device=logits.device)
 
-    def _decide(self, logits: Tensor, draws: Sequence[Draw]) -> Tensor:
+    def _decide(self, logits: Tensor, states: Sequence[SamplerState]) -> Tensor:
         tokens = torch.tensor([option[0] for option in self.options], device=logits.device)
         scores = logits.log_softmax(-1)[:, tokens]
-        for draw, row in zip(draws, scores.tolist(), strict=True):
-            draw.options, draw.logprobs, draw.done = row, [max(row)], True
+        for state, row in zip(states, scores.tolist(), strict=True):
+            state.options, state.logprobs, state.done = row, [max(row)], True
         return tokens[scores.argmax(-1)]
 
 
@@ -178,8 +178,8 @@ def begins(options: Sequence[Sequence[int]]) -> bool:
     return any(list(first) == list(second)[: len(first)] for first, second in pairs)
 
 
-def make_chooser(decoding: Decoding, processor: Any, name: Callable[[int], Any]) -> Chooser:
-    """The chooser for some options.
+def make_sampler(decoding: Decoding, processor: Any, name: Callable[[int], Any]) -> Sampler:
+    """The sampler for some options.
 
     Args:
         decoding: the options.
@@ -188,11 +188,11 @@ def make_chooser(decoding: Decoding, processor: Any, name: Callable[[int], Any])
     """
     if decoding.choices:
         return Choices(option_ids(decoding.choices, processor))
-    return Sampler(decoding, name) if decoding.temperature > 0 else Greedy(logprobs=decoding.logprobs)
+    return NucleusSampler(decoding, name) if decoding.temperature > 0 else Greedy(logprobs=decoding.logprobs)
 
 
-def _note(logits: Tensor, tokens: Tensor, draws: Sequence[Draw]) -> None:
+def _note(logits: Tensor, tokens: Tensor, states: Sequence[SamplerState]) -> None:
     """Add the tokens' log-probabilities, of the model itself and not of the temperature."""
     values = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0].tolist()
-    for draw, value in zip(draws, values, strict=True):
-        draw.logprobs.append(value)
+    for state, value in zip(states, values, strict=True):
+        state.logprobs.append(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mgtool.inference.options import Request
+from mgtool.inference.plan import InferencePlan
 from mgtool.inference.prompts import Conversation
 from mgtool.model.config import MGLlavaConfig
 from mgtool.model.processor import PlacedPicture
@@ -22,11 +22,11 @@ class Cut(NamedTuple):
 class Truncator:
     """Cuts the text of questions, never pictures, boxes or earlier turns, and leaves room for an answer."""
 
-    def __init__(self, request: Request, processor: Any) -> None:
-        self.prompter, self.side, self.processor = request.prompter, request.truncate, processor
-        config: Any = MGLlavaConfig.from_pretrained(request.model)
+    def __init__(self, plan: InferencePlan, processor: Any) -> None:
+        self.prompter, self.side, self.processor = plan.prompter, plan.options.truncate, processor
+        config: Any = MGLlavaConfig.from_pretrained(plan.model)
         self.longest = getattr(config.text_config, "max_position_embeddings", None)
-        self.room = None if self.longest is None else max(1, self.longest - request.max_new_tokens)
+        self.room = None if self.longest is None else max(1, self.longest - plan.max_new_tokens)
         self.patches, self.has_boxes = config.low_grid**2, config.boxes
 
     def fit(self, sample: Sample, ids: Sequence[int], pictures: Sequence[PlacedPicture]) -> Cut | None:

@@ -3,102 +3,281 @@
 from __future__ import annotations
 
 import functools
+import html
 import itertools
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+import torch
 
 from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError
-from mgtool.inference.options import Request
-from mgtool.inference.output import AnswersFile, InOrder, Result, Sink, Writer
+from mgtool.inference import memory, parity
+from mgtool.inference.options import InferOptions, refuse_together
+from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, share_file
 from mgtool.inference.parity import Parity
-from mgtool.inference.parity import check_parity as _check_parity
-from mgtool.inference.pipeline import answer_items
+from mgtool.inference.pipeline import Items, Results, answered
+from mgtool.inference.plan import InferencePlan
 from mgtool.inference.replicas import answer_on_devices
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import check_model
-from mgtool.records import Advance
+from mgtool.model import MGLlavaConfig
+from mgtool.records import Advance, Answer, Failure
+from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
+from mgtool.runs.run_file import Run
+from mgtool.runs.shares import ALL, Share, check_share, share_of
 
-__all__ = ["Request", "Result", "Sink", "answer", "check_parity", "infer", "numbered"]
-
-
-def numbered(request: Request, stdin: IO[bytes] | None = None) -> Iterator[tuple[int, records.Item]]:
-    """The request's share of its samples: a stretch of them, with their positions among all; ``-`` reads `stdin`."""
-    read = functools.partial(sources.read_samples, request.inputs, images=request.images, stdin=stdin)
-    return request.share.of(lambda: enumerate(read()))
+Inputs = Sequence[str | Path]
 
 
-def answer(
-    request: Request,
-    items: Iterable[tuple[int, records.Item]],
-    sink: Sink,
-    advance: Advance,
-    *,
-    in_order: bool = True,
-) -> int:
-    """Answer numbered items and write the results; gives the number of new tokens.
+@dataclass(frozen=True)
+class Inferred:
+    """What became of a run.
 
-    Args:
-        request: what is asked of whom.
-        items: positions, which follow each other, and items.
-        sink: where results go.
-        advance: told of every result that was written.
-        in_order: results wait for those before them; else they are written as they are final.
+    Attributes:
+        out: the answers file; of a share, its own.
+        answered: samples with answers.
+        failed: samples without.
+        new_tokens: that the run made.
+        failures: the file that lists the failed samples, if there are any.
     """
-    items = iter(items)
-    begin = next(items, None)
-    if begin is None:
-        return 0
-    writer = InOrder(begin[0], sink, advance) if in_order else Writer(sink, advance)
-    is_spread = len(request.devices) > 1 or request.tensor_parallel > 1
-    with opened_boxes(request.boxes) as boxes:
-        (answer_on_devices if is_spread else answer_items)(request, itertools.chain([begin], items), boxes, writer.put)
-    return writer.tokens
+
+    out: Path
+    answered: int
+    failed: int
+    new_tokens: int
+    failures: Path
+
+    def _repr_html_(self) -> str:
+        shown = {"answers": self.out, "answered": self.answered, "failed": self.failed, "new tokens": self.new_tokens}
+        rows = (f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in shown.items())
+        return f"<table>{''.join(rows)}</table>"
 
 
-def check_parity(request: Request, count: int) -> Parity:
-    """Answer some samples together and each alone, and compare."""
-    with opened_boxes(request.boxes) as boxes:
-        return _check_parity(request, numbered(request), boxes, count)
+@dataclass(frozen=True)
+class InferenceEstimate:
+    """What a run would take.
+
+    Attributes:
+        samples: that would be asked.
+        unreadable: items of the input that are no samples.
+        max_new_tokens: limit of an answer.
+        batch_size: most prompts decoded together; None for what the device is good for.
+        dtype: of the weights.
+        weight_bytes: of all weights.
+        token_bytes: of one token's keys and values.
+    """
+
+    samples: int
+    unreadable: int
+    max_new_tokens: int
+    batch_size: int | None
+    dtype: str
+    weight_bytes: int
+    token_bytes: int
 
 
-def infer(request: Request, out: Path, *, overwrite: bool, advance: Advance) -> dict[str, Any]:
-    """Answer everything into a file, going on where an earlier run stopped; gives the counts.
+def infer(
+    inputs: Inputs,
+    out: str | Path,
+    options: InferOptions,
+    *,
+    overwrite: bool = False,
+    advance: Advance = lambda count: None,
+) -> Inferred:
+    """Answer everything into a file, going on where an earlier run stopped.
 
     Args:
-        request: what is asked of whom.
-        out: the answers file.
+        inputs: pictures, questions, box files, tars, or ``-`` for stdin.
+        out: the answers file; a share of a run writes one of its own beside it.
+        options: what is asked of which model.
         overwrite: start afresh.
-        advance: told of every result that was written.
+        advance: told of samples that are done; on a Ray cluster, of shares.
 
     Raises:
+        UsageError: options that do not go together, or that this machine cannot follow.
+        InputError: no model, or an input that cannot be used as a whole.
         ResumeError: the file on disk is of another run.
     """
-    check_model(request.model)
-    file = AnswersFile(out, samples=request.decoding.samples, is_share=not request.share.is_all)
+    _check(inputs, options, out)
+    if options.engine == "ray":
+        return _on_ray(inputs, Path(out), options, overwrite=overwrite, advance=advance)
+    return _into_file(InferencePlan.of(inputs, options), Path(out), overwrite=overwrite, advance=advance)
+
+
+def answers(
+    inputs: Inputs, options: InferOptions, *, unordered: bool = False, advance: Advance = lambda count: None
+) -> Generator[Answer | Failure]:
+    """Answers, and failures where there is none, as they are decoded; closing the stream ends the decoding.
+
+    Args:
+        inputs: as of `infer`.
+        options: what is asked of which model.
+        unordered: as they are final; else in the order of the input.
+        advance: told of samples that are done.
+
+    Raises:
+        UsageError, InputError: as `infer`.
+    """
+    _check(inputs, options, "-")
+    return _stream(InferencePlan.of(inputs, options), unordered=unordered, advance=advance)
+
+
+def check_parity(inputs: Inputs, options: InferOptions, count: int) -> Parity:
+    """Answer `count` samples together and each alone, and compare; errors as of `infer`."""
+    _check(inputs, options, "")
+    greedy = {"`temperature`": options.temperature > 0, "`choices`": bool(options.choices or options.yes_no)}
+    for name, is_given in {**greedy, **options.several_devices}.items():
+        refuse_together({"`check_parity`": True, name: is_given}, "it compares greedy answers on one device")
+    plan = InferencePlan.of(inputs, options)
+    with opened_boxes(options.boxes) as boxes:
+        return parity.check_parity(plan, _numbered(plan), boxes, count)
+
+
+def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> InferenceEstimate:
+    """What a run would take, perhaps on another machine; no weight is loaded. Errors as of `infer`."""
+    _check(inputs, options, out)
+    plan = InferencePlan.of(inputs, options, is_here=False)
+    samples, unreadable = sources.count(sources.read_samples(plan.inputs, images=options.images))
+    check_model(plan.model)
+    config, number = MGLlavaConfig.from_pretrained(plan.model), getattr(torch, plan.dtype)
+    return InferenceEstimate(
+        samples=samples,
+        unreadable=unreadable,
+        max_new_tokens=plan.max_new_tokens,
+        batch_size=options.batch_size,
+        dtype=plan.dtype,
+        weight_bytes=memory.weight_bytes(config, number, options.quantize or ""),
+        token_bytes=memory.token_bytes(config.text_config, number),
+    )
+
+
+def _check(inputs: Inputs, options: InferOptions, out: str | Path) -> None:
+    """Refuse what cannot be shared out."""
+    given, target = [str(one) for one in inputs], str(out)
+    check_engine(
+        options.engine,
+        options.ray_address,
+        rank=options.rank,
+        device=options.device,
+        device_map=options.device_map,
+        out=target,
+        inputs=given,
+    )
+    check_share(share_of(options.rank, options.world_size), target, given)
+
+
+def _numbered(plan: InferencePlan, stdin: IO[bytes] | None = None) -> Iterator[tuple[int, records.Item]]:
+    """The run's share of its samples: a stretch of them, with their positions among all; ``-`` reads `stdin`."""
+    read = functools.partial(sources.read_samples, plan.inputs, images=plan.options.images, stdin=stdin)
+    return plan.share.of(lambda: enumerate(read()))
+
+
+def _results(plan: InferencePlan, items: Items) -> Results:
+    """Positions and results of numbered items, as they are final."""
+    with opened_boxes(plan.options.boxes) as boxes:
+        yield from (answer_on_devices if plan.is_spread else answered)(plan, items, boxes)
+
+
+def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Advance) -> Inferred:
+    """One share of a run, which may be all of it."""
+    check_model(plan.model)
+    out = share_file(out, plan.share)
+    file = AnswersFile(out, samples=plan.decoding.samples, is_share=not plan.share.is_all)
     if overwrite:
         file.clear()
-    run = request.run(file.run_path, out)
+    run, stdin = plan.run(file.run_path, out), HashedStdin(plan.inputs)
+    if not _is_finished(run, file, stdin, overwrite=overwrite):
+        tokens = _fill(plan, file, stdin, advance)
+        file.publish()
+        run.finish({**file.counts, "new_tokens": tokens}, noted=stdin.noted())
+    file.failures.remove()
+    return Inferred(out, **run.counts, failures=file.failures_path)
+
+
+def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: bool) -> bool:
+    """Begin the run, or go on with it; whether an earlier one has answered everything."""
     has_begun = bool(run.before)
     run.begin(overwrite=overwrite)
-    stdin = HashedStdin(request.inputs)
-    if run.finished and out.exists():
+    if run.finished and file.out.exists():
         run.refuse_other(stdin.noted())
-        file.failures.remove()
-        return run.counts
+        return True
     if has_begun and not run.finished:
         file.take_back()
+    return False
+
+
+def _fill(plan: InferencePlan, file: AnswersFile, stdin: HashedStdin, advance: Advance) -> int:
+    """Write what is left to answer; gives the number of new tokens."""
     try:
-        tokens = answer(request, file.skip_done(numbered(request, stdin.file)), file, advance)
+        items = file.skip_done(_numbered(plan, stdin.file))
+        begin = next(items, None)
+        if begin is None:
+            return 0
+        writer = InOrder(begin[0], file, advance)
+        with closing(_results(plan, itertools.chain([begin], items))) as results:
+            for position, result in results:
+                writer.put(position, result)
+        return writer.tokens
     except MgtoolError:
         if not any(file.counts.values()):  # a mistake that wrote nothing must not bind the next run to its options
             file.run_path.unlink(missing_ok=True)
         raise
-    file.publish()
-    counts = {**file.counts, "new_tokens": tokens}
-    run.finish(counts, noted=stdin.noted())
-    file.failures.remove()
-    return counts
+
+
+class _Ready:
+    """A sink from which results are taken at once."""
+
+    def __init__(self) -> None:
+        self._records: deque[Answer | Failure] = deque()
+
+    def write(self, position: int, result: Result) -> None:
+        """Keep a result for `taken`."""
+        self._records.extend((result,) if isinstance(result, Failure) else result)
+
+    def taken(self) -> Iterator[Answer | Failure]:
+        """What was written since the last time."""
+        while self._records:
+            yield self._records.popleft()
+
+
+def _stream(plan: InferencePlan, *, unordered: bool, advance: Advance) -> Generator[Answer | Failure]:
+    items = _numbered(plan)
+    begin = next(items, None)
+    if begin is None:
+        return
+    ready = _Ready()
+    writer = Writer(ready, advance) if unordered else InOrder(begin[0], ready, advance)
+    with closing(_results(plan, itertools.chain([begin], items))) as results:
+        for position, result in results:
+            writer.put(position, result)
+            yield from ready.taken()
+
+
+def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool, advance: Advance) -> Inferred:
+    """Every share as a task of a Ray cluster, then joined to the files of one run."""
+    check_model(options.model)
+    InferencePlan.of(inputs, options, is_here=False)  # what is wrong with the options is better said here
+    cluster = Cluster(options.ray_address, 0 if options.device == "cpu" else options.tensor_parallel)
+    work = functools.partial(_answer_share, inputs, out, options, overwrite)
+    shares = run_shares(work, cluster, world_size=options.world_size, advance=advance)
+    if len(shares) == 1:
+        return shares[0][0]
+    whole = replace(shares[0][1], options=options, share=ALL)
+    counts = join(whole, out, [share.out for share, _ in shares], overwrite=overwrite)
+    return Inferred(out, **counts, failures=AnswersFile(out).failures_path)
+
+
+def _answer_share(
+    inputs: Inputs, out: Path, options: InferOptions, overwrite: bool, share: Share
+) -> tuple[Inferred, InferencePlan]:
+    """On a node: one share, and how it was answered there."""
+    own = replace(options, engine="local", ray_address=None, rank=str(share.rank), world_size=share.world_size)
+    plan = InferencePlan.of(inputs, own)
+    return _into_file(plan, out, overwrite=overwrite, advance=lambda count: None), plan

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from mgtool.inference.attention import Prefix, View, shared_prefixes
-from mgtool.inference.engine import Engine, Group
+from mgtool.inference.engine import Engine
 from mgtool.inference.prefix_support import shares_prefixes
 from mgtool.inference.sampling import Greedy
+from mgtool.inference.scheduler import Group
 from mgtool.model import (
     IMAGE_TOKEN_ID,
     ConvNextTowerConfig,
@@ -68,16 +69,16 @@ def picture(seed):
 class Lengths(Greedy):
     """Every answer has a length of its own, so that rows leave at different times."""
 
-    def choose(self, logits, draws):
-        for draw in draws:
-            draw.logprobs.append(0.0)
-            draw.done = len(draw.logprobs) > draw.number * 5 % 7
-        return super().choose(logits, draws)
+    def choose(self, logits, states):
+        for state in states:
+            state.logprobs.append(0.0)
+            state.done = len(state.logprobs) > state.number * 5 % 7
+        return super().choose(logits, states)
 
 
 def answered(kind, groups, batch_size, budget=None):
     model, processor = built(kind)
-    engine = Engine(model, processor, max_new_tokens=6, batch_size=batch_size, chooser=Lengths())
+    engine = Engine(model, processor, max_new_tokens=6, batch_size=batch_size, sampler=Lengths())
     engine.token_budget = budget or engine.token_budget
     return {number: outcome.ids for number, outcome in engine.generate(groups)}
 
@@ -166,7 +167,7 @@ def test_attention_over_a_prefix_is_attention_over_whole_rows(kind):
 def test_what_is_shared_is_in_memory_once():
     model, processor = built("llama")
     prompts = [[1, IMAGE_TOKEN_ID, *range(5, 50), 60 + end] for end in range(12)]
-    engine = Engine(model, processor, max_new_tokens=4, batch_size=12, chooser=Lengths())
+    engine = Engine(model, processor, max_new_tokens=4, batch_size=12, sampler=Lengths())
     group = Group(("one",), [picture(2)], range(12), prompts)
     held = [engine._rows.held for _ in engine.generate([group])]
     whole = 9 + 3 + len(prompts[0]) - 1

@@ -23,7 +23,7 @@ from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import ItemError
 from mgtool.inference import grouping
 from mgtool.inference.grouping import Planner
-from mgtool.inference.picture_loader import PictureLoader, Shown
+from mgtool.inference.picture_loader import MediaInput, PictureLoader
 from mgtool.inference.prompts import Prompter
 from mgtool.inference.read_ahead import READ_AHEAD
 from mgtool.media.images import decode
@@ -62,23 +62,23 @@ def test_any_number_gives_the_same_bytes(infer, tmp_path, write_video):
 
 
 def test_what_killed_processes_held_is_prepared_all_the_same(processor):
-    files = [Shown(str(number), png(number, 800), (BOXES,)) for number in range(6)]
+    files = [MediaInput(str(number), png(number, 800), (BOXES,)) for number in range(6)]
     with PictureLoader(processor, 2) as loader:
         assert len(loader.submit(files[0]).result()) == 1
         first = multiprocessing.active_children()
         assert first
-        futures = [loader.submit(shown) for shown in files]
+        futures = [loader.submit(media) for media in files]
         for process in first:
             process.kill()
         found = [future.result() for future in futures]
         assert len(loader.submit(files[0]).result()) == 1
         assert {process.pid for process in multiprocessing.active_children()}.isdisjoint(p.pid for p in first)
         with pytest.raises(ItemError) as caught:
-            loader.submit(Shown("bad", b"no picture", None)).result()
+            loader.submit(MediaInput("bad", b"no picture", None)).result()
     assert caught.value.reason == "not_an_image"
     assert not multiprocessing.active_children()
-    for shown, [picture] in zip(files, found, strict=True):
-        expected = processor.place(decode(shown.data), BOXES)
+    for media, [picture] in zip(files, found, strict=True):
+        expected = processor.place(decode(media.data), BOXES)
         assert torch.equal(picture.pixels, expected.pixels)
         assert torch.equal(picture.boxes, expected.boxes)
         assert picture.labels == expected.labels
@@ -89,11 +89,11 @@ def test_no_more_is_read_or_prepared_than_will_be_asked_for_soon(processor, monk
     taken, under_way, most, window = count(), set(), 0, 20
     submit = PictureLoader.submit
 
-    def counted(loader, shown):
+    def counted(loader, media):
         nonlocal most
-        under_way.add(shown.key)
+        under_way.add(media.key)
         most = max(most, len(under_way))
-        return submit(loader, shown)
+        return submit(loader, media)
 
     def endless():
         for number in taken:

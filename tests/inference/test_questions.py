@@ -42,7 +42,8 @@ def test_the_engine_answers_as_generate_does(models):
     import torch
     from PIL import Image
 
-    from mgtool.inference.engine import Engine, Group
+    from mgtool.inference.engine import Engine
+    from mgtool.inference.scheduler import Group
     from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 
     model = MGLlavaForConditionalGeneration.from_pretrained(models["vicuna"]).eval()
@@ -64,7 +65,8 @@ def test_the_engine_answers_as_generate_does(models):
 def test_memory_that_does_not_suffice_halves_the_batch(models):
     import torch
 
-    from mgtool.inference.engine import Engine, Group
+    from mgtool.inference.engine import Engine
+    from mgtool.inference.scheduler import Group
     from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 
     model = MGLlavaForConditionalGeneration.from_pretrained(models["vicuna"]).eval()
@@ -90,7 +92,8 @@ def test_memory_that_does_not_suffice_halves_the_batch(models):
 
 
 def test_numbers_that_are_not_finite_fail_their_row_alone(models):
-    from mgtool.inference.engine import Engine, Group
+    from mgtool.inference.engine import Engine
+    from mgtool.inference.scheduler import Group
     from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 
     model = MGLlavaForConditionalGeneration.from_pretrained(models["vicuna"]).eval()

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from mgtool.inference import replicas
-from mgtool.inference.answer_cache import AnswerCache, Drawn
-from mgtool.inference.grouping import Asked
+from mgtool.inference.answer_cache import AnswerCache, KeptAnswer
+from mgtool.inference.grouping import Prompt
 from mgtool.inference.replicas import chunked
 from mgtool.records import Media, Sample
 
@@ -117,17 +117,17 @@ def test_a_cache_serves_several_processes(ask, tmp_path):
 
 
 def test_a_settled_cache_finds_what_was_there_when_it_was_opened(tmp_path):
-    def asked(name: str) -> Asked:
-        return Asked(0, Sample(id=name), "Who?", [len(name)], ())
+    def prompt(name: str) -> Prompt:
+        return Prompt(0, Sample(id=name), "Who?", [len(name)], ())
 
-    drawn = [Drawn("A cup", "stop", 3)]
+    answers = [KeptAnswer("A cup", "stop", 3)]
     with closing(AnswerCache(tmp_path, {}, by_id=False)) as first:
-        first.add(asked("a"), drawn)
+        first.add(prompt("a"), answers)
         with closing(AnswerCache(tmp_path, {}, by_id=False, settled=True)) as settled:
-            first.add(asked("bb"), drawn)
-            settled.add(asked("ccc"), drawn)
-            assert [settled.find(asked(name)) for name in ("a", "bb", "ccc")] == [drawn, None, None]
-        assert [first.find(asked(name)) for name in ("a", "bb", "ccc")] == [drawn] * 3
+            first.add(prompt("bb"), answers)
+            settled.add(prompt("ccc"), answers)
+            assert [settled.find(prompt(name)) for name in ("a", "bb", "ccc")] == [answers, None, None]
+        assert [first.find(prompt(name)) for name in ("a", "bb", "ccc")] == [answers] * 3
 
 
 def test_a_run_killed_between_a_questions_answers_draws_them_again(ask, tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mgtool.errors import UsageError
 from mgtool.inference.decoding import Decoding
-from mgtool.inference.sampling import Choices, Sampler
+from mgtool.inference.sampling import Choices, NucleusSampler
 
 PHOTOS = Path(__file__).parent.parent / "images"
 QUESTIONS = [
@@ -63,9 +63,9 @@ def test_a_seed_fixes_each_answer_at_any_batch_size_and_order(infer, write):
 
 def test_samples_follow_the_models_probabilities():
     logits = torch.tensor([[2.0, 0.0, 1.0, -1.0]])
-    sampler = Sampler(Decoding(temperature=0.5, top_p=0.95, samples=4000), name=str)
-    draws = [sampler.begin(number) for number in range(4000)]
-    counts = Counter(sampler.choose(logits.repeat(4000, 1), draws).tolist())
+    sampler = NucleusSampler(Decoding(temperature=0.5, top_p=0.95, samples=4000), name=str)
+    states = [sampler.begin(number) for number in range(4000)]
+    counts = Counter(sampler.choose(logits.repeat(4000, 1), states).tolist())
     wanted = (logits / 0.5).softmax(-1)[0][[0, 2]]
     wanted /= wanted.sum()  # the other two lie beyond 95 %
     assert set(counts) == {0, 2}
@@ -95,12 +95,12 @@ def test_options_are_scored_exactly(infer, write, plain, choices):
 
 
 def test_options_of_one_token_take_one_step():
-    chooser = Choices([[3], [1]])
-    draws = [chooser.begin(0), chooser.begin(1)]
+    sampler = Choices([[3], [1]])
+    states = [sampler.begin(0), sampler.begin(1)]
     logits = torch.tensor([[9.0, 1.0, 5.0, 2.0], [0.0, 3.0, 5.0, 2.0]])
-    assert chooser.choose(logits, draws).tolist() == [3, 1]
-    assert all(draw.done for draw in draws)
-    assert draws[1].options == pytest.approx(logits.log_softmax(-1)[1, [3, 1]].tolist())
+    assert sampler.choose(logits, states).tolist() == [3, 1]
+    assert all(state.done for state in states)
+    assert states[1].options == pytest.approx(logits.log_softmax(-1)[1, [3, 1]].tolist())
 
 
 def test_yes_no_is_the_choice_of_yes_and_no(infer, write):
@@ -191,5 +191,5 @@ def test_a_system_text_stands_before_the_first_turn(infer, write, models):
     ],
 )
 def test_options_that_do_not_go_together(options):
-    with pytest.raises(UsageError, match="--"):
+    with pytest.raises(UsageError, match="`"):
         Decoding(**options)

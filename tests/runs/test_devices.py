@@ -11,20 +11,20 @@ from mgtool.runs import devices
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("device", ["cpu", "cuda:1"])
 def test_a_named_format_is_taken(name: str, device: str) -> None:
-    assert devices.choose(name, device) == name
+    assert devices.number_format(name, device) == name
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_auto_asks_the_processor(monkeypatch, fast: bool, expected: str) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: fast)
-    assert devices.choose("auto", "cpu") == expected
-    assert devices.choose(None, "cpu") == "float32"
+    assert devices.number_format("auto", "cpu") == expected
+    assert devices.number_format(None, "cpu") == "float32"
 
 
 @pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float16")])
 def test_an_accelerator_computes_in_a_narrow_format(monkeypatch, fast: bool, expected: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: fast)
-    assert devices.choose(None, "cuda") == devices.choose("auto", "cuda:1") == expected
+    assert devices.number_format(None, "cuda") == devices.number_format("auto", "cuda:1") == expected
 
 
 def test_networks_compute_in_the_format_within_the_context() -> None:

@@ -102,7 +102,7 @@ def measure(folder, options):
     processor = Owlv2Processor.from_pretrained(model)
     network = Owlv2ForObjectDetection.from_pretrained(model).eval()
     opened = [Image.open(path).convert("RGB") for path in paths]
-    dtypes = {"float32": "float32", "auto": devices.choose("auto", "cpu")}
+    dtypes = {"float32": "float32", "auto": devices.number_format("auto", "cpu")}
     warm = {name: load(model, dtype, folder / "warm.sqlite") for name, dtype in dtypes.items()}
     plain(network, processor, paths[:1])
     times = {"plain": []} | {(way, name): [] for name in dtypes for way in ("mgtool", "bare")}

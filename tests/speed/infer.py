@@ -193,22 +193,22 @@ class Lengths(Greedy):
         super().__init__()
         self.lengths, self.counts, self.first = lengths, [0] * len(lengths), {}
 
-    def choose(self, logits, draws):
-        for row, draw in zip(logits, draws, strict=True):
-            if self.counts[draw.number] == 0:
-                self.first[draw.number] = row.clone()
-            self.counts[draw.number] += 1
-            draw.done = self.counts[draw.number] >= self.lengths[draw.number]
-        return super().choose(logits, draws)
+    def choose(self, logits, states):
+        for row, state in zip(logits, states, strict=True):
+            if self.counts[state.number] == 0:
+                self.first[state.number] = row.clone()
+            self.counts[state.number] += 1
+            state.done = self.counts[state.number] >= self.lengths[state.number]
+        return super().choose(logits, states)
 
 
 def ours(model, processor, samples, lengths, batch_size=None):
-    """mgtool: answers in the order of the questions, and the chooser."""
-    chooser = Lengths(lengths)
-    engine = Engine(model, processor, max_new_tokens=max(lengths), batch_size=batch_size, chooser=chooser)
+    """mgtool: answers in the order of the questions, and the sampler."""
+    sampler = Lengths(lengths)
+    engine = Engine(model, processor, max_new_tokens=max(lengths), batch_size=batch_size, sampler=sampler)
     planner = Planner(Prompter(), processor, BoxSource())
     outcomes = dict(engine.generate(planner.groups(enumerate(samples))))
-    return [outcomes[number].ids for number in range(len(samples))], chooser
+    return [outcomes[number].ids for number in range(len(samples))], sampler
 
 
 def measured(work):
@@ -225,7 +225,7 @@ def measured(work):
 def compare(workload, model, processor):
     """All three ways on one workload."""
     samples, lengths = questions(workload)
-    (answers, chooser), seconds, cpu, peak = measured(lambda: ours(model, processor, samples, lengths))
+    (answers, sampler), seconds, cpu, peak = measured(lambda: ours(model, processor, samples, lengths))
     row = {"questions": len(samples), "new_tokens": sum(lengths)}
     row |= {"mgtool_s": seconds, "mgtool_cpu_s": cpu, "mgtool_peak_bytes": peak}
     row |= {"samples_per_s": len(samples) / seconds, "tokens_per_s": sum(lengths) / seconds, "equal": True}
@@ -246,7 +246,7 @@ def compare(workload, model, processor):
         row |= {"static_cpu_ratio": row["static_cpu_s"] / row["mgtool_cpu_s"]}
     row["load"] = round(os.getloadavg()[0], 1)
     row["roofline"] = least_seconds(workload, model, processor, samples, lengths) / row["mgtool_s"]
-    return row, answers, chooser
+    return row, answers, sampler
 
 
 def least_seconds(workload, model, processor, samples, lengths):
@@ -281,7 +281,7 @@ def machine_best(dtype):
     return 2 * 2048**3 / product, vector.nbytes / reading
 
 
-def narrow(model, processor, workload, row, answers, chooser):
+def narrow(model, processor, workload, row, answers, sampler):
     """The same in bfloat16, against the plain loop in float32, with what it costs in equality."""
     samples, lengths = questions(workload)
     model.to(torch.bfloat16)
@@ -300,7 +300,7 @@ def narrow(model, processor, workload, row, answers, chooser):
         "cpu_ratio": row["plain_cpu_s"] / cpu,
         "equal": found == answers,
         "equal_to_float32": share(found, answers),
-        "logits_from_float32": apart(new.first, chooser.first),
+        "logits_from_float32": apart(new.first, sampler.first),
         "equal_to_alone": share(found[: len(few)], alone),
         "logits_from_alone": apart(lone.first, new.first),
         "questions": len(samples),
@@ -349,7 +349,7 @@ def ask(count):
     samples = (Sample(id=at, images=(media[at // 100 % 8],), turns=turns[at % len(turns)]) for at in range(count))
     engine = Engine(model, processor, max_new_tokens=1)
     outcomes = engine.generate(planner.groups(enumerate(samples)))
-    answered = sum(1 for position, _ in outcomes if planner.asked.pop(position))
+    answered = sum(1 for position, _ in outcomes if planner.prompts.pop(position))
     if answered != count:
         raise SystemExit(f"{answered} of {count} questions were answered")
 

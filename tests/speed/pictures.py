@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer
 
-from mgtool.inference.picture_loader import PictureLoader, Shown
+from mgtool.inference.picture_loader import MediaInput, PictureLoader
 from mgtool.model import MGLlavaProcessor
 from mgtool.records import Detections
 
@@ -42,14 +42,14 @@ def files(count):
         corners = np.sort(noise.uniform(0, 1, (20, 2, 2)), axis=1) * (640, 480)
         boxes = tuple(map(tuple, corners.reshape(20, 4).tolist()))
         found = Detections(boxes, (0.5,) * 20, tuple(map(str, range(20))))
-        yield Shown(str(number), file.getvalue(), (found,))
+        yield MediaInput(str(number), file.getvalue(), (found,))
 
 
 def prepared(loader, given):
     """Every file's pixels, summed, as many ahead as `mgtool infer` keeps."""
     waiting, sums = deque(), []
-    for shown in given:
-        waiting.append(loader.submit(shown))
+    for media in given:
+        waiting.append(loader.submit(media))
         if len(waiting) > loader.ahead:
             sums.append(waiting.popleft().result()[0].pixels.sum().item())
     return sums + [future.result()[0].pixels.sum().item() for future in waiting]

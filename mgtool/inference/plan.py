@@ -1,0 +1,145 @@
+"""How a run answers: what its options stand for on this machine, and what its answers depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mgtool.inference.decoding import Decoding
+from mgtool.inference.options import InferOptions
+from mgtool.inference.prompts import Prompter
+from mgtool.inputs import sources
+from mgtool.inputs.fingerprints import fingerprint
+from mgtool.inputs.model_folders import model_identity
+from mgtool.runs import devices
+from mgtool.runs.run_file import Run
+from mgtool.runs.shares import Share, share_of
+
+YES_NO = ("Yes", "No")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferencePlan:
+    """What a process needs to know to answer; it can be pickled.
+
+    Attributes:
+        inputs: as `mgtool.inputs.sources.read_samples` takes them.
+        options: as they were asked; `device`, `dtype` and `workers` below are what became of theirs.
+        prompter: makes the prompts.
+        decoding: how tokens are chosen.
+        max_new_tokens: limit of an answer.
+        share: which of the samples are this run's.
+        device: as torch names it; several with commas between them are a process each.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        workers: processes that prepare pictures, for each device; with 0, threads.
+    """
+
+    inputs: Sequence[str]
+    options: InferOptions
+    prompter: Prompter
+    decoding: Decoding
+    max_new_tokens: int
+    share: Share
+    device: str
+    dtype: str
+    workers: int
+
+    @classmethod
+    def of(cls, inputs: Sequence[str | Path], options: InferOptions, *, is_here: bool = True) -> InferencePlan:
+        """The plan for some options.
+
+        Args:
+            inputs: as the command line takes them.
+            options: what is asked.
+            is_here: False where nothing is computed, so that the device may be missing.
+
+        Raises:
+            UsageError: options that do not go together, or that this machine cannot follow.
+        """
+        share = share_of(options.rank, options.world_size)
+        prompter = Prompter(options.task, options.prompt, options.system)
+        decoding = _decoding(options)
+        parts = options.tensor_parallel
+        chosen = devices.choose(options.device, options.dtype, workers=options.workers, parts=parts, is_here=is_here)
+        return cls(
+            inputs=[str(given) for given in inputs],
+            options=options,
+            prompter=prompter,
+            decoding=decoding,
+            max_new_tokens=options.max_new_tokens or prompter.max_new_tokens,
+            share=share,
+            device=chosen.name,
+            dtype=chosen.dtype,
+            workers=chosen.workers,
+        )
+
+    @property
+    def devices(self) -> list[str]:
+        """One name for each process."""
+        return self.device.split(",")
+
+    @property
+    def model(self) -> Path:
+        """The model's folder."""
+        return self.options.model
+
+    @property
+    def tensor_parallel(self) -> int:
+        """Processes that share every matrix."""
+        return self.options.tensor_parallel
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether several processes answer."""
+        return len(self.devices) > 1 or self.tensor_parallel > 1
+
+    def run(self, path: Path, out: Path) -> Run:
+        """The record of the run that answers."""
+        identity, given = self.answer_identity(), self.options
+        model = {"path": str(self.model), "sha256": identity.pop("model")}
+        return Run(
+            path,
+            command="infer",
+            options={
+                **identity,
+                "task": self.prompter.task,
+                "prompt": self.prompter.template,
+                "system": self.prompter.system,
+                "share": None if self.share.is_all else self.share.name,
+            },
+            inputs={
+                "inputs": [fingerprint(one, sources.files) for one in self.inputs],
+                "images": given.images,
+                "boxes": given.boxes if given.boxes in (None, "off") else fingerprint(str(given.boxes)),
+            },
+            free={"out": out.name, "batch_size": given.batch_size, "device": self.device, "workers": self.workers},
+            model=model,
+            computes=("accelerate", "bitsandbytes", "torchao"),
+        )
+
+    def answer_identity(self) -> dict[str, Any]:
+        """What an answer depends on beside the prompt's tokens, pictures and boxes."""
+        return {
+            "model": model_identity(self.model),
+            "dtype": self.dtype,
+            "quantize": self.options.quantize or "",
+            "max_new_tokens": self.max_new_tokens,
+            "decoding": self.decoding.identity(),
+            "truncate": self.options.truncate or "",
+            "deterministic": self.options.deterministic,
+        }
+
+
+def _decoding(options: InferOptions) -> Decoding:
+    choices = () if options.choices is None else tuple(map(str.strip, options.choices.split(",")))
+    return Decoding(
+        temperature=options.temperature,
+        top_p=options.top_p,
+        seed=options.seed,
+        samples=options.num_samples,
+        stop=tuple(options.stop or ()),
+        choices=YES_NO if options.yes_no else choices,
+        logprobs=options.logprobs,
+    )
