@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -23,16 +23,8 @@ from mgtool.inference.scheduler import Completion, Group, Outcome
 from mgtool.inference.truncation import Truncator
 from mgtool.records import Answer, Failure
 
-Emit = Callable[[int, Result], None]
 Items = Iterable[tuple[int, records.Item]]
 Results = Generator[tuple[int, Result]]
-
-
-def answer_items(plan: InferencePlan, items: Items, boxes: BoxSource, emit: Emit) -> None:
-    """As `answered`, giving every result to `emit`, which takes its position and itself."""
-    with contextlib.closing(answered(plan, items, boxes)) as results:
-        for position, result in results:
-            emit(position, result)
 
 
 def answered(plan: InferencePlan, items: Items, boxes: BoxSource) -> Results:
