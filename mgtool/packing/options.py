@@ -73,7 +73,7 @@ class PackOptions:
         min_boxes: samples with fewer are left out.
         where: a condition that samples meet, or empty.
         energon: whether energon's own tool indexes the tars, too.
-        workers: processes; 0: one a core.
+        workers: processes; 0: one a core. A script that starts several does so below ``if __name__ == "__main__":``.
 
     Raises:
         UsageError: a value of no known form.
