@@ -38,15 +38,12 @@ def answer_on_devices(request: Request, items: Items, boxes: BoxSource, emit: Em
     is_split = request.tensor_parallel > 1
     works = _parts(request, boxes) if is_split else _replicas(request, boxes)
     chunks = Chunks(items, len(works), is_split=is_split)
-    hands = HandOut(works)
-    try:
+    with HandOut(works) as hands:
         while not hands.is_over:
             for index, (position, result) in hands.exchange(chunks):
                 if index == 0 or not is_split:
                     emit(position, result)
                     chunks.finish(position)
-    finally:
-        hands.end()
 
 
 class Chunks:
