@@ -38,15 +38,12 @@ def answer_on_devices(plan: InferencePlan, items: Items, boxes: BoxSource) -> Re
     is_split = plan.tensor_parallel > 1
     works = _parts(plan, boxes) if is_split else _replicas(plan, boxes)
     chunks = Chunks(items, len(works), is_split=is_split)
-    hands = HandOut(works)
-    try:
+    with HandOut(works) as hands:
         while not hands.is_over:
             for index, (position, result) in hands.exchange(chunks):
                 if index == 0 or not is_split:
                     chunks.finish(position)
                     yield position, result
-    finally:
-        hands.end()
 
 
 class Chunks:

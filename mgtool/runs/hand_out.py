@@ -8,6 +8,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
@@ -35,12 +36,13 @@ class _Failed(NamedTuple):
     """What was found wrong, or a defect in words: not every exception can be pickled."""
 
 
-_WANTS = "wants"
-_DONE = "done"
+class _Says(Enum):
+    WANTS = "a unit"
+    DONE = "everything"
 
 
 class HandOut:
-    """Processes that work side by side; they end with this object, and with its process.
+    """Processes that work side by side; they end with the block, with this object, and with its process.
 
     Args:
         works: what each process is called in errors, as a rule its device, and what it does.
@@ -50,10 +52,16 @@ class HandOut:
     def __init__(self, works: Sequence[tuple[str, Work]], *, ahead: int = 1) -> None:
         self._processes: list[_Process] = []
         # Without a priority the interpreter would, at its end, wait for the processes before it ends them.
-        self.end = util.Finalize(self, _end, (self._processes,), exitpriority=10)
+        self._end = util.Finalize(self, _end, (self._processes,), exitpriority=10)
         for name, work in works:
             self._processes.append(_Process(name, work, ahead))
         self._going = {process.connection: index for index, process in enumerate(self._processes)}
+
+    def __enter__(self) -> HandOut:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._end()
 
     @property
     def is_over(self) -> bool:
@@ -83,20 +91,19 @@ class HandOut:
         self._feed(supply)
 
     def _feed(self, supply: Supply) -> None:
-        """Those that want most come first."""
-        by_want = sorted(self._going.values(), key=lambda index: -self._processes[index].wants)
-        for index in by_want:
-            while self._processes[index].wants and supply.is_due(index):
-                self._processes[index].give(supply.take(index))
+        """Unit by unit to the process that wants most."""
+        while free := [at for at in self._going.values() if self._processes[at].wants and supply.is_due(at)]:
+            index = max(free, key=lambda at: self._processes[at].wants)
+            self._processes[index].give(supply.take(index))
 
     def _heard(self, index: int) -> Iterator[Any]:
         process = self._processes[index]
         while True:
             message = process.receive()
-            if message == _DONE:
+            if message is _Says.DONE:
                 del self._going[process.connection]
                 return
-            if message == _WANTS:
+            if message is _Says.WANTS:
                 process.wants += 1
             else:
                 yield message
@@ -174,14 +181,14 @@ def _live(connection: Connection, work: Work, ahead: int) -> None:
 
     def units() -> Iterator[Any]:
         for _ in range(ahead):
-            send(_WANTS)
+            send(_Says.WANTS)
         while (unit := connection.recv()) is not None:
             yield unit
-            send(_WANTS)
+            send(_Says.WANTS)
 
     try:
         work(units(), send)
-        send(_DONE)
+        send(_Says.DONE)
     except MgtoolError as error:
         send(_Failed(error))
     except Exception as error:  # noqa: BLE001 - the parent shows it as what it is: a defect

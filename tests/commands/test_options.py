@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
 from collections.abc import Callable
 
@@ -55,4 +56,4 @@ def _default(field: dataclasses.Field[object]) -> object:
 def test_options_are_frozen_and_every_field_is_told(command: str) -> None:
     _, options, _ = COMMANDS[command]
     assert options.__dataclass_params__.frozen
-    assert all(f"    {field.name}" in (options.__doc__ or "") for field in dataclasses.fields(options))
+    assert all(re.search(rf"\b{field.name}\b", options.__doc__ or "") for field in dataclasses.fields(options))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import os
@@ -75,15 +74,10 @@ def kill_itself(number: int, units: Iterator[int], give: Give) -> None:
 
 def results(hands: HandOut, supply: Numbers) -> list[Any]:
     found = []
-    with contextlib.closing(_Ended(hands)):
+    with hands:
         while not hands.is_over:
             found += [result for _, result in hands.exchange(supply)]
     return found
-
-
-class _Ended:
-    def __init__(self, hands: HandOut) -> None:
-        self.close = hands.end
 
 
 def children() -> list[psutil.Process]:
@@ -110,7 +104,7 @@ def test_a_process_has_a_bounded_number_of_units(ahead: int) -> None:
     supply = Numbers(iter(range(100)), 1)
     hands = HandOut([("one", square)], ahead=ahead)
     answered = 0
-    with contextlib.closing(_Ended(hands)):
+    with hands:
         while not hands.is_over:
             for _ in hands.exchange(supply):
                 answered += 1
