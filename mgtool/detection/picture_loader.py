@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
@@ -98,10 +96,9 @@ def open_pictures(
 def _open_ahead(
     items: Iterable[Named], is_new: Callable[[Media], bool], workers: int, frames: int, batch: Callable[[], int]
 ) -> Generator[Opened]:
-    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
     waiting: deque[tuple[Named, Future[Content] | None]] = deque()
     usual = _USUAL_BYTES
-    with processes.pool(workers, context, "decodes pictures") as pool:
+    with processes.pool(workers, processes.FORK_SERVER, "decodes pictures") as pool:
         for item in items:
             work = _work(item, is_new)
             waiting.append((item, None if work is None else pool.submit(_open, *work, frames)))

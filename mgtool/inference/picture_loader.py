@@ -6,7 +6,6 @@ memory would be copied once less, but containers as a rule have 64 MB of it.
 
 from __future__ import annotations
 
-import multiprocessing
 import queue
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -16,6 +15,7 @@ from mgtool.boxes.placement import Framed, Framing
 from mgtool.errors import ItemError
 from mgtool.media import images, videos
 from mgtool.records import Detections
+from mgtool.runs.workers import SPAWN
 from mgtool.runs.workers import begin as begin_worker
 
 if TYPE_CHECKING:
@@ -113,9 +113,8 @@ class _PictureProcess:
     """
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), name="mgtool-pictures", daemon=True)
+        self._connection, theirs = SPAWN.Pipe()
+        self._process = SPAWN.Process(target=_serve, args=(theirs,), name="mgtool-pictures", daemon=True)
         self._process.start()
         theirs.close()
 

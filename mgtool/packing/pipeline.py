@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import multiprocessing
 import os
 import time
 from collections import deque
@@ -131,14 +130,12 @@ def write_stream(plan: ShardPlan, out: IO[bytes], advance: Advance) -> FilledSha
 
 def ready_workers() -> BaseContext:
     """Have a process load what workers need, while this one goes on; they are then forked off it, and begin at once."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    from multiprocessing import forkserver
+    if processes.FORK_SERVER is not processes.SPAWN:
+        from multiprocessing import forkserver
 
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__])
-    forkserver.ensure_running()
-    return context
+        forkserver.set_forkserver_preload([__name__])
+        forkserver.ensure_running()
+    return processes.FORK_SERVER
 
 
 _packer: Packer | None = None

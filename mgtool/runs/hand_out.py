@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import queue
 import signal
 import threading
@@ -119,10 +118,9 @@ class _Process:
     """
 
     def __init__(self, name: str, work: Work, ahead: int) -> None:
-        context = multiprocessing.get_context("spawn")
         self.name, self.wants = name, 0
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_live, args=(theirs, work, ahead))
+        self.connection, theirs = workers.SPAWN.Pipe()
+        self._process = workers.SPAWN.Process(target=_live, args=(theirs, work, ahead))
         self._process.start()
         theirs.close()
         # A large unit is only through when the process reads it, so that a thread writes it.
@@ -186,10 +184,11 @@ def _live(connection: Connection, work: Work, ahead: int) -> None:
             yield unit
             send(_Says.WANTS)
 
-    try:
-        work(units(), send)
-        send(_Says.DONE)
-    except MgtoolError as error:
-        send(_Failed(error))
-    except Exception as error:  # noqa: BLE001 - the parent shows it as what it is: a defect
-        send(_Failed(f"{type(error).__name__}: {error}"))
+    with contextlib.suppress(ConnectionError):  # of a parent that is gone
+        try:
+            work(units(), send)
+            send(_DONE)
+        except MgtoolError as error:
+            send(_Failed(error))
+        except Exception as error:  # noqa: BLE001 - the parent shows it as what it is: a defect
+            send(_Failed(f"{type(error).__name__}: {error}"))

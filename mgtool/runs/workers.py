@@ -3,20 +3,59 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import multiprocessing.context
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
+from types import ModuleType
 from typing import Any
 
 from mgtool.errors import MgtoolError
 
 _LOOKS_EVERY = 0.2
 """Seconds."""
+_starting = threading.RLock()
+
+
+class _Unguarded:
+    """A process that does not import the script that starts it, which need have no ``if __name__ == "__main__"``."""
+
+    def start(self) -> None:
+        """Start, the work being found in modules alone."""
+        with _starting:
+            main = sys.modules["__main__"]
+            sys.modules["__main__"] = ModuleType("__main__")
+            try:
+                super().start()  # type: ignore[misc]
+            finally:
+                sys.modules["__main__"] = main
+
+
+class _SpawnProcess(_Unguarded, multiprocessing.context.SpawnProcess):
+    pass
+
+
+class _ForkServerProcess(_Unguarded, multiprocessing.context.ForkServerProcess):
+    pass
+
+
+class _SpawnContext(multiprocessing.context.SpawnContext):
+    Process = _SpawnProcess
+
+
+class _ForkServerContext(multiprocessing.context.ForkServerContext):
+    Process = _ForkServerProcess
+
+
+SPAWN = _SpawnContext()
+"""How a process starts with nothing of this one."""
+FORK_SERVER: BaseContext = _ForkServerContext() if hasattr(os, "fork") else SPAWN
+"""How processes start one after another off one that has loaded what they need; where that cannot be, as `SPAWN`."""
 
 
 def begin() -> None:

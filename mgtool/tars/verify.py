@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -106,8 +105,7 @@ def _reports(urls: Sequence[str], workers: int) -> Iterator[TarReport]:
     if workers == 1 or len(urls) == 1:
         yield from map(check_tar, urls)
         return
-    context = multiprocessing.get_context("spawn")
-    with processes.pool(min(workers, len(urls)), context, "reads tars") as pool:
+    with processes.pool(min(workers, len(urls)), processes.SPAWN, "reads tars") as pool:
         yield from pool.map(check_tar, urls)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +36,7 @@ def _large(after: float) -> bytes:
 
 
 def _pool(count: int) -> AbstractContextManager[ProcessPoolExecutor]:
-    return workers.pool(count, multiprocessing.get_context("spawn"), "works")
+    return workers.pool(count, workers.SPAWN, "works")
 
 
 def _work_with_one_killed(count: int) -> None:
@@ -43,3 +45,16 @@ def _work_with_one_killed(count: int) -> None:
         os.kill(pids.pop(), signal.SIGKILL)
         while True:
             pool.submit(os.getpid).result()
+
+
+def test_a_script_without_a_guard_may_start_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('once')\n"
+        "import os\nfrom mgtool.runs import workers\n"
+        "for context in (workers.SPAWN, workers.FORK_SERVER):\n"
+        "    with workers.pool(2, context, 'works') as pool:\n"
+        "        assert pool.submit(os.getppid).result()\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
