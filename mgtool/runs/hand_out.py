@@ -187,7 +187,7 @@ def _live(connection: Connection, work: Work, ahead: int) -> None:
     with contextlib.suppress(ConnectionError):  # of a parent that is gone
         try:
             work(units(), send)
-            send(_DONE)
+            send(_Says.DONE)
         except MgtoolError as error:
             send(_Failed(error))
         except Exception as error:  # noqa: BLE001 - the parent shows it as what it is: a defect
