@@ -45,7 +45,7 @@ def test_a_stream_has_the_records_of_the_files(questions, options, tmp_path):
     lines = {kind: b"".join(dumps(one) + b"\n" for one in found if isinstance(one, kind)) for kind in (Answer, Failure)}
     assert (lines[Answer], lines[Failure]) == (made.out.read_bytes(), made.failures.read_bytes())
     two = dataclasses.replace(options, device="cpu,cpu")
-    assert list(stage.answers([questions], two)) == found
+    assert list(stage.answers(questions, two)) == list(stage.answers(str(questions), options)) == found
     again = stage.infer([str(questions)], str(made.out), options)
     assert again == made
 
