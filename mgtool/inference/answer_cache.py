@@ -14,7 +14,7 @@ from mgtool.errors import OutputError
 from mgtool.inference.grouping import Prompt
 from mgtool.records import FinishReason, canonical
 
-_FILE = "answers.sqlite"
+_FILE = "answers.sqlite"  # its column and the keys keep their first names: answers of earlier versions stay good
 _PATIENCE_S = 120.0
 """How long a process waits for others that write."""
 

@@ -82,11 +82,9 @@ def attend(
         module: the attention layer.
         query: (R, heads of queries, T, d).
         key, value: (R, heads, W, d), of the rows' own tokens.
-        attention_mask: None; `view` says what is seen.
-        scaling: of the scores.
-        view: of this pass.
+        attention_mask: None; `view`, of this pass, says what is seen.
+        scaling, softcap: of the scores; the latter is a bound of them, for models that have one.
         sliding_window: tokens that are seen, the asking one included; None for all.
-        softcap: bound of the scores, for models that have one.
         kwargs: what other kinds of attention take.
 
     Returns:
@@ -102,13 +100,17 @@ def attend(
     scores = _scores(queries, key, view, module.layer_idx)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    by_step = scores.view(heads, count, -1, steps, scores.shape[-1])
-    by_step[..., view.longest :] += view.bias.to(scores)[:, None]
-    if sliding_window is not None and view.reach > sliding_window:
-        by_step.masked_fill_(view.out_of(sliding_window).to(scores.device)[:, None], -torch.inf)
+    _mask(scores.view(heads, count, -1, steps, scores.shape[-1]), view, sliding_window)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     mixed = _mix(weights, value, view, module.layer_idx)
     return mixed.transpose(0, 1).reshape(count, -1, steps, width).transpose(1, 2), None
+
+
+def _mask(scores: Tensor, view: View, sliding_window: int | None) -> None:
+    """Take what is not seen out of (heads, R, queries of a head, T, longest + W), in place."""
+    scores[..., view.longest :] += view.bias.to(scores)[:, None]
+    if sliding_window is not None and view.reach > sliding_window:
+        scores.masked_fill_(view.out_of(sliding_window).to(scores.device)[:, None], -torch.inf)
 
 
 def _scores(queries: Tensor, key: Tensor, view: View, layer: int) -> Tensor:

@@ -47,7 +47,7 @@ class InferencePlan:
     workers: int
 
     @classmethod
-    def of(cls, inputs: Sequence[str | Path], options: InferOptions, *, is_here: bool = True) -> InferencePlan:
+    def of(cls, inputs: Sequence[str | Path] | Path, options: InferOptions, *, is_here: bool = True) -> InferencePlan:
         """The plan for some options.
 
         Args:
@@ -64,7 +64,7 @@ class InferencePlan:
         parts = options.tensor_parallel
         chosen = devices.choose(options.device, options.dtype, workers=options.workers, parts=parts, is_here=is_here)
         return cls(
-            inputs=[str(given) for given in inputs],
+            inputs=input_names(inputs),
             options=options,
             prompter=prompter,
             decoding=decoding,
@@ -130,6 +130,11 @@ class InferencePlan:
             "truncate": self.options.truncate or "",
             "deterministic": self.options.deterministic,
         }
+
+
+def input_names(inputs: Sequence[str | Path] | Path) -> list[str]:
+    """Inputs as they are read; one that stands alone, a string too, is the only one."""
+    return [str(inputs)] if isinstance(inputs, str | Path) else [str(one) for one in inputs]
 
 
 def _decoding(options: InferOptions) -> Decoding:

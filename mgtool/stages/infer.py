@@ -22,7 +22,7 @@ from mgtool.inference.options import InferOptions, refuse_together
 from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, share_file
 from mgtool.inference.parity import Parity
 from mgtool.inference.pipeline import Items, Results, answered
-from mgtool.inference.plan import InferencePlan
+from mgtool.inference.plan import InferencePlan, input_names
 from mgtool.inference.replicas import answer_on_devices
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
@@ -33,7 +33,7 @@ from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
 
-Inputs = Sequence[str | Path]
+Inputs = Sequence[str | Path] | Path
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Inferred:
     failures: Path
 
     def _repr_html_(self) -> str:
-        shown = {"answers": self.out, "answered": self.answered, "failed": self.failed, "new tokens": self.new_tokens}
-        rows = (f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in shown.items())
+        told = {"answers": self.out, "answered": self.answered, "failed": self.failed, "new tokens": self.new_tokens}
+        rows = (f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in told.items())
         return f"<table>{''.join(rows)}</table>"
 
 
@@ -94,7 +94,7 @@ def infer(
     """Answer everything into a file, going on where an earlier run stopped.
 
     Args:
-        inputs: pictures, questions, box files, tars, or ``-`` for stdin.
+        inputs: pictures, questions, box files, tars, or ``-`` for stdin; a path alone is one input.
         out: the answers file; a share of a run writes one of its own beside it.
         options: what is asked of which model.
         overwrite: start afresh.
@@ -132,8 +132,8 @@ def answers(
 def check_parity(inputs: Inputs, options: InferOptions, count: int) -> Parity:
     """Answer `count` samples together and each alone, and compare; errors as of `infer`."""
     _check(inputs, options, "")
-    greedy = {"`temperature`": options.temperature > 0, "`choices`": bool(options.choices or options.yes_no)}
-    for name, is_given in {**greedy, **options.several_devices}.items():
+    sampled = {"`temperature`": options.temperature > 0, "`choices`": bool(options.choices or options.yes_no)}
+    for name, is_given in {**sampled, **options.several_devices}.items():
         refuse_together({"`check_parity`": True, name: is_given}, "it compares greedy answers on one device")
     plan = InferencePlan.of(inputs, options)
     with opened_boxes(options.boxes) as boxes:
@@ -160,7 +160,7 @@ def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> Infe
 
 def _check(inputs: Inputs, options: InferOptions, out: str | Path) -> None:
     """Refuse what cannot be shared out."""
-    given, target = [str(one) for one in inputs], str(out)
+    given, target = input_names(inputs), str(out)
     check_engine(
         options.engine,
         options.ray_address,

@@ -37,6 +37,11 @@ def test_items_that_are_not_planned_take_no_room():
     assert found == [[1, 3], [5, 7], [9]]
 
 
+def test_a_window_without_anything_planned_is_handed_on():
+    with read_ahead(range(5)) as ahead:
+        assert list(windows(ahead, lambda item: ([], 0), samples=2, size=9)) == [[], []]
+
+
 def test_a_slow_input_is_answered_as_it_comes():
     answered = threading.Event()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mgtool.errors import UsageError
 from mgtool.runs import devices
 
 
@@ -33,3 +34,35 @@ def test_networks_compute_in_the_format_within_the_context() -> None:
         assert layer(values).dtype == torch.bfloat16
     with devices.computing_in("float32", "cpu"):
         assert layer(values).dtype == torch.float32
+
+
+def test_one_answer_to_device_numbers_and_processes(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.choose(workers=2) == devices.Devices(("cpu",), "float32", 2)
+    assert devices.choose("cpu,cpu", "bfloat16").names == ("cpu", "cpu")
+    planned = devices.choose("cuda:0,cuda:1", is_here=False)
+    assert (planned.name, planned.dtype) == ("cuda:0,cuda:1", "bfloat16")
+    assert planned.workers >= 1
+
+
+@pytest.mark.parametrize(
+    ("device", "is_here"),
+    [
+        ("cuda", True),
+        ("cuda:7", True),
+        *((name, is_here) for name in ("tpu", "cpu,cuda", "cpu,") for is_here in (0, 1)),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(monkeypatch, device: str, is_here: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=f"`device` {device}: "):
+        devices.choose(device, is_here=is_here)
+
+
+def test_a_gpu_that_is_not_there_is_told_by_its_number(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.torch_devices("cuda:0,cuda:1") == ("cuda:0", "cuda:1")
+    assert devices.torch_devices("auto") == ("cuda",)
+    with pytest.raises(UsageError, match="cuda:2"):
+        devices.torch_devices("cuda:2")
