@@ -10,13 +10,14 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import train_options as options
-from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, exit_code
+from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, asked, exit_code
 from mgtool.training.options import TrainOptions
 
 _REPORTED = ("loss", "grad_norm", "learning_rate", "eval_loss", "train_loss")
 
 
 def train(
+    context: typer.Context,
     inputs: options.Inputs,
     model: Model,
     out: options.Out,
@@ -48,35 +49,18 @@ def train(
     Several devices: torchrun --no-python --nproc-per-node 8 mgtool train ...
     """
     exit_code(0, 0, allow_failures)
-    asked = TrainOptions(
-        model=model,
-        stage=stage,
-        evaluate=evaluate,
-        epochs=epochs,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        learning_rate=learning_rate,
-        max_length=max_length,
-        dtype=dtype,
-        device=device,
-        gradient_checkpointing=gradient_checkpointing,
-        trainer=trainer,
-        save_steps=save_steps,
-        seed=seed,
-        workers=workers,
-    )
+    wanted = asked(TrainOptions, context)
     from mgtool.stages import train as stage_of_train
 
     if dry_run:
-        plan = {"out": str(out), **stage_of_train.plan(inputs, asked, devices=devices).summary()}
+        plan = {"out": str(out), **stage_of_train.plan(inputs, wanted, devices=devices).summary()}
         console.summarize(plan, title="mgtool train would take", as_json=as_json, quiet=False)
         return
     is_first = os.environ.get("RANK", "0") == "0"  # torchrun's: the first process speaks for all
     quiet = quiet or not is_first
     with console.progress("steps", quiet=quiet) as advance:
         report = _say_nothing if quiet else _say_losses
-        done = stage_of_train.train(inputs, out, asked, overwrite=overwrite, advance=advance, report=report)
+        done = stage_of_train.train(inputs, out, wanted, overwrite=overwrite, advance=advance, report=report)
     summary = {"out": str(out), **done.counts}
     console.summarize(summary, title="mgtool train", as_json=as_json and is_first, quiet=quiet)
     console.show_failures(done.failures, out, quiet=quiet)

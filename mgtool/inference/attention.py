@@ -96,14 +96,13 @@ def attend(
     if kwargs.get("s_aux") is not None:
         raise ValueError("language models with attention sinks are not supported")
     (count, _, steps, width), heads = query.shape, key.shape[1]
-    queries = (query * scaling).reshape(count, heads, -1, width).transpose(0, 1)
-    scores = _scores(queries, key, view, module.layer_idx)
+    scores = _scores((query * scaling).reshape(count, heads, -1, width).transpose(0, 1), key, view, module.layer_idx)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     _mask(scores.view(heads, count, -1, steps, scores.shape[-1]), view, sliding_window)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    mixed = _mix(weights, value, view, module.layer_idx)
-    return mixed.transpose(0, 1).reshape(count, -1, steps, width).transpose(1, 2), None
+    mixed = _mix(weights, value, view, module.layer_idx).transpose(0, 1)
+    return mixed.reshape(count, -1, steps, width).transpose(1, 2), None
 
 
 def _mask(scores: Tensor, view: View, sliding_window: int | None) -> None:
