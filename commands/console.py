@@ -70,6 +70,7 @@ def _bar(total: int | None) -> Progress:
 
 
 def _rate_column() -> ProgressColumn:
+    """Items a second; of rich's own columns one counts bytes, and one shows a rate only where no total is known."""
     from rich.progress import ProgressColumn
     from rich.table import Column
     from rich.text import Text

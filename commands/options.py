@@ -49,7 +49,10 @@ class Command(TyperCommand):
 
 
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Make a TOML file's values the defaults: its top level, then its table named as the command."""
+    """Make a TOML file's values the defaults: its top level, then its table named as the command.
+
+    By hand: click takes a mapping of defaults; pydantic-settings would declare and parse every option a second time.
+    """
     if path is None or context.resilient_parsing:
         return path
     import tomllib

@@ -1,4 +1,5 @@
 "use strict";
+// By hand: a page is one file that loads nothing, so that a gallery's library would stand whole in each of them.
 // What both pages share: elements, and pictures that are decoded block by block when they are looked at.
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
