@@ -22,6 +22,7 @@ from mgtool.commands.options import (
     Overwrite,
     Quiet,
     allowed_failures,
+    asked,
     exit_code,
 )
 from mgtool.errors import UsageError
@@ -29,6 +30,7 @@ from mgtool.packing.options import PackOptions, Source
 
 
 def pack(
+    context: typer.Context,
     inputs: options.Inputs,
     out: options.Out = "",
     images: options.Images = None,
@@ -65,22 +67,7 @@ def pack(
         raise typer.Exit(_verify(inputs, workers, screen))
     if unpack is not None:
         raise typer.Exit(_unpack(inputs, unpack, overwrite, screen))
-    chosen = PackOptions(
-        missing_boxes=missing_boxes,
-        shard_size=shard_size,
-        shuffle=shuffle,
-        split=split,
-        append=append,
-        check=check,
-        max_pixels=max_pixels,
-        resize=resize,
-        reencode=reencode,
-        dedupe=dedupe,
-        min_boxes=min_boxes,
-        where=where,
-        energon=energon,
-        workers=workers,
-    )
+    chosen = asked(PackOptions, context)
     sources = [Source(inputs, images, boxes), *(add or [])]
     if dry_run:
         raise typer.Exit(_plan(sources, out, chosen, overwrite, screen))
