@@ -7,7 +7,8 @@ Every record is one JSON object a line; keys that hold their default are left ou
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -17,10 +18,22 @@ from mgtool.errors import ItemError, Reason, RecordError, Stage
 Advance = Callable[[int], None]
 """Told how many more items are done."""
 
+Inputs = str | Path | Iterable[str | Path]
+"""What a stage reads: paths, URLs, patterns or ``-``; one that stands alone is the only one."""
+
 Box = tuple[float, float, float, float]
 SampleId = int | str
 FinishReason = Literal["stop", "length"]
 T = TypeVar("T")
+
+
+def input_names(inputs: Inputs) -> tuple[str, ...]:
+    """Inputs as they are read.
+
+    >>> input_names("photos"), input_names(["a.json", Path("b.json")])
+    (('photos',), ('a.json', 'b.json'))
+    """
+    return (str(inputs),) if isinstance(inputs, str | Path) else tuple(map(str, inputs))
 
 
 class Detections(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,6 +13,7 @@ from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.model_folders import model_identity
+from mgtool.records import Inputs, input_names
 from mgtool.runs import devices
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import Share, share_of
@@ -47,7 +48,7 @@ class InferencePlan:
     workers: int
 
     @classmethod
-    def of(cls, inputs: Sequence[str | Path] | Path, options: InferOptions, *, is_here: bool = True) -> InferencePlan:
+    def of(cls, inputs: Inputs, options: InferOptions, *, is_here: bool = True) -> InferencePlan:
         """The plan for some options.
 
         Args:
@@ -130,11 +131,6 @@ class InferencePlan:
             "truncate": self.options.truncate or "",
             "deterministic": self.options.deterministic,
         }
-
-
-def input_names(inputs: Sequence[str | Path] | Path) -> list[str]:
-    """Inputs as they are read; one that stands alone, a string too, is the only one."""
-    return [str(inputs)] if isinstance(inputs, str | Path) else [str(one) for one in inputs]
 
 
 def _decoding(options: InferOptions) -> Decoding:

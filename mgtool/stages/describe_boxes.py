@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from mgtool.boxes import statistics
 from mgtool.boxes.statistics import BoxStatistics
 from mgtool.errors import UsageError
+from mgtool.records import Inputs, input_names
 
 
-def describe_boxes(
-    paths: Iterable[str | Path], *, images: str | None = None, report: str | Path | None = None
-) -> BoxStatistics:
+def describe_boxes(paths: Inputs, *, images: str | None = None, report: str | Path | None = None) -> BoxStatistics:
     """Sum up box files, and write their page.
 
     Args:
@@ -25,7 +23,7 @@ def describe_boxes(
         InputError: no such file, or one of no known form.
         OutputError: the page cannot be written.
     """
-    boxes = tuple(map(str, paths))
+    boxes = input_names(paths)
     if "-" in boxes:
         raise UsageError("paths", "-: give folders or files of boxes; stdin cannot be read twice")
     summed = statistics.of_files(boxes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from mgtool.errors import UsageError
 from mgtool.files.hashing import sha256
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
-from mgtool.records import Advance, Failure, Media
+from mgtool.records import Advance, Failure, Inputs, Media, input_names
 from mgtool.runs import ray_cluster
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
 from mgtool.runs.shares import Share
@@ -66,7 +66,7 @@ class Detected:
 
 
 def detect(
-    inputs: Iterable[str | Path],
+    inputs: Inputs,
     out: str | Path,
     options: DetectOptions = DetectOptions(),  # noqa: B008 - frozen
     *,
@@ -94,7 +94,7 @@ def detect(
     """
     if str(out) == "-":
         raise UsageError("out", "-: give a folder; `found` gives box records one by one")
-    given = tuple(map(str, inputs))
+    given = input_names(inputs)
     options.check(given, str(out))
     run = _on_cluster if options.engine == "ray" else _run
     detected = run(given, Path(out), options, overwrite, advance)
@@ -104,14 +104,14 @@ def detect(
 
 
 def found(
-    inputs: Iterable[str | Path],
+    inputs: Inputs,
     options: DetectOptions = DetectOptions(),  # noqa: B008 - frozen
 ) -> Generator[DetectionEntry]:
     """What becomes of each picture and video, in input order, as soon as it is known; errors as `detect`.
 
     An entry has a box record or a failure; it has neither for a picture that came before.
     """
-    given = tuple(map(str, inputs))
+    given = input_names(inputs)
     options.check(given, "-")
     items, finder = loading.named_share(given, options), loading.load_finder(options)
     return _entries(items, finder, options)
@@ -141,9 +141,9 @@ class DetectPlan(NamedTuple):
     workers: int
 
 
-def plan(inputs: Iterable[str | Path], out: str | Path, options: DetectOptions) -> DetectPlan:
+def plan(inputs: Inputs, out: str | Path, options: DetectOptions) -> DetectPlan:
     """Count what `detect` with the same arguments would go through; no picture is opened, no weights are loaded."""
-    given = tuple(map(str, inputs))
+    given = input_names(inputs)
     options.check(given, str(out))
     failures = pictures = 0
     for item in loading.named_share(given, options):

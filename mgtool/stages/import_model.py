@@ -42,7 +42,7 @@ def plan(options: ImportOptions) -> ImportPlan:
 
 
 def import_model(
-    options: ImportOptions, out: Path, *, overwrite: bool = False, advance: Advance = lambda n: None
+    options: ImportOptions, out: str | Path, *, overwrite: bool = False, advance: Advance = lambda n: None
 ) -> Imported:
     """Write a model's folder: whole or not at all.
 
@@ -59,7 +59,7 @@ def import_model(
         ResumeError: `out` holds another import and may not be replaced.
         OutputError: `out` holds anything else.
     """
-    planned = plan(options)
+    planned, out = plan(options), Path(out)
     _refuse_foreign(out)
     before = _run(options, out)
     if before.finished and not overwrite:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import html
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,18 +21,17 @@ from mgtool.inference.options import InferOptions, refuse_together
 from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, share_file
 from mgtool.inference.parity import Parity
 from mgtool.inference.pipeline import Items, Results, answered
-from mgtool.inference.plan import InferencePlan, input_names
+from mgtool.inference.plan import InferencePlan
 from mgtool.inference.replicas import answer_on_devices
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import check_model
 from mgtool.model import MGLlavaConfig
-from mgtool.records import Advance, Answer, Failure
+from mgtool.records import Advance, Answer, Failure, Inputs, input_names
+from mgtool.report.html import summary_table
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
-
-Inputs = Sequence[str | Path] | Path
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,7 @@ class Inferred:
 
     def _repr_html_(self) -> str:
         told = {"answers": self.out, "answered": self.answered, "failed": self.failed, "new tokens": self.new_tokens}
-        rows = (f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in told.items())
-        return f"<table>{''.join(rows)}</table>"
+        return summary_table(told)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from mgtool.packing.output import PackFolder
 from mgtool.packing.pipeline import OpenSource
 from mgtool.packing.plan import ShardPlan
 from mgtool.records import Advance, Failure
+from mgtool.report.html import summary_table
 from mgtool.tars import other_readers
 
 __all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "pack", "plan"]
@@ -56,9 +56,7 @@ class Packed:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def _repr_html_(self) -> str:
-        """A small table, for notebooks."""
-        cells = ((html.escape(name), html.escape(str(value))) for name, value in self.counts.items())
-        return f"<table>{''.join(f'<tr><th>{name}</th><td>{value}</td></tr>' for name, value in cells)}</table>"
+        return summary_table(self.counts)
 
 
 @dataclass(frozen=True, kw_only=True)

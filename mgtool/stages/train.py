@@ -13,7 +13,7 @@ from mgtool.errors import InputError, UsageError
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.model_folders import check_model, model_identity
 from mgtool.model import MGLlavaConfig
-from mgtool.records import Advance
+from mgtool.records import Advance, Inputs, input_names
 from mgtool.report.html import summary_table
 from mgtool.runs.run_file import RUN_FILE, Run
 from mgtool.tars import paths
@@ -52,8 +52,8 @@ class Trained:
 
 
 def train(
-    inputs: Sequence[str],
-    out: Path,
+    inputs: Inputs,
+    out: str | Path,
     options: TrainOptions,
     *,
     overwrite: bool = False,
@@ -79,18 +79,19 @@ def train(
         OutputError: the folder holds a model that no training wrote.
         ResumeError: the folder holds another run.
     """
-    _check(inputs, out, options)
+    given, out = input_names(inputs), Path(out)
+    _check(given, out, options)
     arguments = recipe.training_arguments(options, out / output.CHECKPOINTS)
-    run = _run(inputs, out, options, arguments)
+    run = _run(given, out, options, arguments)
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
             _begin(run, out, overwrite=overwrite)
     if run.finished and output.is_model(out):
         return _trained(out, run.counts)
-    return _learn(inputs, out, options, arguments, run, Reporter(advance, report))
+    return _learn(given, out, options, arguments, run, Reporter(advance, report))
 
 
-def plan(inputs: Sequence[str], options: TrainOptions, *, devices: int = 1) -> TrainPlan:
+def plan(inputs: Inputs, options: TrainOptions, *, devices: int = 1) -> TrainPlan:
     """What `train` would take on so many devices, without a weight.
 
     Raises:
@@ -98,7 +99,7 @@ def plan(inputs: Sequence[str], options: TrainOptions, *, devices: int = 1) -> T
     """
     check_model(options.model)
     config = MGLlavaConfig.from_pretrained(options.model)
-    return recipe.plan_training(config, options, samples=len(TarIndex.of(inputs)), devices=devices)
+    return recipe.plan_training(config, options, samples=len(TarIndex.of(input_names(inputs))), devices=devices)
 
 
 def _check(inputs: Sequence[str], out: Path, options: TrainOptions) -> None:
