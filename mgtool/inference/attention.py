@@ -76,7 +76,7 @@ def attend(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it.
+    """Attention as transformers calls it; gives (R, T, heads of queries, d), and no weights.
 
     Args:
         module: the attention layer.
@@ -86,9 +86,6 @@ def attend(
         scaling, softcap: of the scores; the latter is a bound of them, for models that have one.
         sliding_window: tokens that are seen, the asking one included; None for all.
         kwargs: what other kinds of attention take.
-
-    Returns:
-        (R, T, heads of queries, d), and no weights.
 
     Raises:
         ValueError: for a model whose softmax has a sink.
