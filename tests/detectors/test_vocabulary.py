@@ -53,7 +53,7 @@ def test_names_of_lists_have_no_case_and_a_comma_makes_a_word(tmp_path: Path, mo
 
 def test_mistakes_are_one_line_that_names_the_option(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"`keep` , : no words; give coco, lvis, objects365, openimages, a text file"):
-        vocabulary.read(", ", option="--keep")
+        vocabulary.read(", ", option="keep")
     with pytest.raises(UsageError, match=r"`vocabulary` objects-365: did you mean objects365\? .*: objects-365,"):
         vocabulary.read("objects-365")
     with pytest.raises(UsageError, match=r"`vocabulary` .*none\.txt: cannot be read"):
