@@ -10,7 +10,7 @@ import numpy as np
 
 from mgtool.errors import InputError
 from mgtool.records import Sample, Score
-from mgtool.scoring.benchmark import Benchmark, Item, Verdict, question_of
+from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, Item, Verdict, question_of
 from mgtool.scoring.ground_truth import LONGEST_NAME, Row, Truth, first, whole
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
@@ -21,7 +21,7 @@ PERCEPTION = (
 )  # fmt: skip
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 ASKED, INSTEAD = "Please answer yes or no.", "Please answer the question only a single word yes or no."
-_INSTRUCTIONS = (ASKED, INSTEAD, "Answer the question using a single word or phrase.")
+_INSTRUCTIONS = (ASKED, INSTEAD, SINGLE_WORD)
 _PREFIX = 4
 
 
@@ -36,8 +36,11 @@ class Mme(Benchmark):
     variants = ("official", "vlmevalkit", "lmms-eval")
 
     def prompt(self, sample: Sample) -> str:
-        """The question, whose own instruction is replaced by the published one."""
-        return question_of(sample).replace(ASKED, INSTEAD)
+        """The question, whose own instructions are replaced by the published one."""
+        question = question_of(sample)
+        if ASKED in question or INSTEAD in question:
+            question = question.replace(SINGLE_WORD, "").strip()
+        return question.replace(ASKED, INSTEAD)
 
     def load(self, truth: Truth) -> list[Item]:
         """Text files of the tasks, or a TSV."""

@@ -46,7 +46,10 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
             start, end = token.span(1)
             is_closing = buffer[start] in _CLOSING
             if is_closing and not depth:
-                yield from _between(before, buffer[begin:start], b"]", where)
+                rest = buffer[begin:start]
+                if before == b"[0" and rest.strip(_BLANK) == b",":
+                    rest = b""  # a comma behind the last element, which hand-written lists have
+                yield from _between(before, rest, b"]", where)
                 _refuse_more(buffer[end:], file, where)
                 return
             at = at if depth else start

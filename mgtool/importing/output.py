@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from transformers import GenerationConfig
@@ -15,7 +18,6 @@ from mgtool.model.modeling import MGLlavaForConditionalGeneration
 from mgtool.model.processor import MAX_NEW_TOKENS, MGLlavaProcessor
 from mgtool.records import Advance
 
-_CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 
 
@@ -28,14 +30,46 @@ def write_model(plan: ImportPlan, folder: Path, advance: Advance) -> dict[str, s
         advance: told of bytes that were written.
 
     Returns:
-        SHA-256 of the configuration and of each file of weights.
+        SHA-256 of every file.
     """
+    before = {path.name for path in folder.iterdir()}
     plan.config.architectures = [MGLlavaForConditionalGeneration.__name__]
     plan.config.save_pretrained(folder)
     plan.processor.save_pretrained(folder)
     _generation_config(plan.processor).save_pretrained(folder)
-    hashes = _write_weights(plan, folder, advance)
-    return {**hashes, _CONFIG: hashing.file_sha256(folder / _CONFIG)}
+    small = {path.name: hashing.file_sha256(path) for path in folder.iterdir() if path.name not in before}
+    return {**_write_weights(plan, folder, advance), **small}
+
+
+def keep_foreign(old: Path, written: Collection[str], new: Path) -> None:
+    """Bring into a new model folder what stands in the old one and is of neither import.
+
+    Args:
+        old: the folder that will be replaced; perhaps not there.
+        written: names that its import wrote.
+        new: the folder in its place.
+    """
+    for path in old.iterdir() if old.is_dir() else ():
+        target = new / path.name
+        if path.name in written or _is_weights(path.name) or os.path.lexists(target):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, target, symlinks=True, copy_function=_linked)
+        else:
+            _linked(path, target)
+
+
+def _is_weights(name: str) -> bool:
+    """Whether the name is one that an import gives: weights of another import must not lie beside those of this one."""
+    return name.startswith("model") and name.endswith((".safetensors", ".safetensors.index.json"))
+
+
+def _linked(path: str | Path, target: str | Path) -> None:
+    """A second name for a file, or a copy where the file system knows none."""
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(path, target, follow_symlinks=False)
 
 
 def _write_weights(plan: ImportPlan, folder: Path, advance: Advance) -> dict[str, str]:

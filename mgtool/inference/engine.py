@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mgtool.errors import ItemError
+from mgtool.inference.cache_support import CacheSupport
 from mgtool.inference.memory import is_out_of_memory, is_scarce, token_budget
 from mgtool.inference.prefix_support import shares_prefixes
 from mgtool.inference.rows import Prefill, Rows
@@ -160,7 +161,7 @@ class Engine:
 
     def _no_rows(self) -> Rows | AloneRows:
         if not shares_prefixes(self.model.language_model):
-            return AloneRows(self.model.device)
+            return AloneRows(self.model.device, CacheSupport.of(self.model.language_model))
         return Rows(self.model.config.text_config.num_hidden_layers, self.model.device)
 
     def _splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Any:

@@ -129,10 +129,8 @@ class Planner:
         if isinstance(item, Failure):
             self.failures[position] = item
             return None
-        if position == 0 and not item.turns and self.prompter.needs_question:
-            raise UsageError(
-                "task", f"is missing: {item.id} comes without a question; add `task` caption, or `prompt` TEXT"
-            )
+        if position == 0 and _is_bare(item) and self.prompter.needs_question:
+            raise _without_questions(item, self.prompter.task)
         conversation = self.prompter.converse(item)
         media = tuple(self._read(item, one) for one in records.media_of(item))
         ids = self.processor.tokenize(conversation.turns, conversation.system)
@@ -164,6 +162,19 @@ class Planner:
         media = gathered[0].media
         numbers, ids = [prompt.position for prompt in gathered], [prompt.ids for prompt in gathered]
         yield Group(_key(media), placed, numbers, ids, is_video=any(one.is_video for one in media))
+
+
+def _is_bare(sample: Sample) -> bool:
+    """Whether an item is a picture or video alone, and no record of which the question is missing."""
+    media = records.media_of(sample)
+    return not sample.turns and not sample.metadata and [one.name for one in media] == [sample.id]
+
+
+def _without_questions(sample: Sample, task: str) -> UsageError:
+    if task:
+        detail = f"{task}: {sample.id} comes without a question; give the questions of {task} as a file, and the folder"
+        return UsageError("task", f"{detail} of pictures as `images`")
+    return UsageError("task", f"is missing: {sample.id} comes without a question; add `task` caption, or `prompt` TEXT")
 
 
 def _gather(window: Sequence[Prompt]) -> list[list[Prompt]]:

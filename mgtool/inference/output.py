@@ -10,13 +10,15 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mgtool.errors import ResumeError
+from mgtool.errors import OutputError, ResumeError
 from mgtool.files.atomic import atomic_file, write_lines
 from mgtool.files.journal import Journal
 from mgtool.inference.plan import InferencePlan
+from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.records import Advance, Answer, Failure, Item, parse
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.runs.shares import Share
+from mgtool.tars import paths
 
 Result = tuple[Answer, ...] | Failure
 """What becomes of one sample: its answers, one unless several are sampled, or why there is none."""
@@ -82,6 +84,22 @@ class AnswersFile:
         self.failures = Journal(out.with_name(f".{out.name}.failures"))
         self.counts = {"answered": 0, "failed": 0}
 
+    def refuse_foreign(self) -> None:
+        """Only what a run of this command wrote is gone on with, or replaced unasked.
+
+        Raises:
+            OutputError: naming a file that something else wrote.
+        """
+        if _is_run_of(self.run_path, self.out):
+            return
+        known = self.run_path.exists()  # a record of other answers, or of a command, has a list of failures, too
+        for path in (self.out, self.answers.path, *(() if known else (self.failures_path,))):
+            if path.exists():
+                raise OutputError(
+                    f"{path} is there, and no run of `mgtool infer` is known to have written it: "
+                    "choose another `out` or add `overwrite`"
+                )
+
     def clear(self) -> None:
         """Forget what an earlier run wrote."""
         self.answers.remove()
@@ -136,6 +154,36 @@ class AnswersFile:
         self.answers.publish(self.out)
 
 
+def refuse_target(out: Path, inputs: Iterable[str | Path]) -> None:
+    """Refuse an answers file that is no place for one, whatever else is asked.
+
+    Args:
+        out: the answers file.
+        inputs: paths and URLs of all that the run reads; of a folder, its pictures and tars.
+
+    Raises:
+        OutputError: `out` is a folder, or would replace an input.
+    """
+    if out.is_dir():
+        raise OutputError(f"`out` {out} is a folder: name a file, for instance {out / 'answers.jsonl'}")
+    file = AnswersFile(out)
+    written = [path for path in (file.out, file.answers.path, file.failures_path) if path.exists()]
+    for given, path in itertools.product(inputs, written):
+        if _reads(str(given), path):
+            raise OutputError(f"{path} is an input of this run ({given}): choose another `out`")
+
+
+def _reads(given: str, written: Path) -> bool:
+    """Whether an input is, or its folder has among its pictures and tars, a file that is there."""
+    if given == "-" or "://" in given:
+        return False
+    files = [Path(given), *map(Path, paths.expand(given) or ())]
+    if any(file.is_file() and file.samefile(written) for file in files):
+        return True
+    is_read = written.suffix.lower() in {*MEDIA_SUFFIXES, ".tar"}
+    return is_read and Path(given).is_dir() and written.resolve().is_relative_to(Path(given).resolve())
+
+
 def share_file(out: Path, share: Share) -> Path:
     """The answers file of one share.
 
@@ -159,6 +207,8 @@ def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: b
     """
     parts = [AnswersFile(share, is_share=True) for share in shares]
     whole = AnswersFile(out)
+    if not overwrite:
+        whole.refuse_foreign()
     run = plan.run(whole.run_path, out)
     run.begin(overwrite=overwrite)
     _concatenate([part.out for part in parts], out)
@@ -183,5 +233,12 @@ def _owns_folder(out: Path) -> bool:
     own, run = out.with_name(f"{out.stem}.{RUN_FILE}"), out.with_name(RUN_FILE)
     if own.exists() or not run.exists():
         return not own.exists()
+    return _is_run_of(run, out)
+
+
+def _is_run_of(run: Path, out: Path) -> bool:
+    """Whether there is a record of the run that writes some answers."""
+    if not run.exists():
+        return False
     record = parse(run.read_bytes(), dict[str, Any], where=str(run))
     return record.get("command") == "infer" and record.get("options", {}).get("out") == out.name

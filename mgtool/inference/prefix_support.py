@@ -10,13 +10,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from mgtool.inference.attention import Prefix
-from mgtool.inference.memory import is_out_of_memory
+from mgtool.inference.cache_support import LengthDependentRope, probe
 from mgtool.inference.rows import Rows
 
-_PROBED = 8
-"""Tokens with which it is found out whether a model attends as it should."""
-_NOISE, _HALF_NOISE = 1e-3, 0.1
-"""Of logits that are the same number computed in another order, against their spread: in float32, in half precision."""
 _known: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
@@ -35,17 +31,9 @@ def shares_prefixes(language_model: Any) -> bool:
 def _agrees(language_model: Any) -> bool:
     if getattr(language_model.config, "attention_chunk_size", None):
         return False  # the few tokens would all be in one chunk
-    last = language_model.config.vocab_size - 1
-    ids = torch.linspace(0, last, _PROBED, device=language_model.device).long()
-    try:
-        expected = language_model(input_ids=ids[None], use_cache=False).logits[0, -1].float()
-        found = _over_a_prefix(language_model, ids)
-    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
-        return is_out_of_memory(error)  # which is said where a prompt meets it
-    if not expected.isfinite().all():
-        return True
-    noise = _NOISE if language_model.dtype == torch.float32 else _HALF_NOISE
-    return bool((found - expected).square().mean().sqrt() <= noise * expected.std())
+    if LengthDependentRope.of(language_model) is not None:
+        return False  # the longest row would change all others
+    return probe(language_model, lambda ids: _over_a_prefix(language_model, ids))
 
 
 def _over_a_prefix(language_model: Any, ids: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ import msgspec
 from mgtool import benchmarks
 from mgtool.errors import ItemError, UsageError
 from mgtool.inference.options import InferOptions
+from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, bare, show_media
-from mgtool.records import Sample, Turn
-from mgtool.scoring.benchmark import SINGLE_WORD
+from mgtool.records import Sample, Turn, media_of
+from mgtool.scoring.benchmark import SINGLE_WORD, with_suffix
 
 CAPTION = "Describe this picture."
 """What the task ``caption`` asks."""
@@ -75,12 +77,13 @@ class Prompter:
         Raises:
             ItemError: ``empty_prompt``, ``bad_record`` or ``unsupported``.
         """
+        _refuse_blind(sample)
         turns = list(sample.turns)
         own = turns.pop(0).value if turns and turns[0].speaker == "system" else ""
         earlier, last = _split(turns)
         question = self._question(sample, last)
         if not question:
-            raise ItemError("empty_prompt", "the question has no text")
+            raise ItemError("empty_prompt", "the question has no text" + _hint(sample))
         places = PLACEHOLDER.findall(last)
         final = "".join(places) + "\n" + question if places else question
         final = last if places and question == bare(last) else final
@@ -96,11 +99,46 @@ class Prompter:
         if self.task == "caption":
             return CAPTION
         if self.task == "vqa":
-            return question if question.endswith(SINGLE_WORD) else f"{question}\n{SINGLE_WORD}"
+            return with_suffix(question, SINGLE_WORD)
         if self.task:
             turns = (Turn("human", question),)
             return bare(benchmarks.get(self.task).prompt(msgspec.structs.replace(sample, turns=turns)))
         return question
+
+
+_MEDIA_KEY = re.compile(r"(^|_)(images?|imgs?|pictures?|photos?|pics?|figures?|videos?|clips?|frames?)(_|\d|$)")
+_SIDE_KEY = re.compile(r"_(size|width|height|count|num|type|format|source|license|category|caption|text|url_source)s?$")
+_FILE_KEYS = ("file_name", "filename", "file_path", "filepath", "file", "path", "url")
+_TEXT_KEYS = ("prompt", "query", "messages", "conversation", "question_text", "instruction", "input", "problem")
+
+
+def _refuse_blind(sample: Sample) -> None:
+    """Nothing is asked without the picture that its record seems to name."""
+    if media_of(sample):
+        return
+    for key, value in sample.metadata.items():
+        if _names_media(key.lower(), value):
+            raise ItemError("bad_record", f"`{key}` seems to name a picture or video, which was not understood")
+
+
+def _names_media(key: str, value: object) -> bool:
+    """Whether an entry of a record is a picture, a video, or the name of one."""
+    values = value if isinstance(value, list) else [value]
+    texts = [text for one in values for text in (one.values() if isinstance(one, dict) else [one])]
+    if any(isinstance(text, str) and (_is_media_name(text) or text.startswith("data:image/")) for text in texts):
+        return key in _FILE_KEYS or _MEDIA_KEY.search(key) is not None or not isinstance(value, str)
+    is_named = _MEDIA_KEY.search(key) is not None and not _SIDE_KEY.search(key)
+    return is_named and any(text not in ("", None) and not isinstance(text, bool) for text in texts)
+
+
+def _is_media_name(text: str) -> bool:
+    return " " not in text.strip() and posixpath.splitext(text.strip())[1].lower() in MEDIA_SUFFIXES
+
+
+def _hint(sample: Sample) -> str:
+    """Where a record without a question seems to have it."""
+    found = [key for key in sample.metadata if key.lower() in _TEXT_KEYS]
+    return f"; `{found[0]}` is not understood: `text` or `conversations` holds a question" if found else ""
 
 
 _CAPTIONS = ("coco-caption", "nocaps", "flickr30k")

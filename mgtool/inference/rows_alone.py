@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from mgtool.inference.cache_support import CacheSupport
 from mgtool.inference.rows import Choose, Prefill
 
 
@@ -18,7 +19,8 @@ class AloneRows:
         tokens: (R,) int64, chosen last and not among the embeddings yet.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, support: CacheSupport) -> None:
+        self.support = support
         self.tokens = torch.zeros(0, dtype=torch.int64, device=device)
         self._embeds: list[Tensor] = []
         self._caches: list[DynamicCache | None] = []
@@ -34,19 +36,21 @@ class AloneRows:
     def enter(self, language_model: Any, prefill: Prefill, choose: Choose) -> None:
         """Add prompts, each computed whole, and choose their first tokens."""
         embeds = [prefill.splice([ids], prefill.visuals).inputs_embeds for ids in prefill.prompts]
-        has_cache = language_model._supports_default_dynamic_cache()
-        caches = [DynamicCache(config=language_model.config) if has_cache else None for _ in embeds]
-        logits = [_logits(language_model, *row) for row in zip(embeds, embeds, caches, strict=True)]
+        caches = [self._new_cache(language_model, whole.shape[1]) for whole in embeds]
+        logits = [self._logits(language_model, *row) for row in zip(embeds, embeds, caches, strict=True)]
         self.tokens = torch.cat([self.tokens, choose(torch.cat(logits))])
         self._embeds += embeds
-        self._caches += [cache if cache is not None and _is_filled(cache) else None for cache in caches]
+        self._caches += caches
 
     def advance(self, language_model: Any, choose: Choose) -> None:
         """Choose the next token of every row."""
-        new = language_model.get_input_embeddings()(self.tokens)[:, None, None]
+        new = list(language_model.get_input_embeddings()(self.tokens)[:, None, None])
         self._embeds = [torch.cat([whole, last], dim=1) for whole, last in zip(self._embeds, new, strict=True)]
+        for row, whole in enumerate(self._embeds):
+            if self.support.begins_anew(whole.shape[1]):
+                self._caches[row], new[row] = self._new_cache(language_model, whole.shape[1]), whole
         rows = zip(self._embeds, new, self._caches, strict=True)
-        self.tokens = choose(torch.cat([_logits(language_model, *row) for row in rows]))
+        self.tokens = choose(torch.cat([self._logits(language_model, *row) for row in rows]))
 
     def leave(self, row: int) -> None:
         """Take a row out; the last one takes its number."""
@@ -58,13 +62,17 @@ class AloneRows:
     def forget(self) -> None:
         """Nothing is kept."""
 
+    def _new_cache(self, language_model: Any, length: int) -> DynamicCache | None:
+        """For a row that has so many tokens; None where every step computes it anew."""
+        return DynamicCache(config=language_model.config) if self.support.holds(length) else None
 
-def _is_filled(cache: DynamicCache) -> bool:
-    """False after a model that takes a cache among its other keywords and leaves it as it is."""
-    return any(getattr(layer, "is_initialized", True) for layer in cache.layers)
-
-
-def _logits(language_model: Any, whole: Tensor, new: Tensor, cache: DynamicCache | None) -> Tensor:
-    """(1, vocabulary) float32 behind a row, of which the cache has all but what is new."""
-    known = {"use_cache": False} if cache is None else {"use_cache": True, "past_key_values": cache}
-    return language_model(inputs_embeds=whole if cache is None else new, **known).logits[:, -1].float()
+    def _logits(self, language_model: Any, whole: Tensor, new: Tensor, cache: DynamicCache | None) -> Tensor:
+        """(1, vocabulary) float32 behind a row, of which the cache has all but what is new."""
+        if self.support.rope is not None:
+            self.support.rope.reset()
+        known: dict[str, Any] = {"use_cache": cache is not None}
+        if cache is not None:
+            known[self.support.name] = cache
+        output = language_model(inputs_embeds=whole if cache is None else new, **known)
+        logits: Tensor = output.logits[:, -1].float()
+        return logits

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,8 +18,8 @@ from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, 
 class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
     """The union of a LLaVA conversation and a LLaVA question."""
 
-    id: SampleId | None = None
-    question_id: SampleId | None = None
+    id: SampleId | float | None = None
+    question_id: SampleId | float | None = None
     image: str | list[str] | None = None
     video: str | None = None
     speaker_turns: list[Turn] | None = None
@@ -27,6 +29,9 @@ class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
 
 RESERVED = frozenset({"id", "question_id", "image", "video", "conversations", "text", "question"})
 """Keys of a record that are no metadata."""
+
+
+_NO_NUMBER = re.compile(rb"\b(?:NaN|Infinity)\b")
 
 
 class _CocoImage(msgspec.Struct):
@@ -44,12 +49,26 @@ def sample(line: bytes, fallback: SampleId, find: Find, *, where: str) -> Sample
         where: for messages.
     """
     try:
-        fields = parse(line, dict[str, Any], where=where)
+        fields = _parsed(line, where)
         if "sha256" in fields and ("boxes" in fields or "frames" in fields):
             return _box_sample(convert(fields, BoxRecord, where=where), find)
         return _conversation(convert(fields, _Record, where=where), fields, fallback, find)
     except RecordError as error:
         return Failure(id=fallback, stage="read", reason="bad_record", detail=str(error))
+
+
+def _parsed(line: bytes, where: str) -> dict[str, Any]:
+    """A record's fields, also as Python's json and pandas write them: what is no number is null."""
+    try:
+        return parse(line.removeprefix(b"\xef\xbb\xbf"), dict[str, Any], where=where)
+    except RecordError:
+        if not _NO_NUMBER.search(line):
+            raise
+    try:
+        fields = json.loads(line, parse_constant=lambda name: None)
+    except ValueError as error:
+        raise RecordError(f"{where}: {error}") from error
+    return convert(fields, dict[str, Any], where=where)
 
 
 def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterator[Sample | Failure]:
@@ -70,7 +89,8 @@ def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterato
 
 
 def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId, find: Find) -> Sample:
-    sample_id = next((x for x in (record.question_id, record.id, record.image) if isinstance(x, int | str)), fallback)
+    ids = (str(x) if isinstance(x, float) else x for x in (record.question_id, record.id, record.image))
+    sample_id = next((x for x in ids if isinstance(x, int | str)), fallback)
     question = record.text if record.text is not None else record.question
     turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
     names = [record.image] if isinstance(record.image, str) and record.image else list(record.image or [])

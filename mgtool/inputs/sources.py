@@ -85,7 +85,9 @@ def _read_file(path: Path, place: Place) -> Iterator[Item]:
     beside = path.parent.as_posix()
     if suffix == ".tsv":
         find = functools.partial(place.media, beside=beside)
-        return tsv.read_tsv(lambda: path.open(encoding="utf-8-sig", newline=""), find, where=str(path))
+        return tsv.read_tsv(
+            lambda: path.open(encoding="utf-8-sig", errors="surrogateescape", newline=""), find, where=str(path)
+        )
     return _read_opened(path, place, beside=beside)
 
 
@@ -129,7 +131,7 @@ def _listed(filesystem: Any, root: str) -> Iterator[Item]:
 
 
 def _text_of(data: bytes) -> IO[str]:
-    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _read_folder(folder: Path, place: Place) -> Iterator[Item]:
@@ -231,7 +233,7 @@ def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> I
         return _read_json_list(file, find, where=where)
     if start == b"{" and (_COCO_START.match(head) or not _is_json_line(head)):
         return _read_json_object(file, find, where=where)
-    if start == b"{":
+    if start == b"{" or any(_is_json_line(line) for line in _lines_of_objects(head)):
         return _read_json_lines(file, find, where=where)
     if b"\0" in head:
         raise InputError(f"{where}: {_UNKNOWN}")
@@ -253,6 +255,11 @@ def _is_json_line(head: bytes) -> bool:
     except msgspec.DecodeError:
         return len(line) >= (1 << 16) - 4 or b'"' in line[:80]
     return True
+
+
+def _lines_of_objects(head: bytes) -> list[bytes]:
+    """Lines that begin as a JSON object does, where the first one, a heading or a broken record, does not."""
+    return [line for line in head.splitlines()[1:] if line.startswith(b'{"')][:1]
 
 
 def _read_paths(file: IO[bytes], place: Place, *, beside: str) -> Iterator[Item]:

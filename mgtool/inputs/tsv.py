@@ -5,80 +5,182 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import IO
 
 from mgtool.errors import InputError, ItemError
+from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.media.reading import Find
 from mgtool.records import Failure, Media, Sample, SampleId, Turn
+
+Row = dict[str, str]
+
+_LONGEST_REFERENCE = 64
+"""Letters of a cell that may be the index of another row; no picture in base64 is so short."""
+_NUMBERED = re.compile(r"(image|img)(_path)?_?(\d+)", re.IGNORECASE)
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+_WHOLE = re.compile(r"(\d+)\.0+")
+_DATA_URL = re.compile(r"\s*data:[\w/.+-]*;base64,", re.IGNORECASE)
+_BLANK = ("", "nan", "none", "null")
 
 
 def read_tsv(open_text: Callable[[], IO[str]], find: Find, *, where: str) -> Iterator[Sample | Failure]:
     """A VLMEvalKit benchmark: `index`, `image` (base64, or the index of the row that has it), `question`, ...
 
     Args:
-        open_text: opens the file anew; it is read twice, so that only pictures that other rows name are kept.
+        open_text: opens the file anew; it is read several times, so that only pictures that other rows name are kept.
+            Bytes that are no UTF-8 are surrogates.
         find: gives the picture that an `image_path` entry names.
         where: the file's name for messages.
     """
     csv.field_size_limit(sys.maxsize)
-    with open_text() as file:
-        wanted = {row["image"] for row in _rows(file, where) if _is_reference(row.get("image", ""))}
-    kept: dict[str, Media] = {}
+    cells = _Cells(find, _referenced(open_text, where))
     with open_text() as file:
         for number, row in enumerate(_rows(file, where), 2):
             try:
-                yield _sample(row, wanted, kept, find)
+                yield _sample(row, cells)
             except ItemError as error:
-                yield Failure.of(_number(row.get("index") or f"line {number}"), "read", error)
+                given = row.get("index", "")
+                yield Failure.of(_number(given) if _is_text(given) and given else f"line {number}", "read", error)
 
 
-def _rows(file: IO[str], where: str) -> Iterator[dict[str, str]]:
+def _rows(file: IO[str], where: str) -> Iterator[Row]:
     reader = csv.DictReader(file, delimiter="\t", restval="")
     try:
-        if not {"index", "question"} <= {*(reader.fieldnames or ())}:
-            raise InputError(f"{where}: a TSV needs the columns index and question, found {reader.fieldnames}")
+        names = reader.fieldnames or ()
+        if not all(map(_is_text, names)):
+            raise InputError(f"{where}: not a readable TSV: its first line is not UTF-8")
+        if not {"index", "question"} <= {*names}:
+            raise InputError(f"{where}: a TSV needs the columns index and question, found {names}")
         for row in reader:
             yield {key: value for key, value in row.items() if isinstance(key, str)}
-    except (csv.Error, UnicodeDecodeError) as error:
+    except csv.Error as error:
         raise InputError(f"{where}: not a readable TSV: {error}") from error
 
 
-def _is_reference(cell: str) -> bool:
-    return 0 < len(cell) <= 64
+def _referenced(open_text: Callable[[], IO[str]], where: str) -> dict[str, Row]:
+    """The rows whose pictures other rows name, by their index."""
+    found: dict[str, Row] = {}
+    with open_text() as file:
+        wanted = {reference for row in _rows(file, where) for reference in _references(row)}
+    while wanted - found.keys():
+        with open_text() as file:
+            more = {key: row for row in _rows(file, where) if (key := _index(row["index"])) in wanted - found.keys()}
+        found |= more
+        wanted = {reference for row in more.values() for reference in _references(row)}
+        if not more:
+            break
+    return found
+
+
+def _references(row: Row) -> Iterator[str]:
+    for column in _picture_columns(row):
+        for part in _parts(row[column]):
+            if _is_reference(part) and "path" not in column.lower():
+                yield _index(part)
+
+
+def _index(text: str) -> str:
+    """An index as rows refer to it: pandas writes whole numbers of a column with gaps as 1.0."""
+    whole = _WHOLE.fullmatch(text.strip())
+    return whole[1] if whole else text.strip()
+
+
+def _is_reference(part: str) -> bool:
+    return len(part) <= _LONGEST_REFERENCE and not part.lower().endswith(tuple(MEDIA_SUFFIXES))
 
 
 def _number(text: str) -> SampleId:
     return int(text) if text.isdecimal() else text
 
 
-def _sample(row: dict[str, str], wanted: set[str], kept: dict[str, Media], find: Find) -> Sample:
-    index, cell = row["index"], row.get("image", "")
-    pictures: tuple[Media, ...] = ()
-    if _is_reference(cell):
-        if cell not in kept:
-            raise ItemError("unknown_id", f"image refers to index {cell}, which no earlier row has")
-        pictures = (kept[cell],)
-    elif cell:
-        pictures = tuple(_embedded(part, f"{index}_{n}" if n else index) for n, part in enumerate(_cells(cell)))
-    elif row.get("image_path"):
-        pictures = (find(row["image_path"]),)
-    if index in wanted and pictures:
-        kept[index] = pictures[0]
-    rest = {key: value for key, value in row.items() if key not in ("index", "image", "image_path") and value != ""}
-    return Sample(id=_number(index), images=pictures, turns=(Turn("human", row["question"]),), metadata=rest)
+def _is_text(cell: str) -> bool:
+    """Whether a cell was UTF-8."""
+    return cell.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in cell)
 
 
-def _cells(cell: str) -> list[str]:
-    """Several pictures stand in one cell as a Python or JSON list of base64 texts."""
-    if not cell.startswith("["):
-        return [cell]
-    return [part.strip().strip("'\"") for part in cell.strip("[] ").split(",")]
+class _Cells:
+    """Cells that show pictures.
+
+    Args:
+        find: gives the picture or video of a name.
+        rows: those whose pictures others name, by their index.
+    """
+
+    def __init__(self, find: Find, rows: dict[str, Row]) -> None:
+        self.find, self.rows = find, rows
+
+    def pictures(self, row: Row, seen: tuple[str, ...] = ()) -> tuple[Media, ...]:
+        """All that a row shows; `seen` are the rows that lead to it."""
+        found: list[Media] = []
+        for column in _picture_columns(row):
+            for part in _parts(row[column]):
+                if "path" in column.lower():
+                    found.append(self.find(part))
+                else:
+                    found += self._pictures_of(part, row["index"], len(found), seen)
+        return tuple(found)
+
+    def _pictures_of(self, part: str, index: str, number: int, seen: tuple[str, ...]) -> tuple[Media, ...]:
+        if not _is_reference(part):
+            is_name = len(part) <= _LONGEST_REFERENCE or part.lower().endswith(tuple(MEDIA_SUFFIXES))
+            return (self.find(part) if is_name else _embedded(part, f"{index}_{number}" if number else index),)
+        other = _index(part)
+        if other not in self.rows or other in seen:
+            raise ItemError("unknown_id", f"image refers to index {part}, which no row with a picture has")
+        shown = self.pictures(self.rows[other], (*seen, other))
+        if not shown:
+            raise ItemError("unknown_id", f"image refers to index {part}, whose row has no picture")
+        return shown
+
+
+def _sample(row: Row, cells: _Cells) -> Sample:
+    if bad := [column for column, cell in row.items() if not _is_text(cell)]:
+        raise ItemError("bad_record", f"{bad[0]} is not UTF-8")
+    pictures, video = cells.pictures(row), _video_column(row)
+    used = {"index", "image", "image_path", video, *_picture_columns(row)}
+    rest = {key: value for key, value in row.items() if key not in used and value != ""}
+    return Sample(
+        id=_number(row["index"]),
+        images=pictures,
+        video=cells.find(row[video]) if video else None,
+        turns=(Turn("human", row["question"]),),
+        metadata=rest,
+    )
+
+
+def _picture_columns(row: Row) -> list[str]:
+    """The columns in which a row shows pictures: `image` or `image_path`, else `image_1`, `image_2` ..."""
+    one = [column for column in ("image", "image_path") if not _is_blank(row.get(column, ""))]
+    matches = [match for match in map(_NUMBERED.fullmatch, row) if match and not _is_blank(row[match[0]])]
+    several = [match[0] for match in sorted(matches, key=lambda match: (bool(match[2]), int(match[3])))]
+    paths = [column for column in several if "path" in column.lower()]
+    return one[:1] or [column for column in several if column not in paths] or paths
+
+
+def _video_column(row: Row) -> str:
+    """The column that names a video, the one with its path best; empty without one."""
+    return next((column for column in ("video_path", "video") if not _is_blank(row.get(column, ""))), "")
+
+
+def _is_blank(cell: str) -> bool:
+    return len(cell) <= _LONGEST_REFERENCE and cell.strip().lower() in _BLANK
+
+
+def _parts(cell: str) -> list[str]:
+    """Several pictures stand in one cell as a Python or JSON list."""
+    text = cell.strip()
+    if not text.startswith("["):
+        return [text]
+    quoted = [single or double for single, double in _QUOTED.findall(text)]
+    return quoted or [part.strip() for part in text.strip("[] ").split(",") if part.strip()]
 
 
 def _embedded(text: str, name: str) -> Media:
     try:
-        return Media(name=f"{name}.jpg", data=base64.b64decode(text, validate=True))
+        data = base64.b64decode("".join(_DATA_URL.sub("", text, count=1).split()), validate=True)
+        return Media(name=f"{name}.jpg", data=data)
     except (binascii.Error, ValueError) as error:
         raise ItemError("bad_record", f"the image is not base64: {error}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from mgtool.errors import OutputError
 from mgtool.files.atomic import atomic_folder, sweep
 from mgtool.importing.options import ImportOptions
-from mgtool.importing.output import write_model
+from mgtool.importing.output import keep_foreign, write_model
 from mgtool.importing.plan import ImportPlan, ModelCounts, plan_import
 from mgtool.importing.weights import read_json
 from mgtool.inputs.fingerprints import fingerprint
@@ -49,7 +49,7 @@ def import_model(
     Args:
         options: what to import.
         out: the folder; one that holds the same import is left as it is.
-        overwrite: replace the import that is there.
+        overwrite: replace the import that is there; other files in its folder stay.
         advance: told of bytes that were written.
 
     Raises:
@@ -59,8 +59,9 @@ def import_model(
         ResumeError: `out` holds another import and may not be replaced.
         OutputError: `out` holds anything else.
     """
-    planned, out = plan(options), Path(out)
-    _refuse_foreign(out)
+    out = Path(out)
+    _refuse_foreign(out, options)
+    planned = plan(options)
     before = _run(options, out)
     if before.finished and not overwrite:
         before.check()
@@ -68,11 +69,20 @@ def import_model(
         sweep(out.parent)
         with atomic_folder(out) as folder:
             _fill(planned, _run(options, folder), folder, advance)
+            keep_foreign(out, _written_by(before), folder)
     return Imported(out, planned.counts)
 
 
-def _refuse_foreign(out: Path) -> None:
-    """Only an import or an empty folder is ever replaced."""
+def _written_by(run: Run) -> set[str]:
+    """Names of the files of an earlier import."""
+    return {RUN_FILE, *(run.before.get("model") or {}).get("files", ())}
+
+
+def _refuse_foreign(out: Path, options: ImportOptions) -> None:
+    """Only an import or an empty folder is ever replaced, and never a part of the new one."""
+    for name in _PARTS:
+        if out.exists() and (part := getattr(options, name)).exists() and part.samefile(out):
+            raise OutputError(f"{out} is `{name}` of this import: choose another `out`")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     run = out / RUN_FILE

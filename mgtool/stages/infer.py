@@ -18,7 +18,7 @@ from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError
 from mgtool.inference import memory, parity
 from mgtool.inference.options import InferOptions, refuse_together
-from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, share_file
+from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, refuse_target, share_file
 from mgtool.inference.parity import Parity
 from mgtool.inference.pipeline import Items, Results, answered
 from mgtool.inference.plan import InferencePlan
@@ -101,8 +101,10 @@ def infer(
         UsageError: options that do not go together, or that this machine cannot follow.
         InputError: no model, or an input that cannot be used as a whole.
         ResumeError: the file on disk is of another run.
+        OutputError: `out` is a folder, an input, or a file that something else wrote and that may not be replaced.
     """
     _check(inputs, options, out)
+    refuse_target(Path(out), _read_by(inputs, options))
     if options.engine == "ray":
         return _on_ray(inputs, Path(out), options, overwrite=overwrite, advance=advance)
     return _into_file(InferencePlan.of(inputs, options), Path(out), overwrite=overwrite, advance=advance)
@@ -170,6 +172,14 @@ def _check(inputs: Inputs, options: InferOptions, out: str | Path) -> None:
     check_share(share_of(options.rank, options.world_size), target, given)
 
 
+def _read_by(inputs: Inputs, options: InferOptions) -> Iterator[str | Path]:
+    """Whatever a run reads."""
+    yield from input_names(inputs)
+    yield from [options.images] if options.images else []
+    for whole in (options.model, *([Path(options.boxes)] if options.boxes else [])):
+        yield from whole.iterdir() if whole.is_dir() else [whole]
+
+
 def _numbered(plan: InferencePlan, stdin: IO[bytes] | None = None) -> Iterator[tuple[int, records.Item]]:
     """The run's share of its samples: a stretch of them, with their positions among all; ``-`` reads `stdin`."""
     read = functools.partial(sources.read_samples, plan.inputs, images=plan.options.images, stdin=stdin)
@@ -189,6 +199,8 @@ def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Adva
     file = AnswersFile(out, samples=plan.decoding.samples, is_share=not plan.share.is_all)
     if overwrite:
         file.clear()
+    else:
+        file.refuse_foreign()
     run, stdin = plan.run(file.run_path, out), HashedStdin(plan.inputs)
     if not _is_finished(run, file, stdin, overwrite=overwrite):
         tokens = _fill(plan, file, stdin, advance)

@@ -43,7 +43,7 @@ def test_whole_lists_come_out_and_cut_ones_are_refused(monkeypatch: pytest.Monke
             read(data[: source.randrange(len(data))])
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1] 2", "[{}]]", "[1 2]", "[{} {}]", "[{},]", "[,{}]", "[,]", '["a]'])
+@pytest.mark.parametrize("text", ["", "{}", "[1] 2", "[{}]]", "[1 2]", "[{} {}]", "[{},,]", "[,{}]", "[,]", '["a]'])
 def test_what_is_no_list(text: str) -> None:
     with pytest.raises(InputError, match=r"x\.json: not valid JSON"):
         read(text.encode())
@@ -57,3 +57,7 @@ def test_a_long_element(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lists, "_CHUNK", 16)
     values = [{"a": "x" * 100_000, "b": [[1, {"c": "]"}]] * 1000}, 2, "3"]
     assert read(json.dumps(values).encode()) == values
+
+
+def test_a_comma_behind_the_last_element_is_no_mistake_worth_a_file() -> None:
+    assert list(json_lists.elements(io.BytesIO(b'[{"a": 1},\n{},\n]\n'), where="x.json")) == [b'{"a": 1}', b"{}"]

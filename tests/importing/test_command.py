@@ -105,3 +105,22 @@ def test_other_weights_in_the_same_folder_are_another_model(mgtool, parts, tmp_p
         next(model.parameters()).add_(1)
     model.save_pretrained(out)
     assert model_identity(out) != before
+
+
+def test_what_no_import_wrote_stays_in_the_folder(mgtool, parts, tmp_path):
+    out = tmp_path / "model"
+    assert mgtool(*command(parts, out, "-q", "--max-shard-size", "0.001"))[0] == 0
+    (out / "my-notes.txt").write_text("mine")
+    (out / "plots").mkdir()
+    (out / "plots" / "loss.svg").write_text("mine, too")
+    assert mgtool(*command(parts, out, "-q", "--overwrite"))[0] == 0
+    assert ((out / "my-notes.txt").read_text(), (out / "plots" / "loss.svg").read_text()) == ("mine", "mine, too")
+    assert [path.name for path in out.glob("model*")] == ["model.safetensors"]
+
+
+def test_a_part_is_never_the_output(mgtool, parts, tmp_path):
+    assert mgtool(*command(parts, tmp_path / "model", "-q"))[0] == 0
+    own = dataclasses.replace(parts, llm=tmp_path / "model")
+    code, _, err = mgtool(*command(own, tmp_path / "model", "-q", "--overwrite"))
+    assert (code, "is --llm of this import" in err) == (2, True)
+    assert (tmp_path / "model" / "config.json").is_file()

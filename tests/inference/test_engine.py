@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from mgtool.inference.attention import Prefix, View, shared_prefixes
+from mgtool.inference.cache_support import LengthDependentRope
 from mgtool.inference.engine import Engine
 from mgtool.inference.prefix_support import shares_prefixes
 from mgtool.inference.sampling import Greedy
 from mgtool.inference.scheduler import Group
 from mgtool.model import (
     IMAGE_TOKEN_ID,
+    VIDEO_TOKEN_ID,
     ConvNextTowerConfig,
     MGLlavaConfig,
     MGLlavaForConditionalGeneration,
@@ -39,7 +41,23 @@ SIZES = {
     "pad_token_id": 0,
     "initializer_range": 0.2,
 }
-ALONE = {"gptj": {"rotary_dim": 4}, "falcon": {}, "bloom": {}, "rwkv": {}, "llama4_text": {"attention_chunk_size": 16}}
+LONG = {"rope_type": "longrope", "rope_theta": 10000.0, "factor": 32.0, "original_max_position_embeddings": 24}
+LONG |= {"short_factor": [1.0] * 4, "long_factor": [1.0, 4.0, 16.0, 32.0], "partial_rotary_factor": 1.0}
+ALONE = {
+    "gptj": {"rotary_dim": 4},
+    "falcon": {},
+    "bloom": {},
+    "rwkv": {},
+    "llama4_text": {"attention_chunk_size": 16},
+    "mamba": {"state_size": 8},
+    "mamba2": {"state_size": 8, "num_heads": 4, "head_dim": 16, "n_groups": 1},
+    "jamba": {"attn_layer_offset": 4},
+    "phi3 longrope": {"rope_parameters": LONG, "original_max_position_embeddings": 24},
+    "qwen2 dynamic": {
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0},
+        "max_position_embeddings": 24,
+    },
+}
 """Whose attention no other can take the place of, with and without a cache that transformers can make."""
 LLMS = {"llama": {}, "mistral": {"sliding_window": 12}, "qwen2": {"tie_word_embeddings": True}, "phi3": {}}
 
@@ -50,7 +68,7 @@ def built(kind):
     tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     low = AutoConfig.for_model("clip_vision_model", **tower, image_size=42, patch_size=14)
     high = ConvNextTowerConfig(architecture="test_convnext", image_size=96)
-    text = AutoConfig.for_model(kind, **(SIZES | (LLMS | ALONE)[kind]))
+    text = AutoConfig.for_model(kind.split()[0], **(SIZES | (LLMS | ALONE)[kind]))
     torch.manual_seed(0)
     model = MGLlavaForConditionalGeneration(MGLlavaConfig(text_config=text, low_config=low, high_config=high)).eval()
     with torch.no_grad():
@@ -128,6 +146,27 @@ def test_models_with_attention_of_their_own_see_pictures_and_prompts(kind):
             said = []
             for token in got[number]:
                 logits = model(**processor.collate([[*ids, *said]], group.pictures), use_cache=False).logits
+                assert logits[0, -1, token] >= logits[0, -1].max() - 1e-4
+                said.append(token)
+
+
+@pytest.mark.parametrize("kind", ["phi3 longrope", "qwen2 dynamic"])
+def test_where_the_length_changes_all_positions_rows_are_as_if_alone(kind):
+    """One row is beyond the limit from the start, others come there, and one never does."""
+    model, processor = built(kind)
+    rope = LengthDependentRope.of(model.language_model)
+    prompts = [[1, VIDEO_TOKEN_ID, *range(5, 5 + length)] for length in (8, 1)]
+    films = Group(("film",), [picture(1), picture(0)], [0, 1], prompts, is_video=True)
+    texts = Group((), [], [2, 3, 4], [[1, *range(60, 60 + length)] for length in (3, 16, 20)])
+    engine = Engine(model, processor, max_new_tokens=9, batch_size=5, sampler=Greedy())
+    found = {number: outcome.ids for number, outcome in engine.generate([films, texts])}
+    for group in (films, texts):
+        for number, ids in zip(group.numbers, group.prompts, strict=True):
+            said = []
+            for token in found[number]:
+                rope.reset()
+                batch = processor.collate([[*ids, *said]], group.pictures, [2] if group.pictures else None)
+                logits = model(**batch, use_cache=False).logits
                 assert logits[0, -1, token] >= logits[0, -1].max() - 1e-4
                 said.append(token)
 

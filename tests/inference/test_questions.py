@@ -215,3 +215,63 @@ def test_a_share_of_a_launcher_names_the_file_that_lists_its_failures(mgtool, mo
     assert code == 3, stderr
     [written] = (tmp_path / "shares").glob("*failures.jsonl")
     assert f"failed: {len(written.read_bytes().splitlines())}, see {written}" in stderr.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"pics": ["china.jpg"]},
+        {"Image": "china"},
+        {"image_id": 7},
+        {"file": "china.jpg"},
+        {"media": [{"path": "china.jpg"}]},
+        {"clip_name": "a"},
+        {"img2": "data:image/png;base64,AAAA"},
+    ],
+)
+def test_nothing_is_asked_without_the_picture_that_its_record_names(metadata):
+    sample = Sample(id=1, turns=human("What?"), metadata={"category": "a.jpg", "image_size": 3, **metadata})
+    [key] = metadata
+    with pytest.raises(ItemError, match=f"bad_record: `{key}`"):
+        Prompter().converse(sample)
+    seen = msgspec.structs.replace(sample, images=(Media(name="a.jpg"),))
+    assert Prompter().converse(seen).question == "What?"
+    empty = msgspec.structs.replace(sample, metadata={"images": [], "video": "", "image_id": None, "category": "a.jpg"})
+    assert Prompter().converse(empty).question == "What?"
+
+
+def test_a_record_without_its_question_is_a_failure_that_says_where_it_may_be(infer, write, tmp_path):
+    records = [{"question_id": 1, "instruction": "What is it?"}, {"question_id": 2, "text": "What is it?"}]
+    code, answers, _ = infer(write("q.jsonl", records), "--max-new-tokens", 2)
+    assert (code, [answer["question_id"] for answer in answers]) == (3, [2])
+    assert "`instruction` is not understood" in (tmp_path / "failures.jsonl").read_text()
+
+
+def test_a_benchmarks_folder_of_pictures_wants_its_questions(infer):
+    code, _, stderr = infer(PHOTOS, "--task", "mme")
+    assert (code, "--task mme" in stderr, "--images" in stderr) == (2, True, True)
+
+
+SHORT = "Answer the question using a single word or phrase."
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ("vqa", f"What colour is it?\n{SHORT}"),
+        ("vqa", f"{SHORT}\nWhat colour is it?"),
+        ("vqa", f"What colour is it?\n{SHORT[:-1]}"),
+        ("vqa", "Is it red? Please answer yes or no."),
+        ("gqa", f"What colour is it? {SHORT.lower()}"),
+        ("pope", f"Is there a dog in the image?\n{SHORT}"),
+        ("textvqa", f"What is written?\nReference OCR token: A, B\n{SHORT}"),
+    ],
+)
+def test_an_instruction_that_is_there_is_not_given_twice(task, text):
+    assert Prompter(task).converse(Sample(id=1, turns=human(text))).question == text
+
+
+def test_mme_has_one_instruction():
+    text = f"Is there a dog in this image? Please answer yes or no.\n{SHORT}"
+    question = Prompter("mme").converse(Sample(id=1, turns=human(text))).question
+    assert question == "Is there a dog in this image? Please answer the question only a single word yes or no."

@@ -72,3 +72,49 @@ def test_detect_pipes_into_infer(models):
     assert (first.wait(), second.returncode, second.stderr) == (0, 0, b"")
     answers = [json.loads(line) for line in second.stdout.splitlines()]
     assert [answer["image"] for answer in answers] == sorted(path.name for path in PHOTOS.iterdir())
+
+
+def test_a_file_of_another_program_is_refused_unless_it_may_go(infer, write, tmp_path):
+    file = write("q.jsonl", [{"question_id": 1, "text": "Hello."}])
+    options = ("--max-new-tokens", 2)
+    for name, beside in (
+        ("notes.txt", "notes.txt"),
+        ("answers.jsonl", "failures.jsonl"),
+        ("a.jsonl", "a.jsonl.partial"),
+    ):
+        foreign = tmp_path / name / beside
+        foreign.parent.mkdir()
+        foreign.write_text('{"mine": 1}\n')
+        code, _, stderr = infer(file, *options, out=f"{name}/{name}")
+        assert (code, len(stderr.splitlines()), f"{beside} is there" in stderr) == (2, 1, True)
+        assert foreign.read_text() == '{"mine": 1}\n'
+        assert [path.name for path in foreign.parent.iterdir()] == [beside]
+        assert infer(file, *options, "--overwrite", out=f"{name}/{name}")[0] == 0
+        assert infer(file, *options, out=f"{name}/{name}")[0] == 0
+
+
+def test_an_input_is_never_an_output(infer, write, models, tmp_path):
+    question = [{"question_id": 1, "text": "Hello."}]
+    file, boxes = write("q.jsonl", question), write("boxes.json", [])
+    more = ("--max-new-tokens", 2, "--overwrite")
+    shown = tmp_path / "photos"
+    shown.mkdir()
+    (shown / "a.png").write_bytes((PHOTOS / "coffee.jpg").read_bytes())
+    before = {path: path.read_bytes() for path in (file, boxes, shown / "a.png", models["vicuna"] / "config.json")}
+    tries = {
+        "q.jsonl": (file,),
+        "boxes.json": (file, "--boxes", boxes),
+        "photos/a.png": (shown, "--task", "caption"),
+        str(models["vicuna"] / "config.json"): (file,),
+    }
+    for out, given in tries.items():
+        code, _, stderr = infer(*given, *more, out=out)
+        assert (code, len(stderr.splitlines()), "is an input of this run" in stderr) == (2, 1, True)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_folder_is_no_answers_file(infer, write, tmp_path):
+    (tmp_path / "answers").mkdir()
+    code, _, stderr = infer(write("q.jsonl", [{"question_id": 1, "text": "Hello."}]), out="answers")
+    assert (code, "answers is a folder" in stderr) == (2, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers", "q.jsonl"]

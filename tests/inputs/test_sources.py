@@ -154,3 +154,22 @@ def test_a_compressed_tar_on_stdin(tmp_path: Path) -> None:
         tar.add(tmp_path / "a.jpg", "a.jpg")
     [piped] = read("-", stdin=io.BytesIO((tmp_path / "x.tar.gz").read_bytes()))
     assert [piped] == read(tmp_path / "x.tar.gz")
+
+
+def test_records_as_pandas_and_editors_write_them(tmp_path: Path) -> None:
+    lines = ['{"question_id":1,"text":"?"}', '{"question_id":2,"text":"?","hint":NaN}', '{"id":NaN,"text":"?"}']
+    lines += ['{"question_id":4,"image":NaN,"text":"?","x":[-Infinity]}', '{"question_id":5.5,"text":"?"}']
+    (tmp_path / "q.jsonl").write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
+    found = read(tmp_path / "q.jsonl")
+    assert [one.id for one in found] == [1, 2, "line 3", 4, "5.5"]
+    assert [one.metadata for one in found] == [{}, {"hint": None}, {}, {"x": [None]}, {}]
+
+
+@pytest.mark.parametrize("name", ["heading.jsonl", "comma.json"])
+def test_what_is_no_record_costs_no_other(name: str, tmp_path: Path) -> None:
+    record = '{"question_id": "ok", "text": "What?"}'
+    texts = {"heading.jsonl": f"# questions of May\n{record}\n{record}\n", "comma.json": f"[{record},\n{record},\n]\n"}
+    (tmp_path / name).write_text(texts[name])
+    found = read(tmp_path / name)
+    assert [one.id for one in found][-2:] == ["ok", "ok"]
+    assert [one.reason for one in found[:-2]] == (["bad_record"] if name == "heading.jsonl" else [])
