@@ -164,6 +164,10 @@ DryRun = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Start afresh instead of going on.", rich_help_panel=_COMMON)
 ]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait", help="Wait for another run that writes the same output to end.", rich_help_panel=_COMMON),
+]
 AllowFailures = Annotated[
     str,
     typer.Option(

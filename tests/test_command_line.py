@@ -19,6 +19,7 @@ from PIL import Image
 from mgtool.commands.main import app
 from mgtool.commands.options import allowed_failures, exit_code
 from mgtool.errors import UsageError
+from mgtool.files.lock import one_writer
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("detect", "pack", "import", "infer", "eval")
@@ -180,6 +181,19 @@ def test_a_full_or_wrong_output_is_one_line_and_2(out: str) -> None:
     [line] = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert "cannot be written" in line
+
+
+def test_the_second_of_two_runs_is_told_of_the_first(tmp_path: Path, mgtool) -> None:
+    photo = ROOT / "examples/photos/images/coffee.jpg"
+    names = {"detect": "boxes", "pack": "tars"}
+    for command, name in names.items():
+        with one_writer(tmp_path / name):
+            code, _, said = mgtool(command, photo, "--out", tmp_path / name, "--workers", "0", "-q")
+        assert code == 2
+        [line] = said.splitlines()
+        assert line.startswith(f"error: {tmp_path / name} is being written by another run (process {os.getpid()} on ")
+        assert "--wait" in line
+        assert not (tmp_path / name).exists()
 
 
 def test_ctrl_c_is_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
