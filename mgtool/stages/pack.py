@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UsageError
 from mgtool.files import atomic
 from mgtool.files.lock import one_writer
+from mgtool.files.temporary import temporary_folder
 from mgtool.inputs.sources import read_samples
 from mgtool.packing import pipeline
 from mgtool.packing.layout import Base, Layout
@@ -212,8 +212,8 @@ def _scratch(folder: PackFolder | None) -> Iterator[Path]:
         with atomic.scratch_folder(folder.path) as scratch:
             yield scratch
         return
-    with tempfile.TemporaryDirectory(prefix="mgtool-pack-") as name:
-        yield Path(name)
+    with temporary_folder("pack") as scratch:
+        yield scratch
 
 
 @contextlib.contextmanager
