@@ -21,6 +21,7 @@ from mgtool.commands.options import (
     Quiet,
     Rank,
     RayAddress,
+    Wait,
     WorldSize,
     allowed_failures,
     exit_code,
@@ -72,6 +73,7 @@ def detect(
     config: Config = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
+    wait: Wait = False,
     allow_failures: AllowFailures = "0",
 ) -> None:
     """Find the objects of every distinct picture and write them as box records."""
@@ -86,7 +88,7 @@ def detect(
         _say_what_would_be_done(inputs, out, settings, as_json)
         return
     if out != "-":
-        detected = _write(inputs, out, settings, overwrite=overwrite, report=report, quiet=quiet)
+        detected = _write(inputs, out, settings, overwrite=overwrite, wait=wait, report=report, quiet=quiet)
         _tell(detected, settings, as_json=as_json, quiet=quiet)
         statistics = detected.statistics
     elif as_json or settings.format != DetectOptions.format or settings.visualize or report:
@@ -110,14 +112,21 @@ def _settings(context: typer.Context, out: str) -> DetectOptions:
 
 
 def _write(
-    inputs: list[str], out: str, settings: DetectOptions, *, overwrite: bool, report: str | None, quiet: bool
+    inputs: list[str],
+    out: str,
+    settings: DetectOptions,
+    *,
+    overwrite: bool,
+    wait: bool,
+    report: str | None,
+    quiet: bool,
 ) -> Detected:
     from mgtool.stages.detect import detect as stage
 
     on_ray = settings.engine == "ray"
     total = settings.world_size if on_ray and settings.world_size > 1 else None
     with console.progress("shares" if on_ray else "pictures", total=total, quiet=quiet) as advance:
-        return stage(inputs, out, settings, overwrite=overwrite, report=report, advance=advance)
+        return stage(inputs, out, settings, overwrite=overwrite, wait=wait, report=report, advance=advance)
 
 
 def _tell(detected: Detected, settings: DetectOptions, *, as_json: bool, quiet: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import eval_options as options
-from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Overwrite, Quiet, exit_code
+from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Overwrite, Quiet, Wait, exit_code
 from mgtool.errors import UsageError
 from mgtool.evaluation.options import EvalOptions
 
@@ -48,6 +48,7 @@ def evaluate(
     config: Config = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
+    wait: Wait = False,
     allow_failures: AllowFailures = "0",
 ) -> None:
     """Score answers as the official script does, with uncertainty, slices and a page to look at.
@@ -69,7 +70,7 @@ def evaluate(
     if dry_run:
         _say_what_would_be_done(answers, asked, out, as_json)
     elif explain_variants:
-        _explain_variants(answers, asked, out, as_json)
+        _explain_variants(answers, asked, out, as_json, wait=wait)
     else:
         import msgspec
 
@@ -78,7 +79,7 @@ def evaluate(
 
         tables.form(format)
         with console.progress("replies of the judge", quiet=quiet or not judge) as advance:
-            evaluation = stage.evaluate(answers, asked, out, overwrite=overwrite, advance=advance)
+            evaluation = stage.evaluate(answers, asked, out, overwrite=overwrite, wait=wait, advance=advance)
         if as_json:
             whole = msgspec.structs.asdict(evaluation.result)
             _print_line({**whole, "comparison": evaluation.comparison, "out": str(out) if out else None})
@@ -132,12 +133,12 @@ def _name_some(what: str, ids: Sequence[SampleId]) -> None:
         console.say(f"{what}: {', '.join(map(str, ids[:_NAMED]))}{more}")
 
 
-def _explain_variants(answers: str, asked: EvalOptions, out: Path | None, as_json: bool) -> None:
+def _explain_variants(answers: str, asked: EvalOptions, out: Path | None, as_json: bool, *, wait: bool) -> None:
     """The items whose score is not the same in every variant."""
     from mgtool.report import tables
     from mgtool.stages import evaluate as stage
 
-    found = stage.explain_variants(answers, asked, out)
+    found = stage.explain_variants(answers, asked, out, wait=wait)
     if as_json:
         _print_line({"variants": found.variants, "items": found.items})
         return

@@ -6,7 +6,7 @@ import dataclasses
 
 from mgtool.commands import console
 from mgtool.commands import import_options as options
-from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet
+from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Wait
 from mgtool.importing.options import ImportOptions
 
 
@@ -24,6 +24,7 @@ def import_(
     config: Config = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
+    wait: Wait = False,
 ) -> None:
     """Turn a published checkpoint and its parts into one model folder (safetensors)."""
     from mgtool.stages.import_model import import_model, plan
@@ -41,7 +42,7 @@ def import_(
         counts, title, quiet = plan(asked).counts, "mgtool import would write", False
     else:
         with console.progress("bytes", quiet=quiet) as advance:
-            counts = import_model(asked, out, overwrite=overwrite, advance=advance).counts
+            counts = import_model(asked, out, overwrite=overwrite, wait=wait, advance=advance).counts
         title = "mgtool import"
     summary = {"out": str(out), **dataclasses.asdict(counts)}
     console.summarize(summary, title=title, as_json=as_json, quiet=quiet)

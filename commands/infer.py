@@ -22,6 +22,7 @@ from mgtool.commands.options import (
     Quiet,
     Rank,
     RayAddress,
+    Wait,
     WorldSize,
     allowed_failures,
     asked,
@@ -73,6 +74,7 @@ def infer(
     config: Config = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
+    wait: Wait = False,
     allow_failures: AllowFailures = "0",
 ) -> None:
     """Caption pictures and answer questions about them."""
@@ -87,7 +89,7 @@ def infer(
         failed, total = _print(inputs, wanted, unordered=unordered, quiet=quiet)
         raise typer.Exit(exit_code(failed, total, allow_failures))
     else:
-        failed, total = _write(inputs, str(out), wanted, overwrite=overwrite, quiet=quiet, as_json=as_json)
+        failed, total = _write(inputs, str(out), wanted, overwrite=overwrite, wait=wait, quiet=quiet, as_json=as_json)
         raise typer.Exit(exit_code(failed, total, allow_failures))
 
 
@@ -116,13 +118,13 @@ def _compare(inputs: list[str], wanted: InferOptions, count: int, as_json: bool)
 
 
 def _write(
-    inputs: list[str], out: str, wanted: InferOptions, *, overwrite: bool, quiet: bool, as_json: bool
+    inputs: list[str], out: str, wanted: InferOptions, *, overwrite: bool, wait: bool, quiet: bool, as_json: bool
 ) -> tuple[int, int]:
     """Into a file; numbers of failures and of samples."""
     from mgtool.stages import infer as stage
 
     with console.progress("shares" if wanted.engine == "ray" else "answers", quiet=quiet) as advance:
-        done = stage.infer(inputs, out, wanted, overwrite=overwrite, advance=advance)
+        done = stage.infer(inputs, out, wanted, overwrite=overwrite, wait=wait, advance=advance)
     written = out if done.out == Path(out) else str(done.out)
     counts = {"answered": done.answered, "failed": done.failed, "new_tokens": done.new_tokens}
     console.summarize({"out": written, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)

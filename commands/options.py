@@ -11,8 +11,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from mgtool.commands import console
+from mgtool.commands import console, signals
 from mgtool.errors import OutputError, UsageError
+from mgtool.files import temporary
 from mgtool.runs.ray_cluster import Engine
 
 Options = TypeVar("Options")
@@ -34,17 +35,19 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run; a reader of stdout that went away ends it quietly, a full disk with one line, Ctrl-C with 130."""
         try:
-            return super().invoke(ctx)
+            with signals.as_interrupts(), temporary.all_in_one_folder():
+                return super().invoke(ctx)
         except BrokenPipeError as error:
             console.close_stdout()
             raise typer.Exit(DONE) from error
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             console.close_stdout()
             raise OutputError(f"the output cannot be written: {error.strerror}") from error
         except KeyboardInterrupt as error:
-            console.fail("interrupted; the same command goes on from here")
+            how = f"ended by {error}" if isinstance(error, signals.Ended) else "interrupted"
+            console.fail(f"{how}; the same command goes on from here")
             raise typer.Exit(INTERRUPTED) from error
 
 
@@ -166,6 +169,10 @@ DryRun = Annotated[
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Start afresh instead of going on.", rich_help_panel=_COMMON)
+]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait", help="Wait for another run that writes the same output to end.", rich_help_panel=_COMMON),
 ]
 AllowFailures = Annotated[
     str,

@@ -21,6 +21,7 @@ from mgtool.commands.options import (
     Json,
     Overwrite,
     Quiet,
+    Wait,
     allowed_failures,
     asked,
     exit_code,
@@ -57,6 +58,7 @@ def pack(
     config: Config = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
+    wait: Wait = False,
     allow_failures: AllowFailures = "0",
 ) -> None:
     """Pack samples into WebDataset tars that every reader opens; a second run goes on where the first stopped."""
@@ -66,12 +68,12 @@ def pack(
     if verify:
         raise typer.Exit(_verify(inputs, workers, screen))
     if unpack is not None:
-        raise typer.Exit(_unpack(inputs, unpack, overwrite, screen))
+        raise typer.Exit(_unpack(inputs, unpack, screen, overwrite=overwrite, wait=wait))
     chosen = asked(PackOptions, context)
     sources = [Source(inputs, images, boxes), *(add or [])]
     if dry_run:
         raise typer.Exit(_plan(sources, out, chosen, overwrite, screen))
-    raise typer.Exit(_pack(sources, out, chosen, overwrite, screen))
+    raise typer.Exit(_pack(sources, out, chosen, screen, overwrite=overwrite, wait=wait))
 
 
 class _Screen(NamedTuple):
@@ -107,14 +109,17 @@ def _refuse_two_modes(modes: Mapping[str, Any]) -> None:
         raise UsageError("", f"{wrong}: give `out` to pack, `verify` to check tars, or `unpack` DIR")
 
 
-def _pack(sources: Sequence[Source], out: str, chosen: PackOptions, overwrite: bool, screen: _Screen) -> int:
+def _pack(
+    sources: Sequence[Source], out: str, chosen: PackOptions, screen: _Screen, *, overwrite: bool, wait: bool
+) -> int:
     from mgtool.stages import pack as stage
 
     is_stream = out == "-"
     _refuse_both_on_stdout(is_stream, screen)
     with screen.progress("samples") as (started, advance):
         target = sys.stdout.buffer if is_stream else out
-        packed = stage.pack(sources, target, chosen, overwrite=overwrite, started=started, advance=advance)
+        doing = {"overwrite": overwrite, "wait": wait}
+        packed = stage.pack(sources, target, chosen, **doing, started=started, advance=advance)
     for failure in packed.failed:
         console.say(f"{failure.id}: {failure.reason}: {failure.detail}")
     screen.summarize({"out": out, **packed.counts}, "mgtool pack")
@@ -158,12 +163,12 @@ def _verify(tars: Sequence[str], workers: int, screen: _Screen) -> int:
     return exit_code(verified.bad, max(verified.samples, verified.bad), screen.allow_failures)
 
 
-def _unpack(tars: Sequence[str], folder: Path, overwrite: bool, screen: _Screen) -> int:
+def _unpack(tars: Sequence[str], folder: Path, screen: _Screen, *, overwrite: bool, wait: bool) -> int:
     """Write what `mgtool pack` takes: pictures, a conversation file and box shards."""
     from mgtool.stages import unpack as stage
 
     with console.progress("samples", quiet=screen.quiet) as advance:
-        unpacked = stage.unpack(tars, folder, overwrite=overwrite, advance=advance)
+        unpacked = stage.unpack(tars, folder, overwrite=overwrite, wait=wait, advance=advance)
     screen.summarize({"out": str(folder), **dataclasses.asdict(unpacked)}, "mgtool pack --unpack")
     console.show_failures(unpacked.failures, folder, quiet=screen.quiet)
     return exit_code(unpacked.failures, unpacked.samples + unpacked.failures, screen.allow_failures)

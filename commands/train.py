@@ -10,7 +10,7 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import train_options as options
-from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, asked, exit_code
+from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, Wait, asked, exit_code
 from mgtool.training.options import TrainOptions
 
 _REPORTED = ("loss", "grad_norm", "learning_rate", "eval_loss", "train_loss")
@@ -42,6 +42,7 @@ def train(
     config: Config = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
+    wait: Wait = False,
     allow_failures: AllowFailures = "0",
 ) -> None:
     """Train a model on packed samples; a second run goes on from the last checkpoint.
@@ -58,9 +59,9 @@ def train(
         return
     is_first = os.environ.get("RANK", "0") == "0"  # torchrun's: the first process speaks for all
     quiet = quiet or not is_first
+    report, doing = _say_nothing if quiet else _say_losses, {"overwrite": overwrite, "wait": wait}
     with console.progress("steps", quiet=quiet) as advance:
-        report = _say_nothing if quiet else _say_losses
-        done = stage_of_train.train(inputs, out, wanted, overwrite=overwrite, advance=advance, report=report)
+        done = stage_of_train.train(inputs, out, wanted, **doing, advance=advance, report=report)
     summary = {"out": str(out), **done.counts}
     console.summarize(summary, title="mgtool train", as_json=as_json and is_first, quiet=quiet)
     console.show_failures(done.failures, out, quiet=quiet)

@@ -19,6 +19,7 @@ from PIL import Image
 from mgtool.commands.main import app
 from mgtool.commands.options import allowed_failures, exit_code
 from mgtool.errors import UsageError
+from mgtool.files.lock import one_writer
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("detect", "pack", "import", "infer", "eval")
@@ -182,7 +183,23 @@ def test_a_full_or_wrong_output_is_one_line_and_2(out: str) -> None:
     assert "cannot be written" in line
 
 
-def test_ctrl_c_is_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_the_second_of_two_runs_is_told_of_the_first(tmp_path: Path, mgtool) -> None:
+    photo = ROOT / "examples/photos/images/coffee.jpg"
+    names = {"detect": "boxes", "pack": "tars"}
+    for command, name in names.items():
+        with one_writer(tmp_path / name):
+            code, _, said = mgtool(command, photo, "--out", tmp_path / name, "--workers", "0", "-q")
+        assert code == 2
+        [line] = said.splitlines()
+        assert line.startswith(f"error: {tmp_path / name} is being written by another run (process {os.getpid()} on ")
+        assert "--wait" in line
+        assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by SIGTERM")], ids=["Ctrl-C", "TERM"]
+)
+def test_ctrl_c_is_130_and_the_same_command_goes_on(number: signal.Signals, says: str, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for index in range(60):
@@ -198,14 +215,18 @@ def test_ctrl_c_is_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
         str(tmp_path / "out"),
         "-q",
     ]
-    process = subprocess.Popen([*command, "--batch-size", "1"], stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "out").glob(".*")):
+    (tmp_path / "tmp").mkdir()
+    env = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    options = ["--batch-size", "1", "--workers", "1"]
+    process = subprocess.Popen([*command, *options], env=env, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out").glob(".*.journal.jsonl")):
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate()
     assert process.returncode == 130, said
-    assert said.strip().splitlines()[-1] == "error: interrupted; the same command goes on from here"
+    assert said.strip().splitlines()[-1] == f"error: {says}; the same command goes on from here"
+    assert not list((tmp_path / "tmp").iterdir())
     subprocess.run(command, check=True)
     [shard] = (tmp_path / "out").glob("boxes-*.jsonl")
     assert len(shard.read_bytes().splitlines()) == 60

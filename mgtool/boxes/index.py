@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from mgtool.boxes.formats import entries
 from mgtool.boxes.formats.base import BoxEntry
 from mgtool.errors import OutputError
+from mgtool.files.temporary import temporary_folder
 from mgtool.records import BoxRecord, SampleId, dumps, parse
 
 
@@ -25,8 +25,8 @@ class BoxIndex:
     """
 
     def __init__(self, path: str) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = tempfile.TemporaryDirectory(prefix="mgtool-boxes-")
-        self._file = str(Path(self._folder.name) / "boxes.sqlite")
+        self._made = contextlib.ExitStack()
+        self._file = str(self._made.enter_context(temporary_folder("boxes")) / "boxes.sqlite")
         self._database = sqlite3.connect(self._file)
         try:
             self.count = self._fill(path)
@@ -41,7 +41,7 @@ class BoxIndex:
         return {"file": self._file, "count": self.count, "sha256": self.sha256}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._folder, self._file = None, state["file"]
+        self._made, self._file = contextlib.ExitStack(), state["file"]
         self.count, self.sha256 = state["count"], state["sha256"]
         self._database = sqlite3.connect(f"file:{self._file}?mode=ro", uri=True)
 
@@ -54,9 +54,7 @@ class BoxIndex:
     def close(self) -> None:
         """Close, and delete the file where this index made it."""
         self._database.close()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._made.close()
 
     def by_bytes(self, sha256: str) -> BoxRecord | None:
         """The record of the picture or video with these bytes."""

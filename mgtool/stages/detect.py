@@ -21,6 +21,7 @@ from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Named
 from mgtool.errors import UsageError
 from mgtool.files.hashing import sha256
+from mgtool.files.lock import one_share, one_writer
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
 from mgtool.records import Advance, Failure, Inputs, Media, input_names
@@ -71,6 +72,7 @@ def detect(
     options: DetectOptions = DetectOptions(),  # noqa: B008 - frozen
     *,
     overwrite: bool = False,
+    wait: bool = False,
     report: str | Path | None = None,
     advance: Advance = lambda n: None,
 ) -> Detected:
@@ -81,6 +83,7 @@ def detect(
         out: folder to write.
         options: what is found, how, and in which form it is written.
         overwrite: start afresh instead of going on.
+        wait: for another run that writes to `out` to end, instead of refusing.
         report: HTML page of pictures with their boxes, to write once all of the input is done; None for none.
         advance: told of pictures that are done; with `options.engine` ``ray`` of shares.
 
@@ -90,16 +93,17 @@ def detect(
         CheckpointError: weights that are not there or do not fit.
         MissingExtraError: the detector's packages are not installed.
         ResumeError: the folder holds another run.
-        OutputError: the folder cannot be written, or a share was lost.
+        OutputError: the folder cannot be written, another run writes to it, or a share was lost.
     """
     if str(out) == "-":
         raise UsageError("out", "-: give a folder; `found` gives box records one by one")
     given = input_names(inputs)
     options.check(given, str(out))
-    run = _on_cluster if options.engine == "ray" else _run
-    detected = run(given, Path(out), options, overwrite, advance)
-    if report is not None and not detected.share:
-        _write_page(Path(report), given, options, detected)
+    on_ray, folder = options.engine == "ray", Path(out)
+    with one_writer(folder, share="" if on_ray or options.share.is_all else options.share.name, wait=wait):
+        detected = (_on_cluster if on_ray else _run)(given, folder, options, overwrite, advance)
+        if report is not None and not detected.share:
+            _write_page(Path(report), given, options, detected)
     return detected
 
 
@@ -165,9 +169,11 @@ def _on_cluster(
 def _detect_share(
     inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, share: Share
 ) -> Detected:
-    """On a node: one share, as if it were given by hand."""
+    """On a node: one share of the output that the driver holds; of a lost node's, once that one is surely gone."""
     own = replace(options, engine="local", ray_address=None, rank=str(share.rank), world_size=share.world_size)
-    return detect(inputs, folder, own, overwrite=overwrite)
+    own.check(inputs, str(folder))
+    with one_share(folder, share.name, wait=True):
+        return _run(inputs, folder, own, overwrite, lambda n: None)
 
 
 @dataclass(frozen=True)

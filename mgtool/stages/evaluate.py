@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from mgtool.evaluation.judge_models import CountingJudge, kept_judge
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.picture_reader import PictureReader
 from mgtool.evaluation.pipeline import ScoredRun, VariantScores
+from mgtool.files.lock import one_writer
 from mgtool.records import Advance
 from mgtool.report import scores_page, tables
 from mgtool.runs.run_file import RUN_FILE, Run
@@ -85,6 +87,7 @@ def evaluate(
     out: str | Path | None = None,
     *,
     overwrite: bool = False,
+    wait: bool = False,
     advance: Advance = lambda n: None,
 ) -> Evaluation:
     """Score answers as the official script does, with uncertainty, slices and a page.
@@ -95,17 +98,23 @@ def evaluate(
         out: folder for scores.json, scores.jsonl, failures.jsonl, report.html and run.json; nothing is written
             without one.
         overwrite: what another run left in `out` does not count.
+        wait: for another run that writes to `out` to end, instead of refusing.
         advance: called with 1 for each new reply of a judge.
 
     Raises:
         UsageError: options that are wrong or do not go together.
         InputError: answers or official files that cannot be used.
         ResumeError: `out` holds the output of another run.
-        OutputError: `out` cannot be written.
+        OutputError: `out` cannot be written, or another run writes to it.
     """
     inputs = EvalInputs(answers, options)
     folder = None if out is None else Path(out)
-    run = _begun(inputs, folder, overwrite=overwrite)
+    with contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait):
+        return _evaluate(inputs, folder, overwrite, advance)
+
+
+def _evaluate(inputs: EvalInputs, folder: Path | None, overwrite: bool, advance: Advance) -> Evaluation:
+    options, run = inputs.options, _begun(inputs, folder, overwrite=overwrite)
     with kept_judge(options, folder, advance) as judge:
         scored = _scored(inputs, inputs.answers, judge)
         scored = pipeline.with_slices(scored, options.slices or (), inputs.boxes or None)
@@ -118,7 +127,12 @@ def evaluate(
 
 
 def explain_variants(
-    answers: str | Path, options: EvalOptions, out: str | Path | None = None, *, advance: Advance = lambda n: None
+    answers: str | Path,
+    options: EvalOptions,
+    out: str | Path | None = None,
+    *,
+    wait: bool = False,
+    advance: Advance = lambda n: None,
 ) -> VariantDifferences:
     """The answered items whose score is not the same in every variant; arguments and errors as of `evaluate`.
 
@@ -126,7 +140,9 @@ def explain_variants(
     """
     inputs = EvalInputs(answers, options)
     inputs.check()
-    with kept_judge(options, None if out is None else Path(out), advance) as judge:
+    folder = None if out is None else Path(out)
+    alone = contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait)
+    with alone, kept_judge(options, folder, advance) as judge:
         differing = pipeline.explain_variants(inputs.benchmark, inputs.items, inputs.answers, judge)
     return VariantDifferences(inputs.benchmark.variants, len(inputs.items), differing)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mgtool.errors import OutputError
 from mgtool.files.atomic import atomic_folder, sweep
+from mgtool.files.lock import one_writer
 from mgtool.importing.options import ImportOptions
 from mgtool.importing.output import keep_foreign, write_model
 from mgtool.importing.plan import ImportPlan, ModelCounts, plan_import
@@ -42,7 +43,12 @@ def plan(options: ImportOptions) -> ImportPlan:
 
 
 def import_model(
-    options: ImportOptions, out: str | Path, *, overwrite: bool = False, advance: Advance = lambda n: None
+    options: ImportOptions,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    wait: bool = False,
+    advance: Advance = lambda n: None,
 ) -> Imported:
     """Write a model's folder: whole or not at all.
 
@@ -50,6 +56,7 @@ def import_model(
         options: what to import.
         out: the folder; one that holds the same import is left as it is.
         overwrite: replace the import that is there; other files in its folder stay.
+        wait: for another run that writes to `out` to end, instead of refusing.
         advance: told of bytes that were written.
 
     Raises:
@@ -57,19 +64,21 @@ def import_model(
         CheckpointError: weights or configurations do not fit each other.
         UsageError: an unknown template.
         ResumeError: `out` holds another import and may not be replaced.
-        OutputError: `out` holds anything else.
+        OutputError: `out` holds anything else, cannot be written, or another run writes it.
     """
     out = Path(out)
     _refuse_foreign(out, options)
     planned = plan(options)
-    before = _run(options, out)
-    if before.finished and not overwrite:
-        before.check()
-    else:
-        sweep(out.parent)
-        with atomic_folder(out) as folder:
-            _fill(planned, _run(options, folder), folder, advance)
-            keep_foreign(out, _written_by(before), folder)
+    with one_writer(out, is_file=True, wait=wait):
+        _refuse_foreign(out, options)
+        before = _run(options, out)
+        if before.finished and not overwrite:
+            before.check()
+        else:
+            sweep(out.parent)
+            with atomic_folder(out) as folder:
+                _fill(planned, _run(options, folder), folder, advance)
+                keep_foreign(out, _written_by(before), folder)
     return Imported(out, planned.counts)
 
 

@@ -16,6 +16,7 @@ import torch
 from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError
+from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
 from mgtool.inference.options import InferOptions, refuse_together
 from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, refuse_target, share_file
@@ -86,6 +87,7 @@ def infer(
     options: InferOptions,
     *,
     overwrite: bool = False,
+    wait: bool = False,
     advance: Advance = lambda count: None,
 ) -> Inferred:
     """Answer everything into a file, going on where an earlier run stopped.
@@ -95,19 +97,23 @@ def infer(
         out: the answers file; a share of a run writes one of its own beside it.
         options: what is asked of which model.
         overwrite: start afresh.
+        wait: for another run that writes to `out` to end, instead of refusing.
         advance: told of samples that are done; on a Ray cluster, of shares.
 
     Raises:
         UsageError: options that do not go together, or that this machine cannot follow.
         InputError: no model, or an input that cannot be used as a whole.
         ResumeError: the file on disk is of another run.
-        OutputError: `out` is a folder, an input, or a file that something else wrote and that may not be replaced.
+        OutputError: `out` is a folder, an input, or a file that something else wrote and that may not be replaced; it
+            cannot be written, or another run writes it.
     """
     _check(inputs, options, out)
-    refuse_target(Path(out), _read_by(inputs, options))
-    if options.engine == "ray":
-        return _on_ray(inputs, Path(out), options, overwrite=overwrite, advance=advance)
-    return _into_file(InferencePlan.of(inputs, options), Path(out), overwrite=overwrite, advance=advance)
+    on_ray, file, share = options.engine == "ray", Path(out), share_of(options.rank, options.world_size)
+    refuse_target(file, _read_by(inputs, options))
+    with one_writer(file, is_file=True, share="" if on_ray or share.is_all else share.name, wait=wait):
+        if on_ray:
+            return _on_ray(inputs, file, options, overwrite=overwrite, advance=advance)
+        return _into_file(InferencePlan.of(inputs, options), file, overwrite=overwrite, advance=advance)
 
 
 def answers(
@@ -286,7 +292,8 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
 def _answer_share(
     inputs: Inputs, out: Path, options: InferOptions, overwrite: bool, share: Share
 ) -> tuple[Inferred, InferencePlan]:
-    """On a node: one share, and how it was answered there."""
+    """On a node: one share of the output that the driver holds, and how it was answered there."""
     own = replace(options, engine="local", ray_address=None, rank=str(share.rank), world_size=share.world_size)
-    plan = InferencePlan.of(inputs, own)
-    return _into_file(plan, out, overwrite=overwrite, advance=lambda count: None), plan
+    with one_share(out, share.name, is_file=True, wait=True):
+        plan = InferencePlan.of(inputs, own)
+        return _into_file(plan, out, overwrite=overwrite, advance=lambda count: None), plan

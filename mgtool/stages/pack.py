@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import IO, Any
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UsageError
 from mgtool.files import atomic
+from mgtool.files.lock import one_writer
+from mgtool.files.temporary import temporary_folder
 from mgtool.inputs.sources import read_samples
 from mgtool.packing import pipeline
 from mgtool.packing.layout import Base, Layout
@@ -87,6 +88,7 @@ def pack(
     options: PackOptions = PackOptions(),  # noqa: B008 - frozen
     *,
     overwrite: bool = False,
+    wait: bool = False,
     started: Callable[[int], None] = lambda total: None,
     advance: Advance = lambda count: None,
 ) -> Packed:
@@ -97,6 +99,7 @@ def pack(
         out: a folder, or a binary stream.
         options: what becomes of a sample, and how samples are dealt to shards.
         overwrite: an earlier run in the folder does not count.
+        wait: for another run that writes to `out` to end, instead of refusing.
         started: told the number of items, once it is known.
         advance: told of items that are done.
 
@@ -104,14 +107,14 @@ def pack(
         UsageError: options that do not go together.
         InputError: an input that cannot be used as a whole, or one without a sample.
         ResumeError: a folder that another run began, or whose complete tars hold other samples than they would now.
-        OutputError: what cannot be written.
+        OutputError: what cannot be written, or another run writes.
     """
     if not isinstance(out, str | Path):
         return _pack_stream(sources, out, options, started, advance)
     if options.energon:
         other_readers.require_energon()
     folder = PackFolder(Path(out), options, overwrite=overwrite)
-    with _planned(sources, options, folder) as planned:
+    with one_writer(folder.path, wait=wait), _planned(sources, options, folder) as planned:
         started(len(planned))
         pipeline.write_shards(planned, folder.path, advance)
         counts = folder.publish(planned.skipped)
@@ -207,8 +210,8 @@ def _scratch(folder: PackFolder | None) -> Iterator[Path]:
         with atomic.scratch_folder(folder.path) as scratch:
             yield scratch
         return
-    with tempfile.TemporaryDirectory(prefix="mgtool-pack-") as name:
-        yield Path(name)
+    with temporary_folder("pack") as scratch:
+        yield scratch
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from mgtool.errors import InputError, UsageError
+from mgtool.files.lock import one_writer
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.model_folders import check_model, model_identity
 from mgtool.model import MGLlavaConfig
@@ -57,6 +59,7 @@ def train(
     options: TrainOptions,
     *,
     overwrite: bool = False,
+    wait: bool = False,
     advance: Advance = lambda n: None,
     report: Report = lambda entry: None,
 ) -> Trained:
@@ -67,6 +70,7 @@ def train(
         out: becomes a model folder; checkpoints in ``checkpoints/``, log entries in ``log.jsonl``.
         options: how which model is trained.
         overwrite: start afresh.
+        wait: for another run that writes to `out` to end, instead of refusing.
         advance: told of steps, those of an earlier run first.
         report: told of log entries.
 
@@ -76,19 +80,21 @@ def train(
     Raises:
         InputError: no model, or no samples.
         UsageError: the model's own folder as the output.
-        OutputError: the folder holds a model that no training wrote.
+        OutputError: the folder holds a model that no training wrote, or another run writes to it.
         ResumeError: the folder holds another run.
     """
     given, out = input_names(inputs), Path(out)
     _check(given, out, options)
     arguments = recipe.training_arguments(options, out / output.CHECKPOINTS)
-    run = _run(given, out, options, arguments)
-    with arguments.main_process_first(local=False):
-        if arguments.process_index == 0:
-            _begin(run, out, overwrite=overwrite)
-    if run.finished and output.is_model(out):
-        return _trained(out, run.counts)
-    return _learn(given, out, options, arguments, run, Reporter(advance, report))
+    is_first = arguments.process_index == 0  # it holds the output for all
+    with one_writer(out, wait=wait) if is_first else contextlib.nullcontext():
+        run = _run(given, out, options, arguments)
+        with arguments.main_process_first(local=False):
+            if is_first:
+                _begin(run, out, overwrite=overwrite)
+        if run.finished and output.is_model(out):
+            return _trained(out, run.counts)
+        return _learn(given, out, options, arguments, run, Reporter(advance, report))
 
 
 def plan(inputs: Inputs, options: TrainOptions, *, devices: int = 1) -> TrainPlan:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mgtool.errors import OutputError, UsageError
 from mgtool.files import atomic
+from mgtool.files.lock import one_writer
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.packing.unpack import CONVERSATIONS_FILE, unpack_samples
 from mgtool.records import Advance
@@ -40,6 +41,7 @@ def unpack(
     folder: str | Path,
     *,
     overwrite: bool = False,
+    wait: bool = False,
     advance: Advance = lambda count: None,
 ) -> Unpacked:
     """Fill a folder with what can be packed again; it appears when it is complete.
@@ -49,15 +51,21 @@ def unpack(
         folder: gets ``images/``, ``conversations.json``, ``boxes/`` and ``failures.jsonl`` where there are any, and
             ``run.json``.
         overwrite: replace a folder that this wrote before.
+        wait: for another run that writes `folder` to end, instead of refusing.
         advance: told of samples that are done.
 
     Raises:
         UsageError: `overwrite` would replace a folder of something else.
         InputError: no tar there.
-        OutputError: the folder is there already, or cannot be written.
+        OutputError: the folder is there already, cannot be written, or another run writes it.
     """
     folder = Path(folder)
-    _refuse_taken(folder, overwrite=overwrite)
+    with one_writer(folder, is_file=True, wait=wait):
+        _refuse_taken(folder, overwrite=overwrite)
+        return _unpack(tars, folder, advance)
+
+
+def _unpack(tars: str | Path | Sequence[str | Path], folder: Path, advance: Advance) -> Unpacked:
     given = [tars] if isinstance(tars, str | Path) else tars
     inputs = {"inputs": [fingerprint(str(one), below) for one in given]}
     with atomic.atomic_folder(folder) as aside:

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from mgtool.errors import MissingExtraError, OutputError
 from mgtool.files.shard_names import UNSPLIT, shard_name, tar_splits
+from mgtool.files.temporary import temporary_folder
 
 ENERGON_FOLDER = ".nv-meta"
 
@@ -107,13 +107,13 @@ def _wids(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     import wids
     from wids.wids_tar import TarFileReader
 
-    with tempfile.TemporaryDirectory(prefix="mgtool-wids-") as cache:
+    with temporary_folder("wids") as cache:
         shards = []
         for url in urls:
             names = TarFileReader(url, index_file=None, verbose=False).names()
             keys = {Path(name).name.split(".")[0] for name in names}
             shards.append({"url": url, "nsamples": len(keys)})
-        rows = wids.ShardListDataset(shards, cache_dir=cache, keep=True, transformations=[])
+        rows = wids.ShardListDataset(shards, cache_dir=str(cache), keep=True, transformations=[])
         for number in range(len(rows)):
             row = rows[number]
             yield row["__key__"], {name[1:]: data.read() for name, data in row.items() if not name.startswith("__")}
@@ -139,8 +139,7 @@ def _ray(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _energon(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     from megatron import energon
 
-    with tempfile.TemporaryDirectory(prefix="mgtool-energon-") as name:
-        folder = Path(name)
+    with temporary_folder("energon") as folder:
         for number, url in enumerate(urls):
             (folder / shard_name(UNSPLIT, number, ".tar")).symlink_to(Path(url).resolve())
         prepare_energon(folder)

@@ -18,7 +18,7 @@ from mgtool.commands.infer import infer
 from mgtool.commands.pack import pack
 from mgtool.commands.train import train
 
-OF_THE_STAGE = {"inputs", "answers", "out", "overwrite"}
+OF_THE_STAGE = {"inputs", "answers", "out", "overwrite", "wait"}
 """Arguments of a stage beside its options."""
 OF_THE_SCREEN = {"context", "quiet", "as_json", "config", "dry_run", "allow_failures"}
 """What only a command has: how it ends and what it shows."""

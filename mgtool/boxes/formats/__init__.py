@@ -9,7 +9,6 @@ import errno
 import os
 import posixpath
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mgtool.boxes.formats import coco, jsonl, mg_llava, parquet
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte
 from mgtool.errors import InputError, UsageError
 from mgtool.files import urls
+from mgtool.files.temporary import temporary_folder
 from mgtool.records import BoxRecord
 
 FORMATS = {
@@ -61,8 +61,8 @@ def entries(path: str) -> Iterator[BoxEntry]:
 
 def _fetched(url: str) -> Iterator[BoxEntry]:
     """Those of a copy, as files of boxes are read here and there."""
-    with tempfile.TemporaryDirectory(prefix="mgtool-boxes-") as folder:
-        copy = Path(folder) / posixpath.basename(url.partition("?")[0].rstrip("/"))
+    with temporary_folder("boxes") as folder:
+        copy = folder / posixpath.basename(url.partition("?")[0].rstrip("/"))
         try:
             urls.fetch(url, copy)
         except OSError as error:

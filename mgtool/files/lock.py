@@ -1,0 +1,237 @@
+"""One writer an output: a lock that ends with its process, and says who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mgtool.errors import OutputError
+from mgtool.files.holders import Holder, this_process
+
+BEATS_EVERY_S = 10.0
+STALE_AFTER_S = 60.0
+"""How old the last sign of life of a holder on another machine may be."""
+_LOOKS_EVERY_S = 0.2
+_NAME = ".mgtool.lock"
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+@contextlib.contextmanager
+def one_writer(out: Path, *, is_file: bool = False, share: str = "", wait: bool = False) -> Iterator[None]:
+    """Write an output while no other run does.
+
+    Shares of one run do not hinder each other; a share and a run over all of the input do.
+
+    Args:
+        out: the output.
+        is_file: it is no folder that grows, but a file, or a folder that appears when it is whole.
+        share: the name of the share of the run that writes; empty for a run over all of the input.
+        wait: wait for the other run to end.
+
+    Raises:
+        OutputError: another run writes, and is not waited for; or nobody can.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_held(out, _lock_file(out, "", is_file=is_file), shared=bool(share), wait=wait))
+        if share:
+            stack.enter_context(one_share(out, share, is_file=is_file, wait=wait))
+        yield
+
+
+@contextlib.contextmanager
+def one_share(out: Path, share: str, *, is_file: bool = False, wait: bool = False) -> Iterator[None]:
+    """Write one share of an output whose run is held elsewhere; arguments and errors as of `one_writer`."""
+    with _held(out, _lock_file(out, share, is_file=is_file), shared=False, wait=wait):
+        yield
+
+
+def _lock_file(out: Path, share: str, *, is_file: bool) -> Path:
+    out, share = Path(os.path.abspath(out)), f".{share}" if share else ""  # noqa: PTH100 - of links, the names
+    return out.with_name(f".{out.name}{share}{_NAME}") if is_file else out / f"{share}{_NAME}"
+
+
+@contextlib.contextmanager
+def _held(out: Path, path: Path, *, shared: bool, wait: bool) -> Iterator[None]:
+    lock, made = _Lock(path, shared=shared), list[Path]()
+    try:
+        try:
+            _take(out, lock, made, wait=wait)
+        except OSError as error:
+            # Where no lock can be written, no output can: what is complete there may still be looked at.
+            if error.errno not in _CANNOT_WRITE or not path.parent.is_dir() or os.access(path.parent, os.W_OK):
+                raise OutputError(f"{path.parent}: cannot be written: {error.strerror or error}") from error
+        yield
+    finally:
+        lock.release()
+        for folder in reversed(made):  # where nothing came of it, nothing is left
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _take(out: Path, lock: _Lock, made: list[Path], *, wait: bool) -> None:
+    while True:
+        _make_folder(lock.path.parent, made)
+        if lock.take():
+            return
+        if lock.held_for_certain and not wait:
+            raise OutputError(
+                f"{out} is being written by another run ({lock.holder}): add `wait` to wait for it, "
+                "or choose another `out`"
+            )
+        time.sleep(_LOOKS_EVERY_S)
+
+
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        _make_folder(folder.parent, made)
+    with contextlib.suppress(FileExistsError):  # of another run, or a file, which is noticed when it is opened
+        folder.mkdir()
+        made.append(folder)
+
+
+class _Lock:
+    """A file that is locked while its holder lives; it has the holder's name in it, and its time is a sign of life.
+
+    On some file systems a lock holds on its own machine alone, on some nowhere: there the holder's name and the sign
+    of life decide.
+
+    Attributes:
+        path: of the file; it is removed in the end.
+        holder: who has it, in words, after `take` was refused.
+        held_for_certain: False as long as it may be that the holder was on a machine that is gone.
+    """
+
+    def __init__(self, path: Path, *, shared: bool) -> None:
+        self.path, self.holder, self.held_for_certain = path, "", True
+        self._shared, self._handle = shared, -1
+        self._last_beat: int | None = None
+        self._released = threading.Event()
+
+    def take(self) -> bool:
+        """Whether it is this process's now."""
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            if not self._lock(handle):
+                self.holder, self.held_for_certain = _told(_read(handle)), True
+            elif self._is_file_of(handle) and not self._is_held_elsewhere(handle):
+                self._begin(handle)
+                handle = -1
+                return True
+            return False
+        finally:
+            if handle >= 0:
+                os.close(handle)
+
+    def release(self) -> None:
+        """Let go; the last to do so removes the file."""
+        if self._handle < 0:
+            return
+        self._released.set()
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._is_file_of(self._handle):
+                self.path.unlink()
+        _held_here.discard(self._handle)
+        os.close(self._handle)
+        self._handle = -1
+
+    def _lock(self, handle: int) -> bool:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+        return True
+
+    def _is_file_of(self, handle: int) -> bool:
+        """Whether the file still has its name: who had it may have removed it since it was opened."""
+        try:
+            return os.path.samestat(os.fstat(handle), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _is_held_elsewhere(self, handle: int) -> bool:
+        """Whether the file's last holder is alive in spite of the lock that was given."""
+        record = _read(handle)
+        holder = _holder(record)
+        if holder is None or (self._shared and record.get("shared")) or holder == this_process():
+            return False
+        self.holder, self.held_for_certain = _told(record), True
+        if holder.is_here:
+            return holder.runs
+        beat = os.fstat(handle).st_mtime_ns
+        if self._now(handle) - beat > STALE_AFTER_S * 1e9:
+            return False
+        self.held_for_certain = self._last_beat not in (None, beat)
+        self._last_beat = beat
+        return True
+
+    def _now(self, handle: int) -> int:
+        """The time by the clock that file times are of, which is a server's on a shared disk."""
+        probe = self.path.with_name(f"{self.path.name}-{os.getpid()}")
+        try:
+            probe.touch()
+            return probe.stat().st_mtime_ns
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _begin(self, handle: int) -> None:
+        record = {**vars(this_process()), "shared": self._shared, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(record).encode() + b"\n", 0)
+        self._handle = handle
+        _held_here.add(handle)
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self._released.wait(BEATS_EVERY_S):
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
+
+
+def _read(handle: int) -> dict[str, Any]:
+    try:
+        record = json.loads(os.pread(handle, 4096, 0))
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _holder(record: dict[str, Any]) -> Holder | None:
+    host, pid, start = (record.get(name) for name in ("host", "pid", "start"))
+    if isinstance(host, str) and isinstance(pid, int) and isinstance(start, str):
+        return Holder(host, pid, start)
+    return None
+
+
+def _told(record: dict[str, Any]) -> str:
+    holder = _holder(record)
+    return f"process {holder.pid} on {holder.host}, since {record.get('since')}" if holder else "its name is not known"
+
+
+_held_here: set[int] = set()
+
+
+def _forget() -> None:
+    """In a forked process, which must not keep its parent's locks when that one is gone."""
+    for handle in _held_here:
+        with contextlib.suppress(OSError):
+            os.close(handle)
+    _held_here.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
