@@ -23,7 +23,7 @@ from mgtool.runs.run_file import RUN_FILE, Run
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
 
-IDENTIFYING = ("benchmark", "variant", "only_answered", "judge", "split")
+IDENTIFYING = ("benchmark", "variant", "only_answered", "samples", "trust_ids", "judge", "split")
 """The options that make a run the one it is; the others add to the page, or say where things are."""
 
 
@@ -127,7 +127,9 @@ def explain_variants(
     inputs = EvalInputs(answers, options)
     inputs.check()
     with kept_judge(options, None if out is None else Path(out), advance) as judge:
-        differing = pipeline.explain_variants(inputs.benchmark, inputs.items, inputs.answers, judge)
+        differing = pipeline.explain_variants(
+            inputs.benchmark, inputs.items, inputs.answers, judge, trust_ids=options.trust_ids
+        )
     return VariantDifferences(inputs.benchmark.variants, len(inputs.items), differing)
 
 
@@ -137,7 +139,7 @@ def plan(answers: str | Path, options: EvalOptions) -> EvalPlan:
     inputs.check()
     counting = CountingJudge()
     if options.judge:
-        pairs = pipeline.join(inputs.benchmark, inputs.items, inputs.answers).pairs
+        pairs = inputs.joined.pairs
         inputs.benchmark.grade(pairs, options.variant, counting)
     return EvalPlan(
         benchmark=inputs.benchmark.name,
@@ -165,9 +167,17 @@ def _begun(inputs: EvalInputs, out: Path | None, *, overwrite: bool) -> Run | No
 
 
 def _scored(inputs: EvalInputs, answers: Answers, judge: Judge | None) -> ScoredRun:
-    variant, only_answered = inputs.options.variant, inputs.options.only_answered
+    options = inputs.options
     return pipeline.score(
-        inputs.benchmark, inputs.items, answers, variant=variant, only_answered=only_answered, judge=judge
+        inputs.benchmark,
+        inputs.items,
+        answers,
+        variant=options.variant,
+        only_answered=options.only_answered,
+        judge=judge,
+        rule=options.samples,
+        trust_ids=options.trust_ids,
+        joined=inputs.joined if answers is inputs.answers else None,
     )
 
 
@@ -176,7 +186,7 @@ def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None) -> Com
     if not inputs.options.compare:
         return None
     other = _scored(inputs, inputs.compared, judge)
-    return pipeline.compared(inputs.benchmark, other, scored, inputs.options.variant)
+    return pipeline.compared(inputs.benchmark, other, scored, inputs.options.variant, inputs.options.samples)
 
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
@@ -193,7 +203,9 @@ def _page(inputs: EvalInputs, evaluation: Evaluation) -> scores_page.ScoresPage:
         title=inputs.benchmark.title,
         name=result.name,
         subtitle=f"{evaluation.counts.expected:,} items, {Path(inputs.source).name}",
-        headline=inputs.benchmark.headline,
+        headline=inputs.benchmark.headline
+        if inputs.benchmark.headline in result.metrics
+        else next(iter(result.metrics)),
         metrics=result.metrics,
         breakdown=result.breakdown,
         slices=result.slices,
