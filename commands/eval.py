@@ -33,6 +33,8 @@ def evaluate(
     variant: options.Variant = EvalOptions.variant,
     explain_variants: options.ExplainVariants = False,
     only_answered: options.OnlyAnswered = EvalOptions.only_answered,
+    samples: options.Samples = EvalOptions.samples,
+    trust_ids: options.TrustIds = EvalOptions.trust_ids,
     compare: options.Compare = EvalOptions.compare,
     slices: options.Slices = EvalOptions.slices,
     images: options.Images = EvalOptions.images,
@@ -64,8 +66,9 @@ def evaluate(
         )
     asked = EvalOptions(
         benchmark, ground_truth=ground_truth, questions=questions, split=split, variant=variant,
-        only_answered=only_answered, compare=compare, slices=slices, images=images, boxes=boxes, judge=judge,
-        judge_url=judge_url, judge_workers=judge_workers, submission=submission,
+        only_answered=only_answered, samples=samples, trust_ids=trust_ids, compare=compare, slices=slices,
+        images=images, boxes=boxes, judge=judge, judge_url=judge_url, judge_workers=judge_workers,
+        submission=submission,
     )  # fmt: skip
     if dry_run:
         _say_what_would_be_done(answers, asked, out, as_json)
@@ -85,10 +88,18 @@ def evaluate(
             _print_line({**whole, "comparison": evaluation.comparison, "out": str(out) if out else None})
         elif not quiet:
             _show(evaluation, asked, out, format)
-        failed = len(evaluation.failures)
-        if out is not None:
-            console.show_failures(failed, out, quiet=quiet)
-        raise typer.Exit(exit_code(failed, evaluation.answers + failed, allow_failures))
+        _finish(evaluation, out, allow_failures, quiet=quiet)
+
+
+def _finish(evaluation: Evaluation, out: Path | None, allow_failures: str, *, quiet: bool) -> None:
+    """Say what failed, and end with the exit code for it."""
+    failed, lost = len(evaluation.failures), evaluation.lost
+    if out is not None:
+        console.show_failures(failed, out, quiet=quiet)
+    if lost and not quiet:
+        way_out = f"leave them out with --only-answered, or allow them with --allow-failures {lost}"
+        console.say(f"unanswered: {lost:,} of {evaluation.needed:,} items, more than a tenth: {way_out}")
+    raise typer.Exit(exit_code(failed + lost, max(evaluation.answers + failed, evaluation.needed), allow_failures))
 
 
 def _print_line(value: object) -> None:

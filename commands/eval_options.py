@@ -26,6 +26,12 @@ ExplainVariants = Annotated[
 OnlyAnswered = Annotated[
     bool, typer.Option("--only-answered", help="Leave items without an answer out; the result's name says so.")
 ]
+Samples = Annotated[
+    str, typer.Option(help="What to make of several answers to a question: mean, vote or pass@K.", metavar="RULE")
+]
+TrustIds = Annotated[
+    bool, typer.Option("--trust-ids", help="Score by ids alone, also answers about other pictures or questions.")
+]
 Compare = Annotated[
     str, typer.Option(help="A second run: paired differences, and the items that flipped.", metavar="ANSWERS")
 ]

@@ -95,6 +95,10 @@ class Gqa(Benchmark):
                 checks[check] = float(said in (_COMMON if common else item.context[key]))
         return Verdict(said, float(said == expected), checks)
 
+    def is_needed(self, score: Score) -> bool:
+        """The balanced questions; the others only tell how consistent their answers are."""
+        return bool(score.fields["balanced"])
+
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Accuracy over the balanced questions, and what else the given files allow."""
         balanced = [score for score in scores if score.fields["balanced"]]

@@ -15,6 +15,7 @@ from mgtool import benchmarks
 from mgtool.boxes import formats
 from mgtool.errors import InputError, UsageError
 from mgtool.evaluation.options import EvalOptions
+from mgtool.evaluation.pipeline import JoinedAnswers, join
 from mgtool.files.hashing import sha256
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.records import BoxRecord
@@ -38,8 +39,8 @@ class EvalInputs:
         self.ground_truth = tuple(map(Path, options.ground_truth or ()))
 
     def check(self) -> None:
-        """Read answers and items now, so that a mistake in them shows before anything is written."""
-        _ = self.answers, self.items
+        """Read and join answers and items now, so that a mistake in them shows before anything is written."""
+        _ = self.joined
 
     @cached_property
     def benchmark(self) -> Benchmark:
@@ -98,6 +99,12 @@ class EvalInputs:
     def answers(self) -> Answers:
         """The answers (or boxes) that are scored; errors as of `compared`."""
         return self._read(self.source)
+
+    @cached_property
+    def joined(self) -> JoinedAnswers:
+        """Items and answers; errors as of `pipeline.join`."""
+        answers = self.answers
+        return join(self.benchmark, self.items, answers, trust_ids=self.options.trust_ids)
 
     @cached_property
     def compared(self) -> Answers:

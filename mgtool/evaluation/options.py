@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ class EvalOptions:
         split: the one split that the answers belong to; empty for all.
         variant: one of the benchmark's ways to score.
         only_answered: leave items without an answer out instead of counting them as wrong.
+        samples: what is made of several answers to a question: ``mean``, ``vote`` or ``pass@K``.
+        trust_ids: score answers by their ids alone, also where they are about other pictures or questions.
         compare: the answers of another run, which comes first in the differences; empty for none.
         slices: fields of the items to slice by, beside the answers' length and the boxes.
         images: folder of pictures for the report.
@@ -29,7 +32,7 @@ class EvalOptions:
         submission: write the file for the test server, too.
 
     Raises:
-        UsageError: for a number of workers below 1.
+        UsageError: for a number of workers below 1, or an unknown rule for samples.
     """
 
     benchmark: str = ""
@@ -39,6 +42,8 @@ class EvalOptions:
     split: str = ""
     variant: str = "official"
     only_answered: bool = False
+    samples: str = "mean"
+    trust_ids: bool = False
     compare: str = ""
     slices: list[str] | None = None
     images: str | None = None
@@ -51,3 +56,5 @@ class EvalOptions:
     def __post_init__(self) -> None:
         if self.judge_workers < 1:
             raise UsageError("judge_workers", f"{self.judge_workers}: give 1 or more")
+        if not re.fullmatch(r"mean|vote|pass@[1-9]\d*", self.samples):
+            raise UsageError("samples", f"{self.samples}: there are mean, vote and pass@K")

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mgtool.errors import InputError
+from mgtool.evaluation import identity, samples
 from mgtool.evaluation.comparison import Comparison, compare
+from mgtool.evaluation.identity import Identity
+from mgtool.evaluation.samples import MEAN, SampleSummary
 from mgtool.evaluation.slices import sliced
 from mgtool.records import BoxRecord, Failure, SampleId, Score
 from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair
@@ -19,6 +22,8 @@ from mgtool.scoring.predictions import Answers, Prediction
 from mgtool.scoring.statistics import Metric, Statistic
 
 ONLY_ANSWERED = "only answered"
+WARNED, REFUSED = 0.01, 0.1
+"""Shares of items without an answer above which it is said, and above which a run does not pass."""
 NO_TARGETS = "nothing is scored: these files hold no answers; `submission` writes the file for the test server"
 
 
@@ -30,10 +35,12 @@ class AnswerCounts(msgspec.Struct, frozen=True, kw_only=True):
         answered: items with an answer.
         failed: items without an answer for which the run recorded a failure.
         missing: items without an answer and without a record.
-        duplicated: answers to an item that came before; the last one counts.
+        duplicated: answers to an item that came before; the last one counts. Samples of one run are none.
         truncated: answers that were cut off at the token limit.
         unknown: answers to no item of the benchmark.
         unreadable: lines of the answers file that could not be read.
+        mismatched: answers to another picture or question than the one whose id they bear.
+        reworded: answers about the right picture to other words.
     """
 
     expected: int
@@ -44,6 +51,8 @@ class AnswerCounts(msgspec.Struct, frozen=True, kw_only=True):
     truncated: int
     unknown: int
     unreadable: int
+    mismatched: int = 0
+    reworded: int = 0
 
 
 class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +67,7 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
         counts: how complete the answers are.
         slices: mean item scores, slice -> bin.
         notes: what a reader of the numbers has to know.
+        samples: what became of several answers to each question; None where there was one.
     """
 
     benchmark: str
@@ -68,15 +78,29 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     counts: AnswerCounts
     slices: dict[str, dict[str, Metric]] = {}
     notes: list[str] = []
+    samples: SampleSummary | None = None
 
 
 class JoinedAnswers(NamedTuple):
-    """Items with their answers, and what was found on the way."""
+    """Items with their answers, and what was found on the way.
 
-    pairs: list[Pair]
+    Attributes:
+        rounds: every item with its answer, once for each sample that a run drew.
+    """
+
+    rounds: list[list[Pair]]
     failed: frozenset[str]
     duplicated: int
     unknown: list[SampleId]
+    identity: Identity
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Every item with its answer, of several samples the first."""
+        if len(self.rounds) == 1:
+            return self.rounds[0]
+        every = zip(*self.rounds, strict=True)
+        return [next((pair for pair in pairs if pair[1] is not None), pairs[0]) for pairs in every]
 
 
 @dataclass(frozen=True)
@@ -90,6 +114,9 @@ class ScoredRun:
         answers: how many usable answers were read.
         failures: lines of the answers file that could not be read.
         unknown: ids of answers that no item has.
+        rounds: the scores of each sample alone.
+        unanswered: items without an answer that count in the official numbers, as wrong.
+        needed: items that count in them.
     """
 
     result: EvalResult
@@ -98,6 +125,14 @@ class ScoredRun:
     answers: int
     failures: list[Failure]
     unknown: list[SampleId]
+    rounds: list[list[Score]] = field(default_factory=list, repr=False)
+    unanswered: int = 0
+    needed: int = 0
+
+    @property
+    def lost(self) -> int:
+        """The unanswered, where they are more than a run passes with; else 0."""
+        return self.unanswered if self.unanswered > self.needed * REFUSED else 0
 
     @property
     def counts(self) -> AnswerCounts:
@@ -131,6 +166,9 @@ def score(
     variant: str,
     only_answered: bool = False,
     judge: Judge | None = None,
+    rule: str = MEAN,
+    trust_ids: bool = False,
+    joined: JoinedAnswers | None = None,
 ) -> ScoredRun:
     """Score a run.
 
@@ -141,13 +179,50 @@ def score(
         variant: one of the benchmark's `variants`.
         only_answered: leave items without an answer out instead of counting them as wrong.
         judge: who is asked, for benchmarks that need or can use one.
+        rule: what is made of several samples: ``mean``, ``vote`` or ``pass@K``.
+        trust_ids: do not look whether the answers are to these questions.
+        joined: what `join` gave, where it was called before.
+
+    Raises:
+        InputError: when no answer belongs to the benchmark, or most are to other questions.
+        UsageError: when there are fewer samples than the rule needs.
     """
-    joined = join(benchmark, items, answers)
-    pairs = [pair for pair in joined.pairs if pair[1] is not None] if only_answered else joined.pairs
-    scores = item_scores(benchmark, pairs, joined.failed, variant, judge)
-    result = summarize(benchmark, scores, count(joined, answers), variant, only_answered=only_answered)
-    unreadable = [failure for failure in answers.failures if failure.stage == "eval"]
-    return ScoredRun(result, scores, pairs, len(answers.predictions), unreadable, joined.unknown)
+    joined = joined or join(benchmark, items, answers, trust_ids=trust_ids)
+    kept = [place for place, (_, answer) in enumerate(joined.pairs) if answer is not None or not only_answered]
+    pairs = [[each[place] for place in kept] for each in joined.rounds]
+    rounds = [item_scores(benchmark, each, joined.failed, variant, judge) for each in pairs]
+    result, scores = summarize(benchmark, rounds, count(joined, answers), variant, rule, only_answered=only_answered)
+    needed = [score for score in scores if benchmark.is_needed(score)]
+    unanswered = sum(score.status != "answered" for score in needed)
+    notes = [*result.notes, *_notes(joined, result.counts, trust_ids=trust_ids)]
+    if unanswered > len(needed) * WARNED and notes != [NO_TARGETS]:
+        share = f"{100 * unanswered / len(needed):.1f} %"
+        notes.append(f"{unanswered:,} of {len(needed):,} items ({share}) have no answer and count as wrong")
+    return ScoredRun(
+        result=msgspec.structs.replace(result, notes=notes),
+        scores=scores,
+        pairs=[joined.pairs[place] for place in kept],
+        answers=len(answers.predictions),
+        failures=[failure for failure in answers.failures if failure.stage == "eval"],
+        unknown=joined.unknown,
+        rounds=rounds,
+        unanswered=unanswered,
+        needed=len(needed),
+    )
+
+
+def _notes(joined: JoinedAnswers, counts: AnswerCounts, *, trust_ids: bool) -> list[str]:
+    """What a reader has to know of the answers themselves."""
+    notes = []
+    if counts.mismatched:
+        policy = "are scored all the same" if trust_ids else "do not count (`trust_ids` scores them)"
+        these = f"{counts.mismatched:,} answers are to other questions than those whose ids they bear, and {policy}"
+        notes.append(f"{these}: {joined.identity.examples}")
+    if counts.reworded:
+        notes.append(f"{counts.reworded:,} answers are about the right picture, but were asked in other words")
+    if counts.duplicated:
+        notes.append(f"{counts.duplicated:,} answers are to an item that had one before: the last one counts")
+    return notes
 
 
 def with_slices(run: ScoredRun, fields: Sequence[str], boxes: Mapping[str, BoxRecord] | None = None) -> ScoredRun:
@@ -156,21 +231,33 @@ def with_slices(run: ScoredRun, fields: Sequence[str], boxes: Mapping[str, BoxRe
     return dataclasses.replace(run, result=msgspec.structs.replace(run.result, slices=slices))
 
 
-def compared(benchmark: Benchmark, first: ScoredRun, second: ScoredRun, variant: str) -> Comparison:
+def compared(benchmark: Benchmark, first: ScoredRun, second: ScoredRun, variant: str, rule: str = MEAN) -> Comparison:
     """The second run against the first, over the items that both have."""
     before, after = common(first.scores, second.scores)
-    numbers = benchmark.metrics(before, variant), benchmark.metrics(after, variant)
+    ids = {str(score.question_id) for score in before}
+    numbers = (
+        _numbers(benchmark, first, before, ids, variant, rule),
+        _numbers(benchmark, second, after, ids, variant, rule),
+    )
     return compare(before, after, numbers, benchmark.breakdowns)
 
 
-def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> JoinedAnswers:
-    """Give each item its answer, by id and never by position; of several answers the last counts.
+def _numbers(
+    benchmark: Benchmark, run: ScoredRun, shared: list[Score], ids: set[str], variant: str, rule: str
+) -> dict[str, Statistic | Metric]:
+    """A run's statistics over some of its items."""
+    rounds = [[score for score in each if str(score.question_id) in ids] for each in run.rounds] or [shared]
+    return samples.numbers(benchmark, rounds, shared, rule, variant)
+
+
+def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers, *, trust_ids: bool = False) -> JoinedAnswers:
+    """Give each item its answer, by id and never by position; of several answers of one sample the last counts.
 
     Raises:
-        InputError: when not one answer belongs to the benchmark.
+        InputError: when not one answer belongs to the benchmark, or, unless ids are trusted, most belong to others.
     """
     places = _places(items)
-    found: dict[int, Prediction] = {}
+    found: dict[tuple[int, int], Prediction] = {}
     unknown: list[SampleId] = []
     known = 0
     for prediction in benchmark.addressed(items, answers.predictions):
@@ -179,11 +266,35 @@ def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers) -> Joine
             unknown.append(prediction.id)
         else:
             known += 1
-            found[place] = prediction
+            found[place, _sample(prediction)] = prediction
     if answers.predictions and not found:
         raise InputError(_strangers(benchmark, items, answers.predictions))
-    pairs: list[Pair] = [(item, found.get(place)) for place, item in enumerate(items)]
-    return JoinedAnswers(pairs, frozenset(str(f.id) for f in answers.failures), known - len(found), unknown)
+    matched = {key: (items[key[0]], prediction) for key, prediction in found.items()}
+    fit = identity.compared(matched.values(), {str(item.id) for item in items})
+    if fit.is_of_another and not trust_ids:
+        raise InputError(_of_another(benchmark, fit))
+    strangers = {id(each) for each in fit.predictions} if not trust_ids else set()
+    rounds: list[list[Pair]] = [
+        [(item, _unless(found.get((place, number)), strangers)) for place, item in enumerate(items)]
+        for number in sorted({number for _, number in found}) or [0]
+    ]
+    failed = frozenset(str(failure.id) for failure in answers.failures)
+    return JoinedAnswers(rounds, failed, known - len(found), unknown, fit)
+
+
+def _sample(prediction: Prediction) -> int:
+    """Which of several samples an answer is; 0 where the run drew one."""
+    number = prediction.fields.get("sample")
+    return number if isinstance(number, int) and not isinstance(number, bool) else 0
+
+
+def _unless(answer: Prediction | None, strangers: set[int]) -> Prediction | None:
+    return None if id(answer) in strangers else answer
+
+
+def _of_another(benchmark: Benchmark, fit: Identity) -> str:
+    most = f"{len(fit.mismatched):,} of {fit.comparable:,} answers that can be compared are to other questions than"
+    return f"{most} those of {benchmark.name} whose ids they bear: {fit.examples}; `trust_ids` scores them all the same"
 
 
 def _places(items: Sequence[Item]) -> dict[str, int]:
@@ -237,6 +348,8 @@ def count(joined: JoinedAnswers, answers: Answers) -> AnswerCounts:
         truncated=sum(answer is not None and answer.truncated for _, answer in joined.pairs),
         unknown=len(joined.unknown),
         unreadable=sum(failure.stage == "eval" for failure in answers.failures),
+        mismatched=len(joined.identity.mismatched),
+        reworded=joined.identity.reworded,
     )
 
 
@@ -246,30 +359,37 @@ def _is_among(item: Item, failed: frozenset[str]) -> bool:
 
 
 def summarize(
-    benchmark: Benchmark, scores: Sequence[Score], counts: AnswerCounts, variant: str, *, only_answered: bool = False
-) -> EvalResult:
-    """Scores -> metrics, breakdowns, notes."""
-    name = benchmark.label(scores, variant)
-    if scores and not any(score.target for score in scores):
-        nothing = {benchmark.headline: Metric(value=None, n=len(scores))}
-        return EvalResult(
-            benchmark=benchmark.name,
-            variant=variant,
-            name=name,
-            metrics=nothing,
-            breakdown={},
-            counts=counts,
-            notes=[NO_TARGETS],
-        )
-    return EvalResult(
+    benchmark: Benchmark,
+    rounds: Sequence[Sequence[Score]],
+    counts: AnswerCounts,
+    variant: str,
+    rule: str = MEAN,
+    *,
+    only_answered: bool = False,
+) -> tuple[EvalResult, list[Score]]:
+    """The scores of each sample -> metrics, breakdowns, notes; and one score for each item."""
+    scores = samples.merged(rounds, rule)
+    name = benchmark.label(scores, variant) + (f", {rule} of {len(rounds)} samples" if len(rounds) > 1 else "")
+    result = EvalResult(
         benchmark=benchmark.name,
         variant=variant,
         name=f"{name}, {ONLY_ANSWERED}" if only_answered else name,
-        metrics=estimated(benchmark.metrics(scores, variant)),
-        breakdown={field: estimated(part) for field, part in benchmark.breakdown(scores, variant).items()},
+        metrics={benchmark.headline: Metric(value=None, n=len(scores))},
+        breakdown={},
         counts=counts,
-        notes=benchmark.notes(scores, variant),
+        notes=[NO_TARGETS],
     )
+    if scores and not any(score.target for score in scores):
+        return result, scores
+    parts = samples.breakdown(benchmark, rounds, scores, rule, variant)
+    result = msgspec.structs.replace(
+        result,
+        metrics=estimated(samples.numbers(benchmark, rounds, scores, rule, variant)),
+        breakdown={field: estimated(part) for field, part in parts.items()},
+        notes=benchmark.notes(rounds[0], variant),
+        samples=samples.summary(benchmark, rounds, rule, variant),
+    )
+    return result, scores
 
 
 def estimated(numbers: dict[str, Statistic | Metric]) -> dict[str, Metric]:
@@ -285,10 +405,15 @@ def common(first: Sequence[Score], second: Sequence[Score]) -> tuple[list[Score]
 
 
 def explain_variants(
-    benchmark: Benchmark, items: Sequence[Item], answers: Answers, judge: Judge | None = None
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    answers: Answers,
+    judge: Judge | None = None,
+    *,
+    trust_ids: bool = False,
 ) -> list[VariantScores]:
     """The answered items whose score is not the same in every variant, with all their scores."""
-    pairs = [pair for pair in join(benchmark, items, answers).pairs if pair[1] is not None]
+    pairs = [pair for pair in join(benchmark, items, answers, trust_ids=trust_ids).pairs if pair[1] is not None]
     verdicts = {variant: benchmark.grade(pairs, variant, judge) for variant in benchmark.variants}
     own = ({variant: each[place] for variant, each in verdicts.items()} for place in range(len(pairs)))
     return [

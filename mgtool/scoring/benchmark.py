@@ -179,6 +179,10 @@ class Benchmark:
         """The verdict on an item without an answer."""
         return Verdict(None, 0.0)
 
+    def is_needed(self, score: Score) -> bool:
+        """Whether an item counts in the official numbers, so that it is amiss where it has no answer."""
+        return True
+
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """The benchmark's numbers, the headline first."""
         return {self.headline: mean_score(scores)}

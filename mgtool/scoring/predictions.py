@@ -15,7 +15,7 @@ from mgtool.errors import InputError, ItemError, Stage
 from mgtool.files import json_lists
 from mgtool.records import BoxRecord, Detections, Failure, SampleId
 from mgtool.runs.run_file import FAILURES_FILE
-from mgtool.scoring.ground_truth import IDS, SHEETS, Document
+from mgtool.scoring.ground_truth import IDS, LONGEST_NAME, SHEETS, Document
 
 TEXTS = ("text", "prediction", "pred", "model_prediction", "response", "caption", "answer")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -30,6 +30,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         text: the answer.
         prompt: what was asked, where the file says it.
         image: the picture's name, where the file says it.
+        question: the question alone, where the file says it.
+        model: the name of the model that answered, where the file says it.
         truncated: whether the answer was cut off at the token limit.
         fields: category, split, LLaVA's rounds, and whatever else the line said about the question.
         detections: the boxes, where boxes are scored instead of text.
@@ -39,6 +41,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     prompt: str = ""
     image: str = ""
+    question: str = ""
+    model: str = ""
     truncated: bool = False
     fields: dict[str, Any] = {}
     detections: Detections | None = None
@@ -77,6 +81,8 @@ class _AnswerLine(msgspec.Struct):
     label: Any = None
     prompt: Any = None
     image: Any = None
+    question: Any = None
+    model_id: Any = None
     finish_reason: Any = None
     category: Any = None
     subcategory: Any = None
@@ -232,6 +238,8 @@ def _prediction(line: _AnswerLine) -> Prediction:
         text=text,
         prompt=line.prompt if isinstance(line.prompt, str) else "",
         image=_image(line),
+        question=line.question if isinstance(line.question, str) else "",
+        model=line.model_id if isinstance(line.model_id, str) else "",
         truncated=line.finish_reason == "length",
         fields=fields,
     )
@@ -256,8 +264,9 @@ def _id(value: Any) -> SampleId | None:
 
 
 def _image(line: _AnswerLine) -> str:
-    name = _id(line.image)
-    return "" if name is None else str(name)
+    """A picture's name, of several the first's; empty for a picture inside the line."""
+    name = _id(line.image[0] if isinstance(line.image, list) and line.image else line.image)
+    return "" if name is None or len(str(name)) > LONGEST_NAME else str(name)
 
 
 def _said(line: _AnswerLine) -> Any:

@@ -99,6 +99,63 @@ def mean_of(
     return Statistic(rows, codes(groups), scale=scale, ids=tuple(ids))
 
 
+def averaged(numbers: Sequence[Statistic | Metric]) -> Statistic | Metric:
+    """The mean of one number over several answers to the same items; a sum over items where all of them are."""
+    if len(numbers) == 1:
+        return numbers[0]
+    parts = [number for number in numbers if isinstance(number, Statistic)]
+    if len(parts) == len(numbers) and all(_alike(parts[0], part) for part in parts):
+        if all(part.function is None for part in parts):
+            rows = np.mean([part.rows[:, :1] for part in parts], axis=0)
+            return Statistic(rows, parts[0].groups, scale=parts[0].scale, ids=parts[0].ids)
+        rows = np.hstack([part.rows for part in parts])
+        return Statistic(rows, parts[0].groups, _mean_function(parts), scale=parts[0].scale, ids=parts[0].ids)
+    return _averaged_metric([number.estimate() if isinstance(number, Statistic) else number for number in numbers])
+
+
+def _alike(one: Statistic, other: Statistic) -> bool:
+    """Whether two numbers are of the same items, made in the same way."""
+    return (
+        one.rows.shape == other.rows.shape
+        and (one.function is None) == (other.function is None)
+        and one.scale == other.scale
+        and one.ids == other.ids
+        and bool((one.groups == other.groups).all())
+    )
+
+
+def _mean_function(parts: Sequence[Statistic]) -> Callable[[Floats], Floats]:
+    width = parts[0].rows.shape[1]
+
+    def mean(sums: Floats) -> Floats:
+        values = [
+            part.function(sums[..., place * width : (place + 1) * width])
+            for place, part in enumerate(parts)
+            if part.function is not None
+        ]
+        return np.asarray(np.mean(values, axis=0))
+
+    return mean
+
+
+def _averaged_metric(metrics: Sequence[Metric]) -> Metric:
+    """Values, errors and ends averaged, as if the samples erred together: on the wide side."""
+    defined = [metric for metric in metrics if metric.value is not None]
+    if not defined:
+        return metrics[0]
+    errors = [metric.stderr for metric in defined if metric.stderr is not None]
+    ends = [metric.interval for metric in defined if metric.interval is not None]
+    interval = None
+    if len(ends) == len(defined):
+        interval = (float(np.mean([low for low, _ in ends])), float(np.mean([high for _, high in ends])))
+    return Metric(
+        value=float(np.mean([metric.value for metric in defined])),
+        stderr=float(np.mean(errors)) if len(errors) == len(defined) else None,
+        interval=interval,
+        n=max(metric.n for metric in defined),
+    )
+
+
 def clustered_mean(values: Floats, groups: NDArray[np.int64]) -> Metric:
     """Mean with a standard error that allows for items of one cluster being alike (Liang and Zeger, 1986).
 

@@ -25,7 +25,7 @@ from mgtool.runs.run_file import RUN_FILE, Run
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
 
-IDENTIFYING = ("benchmark", "variant", "only_answered", "judge", "split")
+IDENTIFYING = ("benchmark", "variant", "only_answered", "samples", "trust_ids", "judge", "split")
 """The options that make a run the one it is; the others add to the page, or say where things are."""
 
 
@@ -143,7 +143,9 @@ def explain_variants(
     folder = None if out is None else Path(out)
     alone = contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait)
     with alone, kept_judge(options, folder, advance) as judge:
-        differing = pipeline.explain_variants(inputs.benchmark, inputs.items, inputs.answers, judge)
+        differing = pipeline.explain_variants(
+            inputs.benchmark, inputs.items, inputs.answers, judge, trust_ids=options.trust_ids
+        )
     return VariantDifferences(inputs.benchmark.variants, len(inputs.items), differing)
 
 
@@ -153,7 +155,7 @@ def plan(answers: str | Path, options: EvalOptions) -> EvalPlan:
     inputs.check()
     counting = CountingJudge()
     if options.judge:
-        pairs = pipeline.join(inputs.benchmark, inputs.items, inputs.answers).pairs
+        pairs = inputs.joined.pairs
         inputs.benchmark.grade(pairs, options.variant, counting)
     return EvalPlan(
         benchmark=inputs.benchmark.name,
@@ -181,9 +183,17 @@ def _begun(inputs: EvalInputs, out: Path | None, *, overwrite: bool) -> Run | No
 
 
 def _scored(inputs: EvalInputs, answers: Answers, judge: Judge | None) -> ScoredRun:
-    variant, only_answered = inputs.options.variant, inputs.options.only_answered
+    options = inputs.options
     return pipeline.score(
-        inputs.benchmark, inputs.items, answers, variant=variant, only_answered=only_answered, judge=judge
+        inputs.benchmark,
+        inputs.items,
+        answers,
+        variant=options.variant,
+        only_answered=options.only_answered,
+        judge=judge,
+        rule=options.samples,
+        trust_ids=options.trust_ids,
+        joined=inputs.joined if answers is inputs.answers else None,
     )
 
 
@@ -192,7 +202,7 @@ def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None) -> Com
     if not inputs.options.compare:
         return None
     other = _scored(inputs, inputs.compared, judge)
-    return pipeline.compared(inputs.benchmark, other, scored, inputs.options.variant)
+    return pipeline.compared(inputs.benchmark, other, scored, inputs.options.variant, inputs.options.samples)
 
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
@@ -209,7 +219,9 @@ def _page(inputs: EvalInputs, evaluation: Evaluation) -> scores_page.ScoresPage:
         title=inputs.benchmark.title,
         name=result.name,
         subtitle=f"{evaluation.counts.expected:,} items, {Path(inputs.source).name}",
-        headline=inputs.benchmark.headline,
+        headline=inputs.benchmark.headline
+        if inputs.benchmark.headline in result.metrics
+        else next(iter(result.metrics)),
         metrics=result.metrics,
         breakdown=result.breakdown,
         slices=result.slices,

@@ -95,7 +95,7 @@ def test_failures_of_the_run_are_counted(mgtool, pope, bench, tmp_path) -> None:
     failure = {"id": 6, "stage": "infer", "reason": "truncated", "detail": "the picture ends too early"}
     bench.write("run/failures.jsonl", [failure])
     options = ("--benchmark", "pope", "--ground-truth", pope["popular"], "--split", "popular", "--json")
-    code, out, _ = mgtool("eval", pope["answers"], *options)
+    code, out, _ = mgtool("eval", pope["answers"], *options, "--allow-failures", "2")
     counts = json.loads(out)["counts"]
     assert code == 0
     assert (counts["answered"], counts["failed"], counts["missing"]) == (4, 1, 1)

@@ -1,0 +1,156 @@
+"""Whether an answer is to the question that has its id: the same picture, else the same words.
+
+Ids such as 1, 2, 3 are in every data set, so that an id alone is no proof.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Set
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from mgtool.scoring.benchmark import Item
+from mgtool.scoring.predictions import Prediction
+
+EXAMPLES = 3
+_LONGEST = 80
+_COCO = re.compile(r"^coco_[a-z]+\d{4}_(?=\d+$)")
+_PLACEHOLDER = re.compile(r"<(?:image|video)(?: ?\d+)?>")
+_WORDS = re.compile(r"\w+")
+_SENTENCES = re.compile(r"[\n.!?;。？！]+")
+_INSTRUCTION = re.compile(
+    r"^\W*(?:hint\W+)?(?:please\W+)?(?:directly\W+|briefly\W+)?(?:answer|respond|reply|choose|select)\b", re.IGNORECASE
+)
+
+
+class Mismatch(NamedTuple):
+    """An answer beside the question that has its id.
+
+    Attributes:
+        answer: as it was read.
+        answered: picture and question of the answer, for reading.
+        expected: those of the benchmark.
+    """
+
+    answer: Prediction
+    answered: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.answer.id} is about {self.answered}, where the benchmark has {self.expected}"
+
+
+class Identity(NamedTuple):
+    """How the answers fit the questions whose ids they bear.
+
+    Attributes:
+        comparable: answers that name a picture or a question which the benchmark names too.
+        mismatched: those about another picture or, where no picture can be compared, another question.
+        reworded: those about the same picture in other words.
+    """
+
+    comparable: int = 0
+    mismatched: tuple[Mismatch, ...] = ()
+    reworded: int = 0
+
+    @property
+    def is_of_another(self) -> bool:
+        """Whether most of the answers that can be compared are to other questions."""
+        return 2 * len(self.mismatched) > self.comparable
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """The answers that are to other questions."""
+        return [mismatch.answer for mismatch in self.mismatched]
+
+    @property
+    def examples(self) -> str:
+        """Some mismatches, as a sentence has room for them."""
+        return "; ".join(map(str, self.mismatched[:EXAMPLES]))
+
+
+def compared(matched: Iterable[tuple[Item, Prediction]], ids: Set[str]) -> Identity:
+    """Compare answers with the questions whose ids they bear.
+
+    Args:
+        matched: questions with an answer.
+        ids: of all questions: a picture that is named by one tells nothing beside a picture's own name.
+    """
+    comparable, reworded = 0, 0
+    mismatched: list[Mismatch] = []
+    for item, answer in matched:
+        picture = _same_picture(item, answer, ids)
+        question = _same_question(item, answer)
+        fits = question if picture is None else picture
+        comparable += fits is not None
+        reworded += picture is True and question is False
+        if fits is False:
+            mismatched.append(_mismatch(item, answer))
+    return Identity(comparable, tuple(mismatched), reworded)
+
+
+def _mismatch(item: Item, answer: Prediction) -> Mismatch:
+    asked = answer.question or answer.prompt
+    return Mismatch(answer, _told(answer.image, asked), _told(item.image, item.question))
+
+
+def _told(picture: str, question: str) -> str:
+    text = " ".join(question.split())
+    short = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return (
+        ", ".join(part for part in (picture, f'"{short}"' if short else "") if part) or "neither picture nor question"
+    )
+
+
+def _same_picture(item: Item, answer: Prediction, ids: Set[str]) -> bool | None:
+    """By the files' names without folders and endings; None where one is missing, or named by a question's id."""
+    if not item.image or not answer.image:
+        return None
+    ours, theirs = _stems(item.image), _stems(answer.image)
+    if ours & theirs:
+        return True
+    if answer.image.isdecimal() or item.image.isdecimal():
+        return None  # the number of a row that has the picture
+    return None if theirs & ids and not ours & ids else False
+
+
+def _stems(name: str) -> set[str]:
+    """A picture's name with and without its ending; COCO's prefixes and leading zeros do not count.
+
+    >>> sorted(_stems("val2014/COCO_val2014_000000000042.jpg"))
+    ['42', 'coco_val2014_000000000042.jpg']
+    """
+    path = PurePosixPath(name.replace("\\", "/").casefold())
+    plain = _COCO.sub("", path.stem)
+    return {path.name, (plain.lstrip("0") or "0") if plain.isdecimal() else plain}
+
+
+def _same_question(item: Item, answer: Prediction) -> bool | None:
+    """Whether the words of either stand in the other, instructions aside; None where one has no words."""
+    if item.question and (item.question in answer.prompt or item.question == answer.question):
+        return True if _words(item.question) else None
+    expected = _phrases(item.question)
+    asked = [text for text in (answer.question, answer.prompt) if _words(text)]
+    if not expected or not asked:
+        return None
+    wholes = [f" {_words(text)} " for text in asked]
+    if any(all(f" {phrase} " in whole for phrase in expected) for whole in wholes):
+        return True
+    own = f" {_words(item.question)} "
+    return any(phrases and all(f" {p} " in own for p in phrases) for phrases in map(_phrases, asked))
+
+
+def _phrases(text: str) -> list[str]:
+    """The words of each sentence that is no instruction; all of them where nothing else is left."""
+    sentences = [part for part in _SENTENCES.split(_plain(text)) if _words(part)]
+    return [_words(part) for part in sentences if not _INSTRUCTION.search(part)] or [_words(p) for p in sentences]
+
+
+def _words(text: str) -> str:
+    return " ".join(_WORDS.findall(_plain(text).casefold()))
+
+
+def _plain(text: str) -> str:
+    return _PLACEHOLDER.sub(" ", html.unescape(text))
