@@ -94,8 +94,11 @@ class CountingJudge:
 
 
 def request_key(judge: str, request: JudgeRequest) -> str:
-    """The identity of a request to a judge."""
-    return hashlib.sha256(canonical([judge, msgspec.to_builtins(request)])).hexdigest()
+    """The identity of a request to a judge; a first question has none of what tells repeated ones apart."""
+    asked = msgspec.to_builtins(request)
+    if not request.repeat:
+        del asked["repeat"]
+    return hashlib.sha256(canonical([judge, asked])).hexdigest()
 
 
 def backend(options: EvalOptions) -> Backend:
@@ -242,7 +245,7 @@ class LocalBackend:
                 model.device
             )
             heat = {"temperature": request.temperature} if request.temperature else {}
-            torch.manual_seed(0)
+            torch.manual_seed(request.repeat)
             with torch.inference_mode():
                 out = model.generate(**ids, max_new_tokens=request.max_tokens, do_sample=bool(heat), **heat)
             yield place, tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
