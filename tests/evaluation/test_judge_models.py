@@ -288,6 +288,28 @@ def test_video_qa(bench, serve, value) -> None:
     assert "temperature" not in server.bodies[0]  # nor does it name a temperature
 
 
+def test_a_reply_that_cannot_be_read_is_asked_for_again(bench, serve, value) -> None:
+    replies = iter(["Hm.", "{'pred': 'yes', 'score': 4}", "Hm.", "Hm.", "B"])
+    server = serve(lambda prompt: next(replies))
+    truth = bench.write("q.json", [{"question_id": 1, "question": "q?", "answer": "a", "video_name": "v"}])
+    run = score(bench, "msvd-qa", [truth], {1: "x"}, judge_at(server, bench.folder))
+    assert (value(run, "accuracy"), value(run, "score")) == (100, 4)
+    table = bench.write("S.tsv", [{"index": 1, "question": "?", "A": "cat", "B": "dog", "answer": "B"}])
+    run = score(bench, "seedbench", [table], {1: "it barks"}, judge_at(server, bench.folder))
+    assert (value(run, "accuracy"), sum(server.seen.values())) == (100, 5)
+    again = judge_at(server, bench.folder)  # the journal tells the repeated questions apart
+    assert value(score(bench, "seedbench", [table], {1: "it barks"}, again), "accuracy") == 100
+    assert again.asked == 0
+
+
+def test_a_choice_without_a_readable_reply_is_counted_as_the_judges(bench, serve) -> None:
+    server = serve(lambda prompt: "Hm.")
+    table = bench.write("S.tsv", [{"index": 1, "question": "?", "A": "cat", "B": "dog", "answer": "B"}])
+    run = score(bench, "seedbench", [table], {1: "it barks"}, judge_at(server, bench.folder))
+    assert run.result.notes == ["1 replies of the judge could not be read: they count as wrong"]
+    assert sum(server.seen.values()) == 3
+
+
 def mathvista(bench):
     base = {"question": "?", "image": "1.png", "metadata": {"task": "math word problem", "skills": ["arithmetic"]}}
     multi = {"question_type": "multi_choice", "answer_type": "text", "choices": ["3/11", "8/11"]}
