@@ -12,8 +12,9 @@ import numpy as np
 
 from mgtool.errors import UsageError
 from mgtool.records import Score
-from mgtool.scoring.benchmark import OFFICIAL, YES_OR_NO, Benchmark, Item, Verdict, by_field
+from mgtool.scoring.benchmark import OFFICIAL, YES_OR_NO, Benchmark, Item, Judge, Pair, Verdict, by_field
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, picture_name, whole
+from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
@@ -35,6 +36,7 @@ class Pope(Benchmark):
     headline = "f1"
     variants = ("official", "vlmevalkit", "lmms-eval")
     instruction = YES_OR_NO
+    judge = "optional"
 
     def load(self, truth: Truth) -> list[Item]:
         """Official files (one a split), LLaVA's question file over them, or a TSV with all splits."""
@@ -55,6 +57,15 @@ class Pope(Benchmark):
         """The id within the split that the answer names; the id alone where it names none."""
         split = prediction.fields.get("split") or prediction.fields.get("category")
         yield f"{split}/{prediction.id}" if split in SPLITS else str(prediction.id)
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """By the word that is there; VLMEvalKit asks a judge about answers without one."""
+        verdicts = super().grade(pairs, variant)
+        return verdicts if judge is None or not self.asks_judge(variant) else read_by_judge(pairs, verdicts, judge)
+
+    def asks_judge(self, variant: str) -> bool:
+        """VLMEvalKit's way alone can use one."""
+        return variant == "vlmevalkit"
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Everything that is not a no is a yes."""
@@ -78,7 +89,8 @@ class Pope(Benchmark):
         """Which splits the mean is over."""
         splits = list(_in_order(by_field(scores, "split")))
         if variant != OFFICIAL:
-            return [f"f1 is over all items together, as {variant} has it, not the mean over the splits"]
+            unread = unread_notes(scores, "they count as neither")
+            return [*unread, f"f1 is over all items together, as {variant} has it, not the mean over the splits"]
         return [] if set(splits) == set(SPLITS) else [f"f1 is the mean over {', '.join(splits)} only"]
 
 

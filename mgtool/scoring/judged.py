@@ -10,8 +10,12 @@ from typing import ClassVar, Literal, TypeVar
 from mgtool.errors import UsageError
 from mgtool.records import Score
 from mgtool.scoring.benchmark import Benchmark, Item, Judge, JudgeRequest, Pair, Verdict
+from mgtool.scoring.normalizers import yes_or_no
 
 T = TypeVar("T")
+READINGS = 5
+HEAT_STEP = 0.5
+"""How often, and by how much hotter each time, VLMEvalKit asks for a yes or no."""
 
 
 @functools.cache
@@ -84,6 +88,28 @@ def ask_until_read(
         if not waiting or not any(reply is not None for reply in replies):
             break
     return verdicts
+
+
+def read_by_judge(pairs: Sequence[Pair], verdicts: Sequence[Verdict], judge: Judge) -> list[Verdict]:
+    """The verdicts, those on answers with neither yes nor no by what a judge finds in them, as VLMEvalKit has it."""
+    result = list(verdicts)
+    unread = [
+        (place, item, answer.text)
+        for place, (item, answer) in enumerate(pairs)
+        if answer is not None and verdicts[place].extracted not in ("yes", "no")
+    ]
+
+    def request(case: tuple[int, Item, str], attempt: int) -> JudgeRequest:
+        asked = rubric("yes-or-no").format(case[1].question, case[2])
+        return JudgeRequest(user=asked, temperature=HEAT_STEP * attempt)
+
+    def read(case: tuple[int, Item, str], reply: str) -> Verdict | None:
+        said = yes_or_no(reply)
+        return None if said is None else Verdict(said, float(said == case[1].target), {"reply": reply})
+
+    for (place, _, _), verdict in zip(unread, ask_until_read(judge, unread, request, read, READINGS), strict=True):
+        result[place] = verdict if verdict is not UNREAD else result[place]._replace(fields=UNREAD.fields)
+    return result
 
 
 def unread_notes(scores: Sequence[Score], policy: str) -> list[str]:
