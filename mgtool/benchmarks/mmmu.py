@@ -180,8 +180,8 @@ def chosen(text: str, options: Mapping[str, str]) -> str | None:
 def candidates(text: str) -> list[Value]:
     """What may be the answer in a response to an open question: its last parts, and the numbers in them.
 
-    >>> candidates("The answer is 1,000.")
-    [1000.0]
+    >>> candidates("So it is 2 m, or 24")
+    ['2 m, or 24', 2.0, 24.0]
     """
     parts = _last_parts(text)
     numbers = [number for part in parts for pattern in _NUMBERS for number in pattern.findall(part)]
