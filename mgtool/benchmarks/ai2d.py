@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mgtool.scoring.ground_truth import Document, Row, listed
-from mgtool.scoring.multiple_choice import ChoiceBenchmark, lettered, table_rows
+from mgtool.scoring.multiple_choice import ChoiceBenchmark, lettered
 
 
 class Ai2d(ChoiceBenchmark):
@@ -16,7 +16,7 @@ class Ai2d(ChoiceBenchmark):
 
     def rows(self, document: Document) -> list[Row]:
         """A TSV, or Parquet whose `options` are a list and whose `answer` is a number from 0."""
-        return [_row(row, place) for place, row in enumerate(table_rows(document))]
+        return [_row(row, place) for place, row in enumerate(document.rows())]
 
 
 def _row(row: Row, place: int) -> Row:

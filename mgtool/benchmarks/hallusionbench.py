@@ -23,7 +23,7 @@ from mgtool.scoring.benchmark import (
     mean_score,
 )
 from mgtool.scoring.ground_truth import Row, Truth, whole
-from mgtool.scoring.judged import UNREAD, JudgedBenchmark, rubric, unread_notes
+from mgtool.scoring.judged import UNREAD, JudgedBenchmark, read_by_judge, rubric, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
@@ -64,7 +64,8 @@ class HallusionBench(Benchmark):
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """The judge's, as the official script has it; else by the word that is there."""
         if judge is None or variant != OFFICIAL:
-            return super().grade(pairs, variant)
+            verdicts = super().grade(pairs, variant)
+            return verdicts if judge is None else read_by_judge(pairs, verdicts, judge)
         answered = [(place, item, said) for place, (item, said) in enumerate(pairs) if said is not None]
         replies = judge.ask([_request(item, said) for _, item, said in answered])
         verdicts = [self.missing(item) for item, _ in pairs]

@@ -93,8 +93,8 @@ class MathVista(JudgedBenchmark):
         )
 
     def read(self, item: Item, text: str, reply: str) -> Verdict | None:
-        """The extracted answer."""
-        return _compared(item, reply, {"reply": reply}) if reply.strip() else None
+        """The extracted answer, stripped as the original's model class does."""
+        return _compared(item, reply.strip(), {"reply": reply}) if reply.strip() else None
 
     unread_policy = "they count as wrong (the rules find nothing in them; a judge could: `judge`)"
 

@@ -75,7 +75,8 @@ def _items(document: Document) -> list[Item]:
 
 
 def _of_row(row: Row) -> _MmVetQuestion:
-    capability = listed(first(row, ("capability", "category"), ""))
+    cell = first(row, ("capability", "category"), "")
+    capability = [name.strip() for one in listed(cell) for name in one.split(",") if name.strip()]
     return _MmVetQuestion(str(row["question"]), str(row["answer"]), capability, str(row.get("image_path", "")))
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from mgtool.errors import InputError
 from mgtool.records import Sample, Score
-from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, Item, Verdict, question_of
+from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, Item, Judge, Pair, Verdict, question_of
 from mgtool.scoring.ground_truth import LONGEST_NAME, Row, Truth, first, whole
+from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
@@ -34,6 +35,7 @@ class Mme(Benchmark):
     metric = "perception: the sum of 10 tasks; cognition: the sum of 4; a task is 100 acc + 100 acc+"
     headline = "perception"
     variants = ("official", "vlmevalkit", "lmms-eval")
+    judge = "optional"
 
     def prompt(self, sample: Sample) -> str:
         """The question, whose own instructions are replaced by the published one."""
@@ -55,10 +57,18 @@ class Mme(Benchmark):
         yield _key(str(prediction.id), prediction.prompt)
         yield _key(f"{prediction.fields.get('category', '')}/{prediction.image}", prediction.prompt)
 
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """By the word that is there; VLMEvalKit asks a judge about answers without one."""
+        verdicts = super().grade(pairs, variant)
+        return verdicts if judge is None or not self.asks_judge(variant) else read_by_judge(pairs, verdicts, judge)
+
+    def asks_judge(self, variant: str) -> bool:
+        """VLMEvalKit's way alone can use one."""
+        return variant == "vlmevalkit"
+
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Yes or no, else `other`, which is wrong."""
-        plain = text.strip().replace(".", "") if variant == "lmms-eval" else text
-        said = (yes_or_no(text) or "other") if variant == "vlmevalkit" else _official(plain)
+        said = _READERS[variant](text)
         return Verdict(said, float(said == item.target))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
@@ -82,7 +92,8 @@ class Mme(Benchmark):
         """Which tasks a sum lacks."""
         tasks = {str(score.fields["task"]) for score in scores}
         lacking = [task for task in (*PERCEPTION, *COGNITION) if task not in tasks]
-        return [f"tasks without questions here, so that the sums lack them: {', '.join(lacking)}"] if lacking else []
+        said = f"tasks without questions here, so that the sums lack them: {', '.join(lacking)}"
+        return [*([said] if lacking else []), *unread_notes(scores, "they count as other, which is wrong")]
 
 
 def _official(text: str) -> str:
@@ -90,6 +101,19 @@ def _official(text: str) -> str:
     if said in ("yes", "no"):
         return said
     return next((word for word in ("yes", "no") if word in said[:_PREFIX]), "other")
+
+
+def _lmms_eval(text: str) -> str:
+    """Without the spaces around and the periods; one letter suffices."""
+    plain = text.lower().strip().replace(".", "")
+    return _official({"y": "yes", "n": "no"}.get(plain, plain))
+
+
+_READERS: dict[str, Callable[[str], str]] = {
+    "official": _official,
+    "vlmevalkit": lambda text: yes_or_no(text) or "other",
+    "lmms-eval": _lmms_eval,
+}
 
 
 def _sum_of(scores: Sequence[Score], tasks: Sequence[str], *, single: float = 1.0, plus: float = 1.0) -> Statistic:

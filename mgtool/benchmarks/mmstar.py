@@ -1,4 +1,4 @@
-"""MMStar (Chen et al., 2024; VLMEvalKit)."""
+"""MMStar (Chen et al., 2024; the official `eval/vlmeval/evaluate/mmstar.py`, and VLMEvalKit)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import re
 
 import msgspec
 
-from mgtool.scoring.benchmark import Item
+from mgtool.scoring.benchmark import OFFICIAL, Item, Verdict
 from mgtool.scoring.ground_truth import Row
-from mgtool.scoring.multiple_choice import ChoiceBenchmark
+from mgtool.scoring.multiple_choice import VLMEVALKIT, ChoiceBenchmark
 
 LETTERS = "ABCD"
+_STARTS = ("", "(", "option ", "the answer is ")
 _LIST = re.compile(r"(?:Options|Choices):")
 _MARK = re.compile(r"(?:(?<=[\s,])|^)\(?([A-Z])([:.)])\s*")
 
@@ -28,6 +29,29 @@ class MmStar(ChoiceBenchmark):
         item = super().item(row)
         options = item.fields["options"] or options_in(item.question)
         return msgspec.structs.replace(item, fields={**item.fields, "options": options})
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """Officially by the first character, or by the one behind three fixed beginnings."""
+        if variant != OFFICIAL:
+            return super().score(item, text, variant)
+        read = _characters(text)
+        right = item.target is not None and item.target.strip().lower() in read
+        return Verdict(item.target if right else read[0].upper() if read else None, float(right))
+
+    def asks_judge(self, variant: str) -> bool:
+        """The official script asks nobody."""
+        return variant == VLMEVALKIT
+
+
+def _characters(text: str) -> list[str]:
+    """The characters that the official script compares with the letter, the one behind most words first.
+
+    >>> _characters("The answer is b"), _characters("(C) dog"), _characters("")
+    (['b', 't'], ['c', '('], [])
+    """
+    said = text.lower().strip().replace("\n", " ")
+    starts = [start for start in _STARTS if said.startswith(start)]
+    return [said[len(start)] for start in sorted(starts, key=len, reverse=True) if len(said) > len(start)]
 
 
 def options_in(question: str) -> dict[str, str]:

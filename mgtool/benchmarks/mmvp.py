@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -22,7 +21,14 @@ from mgtool.scoring.benchmark import (
 )
 from mgtool.scoring.ground_truth import Row, Truth, first, whole
 from mgtool.scoring.judged import JudgedBenchmark
-from mgtool.scoring.multiple_choice import inferred
+from mgtool.scoring.multiple_choice import (
+    LetteredQuestion,
+    as_pandas_reads,
+    inferred,
+    lettered,
+    matched,
+    options_of,
+)
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 _SYSTEM = (
@@ -52,8 +58,11 @@ class Mmvp(JudgedBenchmark):
         return [_item(row, place) for place, row in enumerate(rows)]
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
-        """The judge's, or by the letter that was named."""
-        return super().grade(pairs, variant, judge) if variant == OFFICIAL else Benchmark.grade(self, pairs, variant)
+        """The judge's; in VLMEvalKit by the letter that was named, a judge being asked where none is."""
+        if variant == OFFICIAL:
+            return super().grade(pairs, variant, judge)
+        verdicts = Benchmark.grade(self, pairs, variant)
+        return verdicts if judge is None else matched(pairs, verdicts, [_question(item) for item, _ in pairs], judge)
 
     def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
         """The original's question."""
@@ -70,7 +79,7 @@ class Mmvp(JudgedBenchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """By the letter that was named."""
-        read = inferred(text, _lettered(item.fields["options"]))
+        read = inferred(text, _question(item).options)
         return Verdict(read, float(read == item.target))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
@@ -84,8 +93,8 @@ class Mmvp(JudgedBenchmark):
 
 def _item(row: Row, place: int) -> Item:
     options = str(first(row, ("Options", "options"), ""))
-    if not options:
-        options = " ".join(f"({letter.lower()}) {row[letter]}" for letter in "ABCD" if row.get(letter))
+    letters = _lettered(options) if options else options_of(row)
+    options = options or " ".join(f"({letter.lower()}) {text}" for letter, text in letters.items())
     correct = str(first(row, ("Correct Answer", "answer"), "")).strip()
     number = whole(first(row, ("Index", "index"), place + 1))
     return Item(
@@ -94,10 +103,26 @@ def _item(row: Row, place: int) -> Item:
         target=correct.strip("()").upper(),
         image=f"{number}.jpg",
         group=str(place // 2),
-        fields={"options": options, "correct": correct, "pair": place // 2},
+        fields={"options": options, "letters": letters, "correct": correct, "pair": place // 2},
     )
 
 
 def _lettered(options: str) -> dict[str, str]:
-    """`(a) Open (b) Closed` -> letters and texts."""
-    return {letter.upper(): text.strip() for letter, text in re.findall(r"\(([a-d])\)([^(]*)", options)}
+    """Letters and texts, which may hold parentheses of their own.
+
+    >>> _lettered("(a) The dog (left) (b) The dog (right)")
+    {'A': 'The dog (left)', 'B': 'The dog (right)'}
+    """
+    starts: list[int] = []
+    for letter in "abcd":
+        start = options.find(f"({letter})", starts[-1] if starts else 0)
+        if start < 0:
+            break
+        starts.append(start)
+    ends = [*starts[1:], len(options)]
+    width = len("(a)")
+    return lettered([options[start + width : end].strip() for start, end in zip(starts, ends, strict=True)])
+
+
+def _question(item: Item) -> LetteredQuestion:
+    return LetteredQuestion(item.question, as_pandas_reads(item.fields["letters"]), item.target)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mgtool.benchmarks.vqav2 import Vqav2
+from mgtool.benchmarks.vqav2 import Vqav2, whole_processor
+from mgtool.scoring.benchmark import OFFICIAL, Item, Verdict
 
 
 class OkVqa(Vqav2):
@@ -12,3 +13,7 @@ class OkVqa(Vqav2):
     title = "OK-VQA"
     files = "mscoco_val2014_annotations.json and OpenEnded_mscoco_val2014_questions.json (okvqa.allenai.org)"
     breakdowns = ("question_type",)
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """As VQAv2; lmms-eval, unlike there, runs the whole processor."""
+        return super().score(item, text, variant) if variant == OFFICIAL else whole_processor(item, text)

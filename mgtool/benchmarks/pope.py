@@ -12,8 +12,9 @@ import numpy as np
 
 from mgtool.errors import UsageError
 from mgtool.records import Score
-from mgtool.scoring.benchmark import OFFICIAL, YES_OR_NO, Benchmark, Item, Verdict, by_field
+from mgtool.scoring.benchmark import OFFICIAL, YES_OR_NO, Benchmark, Item, Judge, Pair, Verdict, by_field
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, picture_name, whole
+from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
@@ -35,6 +36,7 @@ class Pope(Benchmark):
     headline = "f1"
     variants = ("official", "vlmevalkit", "lmms-eval")
     instruction = YES_OR_NO
+    judge = "optional"
 
     def load(self, truth: Truth) -> list[Item]:
         """Official files (one a split), LLaVA's question file over them, or a TSV with all splits."""
@@ -56,6 +58,15 @@ class Pope(Benchmark):
         split = prediction.fields.get("split") or prediction.fields.get("category")
         yield f"{split}/{prediction.id}" if split in SPLITS else str(prediction.id)
 
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """By the word that is there; VLMEvalKit asks a judge about answers without one."""
+        verdicts = super().grade(pairs, variant)
+        return verdicts if judge is None or not self.asks_judge(variant) else read_by_judge(pairs, verdicts, judge)
+
+    def asks_judge(self, variant: str) -> bool:
+        """VLMEvalKit's way alone can use one."""
+        return variant == "vlmevalkit"
+
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Everything that is not a no is a yes."""
         said = _READERS[variant](text)
@@ -68,9 +79,10 @@ class Pope(Benchmark):
         pooled = Statistic(_confusion(members, variant), codes(score.group for score in members), _f1)
         headline = _mean_f1(scores, list(parts)) if variant == OFFICIAL and parts else pooled
         numbers: dict[str, Statistic | Metric] = {"f1": headline}
+        functions = {**_FUNCTIONS, **({"yes_ratio": _yes_labels} if variant == "lmms-eval" else {})}
         for split, part in parts.items():
             counts, groups = _confusion(part, variant), codes(score.group for score in part)
-            for metric, function in _FUNCTIONS.items():
+            for metric, function in functions.items():
                 numbers[f"{split}.{metric}"] = Statistic(counts, groups, function)
         return numbers
 
@@ -78,7 +90,13 @@ class Pope(Benchmark):
         """Which splits the mean is over."""
         splits = list(_in_order(by_field(scores, "split")))
         if variant != OFFICIAL:
-            return [f"f1 is over all items together, as {variant} has it, not the mean over the splits"]
+            unread = unread_notes(scores, "they count as neither")
+            labels = ["yes_ratio is the share of labels that are yes, as lmms-eval has it, whatever the answers are"]
+            return [
+                *unread,
+                *(labels if variant == "lmms-eval" else []),
+                f"f1 is over all items together, as {variant} has it, not the mean over the splits",
+            ]
         return [] if set(splits) == set(SPLITS) else [f"f1 is the mean over {', '.join(splits)} only"]
 
 
@@ -155,18 +173,18 @@ def _in_order(parts: dict[str, list[Score]]) -> dict[str, list[Score]]:
 
 
 def _confusion(scores: Sequence[Score], variant: str = OFFICIAL) -> Floats:
-    """(n, 8): true positive, false positive, false negative, true negative, right, said yes, said anything, 1.
+    """(n, 9): true positive, false positive, false negative, true negative, right, said yes, said anything, 1, is yes.
 
     An item without an answer is wrong: a miss where yes was right, a false alarm where no was. lmms-eval counts an
     answer that is neither yes nor no as no miss, so that its recall is higher.
     """
-    rows = np.zeros((len(scores), 8))
+    rows = np.zeros((len(scores), 9))
     for row, score in zip(rows, scores, strict=True):
         positive, answered = score.target == "yes", score.status == "answered"
         said_yes = score.extracted == "yes" if answered else not positive
         row[(0 if said_yes else 2) if positive else (1 if said_yes else 3)] = 1
         row[2] *= not (variant == "lmms-eval" and answered and score.extracted != "no")
-        row[4:] = score.score, answered and said_yes, answered, 1
+        row[4:] = score.score, answered and said_yes, answered, 1, positive
     return rows
 
 
@@ -181,6 +199,11 @@ def _recall(sums: Floats) -> Floats:
 def _f1(sums: Floats) -> Floats:
     precision, recall = _precision(sums), _recall(sums)
     return ratio(2 * precision * recall, precision + recall)
+
+
+def _yes_labels(sums: Floats) -> Floats:
+    """The share of questions whose answer is yes; lmms-eval calls that the yes ratio."""
+    return ratio(sums[..., 8], sums[..., 7])
 
 
 _FUNCTIONS = {

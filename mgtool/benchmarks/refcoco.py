@@ -10,20 +10,28 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import msgspec
+import numpy as np
 
 from mgtool.errors import InputError
 from mgtool.records import Box, Detections, Sample, Score
-from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict, mean_score, question_of
-from mgtool.scoring.boxes_in_text import SCALES, corners, in_pixels
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict, by_field, mean_score, question_of
+from mgtool.scoring.boxes_in_text import LARGEST_FRACTION, SCALES, corners, in_pixels
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
+from mgtool.scoring.multiple_choice import picture_of
 from mgtool.scoring.predictions import Prediction
-from mgtool.scoring.statistics import Metric, Statistic
+from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
 
 THRESHOLD = 0.5
 ASKED = "Please provide the bounding box coordinate of the region this sentence describes"
 SPLITTINGS = ("(unc)", "(umd)")
 """Whose splits RefCOCO and RefCOCO+, and RefCOCOg, are reported on; the authors of the data made others, `google`."""
 Size = tuple[float, float] | None
+NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
+VLMEVALKIT_SPLITS = (
+    *(f"{name}_{split}" for name in ("RefCOCO", "RefCOCO+") for split in ("val", "testA", "testB")),
+    "RefCOCOg_val",
+    "RefCOCOg_test",
+)
 
 
 class RefCoco(Benchmark):
@@ -33,8 +41,8 @@ class RefCoco(Benchmark):
     title = "RefCOCO / RefCOCO+ / RefCOCOg"
     files = (
         "refs(unc).p or refs(umd).p with instances.json (github.com/lichengunc/refer), MDETR's "
-        "finetune_refcoco_val.json, or JSON lines of image, sent, bbox (x0, y0, x1, y1), width, height; a box folder, "
-        "or answers with coordinates in text"
+        "finetune_refcoco_val.json, JSON lines of image, sent, bbox (x0, y0, x1, y1), width, height, or VLMEvalKit's "
+        "RefCOCO.tsv; a box folder, or answers with coordinates in text"
     )
     metric = "accuracy at IoU 0.5"
     takes = "either"
@@ -49,7 +57,7 @@ class RefCoco(Benchmark):
     def load(self, truth: Truth) -> list[Item]:
         """Expressions with the box of their object."""
         items = _items(truth)
-        chosen = [item for item in items if not truth.split or item.fields.get("split", truth.split) == truth.split]
+        chosen = [item for item in items if _is_of_split(item, truth.split)]
         if not chosen:
             raise truth.mismatch("expressions with boxes: refs(*).p and instances.json, MDETR's JSON, or JSON lines")
         return chosen
@@ -85,7 +93,7 @@ class RefCoco(Benchmark):
         Raises:
             InputError: for fractions, where the ground truth does not say how large the picture is.
         """
-        written = corners(text)
+        written = corners(text, variant)
         if written is None:
             return Verdict(None, 0.0)
         box = in_pixels(written, variant, item.target["size"])
@@ -96,15 +104,39 @@ class RefCoco(Benchmark):
         return Verdict(found, float(overlap >= THRESHOLD), {"iou": round(overlap, 4)})
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
-        """Accuracy."""
-        return {"accuracy": mean_score(scores)}
+        """Accuracy; VLMEvalKit's is the mean over the splits that it knows."""
+        parts = by_field(scores, "split")
+        splits = [split for split in VLMEVALKIT_SPLITS if split in parts]
+        return {
+            "accuracy": _mean_of_splits(scores, splits) if variant == "vlmevalkit" and splits else mean_score(scores)
+        }
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """How many boxes were chosen without a label to go by."""
+        if variant == "vlmevalkit" and any(score.fields.get("split") in VLMEVALKIT_SPLITS for score in scores):
+            return ["accuracy is the mean over the splits, as vlmevalkit has it, not over the expressions"]
         unlabelled = sum(bool(score.fields.get("by_score_alone")) for score in scores)
         if not unlabelled:
             return []
         return [f"{unlabelled:,} pictures have no box labelled with an expression: the best box was taken"]
+
+
+def _is_of_split(item: Item, split: str) -> bool:
+    own = str(item.fields.get("split", split))
+    return not split or own == split or own.endswith(f"_{split}")
+
+
+def _mean_of_splits(scores: Sequence[Score], splits: Sequence[str]) -> Statistic:
+    rows = np.zeros((len(scores), 2 * len(splits)))
+    for row, score in zip(rows, scores, strict=True):
+        if score.fields.get("split") in splits:
+            at = 2 * splits.index(score.fields["split"])
+            row[at : at + 2] = score.score, 1
+
+    def mean(sums: Floats) -> Floats:
+        return np.asarray(ratio(sums[..., 0::2], sums[..., 1::2]).mean(-1))
+
+    return Statistic(rows, codes(score.group for score in scores), mean)
 
 
 def _verdict(item: Item, answer: Prediction, asked: frozenset[str] | set[str]) -> Verdict:
@@ -200,7 +232,56 @@ def _of_document(document: Document) -> list[Item]:
         return [_item(r["id"], r["file_name"], r["caption"], boxes[r["id"]], "", _size(r)) for r in pictures]
     if document.suffix not in (".json", ".jsonl", ".tsv") or (document.keys and document.suffix == ".json"):
         return []
-    return [_of_row(row, place) for place, row in enumerate(document.rows()) if "bbox" in row]
+    rows = document.rows()
+    if document.suffix == ".tsv" and rows and "bbox" not in rows[0]:
+        return _of_table(rows)
+    return [_of_row(row, place) for place, row in enumerate(rows) if "bbox" in row]
+
+
+def _of_table(rows: Sequence[Row]) -> list[Item]:
+    """VLMEvalKit's RefCOCO.tsv; its answers are named by split and index."""
+    boxes = _table_boxes(rows)
+    if not boxes:
+        return []
+    splits = [str(row.get("split") or _table_split(str(row.get("category", "")))) for row in rows]
+    repeated = len({row["index"] for row in rows}) < len(rows)
+    items = []
+    for row, box, split in zip(rows, boxes, splits, strict=True):
+        x0, y0, x1, y1 = box
+        full = f"{split}_{row['index']}"
+        image = picture_of(row, ("image_path", "image"))
+        number = full if repeated else whole(row["index"])
+        item = _item(number, image, str(row["question"]), (x0, y0, x1 - x0, y1 - y0), split, _size(row))
+        items.append(msgspec.structs.replace(item, aliases=(full,)))
+    return items
+
+
+def _table_boxes(rows: Sequence[Row]) -> list[Box]:
+    """Pixels, in columns of their own or in the answers; answers that are fractions throughout are of the size."""
+    names = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
+    if all(name in row for row in rows for name in names):
+        return [corners(" ".join(str(row[name]) for name in names)) or NO_BOX for row in rows]
+    written = [corners(str(row.get("answer", "")), "vlmevalkit") for row in rows]
+    if None in written:
+        return []
+    boxes = [box for box in written if box is not None]
+    if max(abs(edge) for box in boxes for edge in box) > LARGEST_FRACTION:
+        return boxes
+    return [
+        in_pixels(box, "lmms-eval", _size(row) or (1.0, 1.0)) or NO_BOX for box, row in zip(boxes, rows, strict=True)
+    ]
+
+
+def _table_split(category: str) -> str:
+    """A category as the name of a split.
+
+    >>> _table_split("RefCOCO testA"), _table_split("RefCOCO+ Val")
+    ('RefCOCO_testA', 'RefCOCO+_val')
+    """
+    data_set, _, rest = category.strip().partition(" ")
+    plain = re.sub(r"[\s_-]+", "", rest.lower())
+    suffix = {"testa": "testA", "testb": "testB", "val": "val", "test": "test"}.get(plain, re.sub(r"[ -]", "_", rest))
+    return f"{data_set}_{suffix.strip('_')}" if rest.strip() else data_set
 
 
 def _of_row(row: Row, place: int) -> Item:

@@ -12,13 +12,14 @@ from mgtool.records import Sample, Score
 from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict, mean_score
 from mgtool.scoring.ground_truth import Document, Row, Truth, whole
 from mgtool.scoring.multiple_choice import (
+    as_pandas_reads,
     choice_prompt,
     first_letters,
     inferred,
     lettered,
+    missing_options,
     options_of,
     picture_of,
-    table_rows,
 )
 from mgtool.scoring.statistics import Metric, Statistic
 
@@ -58,7 +59,7 @@ class ScienceQa(Benchmark):
         documents = {document.name: document for document in truth.files}
         for document in documents.values():
             if document.suffix == ".tsv":
-                return [_item_of_row(row) for row in table_rows(document)]
+                return [_item_of_row(row) for row in document.rows()]
         problems = _problems(documents)
         if not problems:
             raise truth.mismatch("problems.json with question, choices, answer of each problem")
@@ -82,7 +83,7 @@ class ScienceQa(Benchmark):
         """The letter that was read, among the question's own choices."""
         options = item.fields["options"]
         if variant == "vlmevalkit":
-            read = inferred(text, options)
+            read = inferred(text, as_pandas_reads(options))
         else:
             read = _READERS[variant](text)
             read = read if read in options or variant == "mg-llava" else None
@@ -92,6 +93,10 @@ class ScienceQa(Benchmark):
         """Accuracy over all questions and over those with a picture."""
         pictured = [score for score in scores if score.fields["with_image"]]
         return {"accuracy": mean_score(scores), "image_accuracy": mean_score(pictured, selected=True)}
+
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """Which options are none."""
+        return missing_options(scores, variant)
 
 
 def _official(text: str) -> str | None:

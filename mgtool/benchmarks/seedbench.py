@@ -6,7 +6,7 @@ import msgspec
 
 from mgtool.scoring.benchmark import Item
 from mgtool.scoring.ground_truth import Document, Row
-from mgtool.scoring.multiple_choice import ChoiceBenchmark, table_rows
+from mgtool.scoring.multiple_choice import ChoiceBenchmark
 
 
 class SeedBench(ChoiceBenchmark):
@@ -20,7 +20,7 @@ class SeedBench(ChoiceBenchmark):
     def rows(self, document: Document) -> list[Row]:
         """The official JSON's questions with the names of their types, or a TSV."""
         if "questions" not in document.keys:
-            return table_rows(document) if document.suffix == ".tsv" else []
+            return document.rows() if document.suffix == ".tsv" else []
         types = document.part("question_type", dict[str, int]) if "question_type" in document.keys else {}
         names = {number: name for name, number in types.items()}
         return [_row(question, names) for question in document.part("questions", list[Row])]

@@ -76,7 +76,7 @@ class TextVqa(Benchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The mean over the annotators."""
-        read = normalizers.vqa if variant == "vlmevalkit" else normalizers.m4c
+        read = normalizers.vlmevalkit if variant == "vlmevalkit" else normalizers.m4c
         flat = normalizers.flat if variant == "vlmevalkit" else str
         said = read(flat(text))
         return Verdict(said, normalizers.soft_accuracy(said, [read(flat(answer)) for answer in item.target]))

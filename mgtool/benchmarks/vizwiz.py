@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from mgtool.benchmarks.vqav2 import Vqav2
+from mgtool.benchmarks.vqav2 import Vqav2, whole_processor
 from mgtool.records import dumps
 from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import OFFICIAL, Item, Pair, Submission, Verdict
@@ -37,8 +37,8 @@ class VizWiz(Vqav2):
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The mean over the annotators; unlike VQA's, the script normalises every answer, and no annotator's."""
         if variant != OFFICIAL:
-            return super().score(item, text, variant)
-        said = normalizers.vqa(normalizers.flat(text))
+            return whole_processor(item, text)
+        said = normalizers.vizwiz(normalizers.flat(text))
         return Verdict(said, normalizers.soft_accuracy(said, item.target))
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission:

@@ -101,6 +101,12 @@ class Vqav2(Benchmark):
         return Submission("submission.json", msgspec.json.encode(entries))
 
 
+def whole_processor(item: Item, text: str) -> Verdict:
+    """As lmms-eval scores OK-VQA and VizWiz: answer and annotators through the whole M4C processor."""
+    said = normalizers.m4c(text)
+    return Verdict(said, normalizers.soft_accuracy(said, [normalizers.m4c(answer) for answer in item.target]))
+
+
 def _rounded(number: Statistic) -> Statistic:
     return dataclasses.replace(number, decimals=DECIMALS)
 

@@ -44,16 +44,20 @@ class EvalInputs:
 
     @cached_property
     def benchmark(self) -> Benchmark:
-        """The benchmark, once its variant is known to exist.
+        """The benchmark, once its variant is known to exist, and to ask a judge where one is given.
 
         Raises:
-            UsageError: for no benchmark, an unknown one, or an unknown variant.
+            UsageError: for no benchmark, an unknown one, an unknown variant, or a judge that would not be asked.
         """
         if not self.options.benchmark:
             raise UsageError("benchmark", "is missing: give the name of one")
         benchmark, variant = benchmarks.get(self.options.benchmark), self.options.variant
         if variant not in benchmark.variants:
             raise UsageError("variant", f"{variant}: {benchmark.name} has {', '.join(benchmark.variants)}")
+        if self.options.judge and not benchmark.asks_judge(variant):
+            asking = [other for other in benchmark.variants if benchmark.asks_judge(other)]
+            hint = f"; `variant` {' or '.join(asking)} does" if asking else ""
+            raise UsageError("judge", f"is not asked by {benchmark.name} ({variant}){hint}")
         return benchmark
 
     @cached_property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -27,22 +28,34 @@ JUDGE_FILE = "judge.jsonl"
 ATTEMPTS = 6
 TIMEOUT_S = 120.0
 CHARACTERS_PER_TOKEN = 4
+MAX_TOKENS = "max_tokens"
+MORE_ROOM, FIRST_ROOM, MOST_TOKENS = 4, 1024, 16_384
+"""A reply that thinking left no room for gets so many times as much, at least and at most so many tokens."""
+_LIMIT_NAMES = {MAX_TOKENS: "max_completion_tokens", "max_completion_tokens": ""}
+"""What stands in for a limit that the server refuses; nothing where it refuses that, too."""
+_REFUSED = frozenset({400, 422})
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of ``judge.jsonl``."""
+    """One line of ``judge.jsonl``; `otherwise`: in what the judge was asked otherwise than the request says."""
 
     key: str
     judge: str
     request: JudgeRequest
     reply: str
+    otherwise: tuple[str, ...] = ()
 
 
 class Backend(Protocol):
     """A model that answers requests."""
 
     name: str
+
+    @property
+    def otherwise(self) -> tuple[str, ...]:
+        """In what it asks otherwise than the requests say, as found out so far."""
+        ...
 
     def replies(self, requests: Sequence[JudgeRequest]) -> Iterator[tuple[int, str]]:
         """Place and text of each reply, in any order, as they come; those that fail for good are left out."""
@@ -63,7 +76,8 @@ class KeptJudge:
         self.journal = journal
         self.advance = advance
         self.asked = 0
-        self._known = {line.key: line.reply for line in journal.read(Reply)}
+        self._known = {line.key: line for line in journal.read(Reply)}
+        self._otherwise: dict[str, None] = {}
 
     def ask(self, requests: Sequence[JudgeRequest]) -> list[str | None]:
         """One reply for each request, in order; None where there is none."""
@@ -72,11 +86,20 @@ class KeptJudge:
         waiting = list(new.items())
         for place, text in self.backend.replies([request for _, request in waiting]):
             key, request = waiting[place]
-            self.journal.append(Reply(key=key, judge=self.backend.name, request=request, reply=text))
-            self._known[key] = text
+            otherwise = self.backend.otherwise
+            line = Reply(key=key, judge=self.backend.name, request=request, reply=text, otherwise=otherwise)
+            self.journal.append(line)
+            self._known[key] = line
             self.asked += 1
             self.advance(1)
-        return [self._known.get(key) for key in keys]
+        known = [self._known.get(key) for key in keys]
+        self._otherwise |= dict.fromkeys(way for line in known if line is not None for way in line.otherwise)
+        return [None if line is None else line.reply for line in known]
+
+    @property
+    def otherwise(self) -> list[str]:
+        """In what the judge was asked otherwise than the original asks, for the replies that were used."""
+        return list(self._otherwise)
 
 
 class CountingJudge:
@@ -94,8 +117,11 @@ class CountingJudge:
 
 
 def request_key(judge: str, request: JudgeRequest) -> str:
-    """The identity of a request to a judge."""
-    return hashlib.sha256(canonical([judge, msgspec.to_builtins(request)])).hexdigest()
+    """The identity of a request to a judge; a first question has none of what tells repeated ones apart."""
+    asked = msgspec.to_builtins(request)
+    if not request.repeat:
+        del asked["repeat"]
+    return hashlib.sha256(canonical([judge, asked])).hexdigest()
 
 
 def backend(options: EvalOptions) -> Backend:
@@ -157,6 +183,20 @@ class OpenAiBackend:
         self.url = f"{url.rstrip('/')}/chat/completions"
         self.workers = workers
         self.first_wait_s = first_wait_s
+        self._limit_name = MAX_TOKENS
+        self._has_temperature = True
+        self._least_tokens = 0
+
+    @property
+    def otherwise(self) -> tuple[str, ...]:
+        """What the server refused, and the room that it needs to answer at all."""
+        limit = f"with `{self._limit_name}`" if self._limit_name else "without a limit of the reply"
+        ways = {
+            f"{limit} in place of `{MAX_TOKENS}`": self._limit_name != MAX_TOKENS,
+            "without `temperature`": not self._has_temperature,
+            f"with room for {self._least_tokens:,} tokens at least": self._least_tokens > 0,
+        }
+        return tuple(way for way, is_so in ways.items() if is_so)
 
     def replies(self, requests: Sequence[JudgeRequest]) -> Iterator[tuple[int, str]]:
         """Ask several at a time; a busy or broken server is asked again, later and later.
@@ -197,28 +237,65 @@ class OpenAiBackend:
         return reply
 
     def _once(self, client: Any, request: JudgeRequest) -> str:
+        """A reply; one that is empty because its limit was reached is asked for again with more room."""
+        limit = max(request.max_tokens, self._least_tokens)
+        while True:
+            text, is_cut_off = self._replied(client, request, limit)
+            if text or not is_cut_off or limit >= MOST_TOKENS:
+                break
+            limit = min(max(MORE_ROOM * limit, FIRST_ROOM), MOST_TOKENS)
+        if text and limit > max(request.max_tokens, self._least_tokens):
+            self._least_tokens = limit
+        return text
+
+    def _replied(self, client: Any, request: JudgeRequest, limit: int) -> tuple[str, bool]:
+        """The text, and whether it was cut off at the limit."""
+        response = self._accepted(client, request, limit)
+        try:
+            choice = response.json()["choices"][0]
+            return str(choice["message"]["content"] or ""), choice.get("finish_reason") == "length"
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise _BusyError("a reply that is not what it should be") from error
+
+    def _accepted(self, client: Any, request: JudgeRequest, limit: int) -> Any:
+        """The response to a request, without the parameters that the server refuses."""
         import httpx
 
+        while True:
+            body = self._body(request, limit)
+            try:
+                response = client.post(self.url, json=body)
+            except httpx.TransportError as error:
+                raise _BusyError(str(error)) from error
+            if response.status_code in _BUSY:
+                raise _BusyError(f"status {response.status_code}", retry_after(response.headers))
+            if response.status_code == httpx.codes.OK:
+                return response
+            if response.status_code not in _REFUSED or not self._gives_way(_refused_parameter(response), body):
+                detail = f": the judge at {self.url} refuses: {response.status_code} {_message(response)}"
+                raise UsageError("judge", detail)
+
+    def _body(self, request: JudgeRequest, limit: int) -> dict[str, Any]:
         system = [{"role": "system", "content": request.system}] if request.system else []
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [*system, {"role": "user", "content": request.user}],
-            "max_tokens": request.max_tokens,
         }
-        if request.temperature is not None:
+        if self._limit_name:
+            body[self._limit_name] = limit
+        if request.temperature is not None and self._has_temperature:
             body["temperature"] = request.temperature
-        try:
-            response = client.post(self.url, json=body)
-        except httpx.TransportError as error:
-            raise _BusyError(str(error)) from error
-        if response.status_code in _BUSY:
-            raise _BusyError(f"status {response.status_code}", retry_after(response.headers))
-        if response.status_code != httpx.codes.OK:
-            raise UsageError("judge", f": the judge at {self.url} refuses: {response.status_code} {_message(response)}")
-        try:
-            return str(response.json()["choices"][0]["message"]["content"] or "")
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise _BusyError("a reply that is not what it should be") from error
+        return body
+
+    def _gives_way(self, refused: str, body: dict[str, Any]) -> bool:
+        """Leave out, from now on, what the server refused; whether that is something that can be left out."""
+        if refused not in body or refused not in (*_LIMIT_NAMES, "temperature"):
+            return False
+        if refused == "temperature":
+            self._has_temperature = False
+        elif refused == self._limit_name:  # another thread may have found it out by now
+            self._limit_name = _LIMIT_NAMES[refused]
+        return True
 
 
 class LocalBackend:
@@ -227,6 +304,7 @@ class LocalBackend:
     def __init__(self, path: str) -> None:
         self.name = f"hf:{path}"
         self.path = path
+        self.otherwise: tuple[str, ...] = ()
 
     def replies(self, requests: Sequence[JudgeRequest]) -> Iterator[tuple[int, str]]:
         """Greedy, or sampled where a request wants a temperature."""
@@ -242,7 +320,7 @@ class LocalBackend:
                 model.device
             )
             heat = {"temperature": request.temperature} if request.temperature else {}
-            torch.manual_seed(0)
+            torch.manual_seed(request.repeat)
             with torch.inference_mode():
                 out = model.generate(**ids, max_new_tokens=request.max_tokens, do_sample=bool(heat), **heat)
             yield place, tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -254,6 +332,16 @@ def _as_text(tokenizer: Any, request: JudgeRequest) -> str:
     system = [{"role": "system", "content": request.system}] if request.system else []
     turns = [*system, {"role": "user", "content": request.user}]
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def _refused_parameter(response: Any) -> str:
+    """The parameter that a refusal names, in its own field or in its words; empty where it names none."""
+    try:
+        error = response.json()["error"]
+        named = error.get("param") or re.search(r"max_completion_tokens|max_tokens|temperature", error["message"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    return named if isinstance(named, str) else named[0] if named else ""
 
 
 def _message(response: Any) -> str:

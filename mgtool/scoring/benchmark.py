@@ -93,12 +93,14 @@ class JudgeRequest(msgspec.Struct, frozen=True, kw_only=True):
         system: the system prompt, where the original has one.
         temperature: of sampling; the original's, None where the original names none and takes the server's.
         max_tokens: limit of the reply; the original's.
+        repeat: how often the very same was asked before, because its reply could not be read.
     """
 
     user: str
     system: str = ""
     temperature: float | None = 0.0
     max_tokens: int = 1024
+    repeat: int = 0
 
 
 class Judge(Protocol):
@@ -174,6 +176,10 @@ class Benchmark:
             self.score(item, prediction.text, variant) if prediction is not None else self.missing(item)
             for item, prediction in pairs
         ]
+
+    def asks_judge(self, variant: str) -> bool:
+        """Whether a judge is asked where answers are scored in this way."""
+        return self.judge != "no"
 
     def missing(self, item: Item) -> Verdict:
         """The verdict on an item without an answer."""

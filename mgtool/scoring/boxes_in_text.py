@@ -7,23 +7,33 @@ from typing import Literal, get_args
 
 from mgtool.records import Box
 
-Scale = Literal["official", "per-mille", "padded"]
+Scale = Literal["official", "per-mille", "padded", "lmms-eval", "vlmevalkit"]
 SCALES: tuple[str, ...] = get_args(Scale)
 PER_MILLE = 1000.0
-_NUMBER = r"(-?\d+(?:\.\d+)?)"
+LARGEST_FRACTION = 1.5
+"""A box whose numbers are no larger is one of fractions: an object may reach a little over the edge."""
+_NUMBER = r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)"
 _FOUR = re.compile(rf"[\[(<{{>]\s*{_NUMBER}" + rf"[\s,()\[\]]+{_NUMBER}" * 3)
+_LIST = re.compile(rf"\[\s*{_NUMBER}" + rf"(?:\s*,\s*|\s+){_NUMBER}" * 3 + r"\s*\]")
+_PLAIN = r"(-?\d+(?:\.\d+)?)"
+_PLAIN_LIST = re.compile(rf"\[\s*{_PLAIN}" + rf",\s*{_PLAIN}" * 3 + r"\s*\]")
 
 
-def corners(text: str) -> Box | None:
-    """The first four numbers behind a bracket; None where there are none.
+def corners(text: str, scale: str = "official") -> Box | None:
+    """Four numbers as they were written; None where there are none.
+
+    They stand behind a bracket, which is a square one in the frameworks; else, but in lmms-eval, the first four of the
+    text are taken.
 
     >>> corners("It is at [0.1, 0.2, 0.5, 0.75]."), corners("<box>(12,34),(56,78)</box>"), corners("1, 2, 3, 4")
-    ((0.1, 0.2, 0.5, 0.75), (12.0, 34.0, 56.0, 78.0), None)
+    ((0.1, 0.2, 0.5, 0.75), (12.0, 34.0, 56.0, 78.0), (1.0, 2.0, 3.0, 4.0))
     """
-    found = _FOUR.search(text)
-    if found is None:
+    pattern = {"lmms-eval": _PLAIN_LIST, "vlmevalkit": _LIST}.get(scale, _FOUR)
+    found = pattern.search(text)
+    numbers = found.groups() if found else [] if scale == "lmms-eval" else re.findall(_NUMBER, text)[:4]
+    if len(numbers) < 4:
         return None
-    x0, y0, x1, y1 = (float(number) for number in found.groups())
+    x0, y0, x1, y1 = (float(number) for number in numbers)
     return x0, y0, x1, y1
 
 
@@ -32,22 +42,41 @@ def in_pixels(box: Box, scale: str, size: tuple[float, float] | None) -> Box | N
 
     Args:
         box: as it was written.
-        scale: ``official``: fractions of width and height where no number is over 1, pixels otherwise;
+        scale: ``official``: fractions of width and height where no number is over 1.5, pixels otherwise;
             ``per-mille``: thousandths of width and height; ``padded``: fractions of the picture padded to a square,
-            as LLaVA's training data has them.
+            as LLaVA's training data has them; ``lmms-eval``: fractions always, the corners as they are;
+            ``vlmevalkit``: fractions up to 1.5, thousandths up to 1000, pixels above, cut at the edges.
         size: width and height of the picture.
 
     >>> in_pixels((0.0, 0.25, 0.5, 0.75), "padded", (100, 50))
     (0.0, 0.0, 50.0, 50.0)
     """
-    if scale == "official" and max(box) > 1:
-        return box
+    largest = max(map(abs, box))
+    if scale == "official" and largest > LARGEST_FRACTION:
+        return _ordered(box)
     if size is None:
         return None
     width, height = size
     if scale == "padded":
         side = max(size)
         left, top = (side - width) // 2, (side - height) // 2
-        return box[0] * side - left, box[1] * side - top, box[2] * side - left, box[3] * side - top
-    unit = PER_MILLE if scale == "per-mille" else 1.0
-    return box[0] / unit * width, box[1] / unit * height, box[2] / unit * width, box[3] / unit * height
+        return _ordered((box[0] * side - left, box[1] * side - top, box[2] * side - left, box[3] * side - top))
+    is_vlmevalkit = scale == "vlmevalkit"
+    if is_vlmevalkit and largest > PER_MILLE:
+        return _ordered(_cut(box, size))
+    per_mille = scale == "per-mille" or (is_vlmevalkit and largest > LARGEST_FRACTION)
+    unit = PER_MILLE if per_mille else 1.0
+    scaled = box[0] / unit * width, box[1] / unit * height, box[2] / unit * width, box[3] / unit * height
+    if scale == "lmms-eval":
+        return scaled
+    return _ordered(_cut(scaled, size) if is_vlmevalkit else scaled)
+
+
+def _ordered(box: Box) -> Box:
+    x0, y0, x1, y1 = box
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+
+def _cut(box: Box, size: tuple[float, float]) -> Box:
+    x0, y0, x1, y1 = (min(max(edge, 0.0), limit) for edge, limit in zip(box, size * 2, strict=True))
+    return x0, y0, x1, y1

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from mgtool.errors import UsageError
 from mgtool.records import Score
 from mgtool.scoring.benchmark import Benchmark, Item, Judge, JudgeRequest, Pair, Verdict
+from mgtool.scoring.normalizers import yes_or_no
+
+T = TypeVar("T")
+READINGS = 5
+HEAT_STEP = 0.5
+"""How often, and by how much hotter each time, VLMEvalKit asks for a yes or no."""
 
 
 @functools.cache
@@ -36,16 +42,17 @@ class JudgedBenchmark(Benchmark):
         """Ask about every answer, until each reply can be read or the attempts are over."""
         if judge is None:
             raise UsageError("benchmark", f"{self.name} needs a judge: add `judge` openai:MODEL or `judge` hf:PATH")
-        verdicts = [UNREAD if answer is not None else self.missing(item) for item, answer in pairs]
-        waiting = [place for place, (_, answer) in enumerate(pairs) if answer is not None]
-        for attempt in range(self.attempts):
-            asked = [(pairs[place][0], _text(pairs[place])) for place in waiting]
-            replies = judge.ask([self.request(item, text, attempt) for item, text in asked])
-            for place, (item, text), reply in zip(waiting, asked, replies, strict=True):
-                verdicts[place] = (self.read(item, text, reply) if reply is not None else None) or UNREAD
-            waiting = [place for place in waiting if verdicts[place] is UNREAD]
-            if not waiting or not any(reply is not None for reply in replies):
-                break
+        verdicts = [self.missing(item) for item, _ in pairs]
+        asked = [(place, item, answer.text) for place, (item, answer) in enumerate(pairs) if answer is not None]
+        judged = ask_until_read(
+            judge,
+            asked,
+            lambda case, attempt: self.request(case[1], case[2], attempt),
+            lambda case, reply: self.read(case[1], case[2], reply),
+            self.attempts,
+        )
+        for (place, _, _), verdict in zip(asked, judged, strict=True):
+            verdicts[place] = verdict
         return verdicts
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
@@ -55,6 +62,56 @@ class JudgedBenchmark(Benchmark):
     unread_policy: ClassVar[str] = "they count as 0"
 
 
+def ask_until_read(
+    judge: Judge,
+    cases: Sequence[T],
+    request: Callable[[T, int], JudgeRequest],
+    read: Callable[[T, str], Verdict | None],
+    attempts: int,
+) -> list[Verdict]:
+    """One verdict for each case; `UNREAD` for those whose replies could not be read at any attempt.
+
+    Args:
+        judge: who is asked.
+        cases: what is judged.
+        request: what to ask about a case, at an attempt from 0.
+        read: the verdict in a reply; None where it has none.
+        attempts: how often a case is asked about at most.
+    """
+    verdicts = [UNREAD] * len(cases)
+    waiting = list(range(len(cases)))
+    for attempt in range(attempts):
+        replies = judge.ask([request(cases[place], attempt) for place in waiting])
+        for place, reply in zip(waiting, replies, strict=True):
+            verdicts[place] = (read(cases[place], reply) if reply is not None else None) or UNREAD
+        waiting = [place for place in waiting if verdicts[place] is UNREAD]
+        if not waiting or not any(reply is not None for reply in replies):
+            break
+    return verdicts
+
+
+def read_by_judge(pairs: Sequence[Pair], verdicts: Sequence[Verdict], judge: Judge) -> list[Verdict]:
+    """The verdicts, those on answers with neither yes nor no by what a judge finds in them, as VLMEvalKit has it."""
+    result = list(verdicts)
+    unread = [
+        (place, item, answer.text)
+        for place, (item, answer) in enumerate(pairs)
+        if answer is not None and verdicts[place].extracted not in ("yes", "no")
+    ]
+
+    def request(case: tuple[int, Item, str], attempt: int) -> JudgeRequest:
+        asked = rubric("yes-or-no").format(case[1].question, case[2])
+        return JudgeRequest(user=asked, temperature=HEAT_STEP * attempt)
+
+    def read(case: tuple[int, Item, str], reply: str) -> Verdict | None:
+        said = yes_or_no(reply)
+        return None if said is None else Verdict(said, float(said == case[1].target), {"reply": reply})
+
+    for (place, _, _), verdict in zip(unread, ask_until_read(judge, unread, request, read, READINGS), strict=True):
+        result[place] = verdict if verdict is not UNREAD else result[place]._replace(fields=UNREAD.fields)
+    return result
+
+
 def unread_notes(scores: Sequence[Score], policy: str) -> list[str]:
     """How many replies could not be read, where any could not."""
     count = sum(bool(score.fields.get("unread")) for score in scores)
@@ -62,9 +119,3 @@ def unread_notes(scores: Sequence[Score], policy: str) -> list[str]:
 
 
 UNREAD = Verdict(None, 0.0, {"unread": True})
-
-
-def _text(pair: Pair) -> str:
-    answer = pair[1]
-    assert answer is not None
-    return answer.text

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from mgtool.records import Sample, Score
 from mgtool.scoring.benchmark import (
     LETTER,
-    OFFICIAL,
     Benchmark,
     Item,
     Judge,
@@ -21,8 +20,7 @@ from mgtool.scoring.benchmark import (
     with_suffix,
 )
 from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, first, listed, whole
-from mgtool.scoring.judged import rubric
-from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.judged import ask_until_read, rubric, unread_notes
 
 LETTER_CHINESE = "请直接回答选项字母。"
 _NUMBERS_THAT_ARE_NONE = ("-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "-NaN", "-nan", "NaN", "nan")
@@ -45,13 +43,29 @@ _LAST_TOKENS = 4
 _ANSWER_IS = re.compile(r"(?:correct\s+)?answer\s+is\s+\**([A-D])\**", re.IGNORECASE)
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 Choices = Mapping[str, str]
+VLMEVALKIT = "vlmevalkit"
+MATCHING_ATTEMPTS = 3
+
+
+class LetteredQuestion(NamedTuple):
+    """A question as an answer to it is read.
+
+    Attributes:
+        text: the question.
+        options: letters and texts.
+        target: the right letter; None where it is not known.
+    """
+
+    text: str
+    options: Choices
+    target: str | None
 
 
 class ChoiceBenchmark(Benchmark):
     """Questions with lettered options; right is the letter."""
 
     metric = "accuracy of the chosen letter, by category"
-    variants = ("official", "mg-llava")
+    variants = ("official", "vlmevalkit", "mg-llava")
     judge = "optional"
     breakdowns: ClassVar[tuple[str, ...]] = ("l2-category", "category")
     image_fields: ClassVar[tuple[str, ...]] = ("image_path", "image")
@@ -70,7 +84,7 @@ class ChoiceBenchmark(Benchmark):
 
     def rows(self, document: Document) -> list[Row]:
         """A file's rows; benchmarks with other official files override this."""
-        return table_rows(document)
+        return document.rows()
 
     def selected(self, rows: list[Row], split: str) -> list[Row]:
         """The rows of a split, where the rows name one."""
@@ -93,42 +107,102 @@ class ChoiceBenchmark(Benchmark):
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """By the rules; a judge, where there is one, matches the answers in which the rules find nothing."""
         verdicts = super().grade(pairs, variant)
-        if judge is None or variant != OFFICIAL:
+        if judge is None or not self.asks_judge(variant):
             return verdicts
-        unread = [(n, pair) for n, pair in enumerate(pairs) if pair[1] is not None and verdicts[n].extracted is None]
-        replies = judge.ask([_matching_request(item, answer) for _, (item, answer) in unread])
-        for (place, (item, _)), reply in zip(unread, replies, strict=True):
-            read = inferred(reply, item.fields["options"]) if reply is not None else None
-            verdicts[place] = Verdict(read, float(read is not None and read == item.target), {"reply": reply})
-        return verdicts  # The original draws a letter at random where even the reply cannot be read: not here.
+        return matched(pairs, verdicts, [self.question(item, variant) for item, _ in pairs], judge)
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The letter that was read; one that cannot be read is wrong."""
-        read = first_letters(text) if variant == "mg-llava" else inferred(text, item.fields["options"])
-        return Verdict(read, float(read is not None and read == item.target))
+        asked = self.question(item, variant)
+        read = first_letters(text) if variant == "mg-llava" else inferred(text, asked.options)
+        return Verdict(read, float(read is not None and read == asked.target))
+
+    def question(self, item: Item, variant: str) -> LetteredQuestion:
+        """Options and right letter as a variant has them."""
+        options = item.fields["options"]
+        return LetteredQuestion(
+            item.question, as_pandas_reads(options) if variant == VLMEVALKIT else options, item.target
+        )
+
+    def asks_judge(self, variant: str) -> bool:
+        """VLMEvalKit matches with a judge; the reference implementation asks nobody."""
+        return variant != "mg-llava"
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
-        """How many answers named no option."""
-        unread = sum(score.status == "answered" and score.extracted is None for score in scores)
-        return [f"{unread:,} answers name no option that can be read, and count as wrong"] if unread else []
+        """How many answers named no option, and which options are none."""
+        unread = sum(
+            score.status == "answered" and score.extracted is None and "unread" not in score.fields for score in scores
+        )
+        return [
+            *([f"{unread:,} answers name no option that can be read, and count as wrong"] if unread else []),
+            *unread_notes(scores, "they count as wrong"),
+            *missing_options(scores, variant),
+        ]
 
 
-def _matching_request(item: Item, answer: Prediction | None) -> JudgeRequest:
-    lines = (f"{letter}. {text}\n" for letter, text in item.fields["options"].items())
-    options = "There are several options: \n" + "".join(lines)
-    text = answer.text.strip() if answer is not None else ""
-    prompt = rubric("choices-cn" if _CHINESE.search(item.question) else "choices")
-    return JudgeRequest(user=prompt.format(item.question, options, text))
+def matched(
+    pairs: Sequence[Pair], verdicts: Sequence[Verdict], questions: Sequence[LetteredQuestion], judge: Judge
+) -> list[Verdict]:
+    """The verdicts, those without a letter by what a judge finds the answer to be most like.
 
-
-def table_rows(document: Document) -> list[Row]:
-    """The rows of a table as VLMEvalKit reads them: an option that pandas takes for missing (`None`) is no option."""
-    if document.suffix != ".tsv":
-        return document.rows()
-    return [
-        {name: cell for name, cell in row.items() if name not in string.ascii_uppercase or cell not in MISSING}
-        for row in document.rows()
+    The original draws a letter at random where no reply can be read: not here.
+    """
+    result = list(verdicts)
+    unread = [
+        (place, questions[place], answer.text)
+        for place, (_, answer) in enumerate(pairs)
+        if answer is not None and verdicts[place].extracted is None
     ]
+
+    def read(case: tuple[int, LetteredQuestion, str], reply: str) -> Verdict | None:
+        letter = inferred(reply, case[1].options)
+        return None if letter is None else Verdict(letter, float(letter == case[1].target), {"reply": reply})
+
+    found = ask_until_read(
+        judge, unread, lambda case, n: _matching_request(case[1], case[2], n), read, MATCHING_ATTEMPTS
+    )
+    for (place, _, _), verdict in zip(unread, found, strict=True):
+        result[place] = verdict
+    return result
+
+
+def missing_options(scores: Sequence[Score], variant: str) -> list[str]:
+    """How many options pandas takes for missing cells, and how many questions lack their right option."""
+    notes = []
+    known = [(score, _known_options(score, variant)) for score in scores if score.fields.get("options")]
+    dropped = sum(len(score.fields["options"]) - len(options) for score, options in known)
+    if dropped:
+        notes.append(
+            f"{dropped:,} options are spelled as pandas spells a missing cell (None, NA, ...), and are none here"
+        )
+    lacking = sum(
+        isinstance(score.target, str) and len(score.target) == 1 and score.target not in options
+        for score, options in known
+    )
+    if lacking:
+        notes.append(f"the right option of {lacking:,} questions is missing: no answer to them can be right")
+    return notes
+
+
+def _known_options(score: Score, variant: str) -> Choices:
+    options: Choices = score.fields["options"]
+    return as_pandas_reads(options) if variant == VLMEVALKIT else options
+
+
+def _matching_request(question: LetteredQuestion, text: str, attempt: int) -> JudgeRequest:
+    lines = (f"{letter}. {option}\n" for letter, option in question.options.items())
+    options = "There are several options: \n" + "".join(lines)
+    prompt = rubric("choices-cn" if _CHINESE.search(question.text) else "choices")
+    return JudgeRequest(user=prompt.format(question.text, options, text.strip()), repeat=attempt)
+
+
+def as_pandas_reads(options: Choices) -> dict[str, str]:
+    """The options that VLMEvalKit has: a cell that pandas takes for missing is none.
+
+    >>> as_pandas_reads({"A": "None", "B": "none"})
+    {'B': 'none'}
+    """
+    return {letter: text for letter, text in options.items() if text not in MISSING}
 
 
 def options_of(row: Mapping[str, Any]) -> dict[str, str]:
@@ -156,8 +230,7 @@ def picture_of(row: Mapping[str, Any], names: Sequence[str]) -> str:
 def choice_prompt(sample: Sample) -> str:
     """Hint, question, options, one a line, and the request for the letter, in the question's language."""
     question = question_of(sample)
-    cells = {letter: cell for letter, cell in options_of(sample.metadata).items() if cell not in MISSING}
-    options = cells or lettered(listed(sample.metadata.get("choices", ())) or ())
+    options = options_of(sample.metadata) or lettered(listed(sample.metadata.get("choices", ())) or ())
     hint = sample.metadata.get("hint") or sample.metadata.get("context")
     lines = [*([str(hint)] if hint else []), question, *(f"{letter}. {text}" for letter, text in options.items())]
     text = "\n".join(lines)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 _DROPPED_OR_SPACED = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_BETWEEN_DIGITS = re.compile(r"(\d)(\,)(\d)")
 # `(?!<=` is a slip in the official pattern for `(?<!`: it removes every period that no digit follows.
 _PERIOD = re.compile(r"(?!<=\d)(\.)(?!\d)")
+_PERIOD_ALONE = re.compile(r"(?<!\d)\.(?!\d)")
 # The official code passes the flag re.UNICODE where `re.sub` takes its count.
 _MOST_PERIODS = int(re.UNICODE)
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -35,6 +37,13 @@ yall>y'all yall'll>y'all'll y'allll>y'all'll yall'd've>y'all'd've y'alld've>y'al
 youd>you'd youd've>you'd've you'dve>you'd've youll>you'll youre>you're youve>you've
 """
 _CONTRACTIONS = dict(pair.split(">") for pair in _RESTORED.split())
+_STRAIGHT_IN_VIZWIZ = frozenset({"ain't", "aren't", "can't", "could've", "couldn't", "we've", "where's", "who've"})
+_TYPOGRAPHIC = str.maketrans("'", "\N{RIGHT SINGLE QUOTATION MARK}")
+_VIZWIZ_CONTRACTIONS = {
+    short.translate(_TYPOGRAPHIC): word if word in _STRAIGHT_IN_VIZWIZ else word.translate(_TYPOGRAPHIC)
+    for short, word in _CONTRACTIONS.items()
+}
+"""VizWiz's script has the table with typographic apostrophes, but in a few words."""
 
 
 def flat(text: str) -> str:
@@ -55,13 +64,31 @@ def punctuation(text: str) -> str:
     >>> punctuation("red/blue"), punctuation("red / blue"), punctuation("1,000-2,000"), punctuation("ave. 3.5")
     ('red blue', 'red  blue', '10002000', 'ave 3.5')
     """
+    result = _marks(text)
+    return _PERIOD.sub("", result, count=_MOST_PERIODS) if "." in result else result
+
+
+def _marks(text: str) -> str:
     thousands = _COMMA_BETWEEN_DIGITS.search(text) is not None
     result = text
     for mark in _DROPPED_OR_SPACED:
         if mark in text:
             dropped = thousands or mark + " " in text or " " + mark in text
             result = result.replace(mark, "" if dropped else " ")
-    return _PERIOD.sub("", result, count=_MOST_PERIODS) if "." in result else result
+    return result
+
+
+def vlmevalkit(text: str) -> str:
+    """An answer, flat already, as VLMEvalKit compares it: a period goes only where no digit is on either side.
+
+    >>> vlmevalkit("10."), vlmevalkit("red.")
+    ('10.', 'red')
+    """
+    return digits_and_articles(_vlmevalkit_punctuation(text))
+
+
+def _vlmevalkit_punctuation(text: str) -> str:
+    return _PERIOD_ALONE.sub("", _marks(text), count=_MOST_PERIODS)
 
 
 def digits_and_articles(text: str) -> str:
@@ -70,8 +97,12 @@ def digits_and_articles(text: str) -> str:
     >>> digits_and_articles("The two dogs dont bark"), digits_and_articles("somebody'd")
     ("2 dogs don't bark", 'somebodyd')
     """
+    return _words(text, _CONTRACTIONS)
+
+
+def _words(text: str, contractions: Mapping[str, str]) -> str:
     words = (_NUMBERS.get(word, word) for word in text.lower().split())
-    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+    return " ".join(contractions.get(word, word) for word in words if word not in _ARTICLES)
 
 
 @lru_cache(maxsize=1 << 20)
@@ -82,6 +113,16 @@ def vqa(text: str) -> str:
     ('yes it is', '0')
     """
     return digits_and_articles(punctuation(text))
+
+
+@lru_cache(maxsize=1 << 20)
+def vizwiz(text: str) -> str:
+    """An answer, flat already, as VizWiz's script compares it.
+
+    >>> vizwiz("cant see"), vizwiz("dont") == "don't"
+    ("can't see", False)
+    """
+    return _words(punctuation(text), _VIZWIZ_CONTRACTIONS)
 
 
 @lru_cache(maxsize=1 << 20)
@@ -115,6 +156,6 @@ def yes_or_no(text: str) -> str | None:
     >>> yes_or_no("Yes."), yes_or_no("yes or no"), yes_or_no("nothing")
     ('yes', None, None)
     """
-    words = punctuation(text.lower()).split()
+    words = _vlmevalkit_punctuation(text.lower()).split()
     yes, no = "yes" in words, "no" in words
     return None if yes == no else "yes" if yes else "no"

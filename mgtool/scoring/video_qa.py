@@ -20,6 +20,7 @@ class VideoQa(JudgedBenchmark):
     files = "test_q.json and test_a.json (Video-ChatGPT's zero-shot set), or a list of question, answer, question_id"
     metric = "accuracy (the judge's yes), and mean score of 0 to 5"
     breakdowns: ClassVar[tuple[str, ...]] = ("type",)
+    attempts = 5  # the original goes on until every reply can be read
 
     def load(self, truth: Truth) -> list[Item]:
         """Questions and answers, together or in two files."""
@@ -36,7 +37,7 @@ class VideoQa(JudgedBenchmark):
     def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
         """The original's prompt."""
         asked = rubric("video-qa").format(question=item.question, answer=item.target, prediction=text)
-        return JudgeRequest(user=asked, system=rubric("video-qa-system"), temperature=None)
+        return JudgeRequest(user=asked, system=rubric("video-qa-system"), temperature=None, repeat=attempt)
 
     def read(self, item: Item, text: str, reply: str) -> Verdict | None:
         """A Python dictionary with `pred` and `score`; the original cuts the score to a whole number."""

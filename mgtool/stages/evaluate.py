@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from mgtool.errors import UsageError
 from mgtool.evaluation import output, pipeline
 from mgtool.evaluation.comparison import Comparison
 from mgtool.evaluation.inputs import EvalInputs
-from mgtool.evaluation.judge_models import CountingJudge, kept_judge
+from mgtool.evaluation.judge_models import CountingJudge, KeptJudge, kept_judge
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.picture_reader import PictureReader
 from mgtool.evaluation.pipeline import ScoredRun, VariantScores
@@ -116,13 +117,16 @@ def evaluate(
 def _evaluate(inputs: EvalInputs, folder: Path | None, overwrite: bool, advance: Advance) -> Evaluation:
     options, run = inputs.options, _begun(inputs, folder, overwrite=overwrite)
     with kept_judge(options, folder, advance) as judge:
-        scored = _scored(inputs, inputs.answers, judge)
+        scored = _with_ways_of_asking(_scored(inputs, inputs.answers, judge), judge)
         scored = pipeline.with_slices(scored, options.slices or (), inputs.boxes or None)
         comparison = _compared(inputs, scored, judge)
     evaluation = Evaluation(**vars(scored), comparison=comparison)
     if folder is not None and run is not None:
         _write(inputs, evaluation, folder)
-        run.finish(msgspec.structs.asdict(evaluation.counts))
+        run.finish(
+            msgspec.structs.asdict(evaluation.counts),
+            noted={"judge_asked_otherwise": judge.otherwise} if judge else None,
+        )
     return evaluation
 
 
@@ -195,6 +199,15 @@ def _scored(inputs: EvalInputs, answers: Answers, judge: Judge | None) -> Scored
         trust_ids=options.trust_ids,
         joined=inputs.joined if answers is inputs.answers else None,
     )
+
+
+def _with_ways_of_asking(scored: ScoredRun, judge: KeptJudge | None) -> ScoredRun:
+    """A run with a note where the judge was asked otherwise than the original asks."""
+    if judge is None or not judge.otherwise:
+        return scored
+    note = f"the judge was asked otherwise than the original asks: {', '.join(judge.otherwise)}"
+    result = msgspec.structs.replace(scored.result, notes=[*scored.result.notes, note])
+    return dataclasses.replace(scored, result=result)
 
 
 def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None) -> Comparison | None:

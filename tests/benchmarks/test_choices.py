@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mgtool import benchmarks
+from mgtool.records import Sample, Turn
+from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.multiple_choice import first_letters, inferred
 
 OPTIONS = {"A": "teddy bear", "B": "rabbit", "C": "cat", "D": "dog"}
@@ -50,10 +52,24 @@ def row(index: int, answer: str, **more: object) -> dict[str, object]:
     return {**base, "category": "object", "l2-category": "perception", "image": "1", **more}
 
 
-def test_an_option_that_pandas_takes_for_missing_is_none(bench, value) -> None:
+def test_an_option_that_pandas_takes_for_missing_is_none_in_vlmevalkit_alone(bench, value) -> None:
     # VLMEvalKit reads the table with pandas: `None` is no option, so that B cannot be named; "none" is one
     truth = bench.write("MMStar.tsv", [row(0, "B", B="None"), row(1, "B", B="none")])
-    assert [score.score for score in bench.score("mmstar", [truth], {0: "B", 1: "B"}).scores] == [0, 1]
+    run = bench.score("mmstar", [truth], {0: "B", 1: "B"}, variant="vlmevalkit")
+    assert [score.score for score in run.scores] == [0, 1]
+    assert run.result.notes == [
+        "1 answers name no option that can be read, and count as wrong",
+        "1 options are spelled as pandas spells a missing cell (None, NA, ...), and are none here",
+        "the right option of 1 questions is missing: no answer to them can be right",
+    ]
+    for name in ("mmstar", "seedbench", "mmbench", "ai2d"):
+        assert [score.score for score in bench.score(name, [truth], {0: "B", 1: "B"}).scores] == [1, 1], name
+    (asked,) = benchmarks.get("seedbench").load(Truth((bench.write("one.tsv", [row(0, "A", A="NA")]),)))
+    assert asked.fields["options"] == {"A": "NA", "B": "dog"}
+    prompt = benchmarks.get("seedbench").prompt(
+        Sample(id=0, turns=(Turn("human", "?"),), metadata={"A": "NA", "B": "b"})
+    )
+    assert "A. NA" in prompt
     choices = {"choice_a": "cat", "choice_b": "None", "answer": "B", "data_type": "image", "data_id": "p"}
     official = bench.write("SEED.json", {"questions": [{"question_id": 1, "question": "?", **choices}]})
     assert value(bench.score("seedbench", [official], {1: "B"}), "accuracy") == 100
@@ -139,6 +155,30 @@ def test_seedbench_pictures_only(bench, value) -> None:
     run = bench.score("seedbench", [truth], {101: "A", 102: "a dog"})
     assert value(run, "accuracy") == 50
     assert run.result.breakdown["category"]["Scene Understanding"].n == 2
+
+
+def test_mmmu_open_questions_are_read_as_the_variant_has_it(bench, value) -> None:
+    # the reference implementation compares a letter with the text of the answer, which it never equals
+    rows = [
+        {"index": 1, "question": "How many?", "answer": "24", "split": "validation"},
+        {"index": 2, "question": "How many?", "answer": "['2', 'two']", "split": "validation"},
+        row(3, "B", split="validation"),
+    ]
+    truth, said = bench.write("MMMU_DEV_VAL.tsv", rows), {1: "A", 2: "so it is two", 3: "B"}
+    scores = {
+        variant: [score.score for score in bench.score("mmmu", [truth], said, variant=variant).scores]
+        for variant in ("official", "vlmevalkit", "mg-llava")
+    }
+    assert scores == {"official": [0, 1, 1], "vlmevalkit": [1, 0, 1], "mg-llava": [0, 0, 1]}
+
+
+def test_mmmu_counts_the_choices_that_were_drawn(bench) -> None:
+    # Python's generator with seed 42 draws A, A, B of two letters
+    truth = bench.write("MMMU_DEV_VAL.tsv", [row(n, "A", split="validation") for n in range(4)])
+    run = bench.score("mmmu", [truth], {0: "?", 1: "?", 2: "A", 3: "?"})
+    assert [(score.extracted, score.score) for score in run.scores] == [("A", 1), ("A", 1), ("A", 1), ("B", 0)]
+    assert run.result.notes[0].startswith("3 answers name no choice: one was drawn for each")
+    assert run.result.notes[0].endswith("and 2 of them are right")
 
 
 def test_mmmu_open_questions_become_choices(bench, value) -> None:

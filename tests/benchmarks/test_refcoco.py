@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 
+from mgtool import benchmarks
 from mgtool.errors import InputError
 from mgtool.records import BoxRecord
 from mgtool.scoring import predictions
@@ -125,3 +126,43 @@ def test_a_pickle_that_would_run_code_is_refused(bench, capsys) -> None:
     with pytest.raises(InputError, match="may hold plain data only"):
         bench.score("refcoco", [refer(bench, [_Hostile()])], predictions.Answers([], []))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("[0.50, 0.20, 1.02, 0.90]", {"official", "padded", "lmms-eval", "vlmevalkit"}),  # a little over the edge
+        ("[0.99, 0.90, 0.51, 0.20]", {"official", "padded", "vlmevalkit"}),  # corners in the other order
+        ("0.50, 0.20, 1.00, 0.90", {"official", "padded", "vlmevalkit"}),  # no bracket
+        ("[.5, .2, 1.0, .9]", {"official", "padded", "vlmevalkit"}),
+        ("[500, 200, 1000, 900]", {"per-mille", "vlmevalkit"}),
+        ("[320, 96, 640, 432]", {"official"}),
+        ("[0.5, 0.2]", set()),
+    ],
+)
+def test_boxes_written_in_words(bench, text: str, right: set[str]) -> None:
+    row = {"question_id": 1, "image": "a.jpg", "sent": "dog", "bbox": [320, 96, 640, 432], "width": 640, "height": 480}
+    truth = bench.write("refs.jsonl", [row])
+    variants = benchmarks.get("refcoco").variants
+    assert {v for v in variants if bench.score("refcoco", [truth], {1: text}, variant=v).scores[0].score} == right
+
+
+def test_vlmevalkits_table(bench, value) -> None:
+    """Boxes in pixels or as answers; the split's name is in the category, and answers may name it."""
+    base = {"question": "the left dog", "width": 640, "height": 480, "image_path": "a.jpg"}
+    box = {"bbox_x1": 320, "bbox_y1": 96, "bbox_x2": 640, "bbox_y2": 432}
+    rows = [{"index": 0, **base, **box, "category": f"RefCOCO {split}"} for split in ("testA", "val")]
+    truth = bench.write("RefCOCO.tsv", [*rows, {**rows[1], "index": 1}])
+    said = {f"RefCOCO_{name}": "[0.5, 0.2, 1.0, 0.9]" for name in ("testA_0", "val_0")}
+    run = bench.score("refcoco", [truth], said)
+    assert value(run, "accuracy") == pytest.approx(200 / 3)
+    assert {name: number.value for name, number in run.result.breakdown["split"].items()} == {
+        "RefCOCO_testA": 100,
+        "RefCOCO_val": 50,
+    }
+    assert value(bench.score("refcoco", [truth], said, variant="vlmevalkit"), "accuracy") == 75
+    assert bench.score("refcoco", [truth], said, split="testA").result.counts.expected == 1
+    table = bench.write("Other.tsv", [{"index": 4, **base, "answer": "[0.5, 0.2, 1.0, 0.9]"}])
+    assert value(bench.score("refcoco", [table], {4: "[320, 96, 640, 432]"}), "accuracy") == 100
+    with pytest.raises(InputError, match="expected expressions with boxes"):
+        bench.score("refcoco", [bench.write("None.tsv", [{"index": 4, **base, "answer": "?"}])], {4: "x"})

@@ -260,6 +260,9 @@ def test_vizwiz_without_ids(bench, value) -> None:
     [
         (["unanswerable"] * 10, "Unanswerable.", 1),  # VQA's script would compare the raw texts
         (["two"] * 5 + ["x"] * 5, "two", 0),  # the answer becomes 2, the annotators' stays two
+        (["don't know"] * 10, "dont know", 0),  # the script's table has a typographic apostrophe there
+        (["can't see"] * 10, "cant see", 1),  # and a straight one here
+        (["somebody'd"] * 10, "somebody'd", 1),
         (["2"] * 2 + ["x"] * 8, "Two", 0.6),  # (2 * 1/3 + 8 * 2/3) / 10: annotators are left out by their place
     ],
 )

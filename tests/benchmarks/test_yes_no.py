@@ -33,6 +33,21 @@ def test_mme_of_lmms_eval_strips_first() -> None:
     assert said == {"official": "other", "lmms-eval": "yes"}
 
 
+@pytest.mark.parametrize(("text", "said"), [("Y.", "yes"), ("n", "no"), ("x", "other"), ("y n", "other")])
+def test_mme_of_lmms_eval_takes_a_letter(text: str, said: str) -> None:
+    assert benchmarks.get("mme").score(benchmarks.Item(id=1, target="yes"), text, "lmms-eval").extracted == said
+
+
+def test_mmvp_options_may_hold_parentheses(bench, value) -> None:
+    options = {"A": "The dog (left)", "B": "The dog (right)"}
+    table = [{"index": n, "question": "?", **options, "answer": letter} for n, letter in ((1, "B"), (2, "A"))]
+    said = {1: "the dog (right)", 2: "the dog (left)"}
+    assert value(bench.score("mmvp", [bench.write("MMVP.tsv", table)], said, variant="vlmevalkit"), "accuracy") == 100
+    lines = "".join(f"{n},?,(a) The dog (left) (b) The dog (right),({c})\n" for n, c in ((1, "b"), (2, "a")))
+    official = bench.write("Questions.csv", f"Index,Question,Options,Correct Answer\n{lines}")
+    assert value(bench.score("mmvp", [official], said, variant="vlmevalkit"), "accuracy") == 100
+
+
 def mme(bench):
     lines = "Is it a cat? Please answer yes or no.\tYes\nIs it a dog? Please answer yes or no.\tNo\n"
     for name in ("existence/0001.txt", "existence/0002.txt", "code_reasoning/questions_answers_YN/0003.txt"):

@@ -40,6 +40,10 @@ class JudgeServer(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.at_once = self.most_at_once = 0
 
+    def refusal(self, body: dict[str, Any]) -> dict[str, Any] | None:
+        """What is wrong with a request; nothing, but for newer judges."""
+        return None
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1/"
@@ -64,11 +68,15 @@ class JudgeHandler(BaseHTTPRequestHandler):
             time.sleep(0.2)
         with server.lock:
             server.at_once -= 1  # before the answer: who has it may ask again at once
-        self._answer(prompt, trouble)
+        self._answer(prompt, trouble, body)
 
-    def _answer(self, prompt: str, trouble: str) -> None:
-        text = json.dumps({"choices": [{"message": {"content": self.server.reply(prompt)}}]}).encode()
-        status = int(trouble) if trouble.isdigit() else 200
+    def _answer(self, prompt: str, trouble: str, body: dict[str, Any]) -> None:
+        refusal = self.server.refusal(body)
+        is_short = body.get("max_completion_tokens", 64) < 64
+        choice = {"message": {"content": ""}, "finish_reason": "length"} if is_short else {}
+        choice = choice or {"message": {"content": "" if refusal else self.server.reply(prompt)}}
+        text = json.dumps(refusal or {"choices": [choice]}).encode()
+        status = int(trouble) if trouble.isdigit() else 400 if refusal else 200
         if trouble == "hang up":
             self.close_connection = True
             return
@@ -107,7 +115,12 @@ def judge_at(server: JudgeServer, folder: Path, *, workers: int = 4) -> judge_mo
 
 
 def score(
-    bench, name: str, truth: list[Path], answers: dict[Any, str], judge: judge_models.KeptJudge | None
+    bench,
+    name: str,
+    truth: list[Path],
+    answers: dict[Any, str],
+    judge: judge_models.KeptJudge | None,
+    variant: str = "official",
 ) -> ScoredRun:
     benchmark = benchmarks.get(name)
     lines = [{"question_id": key, "text": text} for key, text in answers.items()]
@@ -117,7 +130,7 @@ def score(
             benchmark,
             items,
             predictions.read(json.dumps(lines).encode(), where="a.json"),
-            variant="official",
+            variant=variant,
             judge=judge,
         )
     finally:
@@ -288,6 +301,89 @@ def test_video_qa(bench, serve, value) -> None:
     assert "temperature" not in server.bodies[0]  # nor does it name a temperature
 
 
+def test_a_reply_that_cannot_be_read_is_asked_for_again(bench, serve, value) -> None:
+    replies = iter(["Hm.", "{'pred': 'yes', 'score': 4}", "Hm.", "Hm.", "B"])
+    server = serve(lambda prompt: next(replies))
+    truth = bench.write("q.json", [{"question_id": 1, "question": "q?", "answer": "a", "video_name": "v"}])
+    run = score(bench, "msvd-qa", [truth], {1: "x"}, judge_at(server, bench.folder))
+    assert (value(run, "accuracy"), value(run, "score")) == (100, 4)
+    table = bench.write("S.tsv", [{"index": 1, "question": "?", "A": "cat", "B": "dog", "answer": "B"}])
+    run = score(bench, "seedbench", [table], {1: "it barks"}, judge_at(server, bench.folder))
+    assert (value(run, "accuracy"), sum(server.seen.values())) == (100, 5)
+    again = judge_at(server, bench.folder)  # the journal tells the repeated questions apart
+    assert value(score(bench, "seedbench", [table], {1: "it barks"}, again), "accuracy") == 100
+    assert again.asked == 0
+
+
+def test_a_choice_without_a_readable_reply_is_counted_as_the_judges(bench, serve) -> None:
+    server = serve(lambda prompt: "Hm.")
+    table = bench.write("S.tsv", [{"index": 1, "question": "?", "A": "cat", "B": "dog", "answer": "B"}])
+    run = score(bench, "seedbench", [table], {1: "it barks"}, judge_at(server, bench.folder))
+    assert run.result.notes == ["1 replies of the judge could not be read: they count as wrong"]
+    assert sum(server.seen.values()) == 3
+
+
+def test_vlmevalkit_asks_for_a_yes_or_no_hotter_and_hotter(bench, serve, value) -> None:
+    replies = iter(["Unknown", "yes or no", "Yes"] + ["Unknown"] * 5 + ["B"])
+    server = serve(lambda prompt: next(replies))
+    rows = [
+        {"index": n, "question": f"q{n}", "answer": "Yes", "category": "OCR", "image_path": f"OCR/{n}.jpg"}
+        for n in (1, 2)
+    ]
+    truth = bench.write("MME.tsv", rows)
+    judge = judge_at(server, bench.folder, workers=1)
+    run = score(bench, "mme", [truth], {1: "It is", 2: "No"}, judge, variant="vlmevalkit")
+    assert [item.score for item in run.scores] == [1, 0]
+    assert [body["temperature"] for body in server.bodies] == [0.0, 0.5, 1.0]
+    run = score(bench, "mme", [truth], {1: "Well", 2: "No"}, judge_at(server, bench.folder), variant="vlmevalkit")
+    assert run.result.notes[-1] == "1 replies of the judge could not be read: they count as other, which is wrong"
+    pairs = bench.write(
+        "MMVP.tsv", [{"index": n, "question": "?", "A": "cat", "B": "dog", "answer": "B"} for n in (1, 2)]
+    )
+    judge = judge_at(server, bench.folder)
+    run = score(bench, "mmvp", [pairs], {1: "it barks", 2: "a dog"}, judge, variant="vlmevalkit")
+    assert value(run, "accuracy") == 100
+
+
+@pytest.mark.parametrize("name", ["pope", "mme", "hallusionbench"])
+def test_a_judge_that_would_not_be_asked_is_refused(bench, name: str) -> None:
+    options = EvalOptions("mmstar", ground_truth=[bench.write("x.tsv", "")], judge="openai:m")
+    with pytest.raises(UsageError, match=r"is not asked by mmstar \(official\); `variant` vlmevalkit does"):
+        stage.evaluate(bench.write("a.jsonl", [{"question_id": 1, "text": "A"}]), options, bench.folder / "out")
+    assert benchmarks.get(name).asks_judge("vlmevalkit")
+    assert not benchmarks.get("vqav2").asks_judge("official")
+
+
+class ThinkingServer(JudgeServer):
+    """A judge of the newer kind: it refuses `max_tokens` and every temperature, and thinks before it answers."""
+
+    def refusal(self, body: dict[str, Any]) -> dict[str, Any] | None:
+        for name in ("max_tokens", "temperature"):
+            if name in body:
+                return {"error": {"message": f"Unsupported: '{name}'", "param": name}}
+        return None
+
+
+def test_a_newer_judge_is_asked_without_what_it_refuses(bench, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    server = ThinkingServer(lambda prompt: "1.0", [])
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    said = bench.write("said.json", {f"v1_{n}": "x" for n in range(3)})
+    options = EvalOptions(
+        "mm-vet", ground_truth=[mm_vet(bench)], judge="openai:m", judge_url=server.url, judge_workers=1
+    )
+    ways = ["with `max_completion_tokens` in place of `max_tokens`", "without `temperature`"]
+    ways.append("with room for 1,024 tokens at least")
+    for asked in (6, 0):  # both refusals, the empty reply, then each question once; the second run asks nothing
+        server.bodies.clear()
+        run = stage.evaluate(said, options, bench.folder / "out")
+        assert (run.result.metrics["total"].value, len(server.bodies)) == (100, asked)
+        assert run.result.notes == [f"the judge was asked otherwise than the original asks: {', '.join(ways)}"]
+        assert json.loads((bench.folder / "out/run.json").read_bytes())["inputs"]["judge_asked_otherwise"] == ways
+    server.shutdown()
+    server.server_close()
+
+
 def mathvista(bench):
     base = {"question": "?", "image": "1.png", "metadata": {"task": "math word problem", "skills": ["arithmetic"]}}
     multi = {"question_type": "multi_choice", "answer_type": "text", "choices": ["3/11", "8/11"]}
@@ -321,6 +417,33 @@ def test_mathvista_reads_its_own_results(bench) -> None:
     assert bench.score("mathvista", [truth], answers).scores[1].score == 1
     with pytest.raises(InputError, match="no answer in this file"):
         predictions.read(truth.read_bytes(), where="testmini.json")
+
+
+def test_mathvista_strips_a_reply(bench, serve, value) -> None:
+    problem = {
+        "question": "?",
+        "image": "1.png",
+        "answer": "[2, 4]",
+        "question_type": "free_form",
+        "answer_type": "list",
+    }
+    server = serve(lambda prompt: " [2, 4]\n")
+    truth = bench.write("list.json", {"1": problem})
+    assert (
+        value(score(bench, "mathvista", [truth], {"1": "The second"}, judge_at(server, bench.folder)), "accuracy")
+        == 100
+    )
+
+
+def test_mm_vet_tables_list_capabilities_with_commas(bench, serve) -> None:
+    rows = [
+        {"index": n, "question": "?", "answer": "x", "category": category}
+        for n, category in enumerate(("ocr,math", "ocr"))
+    ]
+    server = serve(lambda prompt: "1.0" if "| one |" in prompt else "0.0")
+    run = score(bench, "mm-vet", [bench.write("MMVet.tsv", rows)], {0: "one", 1: "two"}, judge_at(server, bench.folder))
+    assert {key: number.value for key, number in run.result.breakdown["capability"].items()} == {"math": 100, "ocr": 50}
+    assert set(run.result.breakdown["capabilities"]) == {"math_ocr", "ocr"}
 
 
 def test_mathvista_with_a_judge(bench, serve, value) -> None:
