@@ -121,6 +121,15 @@ Model = Annotated[
         help="A model's folder, as `mgtool import` writes it, or tiny: the shipped one of the example scenes.",
     ),
 ]
+AllowAbsolute = Annotated[bool, typer.Option("--allow-absolute", help="Records may name absolute paths of pictures.")]
+AllowRemote = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-remote",
+        metavar="SCHEME[:HOST]",
+        help="Records may name URLs: https, s3, gs or hf, of hosts like HOST. May be given again.",
+    ),
+]
 Rank = Annotated[
     str,
     typer.Option(

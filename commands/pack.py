@@ -15,7 +15,9 @@ from mgtool.commands import console
 from mgtool.commands import pack_options as options
 from mgtool.commands.options import (
     DONE,
+    AllowAbsolute,
     AllowFailures,
+    AllowRemote,
     Config,
     DryRun,
     Json,
@@ -34,6 +36,8 @@ def pack(
     images: options.Images = None,
     boxes: options.Boxes = None,
     add: options.Add = None,
+    allow_absolute: AllowAbsolute = PackOptions.allow_absolute,
+    allow_remote: AllowRemote = PackOptions.allow_remote,
     missing_boxes: options.MissingBoxes = PackOptions.missing_boxes,
     shard_size: options.ShardSize = PackOptions.shard_size,
     shuffle: options.Shuffle = PackOptions.shuffle,
@@ -66,6 +70,8 @@ def pack(
     if unpack is not None:
         raise typer.Exit(_unpack(inputs, unpack, overwrite, screen))
     chosen = PackOptions(
+        allow_absolute=allow_absolute,
+        allow_remote=allow_remote,
         missing_boxes=missing_boxes,
         shard_size=shard_size,
         shuffle=shuffle,

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from mgtool.errors import UsageError
+from mgtool.files.remote import check_patterns
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class EvalOptions:
         compare: the answers of another run, which comes first in the differences; empty for none.
         slices: fields of the items to slice by, beside the answers' length and the boxes.
         images: folder of pictures for the report.
+        allow_absolute: whether a record may name absolute paths of pictures and videos.
+        allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
         boxes: boxes to draw and to slice by, in any of the box formats.
         judge: ``openai:MODEL`` or ``hf:PATH``, for benchmarks that need or can use a judge.
         judge_url: base URL of the judge's endpoint.
@@ -29,7 +32,7 @@ class EvalOptions:
         submission: write the file for the test server, too.
 
     Raises:
-        UsageError: for a number of workers below 1.
+        UsageError: for a number of workers below 1, or an unknown form of `allow_remote`.
     """
 
     benchmark: str = ""
@@ -42,6 +45,8 @@ class EvalOptions:
     compare: str = ""
     slices: list[str] | None = None
     images: str | None = None
+    allow_absolute: bool = False
+    allow_remote: list[str] | None = None
     boxes: Path | None = None
     judge: str = ""
     judge_url: str = "https://api.openai.com/v1"
@@ -51,3 +56,4 @@ class EvalOptions:
     def __post_init__(self) -> None:
         if self.judge_workers < 1:
             raise UsageError("judge_workers", f"{self.judge_workers}: give 1 or more")
+        check_patterns(self.allow_remote)

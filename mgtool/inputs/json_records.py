@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mgtool.errors import InputError, RecordError
+from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.media.names import is_video_name
 from mgtool.media.reading import Find
 from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, parse
@@ -27,6 +27,10 @@ class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
 
 RESERVED = frozenset({"id", "question_id", "image", "video", "conversations", "text", "question"})
 """Keys of a record that are no metadata."""
+
+
+_ID_KEYS = ("question_id", "id", "image", "video")
+"""What names a record, the best first."""
 
 
 class _CocoImage(msgspec.Struct):
@@ -50,6 +54,12 @@ def sample(line: bytes, fallback: SampleId, find: Find, *, where: str) -> Sample
         return _conversation(convert(fields, _Record, where=where), fields, fallback, find)
     except RecordError as error:
         return Failure(id=fallback, stage="read", reason="bad_record", detail=str(error))
+    except ItemError as error:
+        return Failure.of(_own_id(fields, fallback), "read", error)
+
+
+def _own_id(fields: Mapping[str, Any], fallback: SampleId) -> SampleId:
+    return next((x for key in _ID_KEYS if isinstance(x := fields.get(key), int | str)), fallback)
 
 
 def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterator[Sample | Failure]:
@@ -66,11 +76,14 @@ def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterato
         except RecordError as error:
             yield Failure(id=f"images[{number - 1}]", stage="read", reason="bad_record", detail=str(error))
             continue
-        yield Sample(id=image.id, images=(find(image.file_name),))
+        try:
+            yield Sample(id=image.id, images=(find(image.file_name),))
+        except ItemError as error:
+            yield Failure.of(image.id, "read", error)
 
 
 def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId, find: Find) -> Sample:
-    sample_id = next((x for x in (record.question_id, record.id, record.image) if isinstance(x, int | str)), fallback)
+    sample_id = _own_id({"question_id": record.question_id, "id": record.id, "image": record.image}, fallback)
     question = record.text if record.text is not None else record.question
     turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
     names = [record.image] if isinstance(record.image, str) and record.image else list(record.image or [])

@@ -36,12 +36,20 @@ _UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"
 _COCO_START = re.compile(rb'[\xef\xbb\xbf\s]*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:\s*[\[{]')
 
 
-def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[bytes] | None = None) -> Iterator[Item]:
+def read_samples(
+    inputs: Sequence[str],
+    *,
+    images: str | None = None,
+    allow_absolute: bool = False,
+    allow_remote: Sequence[str] | None = None,
+    stdin: IO[bytes] | None = None,
+) -> Iterator[Item]:
     """Everything in `inputs`, in order, one sample at a time.
 
     Args:
         inputs: paths, fsspec URLs, brace patterns of tars, or ``-`` for stdin.
         images: folder or URL that relative picture names start from.
+        allow_absolute, allow_remote: absolute paths and URLs that names inside data may be, as in `DetectOptions`.
         stdin: what ``-`` reads; the process's own where it is None.
 
     Raises:
@@ -49,7 +57,7 @@ def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[
     """
     if images is not None and "://" not in images and not Path(images).is_dir():
         raise InputError(f"`images` {images}: no such folder")
-    place = Place(images)
+    place = Place.of(images, inputs, allow_absolute=allow_absolute, allow_remote=allow_remote)
     for given in inputs:
         if given == "-":
             yield from _read_stream(stdin or sys.stdin.buffer, place)
@@ -114,7 +122,7 @@ def _read_url(url: str, place: Place) -> Iterator[Item]:
     if suffix == ".tsv":
         find = functools.partial(place.media, beside=beside)
         return tsv.read_tsv(lambda: _text_of(data), find, where=url)
-    return _read_buffer(io.BytesIO(data), place, where=url, beside=beside)
+    return _read_buffer(io.BytesIO(data), place, where=url, beside=beside, is_own=False)
 
 
 def _listed(filesystem: Any, root: str) -> Iterator[Item]:
@@ -220,8 +228,8 @@ def _sent_picture(data: bytes) -> Sample:
     return Sample(id="-", images=(Media(name="-", data=data),))
 
 
-def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
-    """A file of JSON, JSON lines or paths, told apart by what it holds."""
+def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str, is_own: bool = True) -> Iterator[Item]:
+    """A file of JSON, JSON lines or paths, told apart by what it holds; `is_own` as of `_read_paths`."""
     head = _peek(file)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     find = functools.partial(place.media, beside=beside)
@@ -235,7 +243,7 @@ def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> I
         return _read_json_lines(file, find, where=where)
     if b"\0" in head:
         raise InputError(f"{where}: {_UNKNOWN}")
-    return _read_paths(file, place, beside=beside)
+    return _read_paths(file, place, beside=beside, is_own=is_own)
 
 
 def _peek(file: IO[bytes]) -> bytes:
@@ -255,12 +263,20 @@ def _is_json_line(head: bytes) -> bool:
     return True
 
 
-def _read_paths(file: IO[bytes], place: Place, *, beside: str) -> Iterator[Item]:
+def _read_paths(file: IO[bytes], place: Place, *, beside: str, is_own: bool) -> Iterator[Item]:
+    """A list of paths; where `is_own`, as of a local file and stdin, they are the user's own word."""
     for line in file:
         name = line.decode("utf-8", "surrogateescape").removeprefix("\ufeff").strip()
-        if name:
+        if not name:
+            continue
+        try:
+            if not is_own:
+                yield _bare(place.media(name, beside=beside))
+                continue
             known = os.path.exists(name)  # noqa: PTH110 - `Path.exists` raises where a name is too long
-            yield _bare(place.media(name, beside="" if known else beside))
+            yield _bare(place.listed(name, beside="" if known else beside))
+        except ItemError as error:
+            yield Failure.of(name_text(name), "read", error)
 
 
 def _read_json_lines(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:
