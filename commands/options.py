@@ -13,10 +13,14 @@ from typer.core import TyperCommand
 
 from mgtool.commands import console
 from mgtool.errors import OutputError, UsageError
+from mgtool.files.regular import open_input
 from mgtool.runs.ray_cluster import Engine
 
 Options = TypeVar("Options")
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+_MOST_CONFIG_BYTES = 1 << 20
 
 
 class Command(TyperCommand):
@@ -55,7 +59,11 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     import tomllib
 
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        with open_input(path) as file:
+            text = file.read(_MOST_CONFIG_BYTES + 1)
+        if len(text) > _MOST_CONFIG_BYTES:
+            raise UsageError("config", f"{path}: larger than {_MOST_CONFIG_BYTES:,} bytes")
+        values = tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError("config", f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

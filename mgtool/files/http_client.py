@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp.resolver import ThreadedResolver
 
 from mgtool.files import remote
+from mgtool.files.regular import MOST_BYTES
 from mgtool.records import Reach
 
 _HARMLESS = frozenset({"host", "accept", "accept-encoding", "user-agent", "range", "connection"})
@@ -22,7 +23,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class RefusedError(PermissionError):
-    """An address that a URL inside data may not lead to."""
+    """An address that a URL inside data may not lead to, or an answer without end."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,24 @@ class Client:
         """A session."""
         if not self.of_user:
             options["trust_env"] = False  # names would be looked up by a proxy, credentials in a file
-        return aiohttp.ClientSession(**{**options, "connector": _Connector(self)})
+        return aiohttp.ClientSession(**{**options, "connector": _Connector(self), "response_class": _Response})
+
+
+class _Response(aiohttp.ClientResponse):
+    """One that is not read for ever."""
+
+    async def read(self) -> bytes:
+        if self._body is not None:
+            return await super().read()
+        parts, total = [], 0
+        async for part in self.content.iter_chunked(1 << 16):
+            total += len(part)
+            if total > MOST_BYTES:
+                self.close()
+                raise RefusedError(f"{self.url.host}: more than {MOST_BYTES:,} bytes")
+            parts.append(part)
+        self._body = b"".join(parts)  # as the method itself does, for `text`
+        return self._body
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -22,6 +22,7 @@ import msgspec
 
 from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists, urls
+from mgtool.files.regular import NO_FILE, open_input, refuse_endless
 from mgtool.inputs import json_records, tsv
 from mgtool.media import images
 from mgtool.media.names import MEDIA_SUFFIXES, is_video_name
@@ -93,13 +94,14 @@ def _read_file(path: Path, place: Place) -> Iterator[Item]:
     beside = path.parent.as_posix()
     if suffix == ".tsv":
         find = functools.partial(place.media, beside=beside)
+        refuse_endless(path)
         return tsv.read_tsv(lambda: path.open(encoding="utf-8-sig", newline=""), find, where=str(path))
     return _read_opened(path, place, beside=beside)
 
 
 def _read_opened(path: Path, place: Place, *, beside: str) -> Iterator[Item]:
     try:
-        file = path.open("rb")
+        file = open_input(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     with file:
@@ -146,6 +148,8 @@ def _read_folder(folder: Path, place: Place) -> Iterator[Item]:
         found = True
         if isinstance(one, Failure):
             yield one
+        elif one.suffix == ".tar" and not one.is_file():
+            yield Failure(id=name_text(str(one)), stage="read", reason="unreadable", detail=f"{one}: {NO_FILE}")
         elif one.suffix == ".tar":
             yield from samples.read_samples([one.as_posix()])
         else:

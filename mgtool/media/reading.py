@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,9 @@ from urllib.parse import unquote
 
 from mgtool.errors import ItemError
 from mgtool.files import remote, urls
+from mgtool.files.regular import open_regular, read_regular
+from mgtool.media.limits import MAX_PICTURE_BYTES, MAX_VIDEO_BYTES
+from mgtool.media.names import is_video_name
 from mgtool.records import Media, Reach, name_text
 
 Find: TypeAlias = Callable[[str], Media]
@@ -121,8 +123,8 @@ def read_bytes(media: Media) -> bytes:
         return media.data
     try:
         if "://" not in media.uri:
-            with io.FileIO(media.uri) as file:
-                return file.readall()
+            most = MAX_VIDEO_BYTES if is_video_name(media.name) else MAX_PICTURE_BYTES
+            return read_regular(media.uri, most)
         return urls.read(media.uri, media.reach)
     except FileNotFoundError as error:
         raise ItemError("missing", f"no file {name_text(media.uri)}") from error
@@ -138,12 +140,9 @@ def announce(media: Media) -> None:
     """Let the system begin to read a local picture or video that `read_bytes` will soon be asked for."""
     if media.data is not None or "://" in media.uri or not hasattr(os, "posix_fadvise"):
         return
-    with contextlib.suppress(OSError, ValueError):  # what is wrong with it, `read_bytes` says
-        handle = os.open(media.uri, os.O_RDONLY)
-        try:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(handle)
+    # what is wrong with it, `read_bytes` says
+    with contextlib.suppress(OSError, ValueError), open_regular(media.uri) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def size(media: Media) -> int:

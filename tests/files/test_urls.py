@@ -59,9 +59,15 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", f"http://localhost:{self.server.server_port}/good.png")
         if name == "tired":
             self.send_header("Retry-After", "1")
-        self.send_header("Content-Length", str(len(self.server.picture)))
+        if name != "endless":
+            self.send_header("Content-Length", str(len(self.server.picture)))
         self.end_headers()
         self.wfile.write(self.server.picture)
+        while name == "endless":
+            try:
+                self.wfile.write(bytes(1 << 16))
+            except OSError:
+                break
 
     def log_message(self, *_: object) -> None:
         pass
@@ -159,6 +165,13 @@ def test_a_url_in_data_leads_to_no_other_protocol(server: Server) -> None:
         read_bytes(Media(name="x", uri=media.uri, reach=reach))
     assert raised.value.reason == "unsupported"
     assert server.tokens == [("127.0.0.1", "mine")]
+
+
+def test_an_answer_without_end_is_not_read_for_ever(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mgtool.files.http_client.MOST_BYTES", 1 << 20)
+    with pytest.raises(ItemError, match="more than 1,048,576 bytes"):
+        read_bytes(_media(server, "endless"))
+    assert server.asked["endless"] == 1
 
 
 def test_pictures_from_a_server_through_the_command(server: Server, tmp_path: Path) -> None:
