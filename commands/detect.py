@@ -12,7 +12,9 @@ import typer
 from mgtool.commands import console
 from mgtool.commands import detect_options as options
 from mgtool.commands.options import (
+    AllowAbsolute,
     AllowFailures,
+    AllowRemote,
     Config,
     DryRun,
     EngineOption,
@@ -39,6 +41,8 @@ def detect(
     inputs: options.Inputs,
     out: options.Out = None,
     images: options.Images = DetectOptions.images,
+    allow_absolute: AllowAbsolute = DetectOptions.allow_absolute,
+    allow_remote: AllowRemote = DetectOptions.allow_remote,
     detector: options.DetectorSpec = DetectOptions.detector,
     tagger: options.TaggerSpec = DetectOptions.tagger,
     tag_list: options.TagList = DetectOptions.tag_list,
@@ -79,7 +83,7 @@ def detect(
     """Find the objects of every distinct picture and write them as box records."""
     allowed_failures(allow_failures, 0)
     if stats:
-        _describe(inputs, images, report, as_json=as_json, quiet=quiet)
+        _describe(inputs, _settings(context, ""), report, as_json=as_json, quiet=quiet)
         return
     if out is None:
         raise UsageError("out", "is missing: give the folder to write, or - for box lines on stdout")
@@ -162,12 +166,18 @@ def _stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStati
     return statistics
 
 
-def _describe(paths: list[str], images: str | None, report: str | None, *, as_json: bool, quiet: bool) -> None:
+def _describe(paths: list[str], settings: DetectOptions, report: str | None, *, as_json: bool, quiet: bool) -> None:
     from mgtool.stages.describe_boxes import describe_boxes
 
     if "-" in paths:
         raise UsageError("stats", ": give folders or files of boxes; stdin cannot be read twice")
-    statistics = describe_boxes(paths, images=images, report=report)
+    statistics = describe_boxes(
+        paths,
+        images=settings.images,
+        allow_absolute=settings.allow_absolute,
+        allow_remote=settings.allow_remote,
+        report=report,
+    )
     summary = statistics.summary(labels=None) if as_json else statistics.summary()
     console.summarize(summary, title="mgtool detect --stats", as_json=as_json, quiet=quiet)
 

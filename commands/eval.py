@@ -10,7 +10,18 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import eval_options as options
-from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Overwrite, Quiet, Wait, exit_code
+from mgtool.commands.options import (
+    AllowAbsolute,
+    AllowFailures,
+    AllowRemote,
+    Config,
+    DryRun,
+    Json,
+    Overwrite,
+    Quiet,
+    Wait,
+    exit_code,
+)
 from mgtool.errors import UsageError
 from mgtool.evaluation.options import EvalOptions
 
@@ -38,6 +49,8 @@ def evaluate(
     compare: options.Compare = EvalOptions.compare,
     slices: options.Slices = EvalOptions.slices,
     images: options.Images = EvalOptions.images,
+    allow_absolute: AllowAbsolute = EvalOptions.allow_absolute,
+    allow_remote: AllowRemote = EvalOptions.allow_remote,
     boxes: options.Boxes = EvalOptions.boxes,
     judge: options.JudgeModel = EvalOptions.judge,
     judge_url: options.JudgeUrl = EvalOptions.judge_url,
@@ -67,7 +80,8 @@ def evaluate(
     asked = EvalOptions(
         benchmark, ground_truth=ground_truth, questions=questions, split=split, variant=variant,
         only_answered=only_answered, samples=samples, trust_ids=trust_ids, compare=compare, slices=slices,
-        images=images, boxes=boxes, judge=judge, judge_url=judge_url, judge_workers=judge_workers,
+        images=images,
+        allow_absolute=allow_absolute, allow_remote=allow_remote, boxes=boxes, judge=judge, judge_url=judge_url, judge_workers=judge_workers,
         submission=submission,
     )  # fmt: skip
     if dry_run:

@@ -12,7 +12,9 @@ import typer
 from mgtool.commands import console
 from mgtool.commands import infer_options as options
 from mgtool.commands.options import (
+    AllowAbsolute,
     AllowFailures,
+    AllowRemote,
     Config,
     DryRun,
     EngineOption,
@@ -40,6 +42,8 @@ def infer(
     model: Model,
     out: options.Out = None,
     images: options.Images = InferOptions.images,
+    allow_absolute: AllowAbsolute = InferOptions.allow_absolute,
+    allow_remote: AllowRemote = InferOptions.allow_remote,
     boxes: options.Boxes = InferOptions.boxes,
     task: options.Task = InferOptions.task,
     prompt: options.Prompt = InferOptions.prompt,

@@ -14,10 +14,14 @@ from typer.core import TyperCommand
 from mgtool.commands import console, signals
 from mgtool.errors import OutputError, UsageError
 from mgtool.files import temporary
+from mgtool.files.regular import open_input
 from mgtool.runs.ray_cluster import Engine
 
 Options = TypeVar("Options")
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+_MOST_CONFIG_BYTES = 1 << 20
 
 
 class Command(TyperCommand):
@@ -61,7 +65,11 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     import tomllib
 
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        with open_input(path) as file:
+            text = file.read(_MOST_CONFIG_BYTES + 1)
+        if len(text) > _MOST_CONFIG_BYTES:
+            raise UsageError("config", f"{path}: larger than {_MOST_CONFIG_BYTES:,} bytes")
+        values = tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError("config", f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -125,6 +133,15 @@ Model = Annotated[
         metavar="PATH|tiny",
         parser=_model_folder,
         help="A model's folder, as `mgtool import` writes it, or tiny: the shipped one of the example scenes.",
+    ),
+]
+AllowAbsolute = Annotated[bool, typer.Option("--allow-absolute", help="Records may name absolute paths of pictures.")]
+AllowRemote = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-remote",
+        metavar="SCHEME[:HOST]",
+        help="Records may name URLs: https, s3, gs or hf, of hosts like HOST. May be given again.",
     ),
 ]
 Rank = Annotated[

@@ -15,7 +15,9 @@ from mgtool.commands import console
 from mgtool.commands import pack_options as options
 from mgtool.commands.options import (
     DONE,
+    AllowAbsolute,
     AllowFailures,
+    AllowRemote,
     Config,
     DryRun,
     Json,
@@ -37,6 +39,8 @@ def pack(
     images: options.Images = None,
     boxes: options.Boxes = None,
     add: options.Add = None,
+    allow_absolute: AllowAbsolute = PackOptions.allow_absolute,
+    allow_remote: AllowRemote = PackOptions.allow_remote,
     missing_boxes: options.MissingBoxes = PackOptions.missing_boxes,
     shard_size: options.ShardSize = PackOptions.shard_size,
     shuffle: options.Shuffle = PackOptions.shuffle,

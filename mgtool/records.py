@@ -110,6 +110,18 @@ class Turn(msgspec.Struct, frozen=True, rename={"speaker": "from"}):
     value: str
 
 
+class Reach(msgspec.Struct, frozen=True):
+    """Where a URL that stands in data may lead; what the texts mean is known to `mgtool.files.remote`.
+
+    Attributes:
+        allowed: each ``SCHEME[:HOST-PATTERN]``.
+        named: hosts that the user named.
+    """
+
+    allowed: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+
+
 class Media(msgspec.Struct, frozen=True, kw_only=True):
     """A picture or a video by its name, with where its bytes are.
 
@@ -119,6 +131,7 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
         data: the bytes themselves, where the input carried them (tars, base64).
         detections: objects that came with the input: one entry for a picture, one a frame for a video.
         frame_times: seconds from the start, one a frame, for a video whose input named them.
+        reach: where `uri` may lead that is a URL out of data; None for what the user named, and for paths.
     """
 
     name: str
@@ -126,6 +139,7 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes | None = None
     detections: tuple[Detections, ...] | None = None
     frame_times: tuple[float, ...] | None = None
+    reach: Reach | None = None
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from mgtool.detection.options import DetectOptions
 from mgtool.detection.picture_loader import Named
 from mgtool.detectors import vocabulary
 from mgtool.inputs import sources
+from mgtool.media.reading import Place
 from mgtool.records import Failure
 from mgtool.runs.workers import default_workers
 
@@ -25,8 +26,20 @@ _NO_VIDEOS = "COCO's form has no place for videos; jsonl, parquet and mg-llava h
 
 def named_media(inputs: Sequence[str], options: DetectOptions, stdin: IO[bytes] | None = None) -> Iterator[Named]:
     """Every picture and video of the input, in order; `stdin` is what ``-`` reads."""
-    items = sources.pictures(sources.read_samples(inputs, images=options.images, stdin=stdin))
+    samples = sources.read_samples(
+        inputs,
+        images=options.images,
+        allow_absolute=options.allow_absolute,
+        allow_remote=options.allow_remote,
+        stdin=stdin,
+    )
+    items = sources.pictures(samples)
     return _without_videos(items) if options.format == "coco" else items
+
+
+def place(options: DetectOptions) -> Place:
+    """Where pictures are looked up by the names of their records."""
+    return Place.of(options.images, allow_absolute=options.allow_absolute, allow_remote=options.allow_remote)
 
 
 def named_share(inputs: Sequence[str], options: DetectOptions, stdin: IO[bytes] | None = None) -> Iterator[Named]:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mgtool.errors import UsageError
+from mgtool.files.remote import check_patterns
 from mgtool.runs.ray_cluster import Engine, check_engine
 from mgtool.runs.shares import Share, check_share, share_of
 
@@ -32,6 +33,8 @@ class DetectOptions:
 
     Attributes:
         images: folder or URL that names in the input start from.
+        allow_absolute: whether a record may name absolute paths of pictures and videos.
+        allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
         detector: ``nanodet``, ``tiny``, ``mmdet:[CONFIG:]CHECKPOINT``, ``owlv2:PATH``, ``hf:PATH``, ``boxes:PATH``, or
             ``none`` for tags alone.
         tagger: ``ram++:CHECKPOINT``, which gives the detector its words picture by picture; empty for none.
@@ -63,6 +66,8 @@ class DetectOptions:
     """
 
     images: str | None = None
+    allow_absolute: bool = False
+    allow_remote: list[str] | None = None
     detector: str = "nanodet"
     tagger: str = ""
     tag_list: str | None = None
@@ -97,6 +102,7 @@ class DetectOptions:
                 if getattr(self, name) == getattr(DetectOptions, name):
                     object.__setattr__(self, name, value)
             object.__setattr__(self, "preset", "")
+        check_patterns(self.allow_remote)
 
     @classmethod
     def of_preset(cls, name: str, **given: Any) -> DetectOptions:

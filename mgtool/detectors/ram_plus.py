@@ -21,6 +21,7 @@ from mgtool.detectors.ram_plus_model import DESCRIPTIONS, RamPlus, RamPlusConfig
 from mgtool.detectors.weights_files import checkpoint_file, hash_files, listed
 from mgtool.errors import CheckpointError, InputError
 from mgtool.files.hashing import sha256
+from mgtool.files.regular import read_regular
 from mgtool.records import canonical, parse
 from mgtool.runs import devices
 
@@ -138,7 +139,7 @@ def _find(checkpoint: Path, name: str, given: str | Path | None, option: str) ->
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable text file: {error}") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

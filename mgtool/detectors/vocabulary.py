@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from mgtool.errors import UsageError
+from mgtool.files.regular import read_regular
 
 SHIPPED = ("coco", "lvis", "objects365", "openimages")
 
@@ -48,6 +49,6 @@ def read(spec: str, *, option: str = "vocabulary") -> tuple[str, ...]:
 
 def _lines(path: Path, option: str) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return read_regular(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(option, f"{path}: cannot be read: {error}") from error

@@ -144,7 +144,7 @@ class EvalInputs:
     def _is_boxes(self, source: str) -> bool:
         """Whether a source is scored as boxes; where both will do, a JSON Lines file of answers has none."""
         takes = self.benchmark.takes
-        if takes != "either" or source == "-" or not source.endswith(".jsonl"):
+        if takes != "either" or source == "-" or not source.endswith(".jsonl") or Path(source).is_fifo():
             return takes == "boxes" or (takes == "either" and source != "-")
         try:
             with Path(source).open("rb") as file:

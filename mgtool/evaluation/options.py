@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from mgtool.errors import UsageError
+from mgtool.files.remote import check_patterns
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class EvalOptions:
         compare: the answers of another run, which comes first in the differences; empty for none.
         slices: fields of the items to slice by, beside the answers' length and the boxes.
         images: folder of pictures for the report.
+        allow_absolute: whether a record may name absolute paths of pictures and videos.
+        allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
         boxes: boxes to draw and to slice by, in any of the box formats.
         judge: ``openai:MODEL`` or ``hf:PATH``, for benchmarks that need or can use a judge.
         judge_url: base URL of the judge's endpoint.
@@ -32,7 +35,7 @@ class EvalOptions:
         submission: write the file for the test server, too.
 
     Raises:
-        UsageError: for a number of workers below 1, or an unknown rule for samples.
+        UsageError: for a number of workers below 1, an unknown rule for samples, or an unknown form of `allow_remote`.
     """
 
     benchmark: str = ""
@@ -47,6 +50,8 @@ class EvalOptions:
     compare: str = ""
     slices: list[str] | None = None
     images: str | None = None
+    allow_absolute: bool = False
+    allow_remote: list[str] | None = None
     boxes: Path | None = None
     judge: str = ""
     judge_url: str = "https://api.openai.com/v1"
@@ -58,3 +63,4 @@ class EvalOptions:
             raise UsageError("judge_workers", f"{self.judge_workers}: give 1 or more")
         if not re.fullmatch(r"mean|vote|pass@[1-9]\d*", self.samples):
             raise UsageError("samples", f"{self.samples}: there are mean, vote and pass@K")
+        check_patterns(self.allow_remote)

@@ -17,12 +17,12 @@ class PictureReader:
     """Gives a picture's bytes by its name; None for what is not there.
 
     Args:
-        images: the folder that the names are below; None without one.
+        place: where names are looked up; nowhere without its `images`.
         ground_truth: a benchmark's files; tables among them hold pictures, and are kept where they are not too large.
     """
 
-    def __init__(self, images: str | None, ground_truth: Iterable[Path] = ()) -> None:
-        self._folder = None if images is None else reading.Place(str(images))
+    def __init__(self, place: reading.Place, ground_truth: Iterable[Path] = ()) -> None:
+        self._place = None if place.images is None else place
         tables = [path for path in ground_truth if path.suffix == ".tsv" and path.stat().st_size < MOST_TABLE_BYTES]
         self._within = _in_tables(tables)
 
@@ -31,7 +31,7 @@ class PictureReader:
         try:
             if name in self._within:
                 return reading.read_bytes(self._within[name])
-            return None if self._folder is None else reading.read_bytes(self._folder.media(name))
+            return None if self._place is None else reading.read_bytes(self._place.media(name))
         except ItemError:
             return None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mgtool.errors import UsageError
+from mgtool.files.remote import check_patterns
 from mgtool.runs.devices import Dtype
 from mgtool.runs.ray_cluster import Engine
 
@@ -23,6 +24,8 @@ class InferOptions:
     Attributes:
         model: the model's folder; a string may be the name of a shipped one, ``tiny``.
         images: where relative names of pictures start.
+        allow_absolute: whether a record may name absolute paths of pictures and videos.
+        allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
         boxes: a box file or folder; ``off`` for none; None for those that the samples carry.
         task: ``caption``, ``vqa``, or a benchmark: its prompt and limit of tokens; empty for questions as they are.
         prompt: a template in place of the task's; ``{question}`` and fields of the sample's metadata are filled in.
@@ -57,6 +60,8 @@ class InferOptions:
 
     model: Path
     images: str | None = None
+    allow_absolute: bool = False
+    allow_remote: list[str] | None = None
     boxes: str | None = None
     task: str = ""
     prompt: str | None = None
@@ -87,6 +92,7 @@ class InferOptions:
 
     def __post_init__(self) -> None:
         self._as_declared()
+        check_patterns(self.allow_remote)
         if self.choices is not None and self.yes_no:
             raise UsageError("yes_no", "and `choices` both name the options: choose one")
         several = self.several_devices

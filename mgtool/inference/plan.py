@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from mgtool import records
 from mgtool.inference.decoding import Decoding
 from mgtool.inference.options import InferOptions
 from mgtool.inference.prompts import Prompter
@@ -76,6 +77,16 @@ class InferencePlan:
             workers=chosen.workers,
         )
 
+    def read_samples(self, stdin: IO[bytes] | None = None) -> Iterator[records.Item]:
+        """The input's samples; ``-`` reads `stdin`."""
+        return sources.read_samples(
+            self.inputs,
+            images=self.options.images,
+            allow_absolute=self.options.allow_absolute,
+            allow_remote=self.options.allow_remote,
+            stdin=stdin,
+        )
+
     @property
     def devices(self) -> list[str]:
         """One name for each process."""
@@ -108,6 +119,8 @@ class InferencePlan:
                 "task": self.prompter.task,
                 "prompt": self.prompter.template,
                 "system": self.prompter.system,
+                "allow_absolute": given.allow_absolute or None,
+                "allow_remote": given.allow_remote or None,
                 "share": None if self.share.is_all else self.share.name,
             },
             inputs={

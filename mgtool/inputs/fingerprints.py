@@ -37,7 +37,7 @@ def fingerprint(
             if isinstance(file, Path):
                 size = file.stat().st_size if file.exists() else -1
                 digest.update(f"{file.relative_to(path).as_posix()}\0{size}\n".encode("utf-8", "surrogateescape"))
-                if whole and size >= 0:
+                if whole and file.is_file():
                     _update(digest, file)
         return f"{path.name} sha256:{digest.hexdigest()[:16]}"
     files = [path] if path.is_file() else [tar for tar in map(Path, paths.expand(given) or ()) if tar.is_file()]

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from mgtool.errors import InputError, RecordError
+from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.media.names import is_video_name
 from mgtool.media.reading import Find
 from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, parse
@@ -32,6 +32,8 @@ RESERVED = frozenset({"id", "question_id", "image", "video", "conversations", "t
 
 
 _NO_NUMBER = re.compile(rb"\b(?:NaN|Infinity)\b")
+_ID_KEYS = ("question_id", "id", "image", "video")
+"""What names a record, the best first."""
 
 
 class _CocoImage(msgspec.Struct):
@@ -55,6 +57,13 @@ def sample(line: bytes, fallback: SampleId, find: Find, *, where: str) -> Sample
         return _conversation(convert(fields, _Record, where=where), fields, fallback, find)
     except RecordError as error:
         return Failure(id=fallback, stage="read", reason="bad_record", detail=str(error))
+    except ItemError as error:
+        return Failure.of(_own_id(fields, fallback), "read", error)
+
+
+def _own_id(fields: Mapping[str, Any], fallback: SampleId) -> SampleId:
+    ids = (str(x) if isinstance(x, float) else x for x in map(fields.get, _ID_KEYS))
+    return next((x for x in ids if isinstance(x, int | str)), fallback)
 
 
 def _parsed(line: bytes, where: str) -> dict[str, Any]:
@@ -85,12 +94,15 @@ def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterato
         except RecordError as error:
             yield Failure(id=f"images[{number - 1}]", stage="read", reason="bad_record", detail=str(error))
             continue
-        yield Sample(id=image.id, images=(find(image.file_name),))
+        try:
+            yield Sample(id=image.id, images=(find(image.file_name),))
+        except ItemError as error:
+            yield Failure.of(image.id, "read", error)
 
 
 def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId, find: Find) -> Sample:
-    ids = (str(x) if isinstance(x, float) else x for x in (record.question_id, record.id, record.image))
-    sample_id = next((x for x in ids if isinstance(x, int | str)), fallback)
+    named = {"question_id": record.question_id, "id": record.id, "image": record.image}
+    sample_id = _own_id(named, fallback)
     question = record.text if record.text is not None else record.question
     turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
     names = [record.image] if isinstance(record.image, str) and record.image else list(record.image or [])

@@ -22,6 +22,7 @@ import msgspec
 
 from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists, urls
+from mgtool.files.regular import NO_FILE, open_input, refuse_endless
 from mgtool.inputs import json_records, tsv
 from mgtool.media import images
 from mgtool.media.names import MEDIA_SUFFIXES, is_video_name
@@ -36,12 +37,20 @@ _UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"
 _COCO_START = re.compile(rb'[\xef\xbb\xbf\s]*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:\s*[\[{]')
 
 
-def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[bytes] | None = None) -> Iterator[Item]:
+def read_samples(
+    inputs: Sequence[str],
+    *,
+    images: str | None = None,
+    allow_absolute: bool = False,
+    allow_remote: Sequence[str] | None = None,
+    stdin: IO[bytes] | None = None,
+) -> Iterator[Item]:
     """Everything in `inputs`, in order, one sample at a time.
 
     Args:
         inputs: paths, fsspec URLs, brace patterns of tars, or ``-`` for stdin.
         images: folder or URL that relative picture names start from.
+        allow_absolute, allow_remote: absolute paths and URLs that names inside data may be, as in `DetectOptions`.
         stdin: what ``-`` reads; the process's own where it is None.
 
     Raises:
@@ -49,7 +58,7 @@ def read_samples(inputs: Sequence[str], *, images: str | None = None, stdin: IO[
     """
     if images is not None and "://" not in images and not Path(images).is_dir():
         raise InputError(f"`images` {images}: no such folder")
-    place = Place(images)
+    place = Place.of(images, inputs, allow_absolute=allow_absolute, allow_remote=allow_remote)
     for given in inputs:
         if given == "-":
             yield from _read_stream(stdin or sys.stdin.buffer, place)
@@ -85,6 +94,7 @@ def _read_file(path: Path, place: Place) -> Iterator[Item]:
     beside = path.parent.as_posix()
     if suffix == ".tsv":
         find = functools.partial(place.media, beside=beside)
+        refuse_endless(path)
         return tsv.read_tsv(
             lambda: path.open(encoding="utf-8-sig", errors="surrogateescape", newline=""), find, where=str(path)
         )
@@ -93,7 +103,7 @@ def _read_file(path: Path, place: Place) -> Iterator[Item]:
 
 def _read_opened(path: Path, place: Place, *, beside: str) -> Iterator[Item]:
     try:
-        file = path.open("rb")
+        file = open_input(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     with file:
@@ -116,7 +126,7 @@ def _read_url(url: str, place: Place) -> Iterator[Item]:
     if suffix == ".tsv":
         find = functools.partial(place.media, beside=beside)
         return tsv.read_tsv(lambda: _text_of(data), find, where=url)
-    return _read_buffer(io.BytesIO(data), place, where=url, beside=beside)
+    return _read_buffer(io.BytesIO(data), place, where=url, beside=beside, is_own=False)
 
 
 def _listed(filesystem: Any, root: str) -> Iterator[Item]:
@@ -140,6 +150,8 @@ def _read_folder(folder: Path, place: Place) -> Iterator[Item]:
         found = True
         if isinstance(one, Failure):
             yield one
+        elif one.suffix == ".tar" and not one.is_file():
+            yield Failure(id=name_text(str(one)), stage="read", reason="unreadable", detail=f"{one}: {NO_FILE}")
         elif one.suffix == ".tar":
             yield from samples.read_samples([one.as_posix()])
         else:
@@ -222,8 +234,8 @@ def _sent_picture(data: bytes) -> Sample:
     return Sample(id="-", images=(Media(name="-", data=data),))
 
 
-def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> Iterator[Item]:
-    """A file of JSON, JSON lines or paths, told apart by what it holds."""
+def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str, is_own: bool = True) -> Iterator[Item]:
+    """A file of JSON, JSON lines or paths, told apart by what it holds; `is_own` as of `_read_paths`."""
     head = _peek(file)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     find = functools.partial(place.media, beside=beside)
@@ -237,7 +249,7 @@ def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str) -> I
         return _read_json_lines(file, find, where=where)
     if b"\0" in head:
         raise InputError(f"{where}: {_UNKNOWN}")
-    return _read_paths(file, place, beside=beside)
+    return _read_paths(file, place, beside=beside, is_own=is_own)
 
 
 def _peek(file: IO[bytes]) -> bytes:
@@ -262,12 +274,20 @@ def _lines_of_objects(head: bytes) -> list[bytes]:
     return [line for line in head.splitlines()[1:] if line.startswith(b'{"')][:1]
 
 
-def _read_paths(file: IO[bytes], place: Place, *, beside: str) -> Iterator[Item]:
+def _read_paths(file: IO[bytes], place: Place, *, beside: str, is_own: bool) -> Iterator[Item]:
+    """A list of paths; where `is_own`, as of a local file and stdin, they are the user's own word."""
     for line in file:
         name = line.decode("utf-8", "surrogateescape").removeprefix("\ufeff").strip()
-        if name:
+        if not name:
+            continue
+        try:
+            if not is_own:
+                yield _bare(place.media(name, beside=beside))
+                continue
             known = os.path.exists(name)  # noqa: PTH110 - `Path.exists` raises where a name is too long
-            yield _bare(place.media(name, beside="" if known else beside))
+            yield _bare(place.listed(name, beside="" if known else beside))
+        except ItemError as error:
+            yield Failure.of(name_text(name), "read", error)
 
 
 def _read_json_lines(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mgtool.errors import UsageError
+from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
 
 MissingBoxes = Literal["fail", "empty", "skip"]
@@ -19,7 +20,7 @@ _CHOICES = {"missing_boxes": get_args(MissingBoxes), "check": get_args(Check)}
 _LEAST = {"max_pixels": 1, "resize": 0, "min_boxes": 0, "workers": 0}
 _REENCODE = re.compile(r"(jpeg|webp):(\d{1,3})|png")
 _SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
-_FREE = ("append", "energon", "workers")
+_FREE = ("allow_absolute", "allow_remote", "append", "energon", "workers")
 """What changes no byte of a shard."""
 
 
@@ -60,6 +61,8 @@ class PackOptions:
     """How samples become members, and how they are dealt to shards.
 
     Attributes:
+        allow_absolute: whether a record may name absolute paths of pictures and videos.
+        allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
         missing_boxes: what becomes of a picture that the boxes do not know.
         shard_size: how much a shard holds.
         shuffle: seed of the order; None for the input's.
@@ -79,6 +82,8 @@ class PackOptions:
         UsageError: a value of no known form.
     """
 
+    allow_absolute: bool = False
+    allow_remote: list[str] | None = None
     missing_boxes: MissingBoxes = "fail"
     shard_size: Size = Size(1000)
     shuffle: int | None = None
@@ -96,6 +101,7 @@ class PackOptions:
 
     def __post_init__(self) -> None:
         _check_values(self)
+        check_patterns(self.allow_remote)
         _check_size(self.shard_size)
         if self.split is not None:
             _check_split(self.split)

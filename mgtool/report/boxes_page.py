@@ -5,6 +5,7 @@ Self-contained and safe in the way of `mgtool.report.scores_page`: no network, a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,15 @@ def write(
     write_bytes(path, render(f"{statistics.boxes:,} boxes", ", ".join(boxes), statistics, items))
 
 
-def media_below(folder: str | None) -> Callable[[list[BoxRecord]], Iterable[Media]]:
-    """Gives pictures and videos by the names of their records, below a folder or URL."""
-    place = Place(folder)
-    return lambda records: (place.media(record.image or record.video) for record in records)
+def media_below(place: Place) -> Callable[[list[BoxRecord]], Iterable[Media]]:
+    """Gives pictures and videos by the names of their records; names that are not opened have none."""
+
+    def media(records: list[BoxRecord]) -> Iterator[Media]:
+        for record in records:
+            with contextlib.suppress(ItemError):
+                yield place.media(record.image or record.video)
+
+    return media
 
 
 _PREVIEW = """<table>{% for name, value in rows %}

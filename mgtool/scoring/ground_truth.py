@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mgtool.errors import InputError
+from mgtool.files.regular import read_regular, refuse_endless
 from mgtool.records import parse
 
 T = TypeVar("T")
@@ -107,7 +108,7 @@ class Document:
     def _stored(self) -> builtins.bytes:
         try:
             if not self.member:
-                return self.path.read_bytes()
+                return read_regular(self.path)
             with zipfile.ZipFile(self.path) as archive:
                 return archive.read(self.member)
         except (OSError, zipfile.BadZipFile) as error:
@@ -175,6 +176,7 @@ def _documents(path: Path) -> tuple[Document, ...]:
         return tuple(document for name in names for document in _documents(name))
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
+    refuse_endless(path)
     if path.suffix.lower() != ".zip":
         return (Document(path),)
     try:

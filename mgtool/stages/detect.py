@@ -204,6 +204,8 @@ def _run_record(work: _Work, folder: Path) -> Run:
         command="detect",
         options={
             **{name: getattr(options, name) for name in names},
+            "allow_absolute": options.allow_absolute or None,
+            "allow_remote": options.allow_remote or None,
             "words": None if words is None else sha256("\n".join(words).encode())[:16],
         },
         inputs={"inputs": [fingerprint(given, sources.files) for given in work.inputs], "images": options.images},
@@ -281,7 +283,7 @@ def _write_page(report: Path, inputs: tuple[str, ...], options: DetectOptions, d
     statistics = box_statistics.of_files(boxes)
     statistics.duplicates = detected.statistics.duplicates
     if "-" in inputs:
-        boxes_page.write(report, boxes, statistics, boxes_page.media_below(options.images))
+        boxes_page.write(report, boxes, statistics, boxes_page.media_below(loading.place(options)))
     else:
         boxes_page.write(report, boxes, statistics, lambda records: _media(inputs, options))
 

@@ -149,7 +149,7 @@ def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> Infe
     """What a run would take, perhaps on another machine; no weight is loaded. Errors as of `infer`."""
     _check(inputs, options, out)
     plan = InferencePlan.of(inputs, options, is_here=False)
-    samples, unreadable = sources.count(sources.read_samples(plan.inputs, images=options.images))
+    samples, unreadable = sources.count(plan.read_samples())
     check_model(plan.model)
     config, number = MGLlavaConfig.from_pretrained(plan.model), getattr(torch, plan.dtype)
     return InferenceEstimate(
@@ -188,8 +188,7 @@ def _read_by(inputs: Inputs, options: InferOptions) -> Iterator[str | Path]:
 
 def _numbered(plan: InferencePlan, stdin: IO[bytes] | None = None) -> Iterator[tuple[int, records.Item]]:
     """The run's share of its samples: a stretch of them, with their positions among all; ``-`` reads `stdin`."""
-    read = functools.partial(sources.read_samples, plan.inputs, images=plan.options.images, stdin=stdin)
-    return plan.share.of(lambda: enumerate(read()))
+    return plan.share.of(lambda: enumerate(plan.read_samples(stdin)))
 
 
 def _results(plan: InferencePlan, items: Items) -> Results:

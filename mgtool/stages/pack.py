@@ -181,7 +181,7 @@ def _planned(sources: Sequence[Source], options: PackOptions, folder: PackFolder
         raise UsageError("", "only one of INPUT, `boxes` and `add` can be stdin")
     if folder is not None and pipeline.workers_of(options) > 1:
         pipeline.ready_workers()
-    with _scratch(folder) as place, _opened(sources) as opened:
+    with _scratch(folder) as place, _opened(sources, options) as opened:
         if folder is None:
             with pipeline.planned(place, opened, options) as planned:
                 yield planned
@@ -215,11 +215,16 @@ def _scratch(folder: PackFolder | None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _opened(sources: Sequence[Source]) -> Iterator[list[OpenSource]]:
+def _opened(sources: Sequence[Source], options: PackOptions) -> Iterator[list[OpenSource]]:
     with contextlib.ExitStack() as stack:
         yield [
             OpenSource(
-                read_samples(source.inputs, images=None if source.images is None else str(source.images)),
+                read_samples(
+                    source.inputs,
+                    images=None if source.images is None else str(source.images),
+                    allow_absolute=options.allow_absolute,
+                    allow_remote=options.allow_remote,
+                ),
                 None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes))),
             )
             for source in sources

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import posixpath
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -13,6 +15,7 @@ from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-
 
 from mgtool.errors import InputError
 from mgtool.files import urls
+from mgtool.files.regular import open_regular, refuse_endless
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -40,11 +43,14 @@ def find(source: str | Path | Sequence[str | Path]) -> list[str]:
     """The tars of a folder (local or remote), a brace pattern, a path or URL, or a list of these, in order.
 
     Raises:
-        InputError: no tar there.
+        InputError: no tar there, or something in its place that is no file.
     """
     if not isinstance(source, str | Path):
         return [url for one in source for url in find(one)]
     given = str(source)
+    if "://" not in given:
+        for named in expand(given) or ():
+            refuse_endless(Path(named), pipes=True)
     found = expand(given) or ([given] if given == "-" else _in_folder(given))
     if not found:
         raise InputError(f"{given}: no tar, and no folder of tars")
@@ -59,7 +65,11 @@ def _in_folder(given: str) -> list[str]:
         raise InputError(f"{given}: cannot be read: {error}") from error
     tars = [name for name in names if name.endswith(_ENDINGS) and not posixpath.basename(name).startswith(".")]
     tars = [name for name in tars if posixpath.dirname(name) == root.rstrip("/")] or tars
-    return [filesystem.unstrip_protocol(name) if "://" in given else name for name in tars]
+    if "://" in given:
+        return [filesystem.unstrip_protocol(name) for name in tars]
+    for name in tars:
+        refuse_endless(Path(name))
+    return tars
 
 
 def below(folder: Path) -> list[Path]:
@@ -71,4 +81,7 @@ def open_url(url: str) -> contextlib.AbstractContextManager[IO[bytes]]:
     """A path or fsspec URL for reading."""
     if "://" in url:
         return urls.open_file(url)
-    return open(url, "rb", buffering=_BUFFER)  # noqa: PTH123 - a name with a trailing slash must stay an error
+    mode = os.stat(url).st_mode  # noqa: PTH116 - a name with a trailing slash must stay an error
+    if stat.S_ISFIFO(mode):
+        return open(url, "rb", buffering=_BUFFER)  # noqa: PTH123
+    return io.BufferedReader(open_regular(url), _BUFFER)

@@ -15,23 +15,29 @@ from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
 import pytest
 from PIL import Image
 
 from mgtool.errors import InputError, ItemError
 from mgtool.files import urls
+from mgtool.files.remote import reach_of
 from mgtool.files.retries import retry_after
 from mgtool.media.reading import read_bytes
-from mgtool.records import Media
+from mgtool.records import Media, Reach
 
 
 class Server(ThreadingHTTPServer):
-    """A picture at /good, after refusals at /busy and /tired, never at /broken and /secret; /missing is not there."""
+    """A picture at /good, after refusals at /busy and /tired, never at /broken and /secret; /missing is not there.
+
+    /moved leads to another name of the same server.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: Counter[str] = Counter()
         self.times: list[float] = []
+        self.tokens: list[tuple[str, str | None]] = []
         buffer = io.BytesIO()
         Image.new("RGB", (8, 6)).save(buffer, "PNG")
         self.picture = buffer.getvalue()
@@ -44,14 +50,24 @@ class Handler(BaseHTTPRequestHandler):
         name = self.path.strip("/").partition(".")[0]
         self.server.asked[name] += 1
         self.server.times.append(time.monotonic())
+        self.server.tokens.append((str(self.headers["Host"]).partition(":")[0], self.headers.get("X-Token")))
         refused = {"busy": 503 if self.server.asked[name] <= 2 else 200, "broken": 500, "secret": 403, "missing": 404}
         refused["tired"] = 429 if self.server.asked[name] == 1 else 200
+        refused["moved"] = 302
         self.send_response(refused.get(name, 200))
+        if name == "moved":
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/good.png")
         if name == "tired":
             self.send_header("Retry-After", "1")
-        self.send_header("Content-Length", str(len(self.server.picture)))
+        if name != "endless":
+            self.send_header("Content-Length", str(len(self.server.picture)))
         self.end_headers()
         self.wfile.write(self.server.picture)
+        while name == "endless":
+            try:
+                self.wfile.write(bytes(1 << 16))
+            except OSError:
+                break
 
     def log_message(self, *_: object) -> None:
         pass
@@ -114,6 +130,48 @@ def test_a_picture_that_does_not_come_is_its_own_failure(server: Server, name: s
 def test_a_protocol_that_nothing_knows_ends_the_run(url: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         read_bytes(Media(name="b", uri=url))
+
+
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header that the user has set up for all servers."""
+    monkeypatch.setitem(fsspec.config.conf, "http", {"client_kwargs": {"headers": {"X-Token": "mine"}}})
+
+
+@pytest.mark.usefixtures("token")
+def test_headers_of_the_user_go_to_the_hosts_that_they_name(server: Server) -> None:
+    assert read_bytes(_media(server, "moved")) == server.picture
+    assert server.tokens == [("127.0.0.1", "mine"), ("localhost", None)]
+
+
+@pytest.mark.usefixtures("token")
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "0x7f.1"])
+def test_a_url_in_data_leads_to_no_private_address(server: Server, host: str) -> None:
+    url = f"https://{host}:{server.server_port}/good.png"
+    with pytest.raises(ItemError, match=rf"`allow_remote` https:{host}") as raised:
+        read_bytes(Media(name="x", uri=url, reach=Reach(allowed=("https",))))
+    assert raised.value.reason == "unsupported"
+    assert not server.asked
+    with pytest.raises(ItemError) as raised:  # the server speaks no TLS
+        read_bytes(Media(name="x", uri=url, reach=reach_of([], [f"https:{host}"])))
+    assert raised.value.reason == "unreadable"
+
+
+@pytest.mark.usefixtures("token")
+def test_a_url_in_data_leads_to_no_other_protocol(server: Server) -> None:
+    media = _media(server, "moved")
+    reach = reach_of([media.uri], ["https"])
+    with pytest.raises(ItemError, match="redirect to http://localhost") as raised:
+        read_bytes(Media(name="x", uri=media.uri, reach=reach))
+    assert raised.value.reason == "unsupported"
+    assert server.tokens == [("127.0.0.1", "mine")]
+
+
+def test_an_answer_without_end_is_not_read_for_ever(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mgtool.files.http_client.MOST_BYTES", 1 << 20)
+    with pytest.raises(ItemError, match="more than 1,048,576 bytes"):
+        read_bytes(_media(server, "endless"))
+    assert server.asked["endless"] == 1
 
 
 def test_pictures_from_a_server_through_the_command(server: Server, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from mgtool.boxes.formats import coco, jsonl, mg_llava, parquet
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte
 from mgtool.errors import InputError, UsageError
 from mgtool.files import urls
+from mgtool.files.regular import refuse_endless
 from mgtool.files.temporary import temporary_folder
 from mgtool.records import BoxRecord
 
@@ -56,6 +57,7 @@ def entries(path: str) -> Iterator[BoxEntry]:
         return _read_folder(file)
     if not file.exists():
         raise InputError(f"{path}: no such box file or folder")
+    refuse_endless(file)
     return _read_file(file)
 
 

@@ -113,8 +113,8 @@ class BoxFormat:
 
 
 def first_byte(path: Path) -> bytes:
-    """The first one that is no space; none of a file that is empty or cannot be read."""
-    if not os.access(path, os.R_OK):
+    """The first one that is no space; none of what is empty, cannot be read or is no file."""
+    if not path.is_file() or not os.access(path, os.R_OK):
         return b""
     with path.open("rb") as file:
         return file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
