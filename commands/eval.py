@@ -80,9 +80,8 @@ def evaluate(
     asked = EvalOptions(
         benchmark, ground_truth=ground_truth, questions=questions, split=split, variant=variant,
         only_answered=only_answered, samples=samples, trust_ids=trust_ids, compare=compare, slices=slices,
-        images=images,
-        allow_absolute=allow_absolute, allow_remote=allow_remote, boxes=boxes, judge=judge, judge_url=judge_url, judge_workers=judge_workers,
-        submission=submission,
+        images=images, allow_absolute=allow_absolute, allow_remote=allow_remote, boxes=boxes, judge=judge,
+        judge_url=judge_url, judge_workers=judge_workers, submission=submission,
     )  # fmt: skip
     if dry_run:
         _say_what_would_be_done(answers, asked, out, as_json)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from mgtool.errors import InputError, ItemError, RecordError
+from mgtool.inputs import layouts
 from mgtool.media.names import is_video_name
 from mgtool.media.reading import Find
 from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, parse
@@ -24,11 +25,12 @@ class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
     video: str | None = None
     speaker_turns: list[Turn] | None = None
     text: str | None = None
-    question: str | None = None
 
 
-RESERVED = frozenset({"id", "question_id", "image", "video", "conversations", "text", "question"})
-"""Keys of a record that are no metadata."""
+RESERVED = frozenset(
+    {"id", "question_id", *layouts.PICTURE_KEYS, *layouts.VIDEO_KEYS, *layouts.TURN_KEYS, *layouts.QUESTION_KEYS}
+)
+"""Keys of a record that may be no metadata."""
 
 
 _NO_NUMBER = re.compile(rb"\b(?:NaN|Infinity)\b")
@@ -54,7 +56,8 @@ def sample(line: bytes, fallback: SampleId, find: Find, *, where: str) -> Sample
         fields = _parsed(line, where)
         if "sha256" in fields and ("boxes" in fields or "frames" in fields):
             return _box_sample(convert(fields, BoxRecord, where=where), find)
-        return _conversation(convert(fields, _Record, where=where), fields, fallback, find)
+        own, others = layouts.to_llava(fields, where)
+        return _conversation(convert(own, _Record, where=where), others, fallback, find)
     except RecordError as error:
         return Failure(id=fallback, stage="read", reason="bad_record", detail=str(error))
     except ItemError as error:
@@ -80,6 +83,19 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     return convert(fields, dict[str, Any], where=where)
 
 
+def coco_on_a_line(line: bytes) -> dict[str, msgspec.Raw] | None:
+    """The members of a COCO file that is one line, whatever comes first; None for another record."""
+    if b'"file_name"' not in line:
+        return None
+    try:
+        whole = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+        first = msgspec.json.decode(whole.get("images", b"[]"), type=list[msgspec.Raw])[:1]
+        msgspec.json.decode(first[0], type=_CocoImage)
+    except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
+        return None
+    return whole
+
+
 def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterator[Sample | Failure]:
     """The images of a COCO file; arguments as in `sample`.
 
@@ -100,11 +116,10 @@ def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterato
             yield Failure.of(image.id, "read", error)
 
 
-def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId, find: Find) -> Sample:
+def _conversation(record: _Record, others: dict[str, Any], fallback: SampleId, find: Find) -> Sample:
     named = {"question_id": record.question_id, "id": record.id, "image": record.image}
     sample_id = _own_id(named, fallback)
-    question = record.text if record.text is not None else record.question
-    turns = record.speaker_turns or ([Turn("human", question)] if question is not None else [])
+    turns = record.speaker_turns or ([Turn("human", record.text)] if record.text is not None else [])
     names = [record.image] if isinstance(record.image, str) and record.image else list(record.image or [])
     film = record.video
     if not film and len(names) == 1 and is_video_name(names[0]):
@@ -114,7 +129,7 @@ def _conversation(record: _Record, fields: Mapping[str, Any], fallback: SampleId
         images=tuple(find(name) for name in names),
         video=find(film) if film else None,
         turns=tuple(turns),
-        metadata={key: value for key, value in fields.items() if key not in RESERVED},
+        metadata=others,
     )
 
 

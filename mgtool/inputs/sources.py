@@ -23,11 +23,11 @@ import msgspec
 from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists, urls
 from mgtool.files.regular import NO_FILE, open_input, refuse_endless
-from mgtool.inputs import json_records, tsv
+from mgtool.inputs import json_records, layouts, tsv
 from mgtool.media import images
 from mgtool.media.names import MEDIA_SUFFIXES, is_video_name
 from mgtool.media.reading import Find, Place
-from mgtool.records import Failure, Item, Media, Sample, media_of, name_text
+from mgtool.records import Failure, Item, Media, Sample, dumps, media_of, name_text
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE
 from mgtool.tars import members, paths, samples
 
@@ -292,7 +292,9 @@ def _read_paths(file: IO[bytes], place: Place, *, beside: str, is_own: bool) -> 
 
 def _read_json_lines(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:
     for number, line in enumerate(file, 1):
-        if line.strip():
+        if number == 1 and (whole := json_records.coco_on_a_line(line)) is not None:
+            yield from json_records.coco(whole, find, where=where)
+        elif line.strip():
             yield json_records.sample(line, f"line {number}", find, where=f"{where}:{number}")
 
 
@@ -307,7 +309,10 @@ def _read_json_object(file: IO[bytes], find: Find, *, where: str) -> Iterator[It
         whole = msgspec.json.decode(_mapped(file), type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from error
-    yield from json_records.coco(whole, find, where=where)
+    if any(key in whole for key in layouts.TURN_KEYS):
+        yield json_records.sample(dumps(whole), "record 1", find, where=where)
+    else:
+        yield from json_records.coco(whole, find, where=where)
 
 
 def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:

@@ -1,0 +1,135 @@
+"""The layouts of records that users have, brought to LLaVA's: one table of the keys of pictures, videos and texts.
+
+LLaVA's own conversations and questions; `messages` with `images` (chat templates, ms-swift, TRL), in texts or parts;
+ShareGPT's `conversations` with `images`; `file_name` with a caption (Hugging Face's image folders); and records that
+name their picture by one of the other keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mgtool.errors import RecordError
+from mgtool.media.placeholders import IMAGE, VIDEO
+
+PICTURE_KEYS = (
+    "image", "images", "image_path", "image_paths", "image_file", "image_files", "img", "imgs", "img_path",
+    "image_url", "file_name", "file_names", "filename",
+)  # fmt: skip
+VIDEO_KEYS = ("video", "videos", "video_path")
+TURN_KEYS = ("conversations", "messages")
+QUESTION_KEYS = ("text", "question", "prompt", "query")
+_CAPTIONED = ("file_name", "file_names")
+_ID_KEYS = ("id", "question_id")
+_VAGUE = frozenset({"image_id", "img_id", "picture", "photo", "video_id"})
+"""Keys that point to a picture which nothing here can find."""
+
+_SPEAKERS = {"user": "human", "human": "human", "assistant": "gpt", "gpt": "gpt", "system": "system"}
+_PLACES = {"image": IMAGE, "image_url": IMAGE, "video": VIDEO, "video_url": VIDEO}
+_NAME_KEYS = ("path", "url", "file_name", "image", "video", "image_url", "video_url")
+
+
+def to_llava(fields: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A record's fields under LLaVA's keys, and what else it says.
+
+    Args:
+        fields: JSON values.
+        where: its place, for errors.
+
+    Raises:
+        RecordError: no picture, video or text, or one in a form that nothing here knows.
+    """
+    names = {key: key.lower() for key in fields}
+    chosen: dict[str, Any] = {key: fields[key] for key in _ID_KEYS if key in fields}
+    pictures = _first(fields, names, PICTURE_KEYS)
+    video = _first(fields, names, VIDEO_KEYS)
+    turns, inline, films = _turns(_first(fields, names, TURN_KEYS)[1], where)
+    used = {*chosen, pictures[0], video[0], _first(fields, names, TURN_KEYS)[0]}
+    question = ("", None)
+    if names.get(pictures[0]) not in _CAPTIONED or "question_id" in fields:
+        question = _first(fields, names, QUESTION_KEYS)
+        used |= {key for key in QUESTION_KEYS if key in ("text", "question") and key in fields} | {question[0]}
+    chosen["image"] = _media_names(pictures[1], f"{where}: {pictures[0]}") or inline or None
+    chosen["video"] = _only(_media_names(video[1], f"{where}: {video[0]}") or films, where)
+    chosen["conversations"], chosen["text"] = turns, question[1]
+    _refuse_blank(chosen, fields, where)
+    return chosen, {key: value for key, value in fields.items() if key not in used}
+
+
+def _first(fields: Mapping[str, Any], names: Mapping[str, str], wanted: tuple[str, ...]) -> tuple[str, Any]:
+    """The first of some keys that a record has a value for, in any case of letters; an empty key without one."""
+    found = {names[key]: key for key, value in reversed(list(fields.items())) if value is not None}
+    key = next((found[name] for name in wanted if name in found), "")
+    return key, fields.get(key)
+
+
+def _media_names(value: Any, where: str) -> list[str] | str | None:
+    """Names as a record gives them: a text, an object with a path, or a list of these."""
+    if isinstance(value, list):
+        return [_name(one, f"{where}[{number}]") for number, one in enumerate(value)]
+    return None if value in (None, "") else _name(value, where)
+
+
+def _name(value: Any, where: str) -> str:
+    if isinstance(value, dict):
+        inner = next((value[key] for key in _NAME_KEYS if value.get(key) is not None), None)
+        return _name(inner, where)
+    if not isinstance(value, str) or not value:
+        raise RecordError(f"{where}: expected the name of a picture or video, got `{type(value).__name__}`")
+    if value.startswith("data:"):
+        raise RecordError(f"{where}: a data: URL; a name of a file is needed")
+    return value
+
+
+def _only(names: list[str] | str | None, where: str) -> str | None:
+    if isinstance(names, list) and len(names) > 1:
+        raise RecordError(f"{where}: {len(names)} videos in one record; give each a record of its own")
+    if isinstance(names, list):
+        return names[0] if names else None
+    return names
+
+
+def _turns(turns: Any, where: str) -> tuple[Any, list[str], list[str]]:
+    """Turns in LLaVA's form, with the pictures and videos that stand among their parts."""
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) and "role" in turn for turn in turns):
+        return turns, [], []
+    media: dict[str, list[str]] = {IMAGE: [], VIDEO: []}
+    found = []
+    for number, turn in enumerate(turns):
+        place = f"{where}: turn {number}"
+        speaker = _SPEAKERS.get(turn["role"]) if isinstance(turn["role"], str) else None
+        if speaker is None:
+            raise RecordError(f"{place}: role {turn['role']}: expected one of {', '.join(_SPEAKERS)}")
+        found.append({"from": speaker, "value": "".join(_parts(turn.get("content"), media, place))})
+    return found, media[IMAGE], media[VIDEO]
+
+
+def _parts(content: Any, media: Mapping[str, list[str]], where: str) -> Iterator[str]:
+    """A turn's text; pictures and videos that are named in it go to `media`."""
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            yield part
+            continue
+        kind = part.get("type", "text") if isinstance(part, dict) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            yield part["text"]
+        elif kind in _PLACES:
+            named = {key: value for key, value in part.items() if key != "type" and value is not None}
+            if named:
+                media[_PLACES[kind]].append(_name(named, f"{where}: {kind}"))
+            yield _PLACES[kind]
+        else:
+            raise RecordError(f"{where}: content is neither a text nor a list of texts, images and videos")
+
+
+def _refuse_blank(chosen: Mapping[str, Any], fields: Mapping[str, Any], where: str) -> None:
+    has_media = bool(chosen["image"] or chosen["video"])
+    vague = [key for key, value in fields.items() if key.lower() in _VAGUE and isinstance(value, int | str)]
+    says_none = any(key in fields for key in ("image", "video"))
+    if not has_media and vague and not says_none and "conversations" not in fields:
+        raise RecordError(f"{where}: `{vague[0]}` names no file; expected one of {', '.join(PICTURE_KEYS)}")
+    if not has_media and not chosen["conversations"] and chosen["text"] is None:
+        keys = ", ".join(f"`{key}`" for key in list(fields)[:8]) or "no field at all"
+        known = ", ".join((*PICTURE_KEYS[:3], *VIDEO_KEYS[:1], *TURN_KEYS, *QUESTION_KEYS[:2]))
+        raise RecordError(f"{where}: neither picture, video nor text in {keys}; expected one of {known}, ...")

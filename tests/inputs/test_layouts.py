@@ -1,0 +1,71 @@
+"""Records in the layouts that people have; one without usable content is a failure, never a blank sample."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mgtool.inputs import sources
+from mgtool.records import Failure, Sample
+
+ASKED = [("human", "<image>What?"), ("gpt", "A cat.")]
+MESSAGES = [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A cat."}]
+PARTS = [{"type": "image", "image": "a.jpg"}, {"type": "text", "text": "What?"}]
+SHAREGPT = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "A cat."}]
+
+
+def read(folder: Path, *rows: Any, name: str = "x.jsonl") -> list[Any]:
+    (folder / name).write_text("\n".join(json.dumps(row) for row in rows))
+    return list(sources.read_samples([str(folder / name)]))
+
+
+@pytest.mark.parametrize(
+    ("row", "turns", "metadata"),
+    [
+        ({"messages": MESSAGES, "images": ["a.jpg"]}, ASKED, {}),
+        ({"messages": [{"role": "user", "content": PARTS}, MESSAGES[1]]}, ASKED, {}),
+        ({"conversations": SHAREGPT, "images": ["a.jpg"]}, ASKED, {}),
+        ({"conversations": MESSAGES, "images": [{"path": "a.jpg", "bytes": None}]}, ASKED, {}),
+        ({"file_name": "a.jpg", "text": "a cat"}, [], {"text": "a cat"}),
+        ({"question_id": 1, "file_name": "a.jpg", "text": "What?"}, [("human", "What?")], {}),
+        ({"image_path": "a.jpg", "caption": "cat"}, [], {"caption": "cat"}),
+        ({"Image": "a.jpg", "prompt": "What?"}, [("human", "What?")], {}),
+    ],
+)
+def test_each_layout_keeps_picture_and_text(tmp_path: Path, row: Any, turns: Any, metadata: Any) -> None:
+    (sample,) = read(tmp_path, row)
+    assert isinstance(sample, Sample), sample
+    assert [media.name for media in sample.images] == ["a.jpg"]
+    assert [(turn.speaker, turn.value) for turn in sample.turns] == turns
+    assert sample.metadata == metadata
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"foo": 1}, "neither picture, video nor text in `foo`"),
+        ({}, "no field at all"),
+        ({"image": "", "id": 3}, "neither picture"),
+        ({"image_id": "cat", "text": "What?"}, "`image_id` names no file"),
+        ({"image": "data:image/png;base64,xx", "text": "What?"}, "data: URL"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "role tool"),
+        ({"messages": [{"role": "user", "content": None}]}, "content is neither"),
+        ({"videos": ["a.mp4", "b.mp4"], "text": "What?"}, "2 videos"),
+    ],
+)
+def test_a_record_without_usable_content_is_a_failure(tmp_path: Path, row: Any, said: str) -> None:
+    (failure,) = read(tmp_path, row)
+    assert isinstance(failure, Failure)
+    assert failure.reason == "bad_record"
+    assert said in failure.detail
+
+
+@pytest.mark.parametrize("first", ["type", "images", "annotations"])
+def test_coco_on_one_line_with_any_key_first(tmp_path: Path, first: str) -> None:
+    whole = {"type": "instances", "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]}
+    whole = {**whole, "annotations": [], "categories": []}
+    ordered = {first: whole[first], **whole}
+    assert [item.images[0].name for item in read(tmp_path, ordered, name="coco.json")] == ["a.jpg", "b.jpg"]
