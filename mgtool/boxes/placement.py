@@ -137,6 +137,9 @@ class Placement:
         """
         if self.side > MAX_SIDE:
             raise ItemError("too_many_pixels", f"{self.width} x {self.height} is too long to be padded to a square")
+        return self._narrowed(picture, colour).resize((self.size, self.size), Image.Resampling.BICUBIC)
+
+    def _narrowed(self, picture: Image.Image, colour: tuple[int, ...]) -> Image.Image:
         narrow = Image.new(picture.mode, (self.size, self.side), colour)
         rows = max(1, BAND_PIXELS // self.side)
         left, above = self.offset
@@ -144,7 +147,7 @@ class Placement:
             band = Image.new(picture.mode, (self.side, min(rows, above + self.height - top)), colour)
             band.paste(picture, (left, above - top))
             narrow.paste(band.resize((self.size, band.height), Image.Resampling.BICUBIC), (0, top))
-        return narrow.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        return narrow
 
     def pad_boxes(self, boxes: npt.NDArray[np.floating]) -> Floats:
         """Shift (n, 4) boxes of the picture frame into the padded square, still in picture pixels; float32."""
@@ -203,6 +206,15 @@ class Shrinking:
         return msgspec.structs.replace(detections, boxes=moved)
 
 
+def _finite(detections: Detections) -> tuple[npt.NDArray[np.float64], Floats]:
+    """Boxes (n, 4) and scores (n,)."""
+    boxes = np.array(detections.boxes, dtype=np.float64).reshape(-1, 4)
+    scores = np.array(detections.scores, dtype=np.float32)
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ItemError("bad_boxes", "a box or score is not a finite number")
+    return boxes, scores
+
+
 def place(
     detections: Detections, placement: Placement, rules: BoxRules, *, per_label: int | None = None
 ) -> PlacedBoxes:
@@ -217,11 +229,7 @@ def place(
     Raises:
         ItemError: ``bad_boxes`` where a number is not finite.
     """
-    boxes = np.array(detections.boxes, dtype=np.float64).reshape(-1, 4)
-    scores = np.array(detections.scores, dtype=np.float32)
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise ItemError("bad_boxes", "a box or score is not a finite number")
-    labels = detections.labels
+    (boxes, scores), labels = _finite(detections), detections.labels
     padded = placement.pad_boxes(boxes)
     kept = nms(padded, scores, labels, rules.nms_iou)
     most = per_label if per_label is not None else rules.cut if len(kept) > rules.limit else None

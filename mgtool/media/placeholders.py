@@ -44,10 +44,15 @@ def show_media(turns: Sequence[Exchange], *, pictures: int, is_video: bool = Fal
     if wanted and not found:
         (question, answer), *rest = turns
         return [("".join(f"{place}\n" for place in wanted) + question, answer), *rest]
+    _refuse_others(found, wanted)
+    return [(_begun(question), answer) for question, answer in turns]
+
+
+def _refuse_others(found: list[str], wanted: list[str]) -> None:
     if sorted(found) != wanted:
         shown = f"{found.count(IMAGE)} pictures and {found.count(VIDEO)} videos"
-        raise ItemError("bad_record", f"the text shows {shown}, the record has {pictures} and {int(is_video)}")
-    return [(_begun(question), answer) for question, answer in turns]
+        held = f"{wanted.count(IMAGE)} and {wanted.count(VIDEO)}"
+        raise ItemError("bad_record", f"the text shows {shown}, the record has {held}")
 
 
 def _begun(question: str) -> str:

@@ -78,14 +78,11 @@ def pool_boxes(
     size = stages[0].shape[-1]
     samples = samples or math.ceil(size / bins)
     ends = boxes.float() * (size / image_size)
-    features = []
     with torch.autocast(boxes.device.type, enabled=False):
         columns = axis_weights(ends[..., 0], ends[..., 2], size=size, bins=bins, samples=samples)
         rows = axis_weights(ends[..., 1], ends[..., 3], size=size, bins=bins, samples=samples)
-        for stage in stages:
-            resize = interpolation(stage.shape[-1], size, rows)
-            features.append(_weigh(stage.float(), rows @ resize, columns @ resize))
-    return torch.cat(features, dim=-1)
+        resized = [(stage.float(), interpolation(stage.shape[-1], size, rows)) for stage in stages]
+        return torch.cat([_weigh(stage, rows @ resize, columns @ resize) for stage, resize in resized], dim=-1)
 
 
 def _weigh(stage: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

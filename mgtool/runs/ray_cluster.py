@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -122,12 +122,16 @@ def run_shares(
         task = ray.remote(_work).options(max_retries=RETRIES, scheduling_strategy="SPREAD", **wanted)
         folder = os.getcwd()  # noqa: PTH109 - a name
         ends = [task.remote(work, Share(rank, count), folder) for rank in range(count)]
-        waiting = ends
-        while waiting:
-            [done], waiting = ray.wait(waiting)
-            ray.get(done)
-            advance(1)
+        _follow(ray, ends, advance)
         return [ray.get(end) for end in ends]
+
+
+def _follow(ray: Any, waiting: Sequence[Any], advance: Callable[[int], None]) -> None:
+    """Wait for all tasks; the first that fails ends it."""
+    while waiting:
+        [done], waiting = ray.wait(waiting)
+        ray.get(done)
+        advance(1)
 
 
 @contextlib.contextmanager

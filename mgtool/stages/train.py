@@ -88,13 +88,18 @@ def train(
     arguments = recipe.training_arguments(options, out / output.CHECKPOINTS)
     is_first = arguments.process_index == 0  # it holds the output for all
     with one_writer(out, wait=wait) if is_first else contextlib.nullcontext():
-        run = _run(given, out, options, arguments)
-        with arguments.main_process_first(local=False):
-            if is_first:
-                _begin(run, out, overwrite=overwrite)
+        run = _begun(_run(given, out, options, arguments), out, arguments, overwrite=overwrite)
         if run.finished and output.is_model(out):
             return _trained(out, run.counts)
         return _learn(given, out, options, arguments, run, Reporter(advance, report))
+
+
+def _begun(run: Run, out: Path, arguments: TrainingArguments, *, overwrite: bool) -> Run:
+    """The record, begun by the first process before the others go on."""
+    with arguments.main_process_first(local=False):
+        if arguments.process_index == 0:
+            _begin(run, out, overwrite=overwrite)
+    return run
 
 
 def plan(inputs: Inputs, options: TrainOptions, *, devices: int = 1) -> TrainPlan:

@@ -86,19 +86,21 @@ def check_tars(
         The number of samples, what is wrong, and for each reader ``agrees``, ``differs``, ``not installed`` or
         ``not run``.
     """
-    reports = []
-    for report in _reports(urls, workers):
-        reports.append(report)
-        advance(1)
+    reports = list(_counted(_reports(urls, workers), advance))
     findings = [finding for report in reports for finding in report.findings]
     findings += _across(reports)
     is_safe = not any(finding.check in ("tar", "name", "member") for finding in findings)
     read = _read_elsewhere(urls) if is_safe and not any("://" in url for url in urls) else []
     outcome = {name: "not run" if reader.installed else "not installed" for name, reader in READERS.items()}
-    for name, finding in read:
-        outcome[name] = "agrees" if finding is None else "differs"
+    outcome |= {name: "agrees" if finding is None else "differs" for name, finding in read}
     findings += [finding for _, finding in read if finding is not None]
     return sum(report.samples for report in reports), findings, outcome
+
+
+def _counted(reports: Iterable[TarReport], advance: Advance) -> Iterator[TarReport]:
+    for report in reports:
+        advance(1)
+        yield report
 
 
 def _reports(urls: Sequence[str], workers: int) -> Iterator[TarReport]:

@@ -140,8 +140,9 @@ def plan_training(config: MGLlavaConfig, options: TrainOptions, *, samples: int,
     trained: dict[str, int] = {
         stage: sum(_count(group["params"]) for group in model.parameter_groups(stage)) for stage in PUBLISHED
     }
-    fields = options.trainer or {}
-    shares = devices if fields.get("fsdp") or fields.get("deepspeed") else 1
+    shares = (
+        devices if {"fsdp", "deepspeed"} & {name for name, value in (options.trainer or {}).items() if value} else 1
+    )
     changed, tokens = trained[options.stage], options.max_length + config.low_grid**2 + BOX_TOKENS
     return TrainPlan(
         parameters=parameters,

@@ -35,11 +35,7 @@ def make_trainer(
         reporter: told of steps and log entries.
         on_failure: told of samples that cannot be used, in whatever process reads them.
     """
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    model = MGLlavaForConditionalGeneration.from_pretrained(options.model, dtype=torch.float32)
-    model.freeze_for(options.stage)
-    processor = MGLlavaProcessor.from_pretrained(options.model)
+    model, processor = _loaded(options)
 
     def examples(source: Sequence[str]) -> Examples:
         return Examples(TarIndex.of(source), processor, max_length=options.max_length, on_failure=on_failure)
@@ -55,6 +51,15 @@ def make_trainer(
     )
     trainer.remove_callback(PrinterCallback)  # it prints on stdout
     return trainer
+
+
+def _loaded(options: TrainOptions) -> tuple[MGLlavaForConditionalGeneration, MGLlavaProcessor]:
+    """The model in float32, what its stage trains left free, and its processor."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    model = MGLlavaForConditionalGeneration.from_pretrained(options.model, dtype=torch.float32)
+    model.freeze_for(options.stage)
+    return model, MGLlavaProcessor.from_pretrained(options.model)
 
 
 def last_losses(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
