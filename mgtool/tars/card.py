@@ -69,7 +69,6 @@ def _card(found: Mapping[str, int], urls: Sequence[str]) -> str:
     size = sum(Path(url).stat().st_size for url in urls)
     names = {**_NAMES, "energon": "energon"}
     blocks = [("mgtool", _OWN), *((names[name], reader.lines) for name, reader in READERS.items())]
-    counts = {"tars": len(urls), "bytes": size, **found}
     return "\n".join(
         [
             "---",
@@ -78,9 +77,7 @@ def _card(found: Mapping[str, int], urls: Sequence[str]) -> str:
             "---",
             _TITLE,
             "",
-            "| what | how many |",
-            "|---|---:|",
-            *(f"| {name.replace('_', ' ')} | {count:,} |" for name, count in counts.items()),
+            *_counts_table({"tars": len(urls), "bytes": size, **found}),
             _MEMBERS,
             "## A sample",
             "",
@@ -91,6 +88,11 @@ def _card(found: Mapping[str, int], urls: Sequence[str]) -> str:
             *(f"### {name}\n\n```python\n{lines}\n```\n" for name, lines in blocks),
         ]
     )
+
+
+def _counts_table(counts: Mapping[str, int]) -> list[str]:
+    rows = (f"| {name.replace('_', ' ')} | {count:,} |" for name, count in counts.items())
+    return ["| what | how many |", "|---|---:|", *rows]
 
 
 def _data_files(urls: Sequence[str]) -> list[dict[str, str]]:
