@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from mgtool.commands import console
 from mgtool.commands import import_options as options
 from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Wait
 from mgtool.importing.options import ImportOptions
+
+if TYPE_CHECKING:
+    from mgtool.importing.plan import ImportPlan
+    from mgtool.stages.import_model import Imported
 
 
 def import_(
@@ -29,6 +34,7 @@ def import_(
     """Turn a published checkpoint and its parts into one model folder (safetensors)."""
     from mgtool.stages.import_model import import_model, plan
 
+    found: Imported | ImportPlan
     asked = ImportOptions(
         checkpoint=checkpoint,
         llm=llm,
@@ -39,10 +45,12 @@ def import_(
         max_shard_size=max_shard_size,
     )
     if dry_run:
-        counts, title, quiet = plan(asked).counts, "mgtool import would write", False
+        found, title, quiet = plan(asked), "mgtool import would write", False
     else:
         with console.progress("bytes", quiet=quiet) as advance:
-            counts = import_model(asked, out, overwrite=overwrite, wait=wait, advance=advance).counts
+            found = import_model(asked, out, overwrite=overwrite, wait=wait, advance=advance)
         title = "mgtool import"
-    summary = {"out": str(out), **dataclasses.asdict(counts)}
+    for note in found.notes:
+        console.say(note)
+    summary = {"out": str(out), **dataclasses.asdict(found.counts)}
     console.summarize(summary, title=title, as_json=as_json, quiet=quiet)

@@ -15,7 +15,10 @@ Clip = Annotated[Path, typer.Option("--clip", help="Low-resolution tower's folde
 Convnext = Annotated[Path, typer.Option("--convnext", help="High-resolution tower's folder, OpenCLIP's layout.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Template = Annotated[
-    str, typer.Option("--template", help="Prompt template: vicuna, llama3_chat, phi3_chat, or a JSON file.")
+    str,
+    typer.Option(
+        "--template", help="Prompt template: vicuna, llama3_chat, phi3_chat, yi_chat, chatml, or a JSON file."
+    ),
 ]
 Fusion = Annotated[
     str | None, typer.Option("--fusion", help="Refuse a checkpoint of another fusion variant than this.")

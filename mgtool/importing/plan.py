@@ -55,6 +55,16 @@ class ImportPlan:
     missing_llm: bool
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What does not fit between parts, and is no reason to refuse them."""
+        rows, tokens = self.config.text_config.vocab_size, len(self.processor.tokenizer)
+        if tokens <= rows:
+            return ()
+        first = self.processor.tokenizer.convert_ids_to_tokens(rows)
+        said = f"the tokenizer has {tokens} tokens and the language model's embedding {rows} rows"
+        return (f"{said}: text with {first!r} or a later token cannot be asked",)
+
+    @property
     def counts(self) -> ModelCounts:
         """The folder in numbers."""
         tensors = [entry for shard in self.shards for entry in shard.values()]

@@ -43,6 +43,9 @@ _DTYPES = {
 }
 
 
+_CHECKED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
 class WeightSource(Protocol):
     """A file or folder of weights."""
 
@@ -286,6 +289,9 @@ def write_safetensors(file: IO[bytes], entries: Entries) -> str:
 
     Returns:
         The file's SHA-256.
+
+    Raises:
+        CheckpointError: naming a tensor with numbers that are not finite.
     """
     digest = hashlib.sha256()
 
@@ -295,10 +301,12 @@ def write_safetensors(file: IO[bytes], entries: Entries) -> str:
 
     put(_header(entries))
     loaded: dict[int, Mapping[str, Tensor]] = {}
-    for entry in entries.values():
+    for name, entry in entries.items():
         if id(entry.source) not in loaded:
             loaded[id(entry.source)] = entry.source.load()
         tensor = loaded[id(entry.source)][entry.key]
+        if entry.dtype in _CHECKED and not tensor.isfinite().all():
+            raise CheckpointError(f"{entry.source.path}: {entry.key} ({name} of the model) holds NaN or infinity")
         put(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

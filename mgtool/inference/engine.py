@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mgtool.errors import ItemError
 from mgtool.inference.cache_support import CacheSupport
+from mgtool.inference.limits import PositionLimit
 from mgtool.inference.memory import is_out_of_memory, is_scarce, token_budget
 from mgtool.inference.prefix_support import shares_prefixes
 from mgtool.inference.rows import Prefill, Rows
@@ -66,8 +67,11 @@ class Engine:
         # A token is a byte at least; one more begins within a word, where tokenizers drop a space.
         self._stop_tokens = max((len(stop.encode()) for stop in self._stops), default=0) + 1
         self._visuals: OrderedDict[tuple[str, ...], list[Tensor]] = OrderedDict()
+        self._limit = PositionLimit.of(model.language_model)
+        self._known_tokens = len(model.get_input_embeddings().weight)
         self._rows = self._no_rows()
         self._ready: list[Outcome] = []
+        self._broken: str | None = None  # the first weight that is not finite, once that was looked for
 
     @property
     def batch_size(self) -> int:
@@ -130,16 +134,27 @@ class Engine:
 
     def _begin(self, prompt: Group, visuals: Sequence[Tensor]) -> RunningSequence | ItemError:
         """A sequence with the number of tokens that there is room for; the reason where there is none."""
-        length = sum(token >= 0 for token in prompt.prompts[0]) + sum(map(len, visuals))
-        # Eight frames are more tokens than most language models name, and the published model was shown them.
-        longest = None if prompt.is_video else getattr(self.model.config.text_config, "max_position_embeddings", None)
+        ids, visual, longest = prompt.prompts[0], sum(map(len, visuals)), self._limit.longest
         state, limit = self.sampler.begin(prompt.numbers[0]), self._scheduler.max_new_tokens
+        if max(ids, default=0) >= self._known_tokens:
+            return self._unknown_token(max(ids))
         if longest is None:
             return RunningSequence(prompt, limit, state)
+        length = self._limit.counted(ids, visual, is_video=prompt.is_video)
         if length >= longest:
-            detail = f"{length} tokens with those of pictures and boxes; the model takes {longest}"
-            return ItemError("prompt_too_long", detail)
+            of = (
+                "of the text alone"
+                if prompt.is_video and not self._limit.is_learned
+                else "with those of pictures and boxes"
+            )
+            return ItemError("prompt_too_long", f"{length} tokens {of}; the model takes {longest}")
         return RunningSequence(prompt, min(limit, longest - length), state)
+
+    def _unknown_token(self, token: int) -> ItemError:
+        tokenizer = self.processor.tokenizer
+        text = tokenizer.convert_ids_to_tokens(token)
+        rows = f"the tokenizer has {len(tokenizer)} tokens, the language model's embedding {self._known_tokens} rows"
+        return ItemError("unsupported", f"the prompt holds {text!r}, token {token}: {rows}")
 
     def _see(self, group: Group) -> list[Tensor]:
         """The visual tokens of a group's pictures, (tokens, H) each; those of the last pictures are kept."""
@@ -199,7 +214,9 @@ class Engine:
             reason, one = reasons[index], running[index]
             if reason is not None:
                 is_sound = one.ids[-1] != _NO_TOKEN
-                self._ready.append((one.number, Completion(one.ids, reason, one.state) if is_sound else _overflow()))
+                self._ready.append(
+                    (one.number, Completion(one.ids, reason, one.state) if is_sound else self._overflow())
+                )
                 self._rows.leave(index)
                 self._scheduler.leave(index)
 
@@ -207,6 +224,18 @@ class Engine:
         if one.state.done or one.ids[-1] == _NO_TOKEN or one.ids[-1] in self._ends or self._says_stop(one.ids):
             return "stop"
         return "length" if len(one.ids) >= one.limit else None
+
+    def _overflow(self) -> ItemError:
+        """Why the model gave no number: half precision may overflow, weights may hold none."""
+        said = "the model gave numbers that are not finite"
+        if self.model.dtype == torch.float16:
+            return ItemError("model_error", f"{said}; `dtype` bfloat16 or float32 may not")
+        weights = self.model.named_parameters()
+        if self._broken is None:
+            broken = (name for name, weight in weights if weight.is_floating_point() and not weight.isfinite().all())
+            self._broken = next(broken, "")
+        where = f"its weights hold NaN or infinity, the first in {self._broken}" if self._broken else "its weights are"
+        return ItemError("model_error", f"{said}; {where}")
 
     def _says_stop(self, ids: list[int]) -> bool:
         if not self._stops:
@@ -247,10 +276,6 @@ def _special_tokens(texts: Sequence[str], tokenizer: Any) -> list[int]:
 def _note(sequences: Sequence[RunningSequence], tokens: Tensor) -> None:
     for sequence, token in zip(sequences, tokens.tolist(), strict=True):
         sequence.ids.append(token)
-
-
-def _overflow() -> ItemError:
-    return ItemError("model_error", "the model gave numbers that are not finite; `dtype` bfloat16 or float32 may not")
 
 
 def _failure(error: Exception) -> ItemError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mgtool.errors import UsageError, require
+from mgtool.errors import CheckpointError, UsageError, require
 from mgtool.inference.plan import InferencePlan
 from mgtool.inputs.model_folders import check_model
 
@@ -19,12 +19,16 @@ def load_processor(plan: InferencePlan) -> Any:
     """The model's processor.
 
     Raises:
-        InputError: the folder holds no model.
+        InputError: the folder holds no model, or no tokenizer that can be loaded.
     """
     from mgtool.model import MGLlavaProcessor
 
     check_model(plan.model)
-    return MGLlavaProcessor.from_pretrained(plan.model)
+    try:
+        return MGLlavaProcessor.from_pretrained(plan.model)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"`model` {plan.model}: its tokenizer or processor cannot be loaded: {reason}") from error
 
 
 def load_model(plan: InferencePlan) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mgtool.inference.limits import PositionLimit
 from mgtool.inference.plan import InferencePlan
 from mgtool.inference.prompts import Conversation
 from mgtool.model.config import MGLlavaConfig
@@ -25,22 +26,24 @@ class Truncator:
     def __init__(self, plan: InferencePlan, processor: Any) -> None:
         self.prompter, self.side, self.processor = plan.prompter, plan.options.truncate, processor
         config: Any = MGLlavaConfig.from_pretrained(plan.model)
-        self.longest = getattr(config.text_config, "max_position_embeddings", None)
-        self.room = None if self.longest is None else max(1, self.longest - plan.max_new_tokens)
+        self.limit = PositionLimit.of_config(config.text_config)
+        longest = self.limit.longest
+        self.room = None if longest is None else max(1, longest - plan.max_new_tokens)
         self.patches, self.has_boxes = config.low_grid**2, config.boxes
 
     def fit(self, sample: Sample, ids: Sequence[int], pictures: Sequence[PlacedPicture]) -> Cut | None:
         """The prompt with as much of its question as fits; None where all of it does, or nothing would."""
         visual = sum(self.patches + self.has_boxes * len(picture.boxes) for picture in pictures)
-        has_room = sample.video is not None or self.longest is None or _text_tokens(ids) + visual < self.longest
-        if has_room or self.room is None:
+        is_video, longest = sample.video is not None, self.limit.longest
+        if longest is None or self.room is None or self.limit.counted(ids, visual, is_video=is_video) < longest:
             return None
         conversation = self.prompter.converse(sample)
         fitting, over = 0, len(conversation.question)
         while over - fitting > 1:
             middle = (fitting + over) // 2
-            length = _text_tokens(self._ids(conversation, self._part(conversation.question, middle)))
-            fitting, over = (middle, over) if length + visual <= self.room else (fitting, middle)
+            part = self._ids(conversation, self._part(conversation.question, middle))
+            has_room = self.limit.counted(part, visual, is_video=is_video) <= self.room
+            fitting, over = (middle, over) if has_room else (fitting, middle)
         if not fitting:
             return None
         question = self._part(conversation.question, fitting).strip()
@@ -52,7 +55,3 @@ class Truncator:
     def _ids(self, conversation: Conversation, question: str) -> list[int]:
         ids: list[int] = self.processor.tokenize(conversation.asking(question).turns, conversation.system)
         return ids
-
-
-def _text_tokens(ids: Sequence[int]) -> int:
-    return sum(token >= 0 for token in ids)

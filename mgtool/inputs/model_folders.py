@@ -7,7 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mgtool.errors import InputError
+import msgspec
+
+from mgtool.errors import CheckpointError, InputError
 from mgtool.files.hashing import file_sha256
 from mgtool.records import canonical, parse
 from mgtool.runs.run_file import RUN_FILE
@@ -15,6 +17,9 @@ from mgtool.runs.run_file import RUN_FILE
 SHIPPED = ("tiny",)
 """Models that come with mgtool, by name."""
 
+_NEEDED = ("config.json", "processor_config.json", "tokenizer.json")
+_VOCABULARIES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+"""What older tokenizers are in place of a tokenizer.json."""
 _WEIGHTS = ".safetensors"
 _HASHED = (".json", _WEIGHTS, ".bin", ".model", ".txt", ".jinja")
 
@@ -29,9 +34,23 @@ def model_folder(given: str) -> Path:
 
 
 def check_model(folder: Path) -> None:
-    """Raise an `InputError` where a folder holds no model."""
+    """Raise an `InputError` where a folder holds no model, or one that is not whole."""
     if not (folder / "config.json").is_file():
         raise InputError(f"`model` {folder} holds no model (no config.json); `mgtool import` makes one")
+    for name in _NEEDED:
+        path = folder / name
+        if (
+            name == "tokenizer.json"
+            and not path.exists()
+            and any((folder / other).is_file() for other in _VOCABULARIES)
+        ):
+            continue
+        try:
+            msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+        except FileNotFoundError as error:
+            raise CheckpointError(f"`model` {folder} is not whole: {name} is missing") from error
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"`model` {folder}: {name} cannot be read: {error}") from error
 
 
 def model_identity(folder: Path) -> str:

@@ -118,6 +118,13 @@ def _said(text: str) -> str:
     return f"{{{{- '{quoted}' -}}}}" if text else ""
 
 
+_CHATML = Template(
+    "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n",
+    answer_end="<|im_end|>",
+    separator="\n",
+    system="<|im_start|>system\n{system}<|im_end|>\n",
+)
+
 TEMPLATES = {
     "vicuna": Template("USER: {input} ASSISTANT:", separator="\n"),
     "llama3_chat": Template(
@@ -131,6 +138,8 @@ TEMPLATES = {
         separator="\n",
         system="<|system|>\n{system}<|end|>\n",
     ),
+    "chatml": _CHATML,
+    "yi_chat": _CHATML,
 }
 
 

@@ -28,10 +28,12 @@ class Imported:
     Attributes:
         out: the folder.
         counts: what it holds; the same is in its ``run.json``.
+        notes: what does not fit between its parts, a line each.
     """
 
     out: Path
     counts: ModelCounts
+    notes: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
         return summary_table({"out": str(self.out), **dataclasses.asdict(self.counts)})
@@ -79,7 +81,7 @@ def import_model(
             with atomic_folder(out) as folder:
                 _fill(planned, _run(options, folder), folder, advance)
                 keep_foreign(out, _written_by(before), folder)
-    return Imported(out, planned.counts)
+    return Imported(out, planned.counts, planned.notes)
 
 
 def _written_by(run: Run) -> set[str]:

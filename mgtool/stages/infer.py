@@ -24,6 +24,7 @@ from mgtool.inference.parity import Parity
 from mgtool.inference.pipeline import Items, Results, answered
 from mgtool.inference.plan import InferencePlan
 from mgtool.inference.replicas import answer_on_devices
+from mgtool.inference.retrying import failed_samples, may_be_mended, put_among
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import check_model
@@ -91,6 +92,8 @@ def infer(
     advance: Advance = lambda count: None,
 ) -> Inferred:
     """Answer everything into a file, going on where an earlier run stopped.
+
+    Of a finished run those failures are asked again whose cause may be gone, as of a picture that was missing.
 
     Args:
         inputs: pictures, questions, box files, tars, or ``-`` for stdin; a path alone is one input.
@@ -211,6 +214,8 @@ def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Adva
         tokens = _fill(plan, file, stdin, advance)
         file.publish()
         run.finish({**file.counts, "new_tokens": tokens}, noted=stdin.noted())
+    elif not stdin.noted() and may_be_mended(file):
+        _retry(plan, file, run)
     file.failures.remove()
     return Inferred(out, **run.counts, failures=file.failures_path)
 
@@ -225,6 +230,19 @@ def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: 
     if has_begun and not run.finished:
         file.take_back()
     return False
+
+
+def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
+    """Ask again what a finished run failed at, where the cause may be gone."""
+    failed = failed_samples(file, _numbered(plan))
+    if not failed:
+        return
+    counts = run.counts
+    with closing(_results(plan, iter([(one.position, one.sample) for one in failed]))) as found:
+        results = dict(found)
+    made = (answer.tokens for result in results.values() if not isinstance(result, Failure) for answer in result)
+    counts |= {**put_among(file, failed, results), "new_tokens": counts.get("new_tokens", 0) + sum(made)}
+    run.finish(counts)
 
 
 def _fill(plan: InferencePlan, file: AnswersFile, stdin: HashedStdin, advance: Advance) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from mgtool.inputs.model_folders import model_identity
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
@@ -124,3 +126,26 @@ def test_a_part_is_never_the_output(mgtool, parts, tmp_path):
     code, _, err = mgtool(*command(own, tmp_path / "model", "-q", "--overwrite"))
     assert (code, "is --llm of this import" in err) == (2, True)
     assert (tmp_path / "model" / "config.json").is_file()
+
+
+def test_a_tokenizer_with_more_tokens_than_the_embedding_is_told(mgtool, parts, tmp_path):
+    shutil.copytree(parts.llm, tmp_path / "llm")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path / "llm")
+    tokenizer.add_tokens([f"zebra{n}" for n in range(3)])
+    tokenizer.save_pretrained(tmp_path / "llm")
+    own = dataclasses.replace(parts, llm=tmp_path / "llm")
+    code, _, err = mgtool(*command(own, tmp_path / "model", "-q"))
+    rows = MGLlavaForConditionalGeneration.from_pretrained(tmp_path / "model").config.text_config.vocab_size
+    said = f"the tokenizer has {len(tokenizer)} tokens and the language model's embedding {rows} rows"
+    assert (code, said in " ".join(err.split())) == (0, True)
+
+
+def test_weights_that_are_no_numbers_are_refused(mgtool, parts, tmp_path):
+    weights = torch.load(parts.checkpoint, weights_only=True)
+    key = next(key for key in weights.get("state_dict", weights) if key.startswith("projector"))
+    weights.get("state_dict", weights)[key].view(-1)[0] = float("nan")
+    torch.save(weights, tmp_path / "bad.pth")
+    own = dataclasses.replace(parts, checkpoint=tmp_path / "bad.pth")
+    code, _, err = mgtool(*command(own, tmp_path / "model", "-q"))
+    assert (code, key in err, "NaN" in err) == (2, True, True)
+    assert not (tmp_path / "model").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
+from mgtool.errors import ItemError
 from mgtool.inference.attention import Prefix, View, shared_prefixes
 from mgtool.inference.cache_support import LengthDependentRope
 from mgtool.inference.engine import Engine
@@ -59,6 +61,7 @@ ALONE = {
     },
 }
 """Whose attention no other can take the place of, with and without a cache that transformers can make."""
+OTHERS = {"opt": {"ffn_dim": 64, "word_embed_proj_dim": 32}}
 LLMS = {"llama": {}, "mistral": {"sliding_window": 12}, "qwen2": {"tie_word_embeddings": True}, "phi3": {}}
 
 
@@ -68,7 +71,7 @@ def built(kind):
     tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     low = AutoConfig.for_model("clip_vision_model", **tower, image_size=42, patch_size=14)
     high = ConvNextTowerConfig(architecture="test_convnext", image_size=96)
-    text = AutoConfig.for_model(kind.split()[0], **(SIZES | (LLMS | ALONE)[kind]))
+    text = AutoConfig.for_model(kind.split()[0], **(SIZES | (LLMS | ALONE | OTHERS)[kind]))
     torch.manual_seed(0)
     model = MGLlavaForConditionalGeneration(MGLlavaConfig(text_config=text, low_config=low, high_config=high)).eval()
     with torch.no_grad():
@@ -242,3 +245,38 @@ def test_rows_do_not_wait_for_an_input_that_has_nothing_yet(is_ready, ended_befo
         ended.append(number)
     assert drawn == [ended_before]
     assert sorted(ended) == list(range(6))
+
+
+def test_a_token_that_the_embedding_lacks_fails_its_prompt_alone():
+    model, processor = built("llama")
+    prompts = [[1, 5, 6], [1, 5, 400], [1, 5, 7]]
+    found = dict(Engine(model, processor, max_new_tokens=2).generate([Group((), [], range(3), prompts)]))
+    assert [isinstance(found[number], ItemError) for number in range(3)] == [False, True, False]
+    assert found[1].reason == "unsupported"
+    assert "token 400" in found[1].detail
+    assert "embedding 400 rows" in found[1].detail
+
+
+@pytest.mark.parametrize(("dtype", "said"), [("float32", "layers.0.mlp.down_proj.weight"), ("float16", "`dtype`")])
+def test_numbers_that_are_not_finite_have_a_cause(dtype, said):
+    model, processor = copy.deepcopy(built("llama"))
+    model.to(getattr(torch, dtype))
+    with torch.no_grad():
+        model.language_model.model.layers[0].mlp.down_proj.weight[0, 0] = float("nan")
+    [(_, found)] = Engine(model, processor, max_new_tokens=2).generate([Group((), [], [0], [[1, 5, 6]])])
+    assert found.reason == "model_error"
+    assert said in found.detail
+    assert ("float32 may not" in found.detail) is (dtype == "float16")
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("llama", "of the text alone"), ("opt", "with those of pictures")])
+def test_questions_about_videos_have_a_limit(kind, limit):
+    """A table of positions has no row for what is beyond it, frames or not."""
+    model, processor = copy.deepcopy(built(kind))
+    model.config.text_config.max_position_embeddings = model.language_model.config.max_position_embeddings = 24
+    prompts = [[1, VIDEO_TOKEN_ID, *range(5, 5 + length)] for length in (3, 40)]
+    group = Group(("film",), [picture(1), picture(0)], [0, 1], prompts, is_video=True)
+    found = dict(Engine(model, processor, max_new_tokens=2).generate([group]))
+    assert isinstance(found[0], ItemError) is (kind == "opt")
+    assert found[1].reason == "prompt_too_long"
+    assert limit in found[1].detail

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import nasty
+import pytest
 
 PHOTOS = Path(__file__).parent.parent / "images"
 MGTOOL = [sys.executable, "-m", "mgtool.commands.main"]
@@ -118,3 +120,39 @@ def test_a_folder_is_no_answers_file(infer, write, tmp_path):
     code, _, stderr = infer(write("q.jsonl", [{"question_id": 1, "text": "Hello."}]), out="answers")
     assert (code, "answers is a folder" in stderr) == (2, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers", "q.jsonl"]
+
+
+def test_failures_whose_cause_is_gone_are_asked_again(infer, write, tmp_path):
+    """In the order of the input; the others, and what still fails, stay as they are."""
+    shown = tmp_path / "photos"
+    shown.mkdir()
+    (shown / "china.jpg").write_bytes((PHOTOS / "china.jpg").read_bytes())
+    (shown / "cut.jpg").write_bytes((PHOTOS / "coffee.jpg").read_bytes()[:5000])
+    names = ["gone.jpg", "china.jpg", "cut.jpg", "never.jpg", "china.jpg", "gone.jpg"]
+    records = [{"question_id": n, "image": name, "text": "What is it?"} for n, name in enumerate(names)]
+    options = (write("q.jsonl", records), "--images", shown, "--max-new-tokens", 3)
+    code, answers, _ = infer(*options, "--num-samples", 2, "--temperature", 1)
+    assert (code, [answer["question_id"] for answer in answers]) == (3, [1, 1, 4, 4])
+    for name in ("gone.jpg", "cut.jpg"):
+        (shown / name).write_bytes((PHOTOS / "coffee.jpg").read_bytes())
+    code, mended, _ = infer(*options, "--num-samples", 2, "--temperature", 1)
+    assert (code, [answer["question_id"] for answer in mended]) == (3, [n for n in (0, 1, 2, 4, 5) for _ in range(2)])
+    assert [answer for answer in mended if answer["question_id"] in (1, 4)] == answers
+    failures = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_bytes().splitlines()]
+    assert [failure["id"] for failure in failures] == [3]
+    counts = json.loads((tmp_path / "run.json").read_text())["counts"]
+    assert (counts["answered"], counts["failed"]) == (5, 1)
+    (shown / "never.jpg").write_bytes((PHOTOS / "coffee.jpg").read_bytes())
+    assert infer(*options, "--num-samples", 2, "--temperature", 1)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "photos", "q.jsonl", "run.json"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "processor_config.json", "config.json"])
+def test_a_model_folder_that_is_not_whole_is_one_line(name, mgtool, write, models, tmp_path):
+    shutil.copytree(models["vicuna"], tmp_path / "model")
+    whole = (tmp_path / "model" / name).read_bytes()
+    file = write("q.jsonl", [{"question_id": 1, "text": "Hello."}])
+    for broken in (None, whole[: len(whole) // 2], b""):
+        (tmp_path / "model" / name).unlink() if broken is None else (tmp_path / "model" / name).write_bytes(broken)
+        code, _, stderr = mgtool("infer", file, "--model", tmp_path / "model", "--out", tmp_path / "a.jsonl", "-q")
+        assert (code, len(stderr.splitlines()), name in stderr) == (2, 1, True)

@@ -29,7 +29,12 @@ RENDERED = {
         "<s><|user|><image>\nWhat is it?<|end|>\n<|assistant|>\na dog<|end|>\n"
         "<|user|>Which one's that?<|end|>\n<|assistant|>\n"
     ),
+    "chatml": (
+        "<s><|im_start|>user\n<image>\nWhat is it?<|im_end|>\n<|im_start|>assistant\na dog<|im_end|>\n"
+        "<|im_start|>user\nWhich one's that?<|im_end|>\n<|im_start|>assistant\n"
+    ),
 }
+RENDERED["yi_chat"] = RENDERED["chatml"]
 
 
 @pytest.fixture(scope="module")
