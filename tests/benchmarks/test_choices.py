@@ -199,6 +199,12 @@ def test_mmmu_reads_the_files_of_its_authors(bench, value) -> None:
             run = bench.score("mmmu", [truth], said[path])
             assert [score.score for score in run.scores] == [0, 1, 1]
             assert run.result.breakdown["category"]["Art_Theory"].n == 2
+    for subject, part in (("Art", rows[2:]), ("Art_Theory", rows[:2])):
+        bench.write(f"llava/{subject}/output.json", part)
+    run = bench.score("mmmu", [bench.folder / "llava"], benchmarks.get("mmmu").folder_answers(bench.folder / "llava"))
+    assert [score.score for score in run.scores] == [1, 0, 1]
+    with pytest.raises(InputError, match=r"holds no SUBJECT/output\.json"):
+        benchmarks.get("mmmu").folder_answers(bench.folder / "llava" / "Art")
     with pytest.raises(InputError, match="expected rows with an id, options and answer"):
         bench.score("mmmu", [answers], said[output])
 
