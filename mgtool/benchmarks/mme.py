@@ -8,13 +8,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from mgtool.errors import InputError
-from mgtool.records import Sample, Score
+from mgtool.errors import InputError, ItemError
+from mgtool.records import Failure, Sample, Score
 from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, Item, Judge, Pair, Verdict, question_of
-from mgtool.scoring.ground_truth import LONGEST_NAME, Row, Truth, first, whole
+from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, first, whole
 from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
-from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.predictions import Answers, Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
 
 PERCEPTION = (
@@ -24,6 +24,7 @@ COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation
 ASKED, INSTEAD = "Please answer yes or no.", "Please answer the question only a single word yes or no."
 _INSTRUCTIONS = (ASKED, INSTEAD, SINGLE_WORD)
 _PREFIX = 4
+RESULT_COLUMNS = 4
 
 
 class Mme(Benchmark):
@@ -50,6 +51,25 @@ class Mme(Benchmark):
         if not items:
             raise truth.mismatch("MME's text files (`question<TAB>answer`, a folder for each task) or MME.tsv")
         return items
+
+    def folder_answers(self, folder: Path) -> Answers:
+        """The results that `calculation.py` takes: TASK.txt with picture, question, target and answer, with tabs."""
+        predictions: list[Prediction] = []
+        failures: list[Failure] = []
+        for path in sorted(folder.glob("*.txt")):
+            lines = Document(path).bytes.decode("utf-8", errors="replace").splitlines()
+            for number, line in enumerate(lines, 1):
+                cells = line.split("\t")
+                if len(cells) == RESULT_COLUMNS:
+                    name = f"{path.stem}/{cells[0]}"
+                    predictions.append(Prediction(id=name, prompt=cells[1], image=name, text=cells[3]))
+                elif line.strip():
+                    detail = f"{path}:{number}: expected picture, question, target and answer, with tabs"
+                    error = ItemError("bad_record", detail)
+                    failures.append(Failure.of(f"{path.name} line {number}", "eval", error))
+        if not predictions:
+            raise InputError(f"{folder}: holds no TASK.txt with picture, question, target and answer, with tabs")
+        return Answers(predictions, failures)
 
     def keys(self, prediction: Prediction) -> Iterable[str]:
         """The id; else, as in LLaVA's files, `task/picture` as the id and the question in the prompt."""

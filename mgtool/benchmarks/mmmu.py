@@ -6,9 +6,12 @@ import random
 import re
 import string
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from mgtool.errors import InputError
 from mgtool.records import Sample, Score
+from mgtool.scoring import predictions
 from mgtool.scoring.benchmark import (
     LETTER,
     OFFICIAL,
@@ -31,6 +34,7 @@ from mgtool.scoring.multiple_choice import (
     options_of,
     picture_of,
 )
+from mgtool.scoring.predictions import Answers
 
 SPLITS = ("dev", "validation", "test")
 HIDDEN = "?"
@@ -76,6 +80,15 @@ class Mmmu(ChoiceBenchmark):
         if not rows:
             raise truth.mismatch(f"rows with an id, options and answer: {self.files}")
         return [self.item(row) for row in rows]
+
+    def folder_answers(self, folder: Path) -> Answers:
+        """The results of MMMU's own scripts: a folder for each subject, with its output.json."""
+        found = [predictions.read(path.read_bytes(), where=str(path)) for path in sorted(folder.glob("*/output.json"))]
+        if not found:
+            raise InputError(f"{folder}: holds no SUBJECT/output.json")
+        return Answers(
+            [one for part in found for one in part.predictions], [one for part in found for one in part.failures]
+        )
 
     def rows(self, document: Document) -> list[Row]:
         """A file's rows with an answer; a Parquet's split is in the ids, or in its name."""

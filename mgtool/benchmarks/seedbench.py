@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mgtool.scoring.benchmark import Item
+from mgtool.scoring.benchmark import Item, Verdict
 from mgtool.scoring.ground_truth import Document, Row
 from mgtool.scoring.multiple_choice import ChoiceBenchmark
 
@@ -15,6 +15,7 @@ class SeedBench(ChoiceBenchmark):
     name = "seedbench"
     title = "SEED-Bench (image)"
     files = "SEED-Bench.json (huggingface.co/datasets/AILab-CVC/SEED-Bench) or SEEDBench_IMG.tsv"
+    variants = ("official", "vlmevalkit", "lmms-eval", "mg-llava")
     breakdowns = ("category",)
 
     def rows(self, document: Document) -> list[Row]:
@@ -33,6 +34,17 @@ class SeedBench(ChoiceBenchmark):
         """One question."""
         item = super().item(row)
         return msgspec.structs.replace(item, target=item.target.upper() if item.target else None)
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """As all choices; lmms-eval takes the first character, of either case."""
+        if variant != "lmms-eval":
+            return super().score(item, text, variant)
+        read = text.strip()[:1].upper()
+        return Verdict(read or None, float(bool(read) and read == item.target))
+
+    def asks_judge(self, variant: str) -> bool:
+        """lmms-eval asks nobody."""
+        return variant != "lmms-eval" and super().asks_judge(variant)
 
 
 def _row(question: Row, names: dict[int, str]) -> Row:

@@ -161,6 +161,9 @@ class EvalInputs:
             return _with_failures(predictions.from_boxes(formats.read(source)), path / "boxes")
         if source == "-":
             return predictions.read(self._stdin, where="-")
+        found = self.benchmark.folder_answers(path) if path.is_dir() else None
+        if found is not None:
+            return found
         if not path.is_file():
             what = "a folder: give the answers file" if path.is_dir() else "no such answers file"
             raise InputError(f"{source}: {what}")

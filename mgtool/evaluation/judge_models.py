@@ -337,11 +337,14 @@ def _as_text(tokenizer: Any, request: JudgeRequest) -> str:
 def _refused_parameter(response: Any) -> str:
     """The parameter that a refusal names, in its own field or in its words; empty where it names none."""
     try:
-        error = response.json()["error"]
-        named = error.get("param") or re.search(r"max_completion_tokens|max_tokens|temperature", error["message"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+        body = response.json()
+        error = body.get("error", body)  # some servers have its fields at the top, or a mere text
+        named = error.get("param") if isinstance(error, dict) else None
+        words = str(error.get("message", "") if isinstance(error, dict) else error)
+    except (ValueError, AttributeError):
         return ""
-    return named if isinstance(named, str) else named[0] if named else ""
+    found = re.search(r"max_completion_tokens|max_tokens|temperature", words)
+    return named if isinstance(named, str) and named else found[0] if found else ""
 
 
 def _message(response: Any) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from mgtool.records import Sample, SampleId, Score, Turn
 from mgtool.scoring.ground_truth import Truth
-from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.predictions import Answers, Prediction
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 OFFICIAL = "official"
@@ -159,6 +160,14 @@ class Benchmark:
     def keys(self, prediction: Prediction) -> Iterable[str]:
         """The keys by which an answer may name its question, the surest first."""
         yield str(prediction.id)
+
+    def folder_answers(self, folder: Path) -> Answers | None:
+        """The answers in a folder, for benchmarks whose official results are one; None for all others.
+
+        Raises:
+            InputError: for a folder without any.
+        """
+        return None
 
     def addressed(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
         """The predictions as they are matched with the items; one that answers several items becomes several."""

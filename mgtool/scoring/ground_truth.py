@@ -170,7 +170,8 @@ def data_rows(document: Document) -> list[Row]:
 def _documents(path: Path) -> tuple[Document, ...]:
     if path.is_dir():
         names = sorted(file for file in path.iterdir() if file.suffix.lower() in READABLE)
-        names = names or sorted(path.glob("*/*.parquet"))  # a data set of the Hub: one folder for each subject or part
+        # a data set of the Hub, and MMMU's own results, have one folder for each subject or part
+        names = names or sorted(path.glob("*/*.parquet")) or sorted(path.glob("*/output.json"))
         if not names:
             raise InputError(f"{path}: holds no {', '.join(sorted(READABLE))} file")
         return tuple(document for name in names for document in _documents(name))

@@ -65,7 +65,7 @@ class ChoiceBenchmark(Benchmark):
     """Questions with lettered options; right is the letter."""
 
     metric = "accuracy of the chosen letter, by category"
-    variants = ("official", "vlmevalkit", "mg-llava")
+    variants: ClassVar[tuple[str, ...]] = ("official", "vlmevalkit", "mg-llava")
     judge = "optional"
     breakdowns: ClassVar[tuple[str, ...]] = ("l2-category", "category")
     image_fields: ClassVar[tuple[str, ...]] = ("image_path", "image")

@@ -93,6 +93,7 @@ class _AnswerLine(msgspec.Struct):
     option_char: Any = None
     metadata: Any = None
     stage: Any = None
+    filtered_resps: Any = msgspec.UNSET
 
 
 _KEPT = ("category", "subcategory", "set_id", "figure_id", "split", "round_id", "option_char")
@@ -200,12 +201,30 @@ def _decoded(line: Any, decoder: msgspec.json.Decoder[_AnswerLine]) -> _AnswerLi
     if isinstance(line, dict):
         return msgspec.convert(line, _AnswerLine)
     try:
-        return decoder.decode(line)
+        record = decoder.decode(line)
     except _UNREADABLE as error:
         try:
-            return decoder.decode(_mended(bytes(line)))
+            record = decoder.decode(line := _mended(bytes(line)))
         except (ValueError, RecursionError):
             raise error from None
+    if record.filtered_resps is msgspec.UNSET:
+        return record
+    return msgspec.convert(_of_log(msgspec.json.decode(line)), _AnswerLine)
+
+
+def _of_log(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of lmms-eval's log of samples as a line.
+
+    The question's id stands in the dictionary of a metric, or in the question beside; `doc_id` is a mere place.
+    """
+    parts = [value for value in (entry.get("doc"), *entry.values()) if isinstance(value, dict)]
+    named = next((part for part in parts if any(part.get(name) is not None for name in IDS)), parts[0] if parts else {})
+    asked = entry.get("input", named.get("question"))
+    said = entry["filtered_resps"]
+    while isinstance(said, list) and len(said) == 1:
+        said = said[0]
+    known = {name: named[name] for name in (*IDS, *_KEPT, "image") if name in named}
+    return {**known, "text": said, "prompt": asked if isinstance(asked, str) else ""}
 
 
 def _mended(data: bytes) -> bytes:

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mgtool import benchmarks
+from mgtool.errors import InputError
 from mgtool.records import Sample, Turn
+from mgtool.scoring import predictions
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.multiple_choice import first_letters, inferred
 
@@ -170,6 +172,41 @@ def test_mmmu_open_questions_are_read_as_the_variant_has_it(bench, value) -> Non
         for variant in ("official", "vlmevalkit", "mg-llava")
     }
     assert scores == {"official": [0, 1, 1], "vlmevalkit": [1, 0, 1], "mg-llava": [0, 0, 1]}
+
+
+def test_mmmu_reads_the_files_of_its_authors(bench, value) -> None:
+    """output.json has questions, targets and answers in one; answer_dict_val.json goes with answers read already."""
+    rows = [
+        {
+            "id": f"validation_Art_Theory_{n}",
+            "question_type": "multiple-choice",
+            "answer": letter,
+            "all_choices": ["A", "B"],
+            "index2ans": {"A": "one", "B": "two"},
+            "response": "B",
+        }
+        for n, letter in enumerate("AB")
+    ]
+    rows.append(
+        {"id": "validation_Art_9", "question_type": "short-answer", "answer": ["0.5", "1/2"], "response": "1/2"}
+    )
+    known = {row["id"]: {"question_type": row["question_type"], "ground_truth": row["answer"]} for row in rows}
+    answers = bench.write("total_val_output.json", {row["id"]: row["response"] for row in rows})
+    output = bench.write("output.json", rows)
+    said = {path: predictions.read(path.read_bytes(), where=path.name) for path in (answers, output)}
+    for truth in (output, bench.write("rows.jsonl", rows), bench.write("answer_dict_val.json", known)):
+        for path in said:
+            run = bench.score("mmmu", [truth], said[path])
+            assert [score.score for score in run.scores] == [0, 1, 1]
+            assert run.result.breakdown["category"]["Art_Theory"].n == 2
+    for subject, part in (("Art", rows[2:]), ("Art_Theory", rows[:2])):
+        bench.write(f"llava/{subject}/output.json", part)
+    run = bench.score("mmmu", [bench.folder / "llava"], benchmarks.get("mmmu").folder_answers(bench.folder / "llava"))
+    assert [score.score for score in run.scores] == [1, 0, 1]
+    with pytest.raises(InputError, match=r"holds no SUBJECT/output\.json"):
+        benchmarks.get("mmmu").folder_answers(bench.folder / "llava" / "Art")
+    with pytest.raises(InputError, match="expected rows with an id, options and answer"):
+        bench.score("mmmu", [answers], said[output])
 
 
 def test_mmmu_counts_the_choices_that_were_drawn(bench) -> None:

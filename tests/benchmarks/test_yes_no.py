@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mgtool import benchmarks
@@ -112,6 +114,24 @@ def test_mme_task_files_and_tables(bench, value) -> None:
         {"index": n, "question": f"q{n}", "answer": "Yes", "category": "OCR", "image_path": "OCR/1.jpg"} for n in (0, 1)
     ]
     assert value(bench.score("mme", [bench.write("MME.tsv", rows)], {0: "yes", 1: "yes"}), "perception") == 200
+
+
+def test_mme_results_folder(bench, value, mgtool) -> None:
+    """The folder that `calculation.py` takes: a file for each task, and one line of no answer."""
+    pairs = [("Is it a cat? Please answer yes or no.", "Yes"), ("Is it a dog? Please answer yes or no.", "No")]
+    bench.write("Your_Results/existence.txt", "".join(f"1.jpg\t{q}\t{a}\n" for q, a in pairs))
+    bench.write("LaVIN/existence.txt", "".join(f"1.jpg\t{q}\t{a}\t{a}\n" for q, a in pairs) + "torn\n")
+    truth = bench.folder / "Your_Results"
+    answers = benchmarks.get("mme").folder_answers(bench.folder / "LaVIN")
+    run = bench.score("mme", [truth], answers)
+    assert (value(run, "perception"), run.result.counts.unreadable) == (200, 1)
+    code, out, _ = mgtool("eval", bench.folder / "LaVIN", "--benchmark", "mme", "--ground-truth", truth, "--json")
+    assert (code, json.loads(out)["metrics"]["perception"]["value"]) == (3, 200)
+    with pytest.raises(InputError, match=r"holds no TASK\.txt with picture, question, target and answer"):
+        benchmarks.get("mme").folder_answers(truth)
+    code, _, err = mgtool("eval", truth, "--benchmark", "vqav2", "--ground-truth", truth)
+    assert code == 2
+    assert "a folder: give the answers file" in err
 
 
 def test_hallusionbench(bench, value) -> None:

@@ -16,19 +16,19 @@ from mgtool.stages import evaluate as stage
 
 
 @pytest.fixture
-def mmstar(bench):
-    """Two questions, of which one is read differently by the two variants; the second run has both wrong."""
+def seedbench(bench):
+    """Two questions, of which one is read differently by two of the variants; the second run has both wrong."""
     rows = [{"index": n, "question": "?", "A": "cat", "B": "dog", "answer": "B", "image": "0"} for n in (1, 2)]
-    truth = bench.write("truth/MMStar.tsv", rows)
+    truth = bench.write("truth/SEEDBench_IMG.tsv", rows)
     said = bench.write("run/said.jsonl", [{"question_id": 1, "text": "Answer: B"}, {"question_id": 2, "text": "B"}])
     wrong = bench.write("other/wrong.jsonl", [{"question_id": n, "text": "A"} for n in (1, 2)])
     return truth, said, wrong
 
 
-def test_nothing_is_written_without_a_folder(mmstar, bench, capsys) -> None:
-    truth, said, _ = mmstar
+def test_nothing_is_written_without_a_folder(seedbench, bench, capsys) -> None:
+    truth, said, _ = seedbench
     before = sorted(bench.folder.rglob("*"))
-    evaluation = stage.evaluate(said, EvalOptions("mmstar", ground_truth=[truth]))
+    evaluation = stage.evaluate(said, EvalOptions("seedbench", ground_truth=[truth]))
     assert evaluation.result.metrics["accuracy"].value == 100
     assert (evaluation.counts.expected, evaluation.counts.answered, evaluation.answers) == (2, 2, 2)
     assert (evaluation.comparison, evaluation.failures) == (None, [])
@@ -37,13 +37,13 @@ def test_nothing_is_written_without_a_folder(mmstar, bench, capsys) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_folder_is_the_command_lines(mgtool, mmstar, bench) -> None:
-    truth, said, wrong = mmstar
+def test_the_folder_is_the_command_lines(mgtool, seedbench, bench) -> None:
+    truth, said, wrong = seedbench
     ours, theirs = bench.folder / "ours", bench.folder / "theirs"
-    evaluation = stage.evaluate(said, EvalOptions("mmstar", ground_truth=[truth], compare=str(wrong)), str(ours))
+    evaluation = stage.evaluate(said, EvalOptions("seedbench", ground_truth=[truth], compare=str(wrong)), str(ours))
     assert evaluation.comparison is not None
     assert (evaluation.comparison.fixed, evaluation.comparison.broken) == (2, 0)
-    options = ("--benchmark", "mmstar", "--ground-truth", truth, "--compare", wrong, "--out", theirs, "-q")
+    options = ("--benchmark", "seedbench", "--ground-truth", truth, "--compare", wrong, "--out", theirs, "-q")
     assert mgtool("eval", said, *options)[0] == 0
     names = {"scores.json", "scores.jsonl", "comparison.json", "failures.jsonl", "report.html", "run.json"}
     assert {path.name for path in ours.iterdir()} == {path.name for path in theirs.iterdir()} == names
@@ -51,25 +51,26 @@ def test_the_folder_is_the_command_lines(mgtool, mmstar, bench) -> None:
         assert (ours / name).read_bytes() == (theirs / name).read_bytes()
 
 
-def test_variants_and_plan(mmstar) -> None:
-    truth, said, _ = mmstar
-    options = EvalOptions("mmstar", ground_truth=[truth])
+def test_variants_and_plan(seedbench) -> None:
+    truth, said, _ = seedbench
+    options = EvalOptions("seedbench", ground_truth=[truth])
     found = stage.explain_variants(said, options)
-    assert (found.variants, found.expected) == (("official", "mg-llava"), 2)
-    assert [(item.question_id, item.scores) for item in found.items] == [(1, {"official": 1.0, "mg-llava": 0.0})]
-    assert stage.plan(said, options) == stage.EvalPlan("mmstar", "official", items=2, answers=2, unreadable=0)
+    assert (found.variants, found.expected) == (("official", "vlmevalkit", "lmms-eval", "mg-llava"), 2)
+    scores = {"official": 1.0, "vlmevalkit": 1.0, "lmms-eval": 0.0, "mg-llava": 0.0}
+    assert [(item.question_id, item.scores) for item in found.items] == [(1, scores)]
+    assert stage.plan(said, options) == stage.EvalPlan("seedbench", "official", items=2, answers=2, unreadable=0)
 
 
-def test_mistakes_name_the_field(mmstar) -> None:
-    truth, said, _ = mmstar
+def test_mistakes_name_the_field(seedbench) -> None:
+    truth, said, _ = seedbench
     with pytest.raises(UsageError, match="`benchmark` is missing"):
         stage.evaluate(said, EvalOptions(ground_truth=[truth]))
     with pytest.raises(UsageError, match="`submission` needs `out` DIR"):
-        stage.evaluate(said, EvalOptions("mmstar", ground_truth=[truth], submission=True))
+        stage.evaluate(said, EvalOptions("seedbench", ground_truth=[truth], submission=True))
     with pytest.raises(UsageError, match="`judge` needs `out` DIR"):
-        stage.evaluate(said, EvalOptions("mmstar", ground_truth=[truth], judge="openai:x"))
+        stage.evaluate(said, EvalOptions("seedbench", ground_truth=[truth], judge="openai:x"))
     with pytest.raises(UsageError, match="`judge_workers` 0: give 1 or more"):
-        EvalOptions("mmstar", judge_workers=0)
+        EvalOptions("seedbench", judge_workers=0)
 
 
 def test_the_command_line_takes_its_defaults_from_the_options() -> None:

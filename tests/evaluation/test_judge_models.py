@@ -360,7 +360,8 @@ class ThinkingServer(JudgeServer):
     def refusal(self, body: dict[str, Any]) -> dict[str, Any] | None:
         for name in ("max_tokens", "temperature"):
             if name in body:
-                return {"error": {"message": f"Unsupported: '{name}'", "param": name}}
+                known = {"message": f"Unsupported: '{name}'"}  # some servers name it in words alone
+                return known if name == "temperature" else {"error": {**known, "param": name}}
         return None
 
 

@@ -328,3 +328,28 @@ def test_errors_name_file_line_and_field(tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty: holds no \.csv"):
         _ = Truth((tmp_path / "empty",)).files
+
+
+def test_logs_of_lmms_eval() -> None:
+    """The answer is `filtered_resps`, a text or a list of one; the id is a metric's, or the question's beside."""
+    metric = {"seed_all": {"pred": "A", "answer": "B", "question_id": "101"}}
+    entries = [
+        {"doc_id": 0, "target": "B", **metric, "filtered_resps": "A", "input": "Which?"},
+        {"doc_id": 1, "target": "B", **metric, "resps": [["A"]], "filtered_resps": ["A"]},
+        {
+            "doc_id": 2,
+            "doc": {"id": "v_7", "question": "What?", "category": "OCR"},
+            "filtered_resps": [["x"]],
+            "accuracy": 1,
+        },
+        {"doc_id": 3, "filtered_resps": "x", "accuracy": 1},
+    ]
+    data = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+    found = predictions.read(data, where="20260101_120000_samples_seedbench.jsonl")
+    assert [(one.id, one.text, one.prompt) for one in found.predictions] == [
+        ("101", "A", "Which?"),
+        ("101", "A", ""),
+        ("v_7", "x", "What?"),
+    ]
+    assert found.predictions[2].fields == {"category": "OCR"}
+    assert [failure.id for failure in found.failures] == ["line 4"]
