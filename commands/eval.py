@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -195,4 +195,10 @@ def _print_list(as_json: bool) -> None:
         about = bench.about()
         sys.stdout.write(f"{bench.name}  {bench.title}\n")
         for key in ("metric", "files", "prompt", "judge", "variants"):
-            sys.stdout.write(f"    {key:9}{about[key]}\n")
+            sys.stdout.write(f"    {key:9}{_in_a_line(about[key])}\n")
+
+
+def _in_a_line(value: Any) -> str:
+    """An entry of the list, for people."""
+    text = ", ".join(value) if isinstance(value, list) else value or "none"
+    return text.replace("\n", "\\n")

@@ -18,6 +18,7 @@ from mgtool.scoring.statistics import (
     cluster_sums,
     clustered_mean,
     codes,
+    is_share,
     normal_interval,
     p_value,
     percentiles,
@@ -126,8 +127,18 @@ def _mean_difference(first: Sequence[Score], second: Sequence[Score]) -> Differe
     change = np.array([b.score - a.score for a, b in zip(first, second, strict=True)]) * 100
     groups = codes(score.group for score in first)
     metric = clustered_mean(change, groups)
+    if is_share(np.array([score.score for score in (*first, *second)])):
+        metric = _within(metric, 100.0)
     before = float(np.mean([score.score for score in first])) * 100
     return _filled(before, before + (metric.value or 0.0), metric, int(groups.max()) + 1)
+
+
+def _within(metric: Metric, most: float) -> Metric:
+    """A difference of two shares, which no error makes larger than the whole."""
+    if metric.interval is None:
+        return metric
+    low, high = metric.interval
+    return msgspec.structs.replace(metric, interval=(max(low, -most), min(high, most)))
 
 
 def _difference(first: Statistic | Metric, second: Statistic | Metric) -> Difference:
@@ -136,6 +147,8 @@ def _difference(first: Statistic | Metric, second: Statistic | Metric) -> Differ
     if first.function is None and len(first.rows):
         change = (second.rows[:, 0] - first.rows[:, 0]) * first.scale
         metric = clustered_mean(change, first.groups)
+        if is_share(first.rows[:, 0]) and is_share(second.rows[:, 0]):
+            metric = _within(metric, first.scale)
         return _filled(first.estimate().value, second.estimate().value, metric, int(first.groups.max()) + 1)
     return _resampled_difference(first, second)
 

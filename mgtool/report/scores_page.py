@@ -72,7 +72,12 @@ def render(page: ScoresPage) -> bytes:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters |= {"number": tables.number, "interval": tables.interval, "signed": tables.signed}
+    environment.filters |= {
+        "number": tables.number,
+        "interval": tables.interval,
+        "reach": tables.reach,
+        "signed": tables.signed,
+    }
     environment.filters |= {"p": tables.p_text, "words": lambda text: text.replace("_", " ")}
     shown = chosen(page.scores, page.comparison)
     names = list(dict.fromkeys(score.image for score in shown if score.image))

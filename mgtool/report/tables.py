@@ -36,7 +36,7 @@ _LATEX = str.maketrans(
 
 def metric_rows(metrics: Mapping[str, Metric]) -> list[tuple[str, ...]]:
     """One row for each metric, under `HEADER`."""
-    return [(name, number(m.value), number(m.stderr), interval(m.interval), f"{m.n:,}") for name, m in metrics.items()]
+    return [(name, number(m.value), number(m.stderr), reach(m), f"{m.n:,}") for name, m in metrics.items()]
 
 
 def difference_rows(differences: Mapping[str, Difference]) -> list[tuple[str, ...]]:
@@ -60,6 +60,11 @@ def signed(value: float | None) -> str:
 def interval(ends: tuple[float, float] | None) -> str:
     """Both ends of an interval."""
     return "–" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+
+def reach(metric: Metric) -> str:
+    """The interval of a metric; n/a where there is a value, but too few clusters for an interval."""
+    return "n/a" if metric.interval is None and metric.value is not None else interval(metric.interval)
 
 
 def p_text(value: float | None) -> str:

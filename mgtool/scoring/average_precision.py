@@ -6,7 +6,7 @@ hotcoco computes the matches; its numbers equal those of pycocotools and lvis-ap
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from mgtool.scoring.statistics import SEED, Floats, Metric, Statistic, normal_in
 
 HALF_SAMPLES = 100
 IOU_50, IOU_75 = 0, 5
+_MOST_LABELS = 5
 ALL, SMALL, MEDIUM, LARGE = 0, 1, 2, 3
 
 
@@ -84,27 +85,39 @@ class DetectionBenchmark(Benchmark):
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """Each picture's own average precision at IoU 0.5, for the list of pictures and the slices.
 
-        A picture without objects scores 1 when nothing was found in it, else 0.
+        A picture without objects scores 1 when nothing was found in it, else 0. Boxes whose label the ground truth
+        has no category for count in no average precision, but are something that was found.
         """
         found = [self._known(item, answer) for item, answer in pairs]
+        others = [self._unknown(item, answer) for item, answer in pairs]
         targets = [item.target for item, _ in pairs]
         evaluator = evaluated(targets, found, lvis=self.lvis)
         summary = evaluator.image_diagnostics()["img_summary"]
         nothing = {"ap": 1.0}
-        return [Verdict(boxes, max(0.0, float(summary.get(n, nothing)["ap"]))) for n, boxes in enumerate(found, 1)]
+        verdicts = []
+        for n, (boxes, other, target) in enumerate(zip(found, others, targets, strict=True), 1):
+            own = max(0.0, float(summary.get(n, nothing)["ap"]))
+            own = own if target["bbox"] or not other else 0.0
+            verdicts.append(Verdict(boxes, own, {"unknown_labels": other} if other else {}))
+        return verdicts
 
     def _known(self, item: Item, answer: Prediction | None) -> dict[str, Any]:
         """The boxes whose label the benchmark has, in its own spelling, at most `most_detections` of them."""
         detections = answer.detections if answer is not None and answer.detections is not None else Detections()
         kept: list[tuple[Any, float, str, int]] = []
         for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
-            category = item.context.get(label) or item.context.get(_spelled(label))
+            category = _category(item, label)
             if category is not None:
                 kept.append((box, score, category.name, category.id))
         if self.most_detections is not None and len(kept) > self.most_detections:
             kept = sorted(kept, key=lambda entry: -entry[1])[: self.most_detections]
         boxes, scores, labels, ids = zip(*kept, strict=True) if kept else ((), (), (), ())
         return {"boxes": boxes, "scores": scores, "labels": labels, "category_ids": ids}
+
+    def _unknown(self, item: Item, answer: Prediction | None) -> list[str]:
+        """The labels of the other boxes, one a box."""
+        detections = answer.detections if answer is not None and answer.detections is not None else Detections()
+        return [label for label in detections.labels if _category(item, label) is None]
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """The numbers of the official summary; standard errors from random halves of the pictures."""
@@ -139,8 +152,16 @@ class DetectionBenchmark(Benchmark):
         }
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
-        """How the errors come about."""
-        return [f"standard errors of AP and AR: {HALF_SAMPLES} random halves of the pictures"]
+        """How the errors come about, and which boxes count nowhere."""
+        notes = [f"standard errors of AP and AR: {HALF_SAMPLES} random halves of the pictures"]
+        left_out = Counter(label for score in scores for label in score.fields.get("unknown_labels", ()))
+        if left_out:
+            pictures = sum("unknown_labels" in score.fields for score in scores)
+            most = ", ".join(f"{label} ×{count:,}" for label, count in left_out.most_common(_MOST_LABELS))
+            more = f" and {len(left_out) - _MOST_LABELS:,} more" if len(left_out) > _MOST_LABELS else ""
+            boxes = f"{left_out.total():,} boxes on {pictures:,} pictures have labels"
+            notes.append(f"{boxes} that the ground truth has no category for, and count in no AP: {most}{more}")
+        return notes
 
 
 def evaluated(targets: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]], *, lvis: bool) -> Any:
@@ -281,6 +302,12 @@ def _detections(found: Sequence[Mapping[str, Any]]) -> Floats:
     rows[:, 5] = [score for boxes in found for score in boxes["scores"]]
     rows[:, 6] = [number for boxes in found for number in boxes["category_ids"]]
     return rows
+
+
+def _category(item: Item, label: str) -> TruthCategory | None:
+    """The benchmark's category of a label, in whatever spelling."""
+    found: TruthCategory | None = item.context.get(label) or item.context.get(_spelled(label))
+    return found
 
 
 def _spelled(label: str) -> str:

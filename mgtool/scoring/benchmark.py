@@ -218,17 +218,17 @@ class Benchmark:
         """The name of the result: a prompt variant that changes the score is part of it."""
         return f"{self.name} ({variant})"
 
-    def about(self) -> dict[str, str]:
-        """What a list of benchmarks says, with the prompt around ``{question}`` on one line."""
-        prompt = self.prompt(Sample(id=0, turns=(Turn("human", "{question}"),))) if self.takes != "boxes" else "none"
+    def about(self) -> dict[str, Any]:
+        """What a list of benchmarks says, with the prompt around ``{question}``; None where nothing is asked."""
+        prompt = self.prompt(Sample(id=0, turns=(Turn("human", "{question}"),))) if self.takes != "boxes" else None
         return {
             "name": self.name,
             "title": self.title,
             "metric": self.metric,
             "files": self.files,
-            "prompt": prompt.replace("\n", "\\n"),
+            "prompt": prompt,
             "judge": self.judge,
-            "variants": ", ".join(self.variants),
+            "variants": list(self.variants),
         }
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission | None:

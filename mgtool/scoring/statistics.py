@@ -17,6 +17,10 @@ Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 SEED = 20_240_617
+USUAL_CORRELATION, USUAL_WEIGHT = 0.4, 0.5
+"""What the correlation within clusters is taken for where the data do not tell, and how many clusters that weighs."""
+SPARE_FREEDOM = 4
+"""Degrees of freedom beyond the clusters that tell something; chosen by simulation, as the two above."""
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +29,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         value: None where it is not defined, for instance over no items.
         stderr: standard error, clustered; None where a single cluster allows none.
-        interval: 95 % confidence interval.
+        interval: 95 % confidence interval, within the number's bounds; None where a single cluster allows none.
         n: items behind the number.
     """
 
@@ -68,8 +72,17 @@ class Statistic:
         return msgspec.structs.replace(metric, value=round(value, self.decimals))
 
     def _mean(self) -> Metric:
-        values = self.rows[:, 0] * self.scale
-        return clustered_mean(values, self.groups)
+        values = self.rows[:, 0]
+        metric = clustered_mean(values * self.scale, self.groups)
+        if metric.interval is None:
+            return metric
+        if is_share(values):
+            low, high = share_interval(values, self.groups)
+            return msgspec.structs.replace(metric, interval=(low * self.scale, high * self.scale))
+        rows = np.column_stack([values, np.ones(len(values))])
+        draws = resampled(cluster_sums(rows, self.groups))
+        ends = percentiles(draws[:, 0] / draws[:, 1] * self.scale)
+        return msgspec.structs.replace(metric, interval=_holding(ends, metric.value))
 
     def _bootstrap(self) -> Metric:
         assert self.function is not None
@@ -78,7 +91,76 @@ class Statistic:
         if len(sums) < 2:
             return Metric(value=value, n=len(self.rows))
         draws = self.function(resampled(sums)) * self.scale
-        return Metric(value=value, stderr=float(draws.std(ddof=1)), interval=percentiles(draws), n=len(self.rows))
+        ends = _holding(percentiles(draws), value)
+        return Metric(value=value, stderr=float(draws.std(ddof=1)), interval=ends, n=len(self.rows))
+
+
+def _holding(ends: tuple[float, float] | None, value: float | None) -> tuple[float, float] | None:
+    """An interval that holds its value, which skewed draws may all lie beside."""
+    if ends is None or value is None or not np.isfinite(value):
+        return ends
+    return min(ends[0], value), max(ends[1], value)
+
+
+def is_share(values: Floats) -> bool:
+    """Whether all values lie between 0 and 1, so that their mean does."""
+    return bool(len(values) and values.min() >= 0 and values.max() <= 1)
+
+
+def share_interval(values: Floats, groups: NDArray[np.int64]) -> tuple[float, float]:
+    """The 95 % interval of a mean of values from 0 to 1: Wilson's, over as many items as the clusters are worth.
+
+    The design effect is estimated from the clusters. Where few of them hold a success, or a failure, that estimate is
+    hardly one: it is drawn towards a middling correlation, and the quantile is of as few degrees of freedom. Where all
+    values are the same, each cluster counts as one item. `tests/speed/coverage.py` simulates what that gives.
+
+    Args:
+        values: (n,) from 0 to 1.
+        groups: (n,) cluster numbers from 0; at least two.
+    """
+    from scipy import special
+
+    n, mean = len(values), float(values.mean())
+    sizes = np.bincount(groups)
+    sizes = sizes[sizes > 0]
+    size = float(np.square(sizes).sum() / n)
+    binary = bool(np.isin(values, (0.0, 1.0)).all())
+    if binary and len(sizes) == n:
+        return wilson(mean, n, float(special.ndtri((1 + CONFIDENCE) / 2)))
+    effect, few = _design_effect(values, groups, size)
+    reach = _t_quantile(min(len(sizes) - 1, few + SPARE_FREEDOM))
+    return wilson(mean, n / effect, reach)
+
+
+def _design_effect(values: Floats, groups: NDArray[np.int64], size: float) -> tuple[float, int]:
+    """How many items count as one, beside the clusters that hold successes or those that hold failures, if fewer.
+
+    `size` is that of the cluster in which the average item is.
+    """
+    n, mean = len(values), values.mean()
+    variance = float(values.var())
+    few = min(len(np.unique(groups[values > 0])), len(np.unique(groups[values < 1])))
+    if variance == 0:
+        return size, few
+    residuals = np.bincount(groups, weights=values - mean)
+    clusters = int(np.count_nonzero(np.bincount(groups)))
+    found = clusters / (clusters - 1) * float(np.square(residuals).sum()) / n / variance
+    usual = 1 + (size - 1) * USUAL_CORRELATION
+    effect = (found * few + usual * USUAL_WEIGHT) / (few + USUAL_WEIGHT)
+    graded = variance / float(mean * (1 - mean))  # answers that are partly right vary less than yes and no do
+    return effect * (graded * n + 1) / (n + 1), few
+
+
+def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a share of n items, which may be no whole number.
+
+    >>> [round(end, 4) for end in wilson(0.0, 10, 1.96)]
+    [0.0, 0.2775]
+    """
+    square = quantile**2
+    middle = (share + square / (2 * n)) / (1 + square / n)
+    half = quantile / (1 + square / n) * float(np.sqrt(share * (1 - share) / n + square / (4 * n * n)))
+    return min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share)
 
 
 def codes(groups: Iterable[Hashable]) -> NDArray[np.int64]:

@@ -248,7 +248,11 @@ def test_the_list_names_files_metric_prompt_and_judge(mgtool) -> None:
     listed: list[dict[str, Any]] = json.loads(out)
     assert code == 0
     assert {row["name"] for row in listed} >= {"vqav2", "pope", "mme", "mmbench", "coco-detection", "coco-caption"}
-    assert all(row[key] for row in listed for key in ("files", "metric", "prompt", "judge", "variants"))
+    assert all(row[key] for row in listed for key in ("files", "metric", "judge", "variants"))
+    by_name = {row["name"]: row for row in listed}
+    assert by_name["gqa"]["prompt"] == "{question}\nAnswer the question using a single word or phrase."
+    assert by_name["lvis"]["prompt"] is None
+    assert by_name["pope"]["variants"][:2] == ["official", "vlmevalkit"]
 
 
 @pytest.mark.parametrize(
@@ -353,3 +357,26 @@ def test_coordinates_in_text_from_the_command_line(mgtool, bench, tmp_path) -> N
     code, _, stderr = mgtool("eval", tmp_path / "none.jsonl", "--benchmark", "refcoco", "--ground-truth", truth)
     assert code == 2
     assert "none.jsonl" in stderr
+
+
+def test_boxes_with_labels_of_no_category_are_counted_and_said(mgtool, bench, tmp_path) -> None:
+    categories = [{"id": 1, "name": "cat"}]
+    pictures = [{"id": n, "file_name": f"{n}.jpg"} for n in (1, 2)]
+    objects = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}]
+    truth = bench.write("truth.json", {"images": pictures, "annotations": objects, "categories": categories})
+    sizes = {"width": 20, "height": 20, "scores": [0.9]}
+    lines = [
+        {"image": "1.jpg", "sha256": "1", "boxes": [[0, 0, 9, 9]], "labels": ["cat"], **sizes},
+        {"image": "2.jpg", "sha256": "2", "boxes": [[0, 0, 9, 9]], "labels": ["cake"], **sizes},
+    ]
+    boxes = bench.write("boxes.jsonl", lines)
+    options = ("--benchmark", "coco-detection", "--ground-truth", truth, "--out", tmp_path / "out")
+    code, _, err = mgtool("eval", boxes, *options)
+    assert code == 0
+    said = "1 boxes on 1 pictures have labels that the ground truth has no category for, and count in no AP: cake ×1"
+    assert said in " ".join(err.split())
+    scores = json.loads((tmp_path / "out/scores.json").read_text())
+    assert said in scores["notes"]
+    assert scores["metrics"]["AP"]["value"] == pytest.approx(100)
+    kept = [json.loads(line) for line in (tmp_path / "out/scores.jsonl").read_text().splitlines()]
+    assert [(line["score"], line["fields"].get("unknown_labels")) for line in kept] == [(1, None), (0, ["cake"])]

@@ -41,6 +41,42 @@ def test_the_bootstrap_agrees_with_the_closed_form() -> None:
     assert drawn.interval[0] < drawn.value < drawn.interval[1]
 
 
+@pytest.mark.parametrize(
+    ("right", "of", "cluster"), [(42, 43, 1), (0, 30, 1), (30, 30, 3), (1, 2, 1), (2, 3, 2), (595, 600, 6)]
+)
+def test_intervals_of_shares_lie_within_their_bounds(right: int, of: int, cluster: int) -> None:
+    values = [1.0] * right + [0.0] * (of - right)
+    metric = mean_of(values, [n // cluster for n in range(of)]).estimate()
+    low, high = metric.interval
+    assert 0 <= low <= metric.value <= high <= 100
+    assert low < high
+
+
+def test_of_single_items_it_is_wilsons_interval() -> None:
+    found = mean_of([1.0] * 42 + [0.0], range(43)).estimate().interval
+    wilson = stats.binomtest(42, 43).proportion_ci(method="wilson")
+    assert found == pytest.approx((100 * wilson.low, 100 * wilson.high))
+
+
+def test_clusters_that_agree_are_worth_few_items() -> None:
+    values, groups = np.repeat(np.arange(40) % 2, 6).astype(float), np.repeat(np.arange(40), 6)
+    low, high = mean_of(values.tolist(), groups.tolist()).estimate().interval
+    wilson = stats.binomtest(20, 40).proportion_ci(method="wilson")
+    assert high - low == pytest.approx(100 * (wilson.high - wilson.low), rel=0.1)
+
+
+def test_the_mean_of_what_is_no_share_is_resampled_within_its_values() -> None:
+    metric = mean_of([0.0] * 9 + [8.0], range(10), scale=1.0).estimate()
+    assert metric.interval[0] == 0
+    assert mean_of([3.0, 8.0], [0, 0]).estimate().interval is None
+
+
+def test_the_difference_of_shares_is_no_more_than_the_whole() -> None:
+    first, second = scores([0.0, 0.0, 1.0]), scores([1.0, 1.0, 1.0])
+    both = tuple({"accuracy": mean_of([s.score for s in run], range(3))} for run in (first, second))
+    assert compare(first, second, both, []).metrics["accuracy"].interval[1] == 100
+
+
 def test_no_items_no_number() -> None:
     metric = mean_of([], []).estimate()
     assert (metric.value, metric.stderr, metric.n) == (None, None, 0)
