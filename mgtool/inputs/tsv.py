@@ -49,8 +49,12 @@ def _is_reference(cell: str) -> bool:
     return 0 < len(cell) <= 64
 
 
+_MOST_DIGITS = 4300
+"""Longer numbers Python itself refuses to read and to write."""
+
+
 def _number(text: str) -> SampleId:
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else text
 
 
 def _sample(row: dict[str, str], wanted: set[str], kept: dict[str, Media], find: Find) -> Sample:
