@@ -72,7 +72,7 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
         values = tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError("config", f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError("config", f"{path}: {error}") from error
     command = context.info_name or ""
     shared = {key: value for key, value in values.items() if not isinstance(value, dict)}

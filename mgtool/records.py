@@ -6,10 +6,14 @@ Every record is one JSON object a line; keys that hold their default are left ou
 
 from __future__ import annotations
 
+import builtins
+import functools
 import json
+import mmap
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 
@@ -230,6 +234,60 @@ def dumps(record: Any) -> bytes:
         return json.dumps(msgspec.to_builtins(record), ensure_ascii=False, separators=(",", ":")).encode()
 
 
+MAX_DEPTH = 100
+"""Levels of lists and objects within each other that a value of any kind may have."""
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+
+
+def decode(data: bytes | str | mmap.mmap | msgspec.Raw, type: type[T], *, strict: bool = True) -> T:
+    """Decode and validate one JSON value that a stranger may have written.
+
+    Raises:
+        msgspec.DecodeError: no JSON, values of other types, more than `MAX_DEPTH` levels, or a number of thousands of
+            digits; a `msgspec.ValidationError` where it is JSON.
+        UnicodeDecodeError: no UTF-8.
+    """
+    try:
+        found = msgspec.json.decode(data, type=type, strict=strict)
+    except RecursionError as error:
+        raise msgspec.DecodeError(TOO_DEEP) from error
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:
+        raise msgspec.DecodeError(str(error)) from error
+    if _holds_any(cast(Any, type)) and is_deep(data.encode() if isinstance(data, str) else bytes(data)):
+        raise msgspec.DecodeError(TOO_DEEP)
+    return found
+
+
+TOO_DEEP = f"more than {MAX_DEPTH} levels of lists and objects"
+
+
+@functools.cache
+def _holds_any(type: Any) -> bool:
+    """Whether values of a type may have any depth."""
+    if isinstance(type, builtins.type) and issubclass(type, msgspec.Struct):
+        return any(_holds_any(field.type) for field in msgspec.structs.fields(type))
+    return type in (Any, object) or any(map(_holds_any, get_args(type)))
+
+
+def is_deep(data: bytes) -> bool:
+    """Whether JSON has more than `MAX_DEPTH` levels.
+
+    >>> is_deep(b"[" * 101 + b"]" * 101), is_deep(b"[" + b"[[]]," * 200 + b'"' + b"[" * 200 + b'"]')
+    (True, False)
+    """
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return False
+    nested = _STRING.sub(b"", data).translate(_SQUARE, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        nested = nested.replace(b"[]", b"")
+    return bool(nested)
+
+
 def parse(data: bytes | str, type: type[T], *, where: str) -> T:
     """Decode and validate one JSON value.
 
@@ -237,8 +295,8 @@ def parse(data: bytes | str, type: type[T], *, where: str) -> T:
         RecordError: naming `where`, and the field that does not fit.
     """
     try:
-        return msgspec.json.decode(data, type=type, strict=False)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        return decode(data, type, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{where}: {_explain(error)}") from error
 
 

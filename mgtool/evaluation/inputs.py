@@ -18,7 +18,7 @@ from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.pipeline import JoinedAnswers, join
 from mgtool.files.hashing import sha256
 from mgtool.inputs.fingerprints import fingerprint
-from mgtool.records import BoxRecord
+from mgtool.records import BoxRecord, decode
 from mgtool.scoring import predictions
 from mgtool.scoring.benchmark import Benchmark, Item
 from mgtool.scoring.ground_truth import Truth
@@ -148,7 +148,7 @@ class EvalInputs:
             return takes == "boxes" or (takes == "either" and source != "-")
         try:
             with Path(source).open("rb") as file:
-                return "boxes" in msgspec.json.decode(file.readline() or b"{}", type=dict[str, msgspec.Raw])
+                return "boxes" in decode(file.readline() or b"{}", dict[str, msgspec.Raw])
         except msgspec.DecodeError:
             return False  # the readers of answers take more than is strictly JSON, or say what is wrong
         except OSError as error:

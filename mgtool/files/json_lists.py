@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 
 from mgtool.errors import InputError
+from mgtool.records import MAX_DEPTH, decode
 
 _CHUNK = 1 << 20
 _BLANK = b" \t\r\n"
@@ -22,6 +23,10 @@ _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT = rb'(?:[^"{}\[\]]*+' + _TEXT + rb')*+[^"{}\[\]]*+'
 _TOKEN = re.compile(_FLAT + rb"([{\[]" + _FLAT + rb"[}\]]|[{}\[\]])", re.DOTALL)
 """What holds no bracket, then an object or list without others in it, or a bracket."""
+
+_BRACKET = re.compile(_TEXT + rb"|[{}\[\]]", re.DOTALL)
+_OPENING, _CLOSED = (b"{", b"["), (b"}", b"]")
+_KEPT_DEPTH = 2 * MAX_DEPTH
 
 _CLOSING = frozenset(b"}]")
 
@@ -64,12 +69,31 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
         buffer = buffer[begin:] + more
 
 
+def pruned(data: bytes) -> bytes:
+    """JSON in which nulls stand for what is nested so deeply that the whole could not be decoded.
+
+    What is left is still deeper than `records.MAX_DEPTH` there, so that no reader takes it for what was written.
+    """
+    kept, begin, depth = list[bytes](), 0, 0
+    for token in _BRACKET.finditer(data):
+        if token[0] in _OPENING:
+            depth += 1
+            if depth == _KEPT_DEPTH:
+                kept.append(data[begin : token.start()])
+        elif token[0] in _CLOSED:
+            if depth == _KEPT_DEPTH:
+                kept.append(b"null")
+                begin = token.end()
+            depth -= 1
+    return b"".join((*kept, data[begin:])) if depth == 0 else data
+
+
 def _between(before: bytes, text: bytes, after: bytes, where: str) -> Iterator[bytes]:
     """Numbers, texts and the like between two objects or lists, for which zeros stand in."""
     if text == b"," and before == b"[0" and after == b"0]":
         return
     try:
-        found = msgspec.json.decode(before + text + after, type=list[msgspec.Raw])
+        found = decode(before + text + after, list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from error
     yield from map(bytes, found[len(before) - 1 : len(found) - len(after) + 1])

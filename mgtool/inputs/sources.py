@@ -27,7 +27,7 @@ from mgtool.inputs import json_records, layouts, tsv
 from mgtool.media import images
 from mgtool.media.names import MEDIA_SUFFIXES, is_video_name
 from mgtool.media.reading import Find, Place
-from mgtool.records import Failure, Item, Media, Sample, dumps, media_of, name_text
+from mgtool.records import TOO_DEEP, Failure, Item, Media, Sample, decode, dumps, media_of, name_text
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE
 from mgtool.tars import members, paths, samples
 
@@ -263,7 +263,7 @@ def _peek(file: IO[bytes]) -> bytes:
 def _is_json_line(head: bytes) -> bool:
     line = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")[0]
     try:
-        msgspec.json.decode(line, type=msgspec.Raw)
+        decode(line, msgspec.Raw)
     except msgspec.DecodeError:
         return len(line) >= (1 << 16) - 4 or b'"' in line[:80]
     return True
@@ -306,13 +306,23 @@ def _read_json_list(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item
 def _read_json_object(file: IO[bytes], find: Find, *, where: str) -> Iterator[Item]:
     """A COCO file, or another JSON object over several lines."""
     try:
-        whole = msgspec.json.decode(_mapped(file), type=dict[str, msgspec.Raw])
+        whole = _members(_mapped(file))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from error
     if any(key in whole for key in layouts.TURN_KEYS):
         yield json_records.sample(dumps(whole), "record 1", find, where=where)
     else:
         yield from json_records.coco(whole, find, where=where)
+
+
+def _members(data: bytes | mmap.mmap) -> dict[str, msgspec.Raw]:
+    """Those of a JSON object; what is nested too deeply is left to its record."""
+    try:
+        return decode(data, dict[str, msgspec.Raw])
+    except msgspec.DecodeError as error:
+        if str(error) != TOO_DEEP:
+            raise
+        return decode(json_lists.pruned(bytes(data)), dict[str, msgspec.Raw])
 
 
 def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:

@@ -92,8 +92,12 @@ def _is_reference(part: str) -> bool:
     return len(part) <= _LONGEST_REFERENCE and not part.lower().endswith(tuple(MEDIA_SUFFIXES))
 
 
+_MOST_DIGITS = 4300
+"""Longer numbers Python itself refuses to read and to write."""
+
+
 def _number(text: str) -> SampleId:
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else text
 
 
 def _is_text(cell: str) -> bool:

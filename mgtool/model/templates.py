@@ -157,7 +157,7 @@ def find_template(spec: str | dict[str, str]) -> Template:
     try:
         fields = json.loads(Path(spec).read_text(encoding="utf-8")) if isinstance(spec, str) else spec
         return Template(**fields)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(
             "template", f"{where} holds no template (instruction, answer_end, separator, system): {error}"
         ) from error

@@ -275,7 +275,7 @@ def listed(cell: Any) -> list[str]:
         for read in (ast.literal_eval, json.loads):
             try:
                 values = read(text)
-            except (ValueError, SyntaxError):
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
             if isinstance(values, list):
                 return [str(value) for value in values]

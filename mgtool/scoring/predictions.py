@@ -13,7 +13,7 @@ import msgspec
 
 from mgtool.errors import InputError, ItemError, Stage
 from mgtool.files import json_lists
-from mgtool.records import BoxRecord, Detections, Failure, SampleId
+from mgtool.records import BoxRecord, Detections, Failure, SampleId, decode
 from mgtool.runs.run_file import FAILURES_FILE
 from mgtool.scoring.ground_truth import IDS, LONGEST_NAME, SHEETS, Document
 
@@ -161,7 +161,7 @@ def recorded(path: Path) -> list[Failure]:
 def _failure(line: bytes) -> Failure | None:
     """A recorded failure, another tool's by its id; None for a line without one."""
     try:
-        return msgspec.json.decode(line, type=Failure)
+        return decode(line, Failure)
     except _UNREADABLE:
         pass
     try:
@@ -319,7 +319,7 @@ def _elements(data: bytes, where: str) -> Iterable[bytes | msgspec.Raw]:
         InputError: when it is cut off or no list; while iterating, where something in it cannot be decoded.
     """
     try:
-        return msgspec.json.decode(data, type=list[msgspec.Raw])
+        return decode(data, list[msgspec.Raw])
     except _UNREADABLE:
         return json_lists.elements(io.BytesIO(data.lstrip()), where=where)
 
@@ -337,7 +337,7 @@ def _whole_object(data: bytes) -> dict[str, msgspec.Raw] | None:
 
 def _object(data: bytes) -> dict[str, msgspec.Raw] | None:
     try:
-        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        return decode(data, dict[str, msgspec.Raw])
     except _UNREADABLE:
         return None
 
@@ -351,7 +351,7 @@ def _from_object(whole: dict[str, msgspec.Raw], where: str) -> Answers:
     table = whole.get("outputs")
     data = bytes(table) if table else msgspec.json.encode(whole)
     try:
-        pairs = msgspec.json.decode(data, type=dict[str, Any])
+        pairs = decode(data, dict[str, Any])
     except _UNREADABLE as error:
         raise InputError(f"{where}: a JSON object, but not of question ids and answers: {error}") from error
     return _collect((_named(key, said) for key, said in pairs.items()), where, what="question")

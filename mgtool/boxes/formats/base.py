@@ -16,7 +16,7 @@ import msgspec
 from mgtool.errors import InputError
 from mgtool.files import json_lists
 from mgtool.files.atomic import atomic_file
-from mgtool.records import BoxRecord, SampleId, dumps, parse
+from mgtool.records import BoxRecord, SampleId, decode, dumps, parse
 
 Records: TypeAlias = Callable[[], Iterator[BoxRecord]]
 """Gives each distinct picture's record, as often as it is called."""
@@ -65,7 +65,7 @@ class BoxFile:
             return None
         with self.path.open("rb") as file:
             try:
-                return msgspec.json.decode(_mapped(file), type=dict[str, msgspec.Raw])
+                return decode(_mapped(file), dict[str, msgspec.Raw])
             except (msgspec.DecodeError, UnicodeDecodeError):
                 return None
 

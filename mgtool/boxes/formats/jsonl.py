@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
-
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
 from mgtool.boxes.formats.entries import to_entry
 from mgtool.errors import RecordError
@@ -20,7 +18,8 @@ ENDING = ".jsonl"
 def read(file: BoxFile) -> Iterator[BoxEntry]:
     """A record a line; a file of another ending may be one record over several lines."""
     if file.ending != ENDING and file.members is not None:
-        yield to_entry({key: msgspec.json.decode(raw) for key, raw in file.members.items()}, str(file.path))
+        fields = {key: parse(bytes(raw), Any, where=str(file.path)) for key, raw in file.members.items()}
+        yield to_entry(fields, str(file.path))
         return
     with file.path.open("rb") as lines:
         yield from read_lines(lines, str(file.path))
