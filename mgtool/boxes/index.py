@@ -11,7 +11,7 @@ from typing import Any
 from mgtool.boxes.formats import entries
 from mgtool.boxes.formats.base import BoxEntry
 from mgtool.errors import OutputError
-from mgtool.records import BoxRecord, SampleId, dumps, parse
+from mgtool.records import BoxRecord, LeftOut, SampleId, dumps, parse
 
 
 class BoxIndex:
@@ -22,12 +22,14 @@ class BoxIndex:
     Attributes:
         count: number of records.
         sha256: of the records, whatever form the file had.
+        left_out: what the file holds that is not used.
     """
 
     def __init__(self, path: str) -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = tempfile.TemporaryDirectory(prefix="mgtool-boxes-")
         self._file = str(Path(self._folder.name) / "boxes.sqlite")
         self._database = sqlite3.connect(self._file)
+        self.left_out = LeftOut()
         try:
             self.count = self._fill(path)
         except sqlite3.OperationalError as error:
@@ -38,11 +40,11 @@ class BoxIndex:
             raise
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": self._file, "count": self.count, "sha256": self.sha256}
+        return {"file": self._file, "count": self.count, "sha256": self.sha256, "left_out": self.left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._folder, self._file = None, state["file"]
-        self.count, self.sha256 = state["count"], state["sha256"]
+        self.count, self.sha256, self.left_out = state["count"], state["sha256"], state["left_out"]
         self._database = sqlite3.connect(f"file:{self._file}?mode=ro", uri=True)
 
     def __enter__(self) -> BoxIndex:
@@ -88,7 +90,7 @@ class BoxIndex:
         database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, data BLOB)")
         database.execute("CREATE TABLE keys (key TEXT PRIMARY KEY, record INTEGER) WITHOUT ROWID")
         number, content = 0, hashlib.sha256()
-        for number, entry in enumerate(entries(path), 1):
+        for number, entry in enumerate(entries(path, self.left_out), 1):
             data = dumps(entry.record)
             content.update(data + b"\n")
             database.execute("INSERT INTO records VALUES (?, ?)", (number, data))

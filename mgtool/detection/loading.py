@@ -17,21 +17,33 @@ from mgtool.detection.options import DetectOptions
 from mgtool.detection.picture_loader import Named
 from mgtool.detectors import vocabulary
 from mgtool.inputs import sources
-from mgtool.records import Failure
+from mgtool.records import Failure, LeftOut
 from mgtool.runs.workers import default_workers
 
 _NO_VIDEOS = "COCO's form has no place for videos; jsonl, parquet and mg-llava have"
 
 
-def named_media(inputs: Sequence[str], options: DetectOptions, stdin: IO[bytes] | None = None) -> Iterator[Named]:
-    """Every picture and video of the input, in order; `stdin` is what ``-`` reads."""
-    items = sources.pictures(sources.read_samples(inputs, images=options.images, stdin=stdin))
+def named_media(
+    inputs: Sequence[str],
+    options: DetectOptions,
+    stdin: IO[bytes] | None = None,
+    left_out: LeftOut | None = None,
+) -> Iterator[Named]:
+    """Every picture and video of the input, in order; `stdin` is what ``-`` reads, `left_out` as of `read_samples`."""
+    read = sources.read_samples(inputs, images=options.images, stdin=stdin, left_out=left_out)
+    items = sources.pictures(read)
     return _without_videos(items) if options.format == "coco" else items
 
 
-def named_share(inputs: Sequence[str], options: DetectOptions, stdin: IO[bytes] | None = None) -> Iterator[Named]:
-    """Those of this run's share of the input."""
-    return options.share.of(functools.partial(named_media, inputs, options, stdin))
+def named_share(
+    inputs: Sequence[str],
+    options: DetectOptions,
+    stdin: IO[bytes] | None = None,
+    left_out: LeftOut | None = None,
+) -> Iterator[Named]:
+    """Those of this run's share of the input; `left_out` is told of all of it."""
+    once = iter([left_out])  # a share may go over the input twice
+    return options.share.of(lambda: named_media(inputs, options, stdin, next(once, None)))
 
 
 def _without_videos(items: Iterator[Named]) -> Iterator[Named]:

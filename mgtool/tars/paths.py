@@ -14,7 +14,8 @@ from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-
 from mgtool.errors import InputError
 from mgtool.files import urls
 
-_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+"""What names of tars end in."""
 
 
 _BUFFER = 1 << 18
@@ -28,7 +29,7 @@ def expand(given: str) -> list[str] | None:
     >>> expand("train.json") is None
     True
     """
-    if not given.partition("?")[0].lower().endswith(_ENDINGS):
+    if not given.partition("?")[0].lower().endswith(ENDINGS):
         return None
     try:
         return list(braceexpand(given)) if "{" in given else [given]
@@ -57,7 +58,7 @@ def _in_folder(given: str) -> list[str]:
         names = sorted(filesystem.find(root)) if urls.is_folder(given) else []
     except (OSError, ValueError) as error:
         raise InputError(f"{given}: cannot be read: {error}") from error
-    tars = [name for name in names if name.endswith(_ENDINGS) and not posixpath.basename(name).startswith(".")]
+    tars = [name for name in names if name.endswith(ENDINGS) and not posixpath.basename(name).startswith(".")]
     tars = [name for name in tars if posixpath.dirname(name) == root.rstrip("/")] or tars
     return [filesystem.unstrip_protocol(name) if "://" in given else name for name in tars]
 
