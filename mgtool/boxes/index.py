@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import sqlite3
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from mgtool.boxes.check import BoxCheck
 from mgtool.boxes.formats import entries
 from mgtool.boxes.formats.base import BoxEntry
 from mgtool.errors import OutputError
@@ -70,11 +72,11 @@ class BoxIndex:
 
     def by_image(self, name: str) -> BoxRecord | None:
         """The record of the picture of this name."""
-        return self._read("i:", name)
+        return self._read("i:", _plain(name))
 
     def by_video(self, name: str) -> BoxRecord | None:
         """The record of the video of this name."""
-        return self._read("v:", name)
+        return self._read("v:", _plain(name))
 
     def _read(self, prefix: str, key: str) -> BoxRecord | None:
         if not key:
@@ -89,21 +91,33 @@ class BoxIndex:
         database.execute("PRAGMA synchronous = OFF")
         database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, data BLOB)")
         database.execute("CREATE TABLE keys (key TEXT PRIMARY KEY, record INTEGER) WITHOUT ROWID")
-        number, content = 0, hashlib.sha256()
+        number, content, check = 0, hashlib.sha256(), BoxCheck(self.left_out)
         for number, entry in enumerate(entries(path, self.left_out), 1):
-            data = dumps(entry.record)
+            looked = check.look(entry.record)
+            data = dumps(looked)
             content.update(data + b"\n")
             database.execute("INSERT INTO records VALUES (?, ?)", (number, data))
             names = ((key, number) for key in _keys(entry))
-            database.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", names)
+            if not database.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", names).rowcount:
+                self.left_out.add("box records of pictures that came before", str(entry.id or _name(entry.record)))
+        check.refuse_normalised(path)
         database.commit()
         self.sha256 = content.hexdigest()
         return number
 
 
+def _name(record: BoxRecord) -> str:
+    return record.image or record.video or record.sha256
+
+
+def _plain(name: str) -> str:
+    """A name as those of pictures are: ``./a.jpg`` is ``a.jpg``."""
+    return posixpath.normpath(name) if name else ""
+
+
 def _keys(entry: BoxEntry) -> list[str]:
     """What a record is looked up by; a text may name a picture, as the ids do that `detect` writes."""
     record = entry.record
-    named = {"s:": record.sha256, "i:": record.image, "v:": record.video}
+    named = {"s:": record.sha256, "i:": _plain(record.image), "v:": _plain(record.video)}
     names = [] if isinstance(entry.id, int) else [prefix + name for prefix, name in named.items() if name]
     return names if entry.id is None else [f"d:{entry.id}", *names]

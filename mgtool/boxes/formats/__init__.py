@@ -75,6 +75,9 @@ def _fetched(url: str, left_out: LeftOut) -> Iterator[BoxEntry]:
 
 
 def _read_folder(folder: Path, left_out: LeftOut) -> Iterator[BoxEntry]:
+    if tars := sorted(folder.glob("*.tar")):
+        detail = f"packed tars ({tars[0].name}), no box file; `mgtool pack --unpack` gives their boxes"
+        raise InputError(f"{folder}: {detail}")
     listed = (one.in_folder(folder) for one in FORMATS.values())
     files = next(filter(None, listed), None) or _json_files(folder)
     if not files:
