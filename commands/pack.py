@@ -161,10 +161,16 @@ def _verify(tars: Sequence[str], workers: int, screen: _Screen) -> int:
     else:
         for finding in findings:
             where = ": ".join(part for part in (finding.tar, finding.key, finding.check) if part)
-            sys.stdout.buffer.write(f"{where}: {finding.detail}\n".encode("utf-8", "backslashreplace"))
+            line = _on_a_terminal(f"{where}: {finding.detail}") + "\n"
+            sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace"))
         sys.stdout.flush()
     screen.summarize(summary, "mgtool pack --verify")
     return exit_code(verified.bad, max(verified.samples, verified.bad), screen.allow_failures)
+
+
+def _on_a_terminal(text: str) -> str:
+    """A line with what a terminal would obey, as names of members may hold, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _unpack(tars: Sequence[str], folder: Path, screen: _Screen, *, overwrite: bool, wait: bool) -> int:

@@ -169,6 +169,28 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         return self.id if len(self.images) == 1 else None
 
 
+class LeftOut:
+    """What was seen in an input and is not used: how often by reason, with the first few of each."""
+
+    _EXAMPLES = 3
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, list[str]]] = {}
+
+    def add(self, reason: str, example: str) -> None:
+        """Count one thing."""
+        count, examples = self._found.get(reason, (0, []))
+        self._found[reason] = (count + 1, [*examples, name_text(example)] if count < self._EXAMPLES else examples)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._found.clear()
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values: ``count`` and ``examples`` by reason."""
+        return {reason: {"count": count, "examples": list(few)} for reason, (count, few) in self._found.items()}
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One line of an answers file, in LLaVA's layout."""
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import posixpath
 import sqlite3
 from typing import Any
 
+from mgtool.boxes.check import BoxCheck
 from mgtool.boxes.formats import entries
 from mgtool.boxes.formats.base import BoxEntry
 from mgtool.errors import OutputError
 from mgtool.files.temporary import temporary_folder
-from mgtool.records import BoxRecord, SampleId, dumps, parse
+from mgtool.records import BoxRecord, LeftOut, SampleId, dumps, parse
 
 
 class BoxIndex:
@@ -22,12 +24,14 @@ class BoxIndex:
     Attributes:
         count: number of records.
         sha256: of the records, whatever form the file had.
+        left_out: what the file holds that is not used.
     """
 
     def __init__(self, path: str) -> None:
         self._made = contextlib.ExitStack()
         self._file = str(self._made.enter_context(temporary_folder("boxes")) / "boxes.sqlite")
         self._database = sqlite3.connect(self._file)
+        self.left_out = LeftOut()
         try:
             self.count = self._fill(path)
         except sqlite3.OperationalError as error:
@@ -38,11 +42,11 @@ class BoxIndex:
             raise
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": self._file, "count": self.count, "sha256": self.sha256}
+        return {"file": self._file, "count": self.count, "sha256": self.sha256, "left_out": self.left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._made, self._file = contextlib.ExitStack(), state["file"]
-        self.count, self.sha256 = state["count"], state["sha256"]
+        self.count, self.sha256, self.left_out = state["count"], state["sha256"], state["left_out"]
         self._database = sqlite3.connect(f"file:{self._file}?mode=ro", uri=True)
 
     def __enter__(self) -> BoxIndex:
@@ -66,11 +70,11 @@ class BoxIndex:
 
     def by_image(self, name: str) -> BoxRecord | None:
         """The record of the picture of this name."""
-        return self._read("i:", name)
+        return self._read("i:", _plain(name))
 
     def by_video(self, name: str) -> BoxRecord | None:
         """The record of the video of this name."""
-        return self._read("v:", name)
+        return self._read("v:", _plain(name))
 
     def _read(self, prefix: str, key: str) -> BoxRecord | None:
         if not key:
@@ -85,21 +89,33 @@ class BoxIndex:
         database.execute("PRAGMA synchronous = OFF")
         database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, data BLOB)")
         database.execute("CREATE TABLE keys (key TEXT PRIMARY KEY, record INTEGER) WITHOUT ROWID")
-        number, content = 0, hashlib.sha256()
-        for number, entry in enumerate(entries(path), 1):
-            data = dumps(entry.record)
+        number, content, check = 0, hashlib.sha256(), BoxCheck(self.left_out)
+        for number, entry in enumerate(entries(path, self.left_out), 1):
+            looked = check.look(entry.record)
+            data = dumps(looked)
             content.update(data + b"\n")
             database.execute("INSERT INTO records VALUES (?, ?)", (number, data))
             names = ((key, number) for key in _keys(entry))
-            database.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", names)
+            if not database.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", names).rowcount:
+                self.left_out.add("box records of pictures that came before", str(entry.id or _name(entry.record)))
+        check.refuse_normalised(path)
         database.commit()
         self.sha256 = content.hexdigest()
         return number
 
 
+def _name(record: BoxRecord) -> str:
+    return record.image or record.video or record.sha256
+
+
+def _plain(name: str) -> str:
+    """A name as those of pictures are: ``./a.jpg`` is ``a.jpg``."""
+    return posixpath.normpath(name) if name else ""
+
+
 def _keys(entry: BoxEntry) -> list[str]:
     """What a record is looked up by; a text may name a picture, as the ids do that `detect` writes."""
     record = entry.record
-    named = {"s:": record.sha256, "i:": record.image, "v:": record.video}
+    named = {"s:": record.sha256, "i:": _plain(record.image), "v:": _plain(record.video)}
     names = [] if isinstance(entry.id, int) else [prefix + name for prefix, name in named.items() if name]
     return names if entry.id is None else [f"d:{entry.id}", *names]

@@ -46,6 +46,7 @@ class BoxStatistics:
         histogram: pictures and frames by their number of boxes.
         labels: boxes by label.
         failures: failed items by reason.
+        left_out: what else the input holds, as `LeftOut.summary` says it.
     """
 
     pictures: int = 0
@@ -56,6 +57,7 @@ class BoxStatistics:
     histogram: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_summary(cls, summary: Mapping[str, Any]) -> BoxStatistics:
@@ -65,6 +67,7 @@ class BoxStatistics:
             histogram=Counter(summary["boxes_a_picture"]),
             labels=Counter(summary["labels"]),
             failures=Counter(summary["failures"]),
+            left_out=summary.get("left_out", {}),
         )
 
     def add(self, record: BoxRecord) -> None:
@@ -106,6 +109,7 @@ class BoxStatistics:
             "boxes_a_picture": {name: self.histogram[name] for name in BIN_NAMES},
             "labels": dict(common),
             "failures": dict(sorted(self.failures.items())),
+            **({"left_out": self.left_out} if self.left_out else {}),
         }
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from PIL import Image
@@ -35,6 +36,11 @@ class Finder:
     tagger: Tagger | None = None
     filters: Filters = field(default_factory=Filters)
     known: KnownBoxes | None = None
+
+    @property
+    def left_out(self) -> dict[str, Any]:
+        """What the file of known boxes holds that is not used."""
+        return {} if self.known is None else self.known.left_out
 
     @property
     def ahead(self) -> int:

@@ -27,6 +27,7 @@ class KnownBoxes:
         self._path, self._alone = path, alone
         self._index = BoxIndex(path)
         weakref.finalize(self, self._index.close)
+        self.left_out = self._index.left_out.summary()
         self.identity = f"boxes{'' if alone else ' reused'} {self._index.count} records:{self._index.sha256[:16]}"
 
     def find(self, sha256: str, name: str, id: SampleId | None, size: tuple[int, int]) -> Detections | ItemError | None:

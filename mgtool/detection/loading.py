@@ -18,20 +18,26 @@ from mgtool.detection.picture_loader import Named
 from mgtool.detectors import vocabulary
 from mgtool.inputs import sources
 from mgtool.media.reading import Place
-from mgtool.records import Failure
+from mgtool.records import Failure, LeftOut
 from mgtool.runs.workers import default_workers
 
 _NO_VIDEOS = "COCO's form has no place for videos; jsonl, parquet and mg-llava have"
 
 
-def named_media(inputs: Sequence[str], options: DetectOptions, stdin: IO[bytes] | None = None) -> Iterator[Named]:
-    """Every picture and video of the input, in order; `stdin` is what ``-`` reads."""
+def named_media(
+    inputs: Sequence[str],
+    options: DetectOptions,
+    stdin: IO[bytes] | None = None,
+    left_out: LeftOut | None = None,
+) -> Iterator[Named]:
+    """Every picture and video of the input, in order; `stdin` is what ``-`` reads, `left_out` as of `read_samples`."""
     samples = sources.read_samples(
         inputs,
         images=options.images,
         allow_absolute=options.allow_absolute,
         allow_remote=options.allow_remote,
         stdin=stdin,
+        left_out=left_out,
     )
     items = sources.pictures(samples)
     return _without_videos(items) if options.format == "coco" else items
@@ -42,9 +48,15 @@ def place(options: DetectOptions) -> Place:
     return Place.of(options.images, allow_absolute=options.allow_absolute, allow_remote=options.allow_remote)
 
 
-def named_share(inputs: Sequence[str], options: DetectOptions, stdin: IO[bytes] | None = None) -> Iterator[Named]:
-    """Those of this run's share of the input."""
-    return options.share.of(functools.partial(named_media, inputs, options, stdin))
+def named_share(
+    inputs: Sequence[str],
+    options: DetectOptions,
+    stdin: IO[bytes] | None = None,
+    left_out: LeftOut | None = None,
+) -> Iterator[Named]:
+    """Those of this run's share of the input; `left_out` is told of all of it."""
+    once = iter([left_out])  # a share may go over the input twice
+    return options.share.of(lambda: named_media(inputs, options, stdin, next(once, None)))
 
 
 def _without_videos(items: Iterator[Named]) -> Iterator[Named]:

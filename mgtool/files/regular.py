@@ -7,7 +7,6 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import IO
 
 from mgtool.errors import InputError
 
@@ -43,7 +42,7 @@ def read_regular(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
         return file.readall() or b""  # None of a file that lets one wait, as some of the system are
 
 
-def open_input(path: Path) -> IO[bytes]:
+def open_input(path: Path) -> io.BufferedReader:
     """A file or pipe that the user names.
 
     Raises:

@@ -24,12 +24,15 @@ from mgtool.errors import InputError, ItemError
 from mgtool.files import json_lists, urls
 from mgtool.files.regular import NO_FILE, open_input, refuse_endless
 from mgtool.inputs import json_records, layouts, tsv
-from mgtool.media import images
+from mgtool.media import images, magic
 from mgtool.media.names import MEDIA_SUFFIXES, is_video_name
 from mgtool.media.reading import Find, Place
-from mgtool.records import TOO_DEEP, Failure, Item, Media, Sample, decode, dumps, media_of, name_text
+from mgtool.records import TOO_DEEP, Failure, Item, LeftOut, Media, Sample, decode, dumps, media_of, name_text
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE
 from mgtool.tars import members, paths, samples
+
+BESIDE_TARS = "files beside tars"
+"""Why a picture in a folder of tars is left out."""
 
 _UNKNOWN = "neither pictures, JSON, TSV, tar nor a list of paths"
 
@@ -44,6 +47,7 @@ def read_samples(
     allow_absolute: bool = False,
     allow_remote: Sequence[str] | None = None,
     stdin: IO[bytes] | None = None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Item]:
     """Everything in `inputs`, in order, one sample at a time.
 
@@ -52,6 +56,7 @@ def read_samples(
         images: folder or URL that relative picture names start from.
         allow_absolute, allow_remote: absolute paths and URLs that names inside data may be, as in `DetectOptions`.
         stdin: what ``-`` reads; the process's own where it is None.
+        left_out: told what the inputs hold that is not used.
 
     Raises:
         InputError: an input that is not there or is of no known kind.
@@ -59,11 +64,12 @@ def read_samples(
     if images is not None and "://" not in images and not Path(images).is_dir():
         raise InputError(f"`images` {images}: no such folder")
     place = Place.of(images, inputs, allow_absolute=allow_absolute, allow_remote=allow_remote)
+    unused = LeftOut() if left_out is None else left_out
     for given in inputs:
         if given == "-":
-            yield from _read_stream(stdin or sys.stdin.buffer, place)
+            yield from _read_stream(stdin or sys.stdin.buffer, place, unused)
         else:
-            yield from _read_one(given, place)
+            yield from _read_one(given, place, unused)
 
 
 def check(inputs: Iterable[str]) -> None:
@@ -73,21 +79,21 @@ def check(inputs: Iterable[str]) -> None:
             raise InputError(f"{given}: no such file or folder")
 
 
-def _read_one(given: str, place: Place) -> Iterator[Item]:
+def _read_one(given: str, place: Place, left_out: LeftOut) -> Iterator[Item]:
     expanded = paths.expand(given)
     if expanded is not None:
-        return samples.read_samples(expanded)
+        return samples.read_samples(expanded, left_out)
     if "://" in given:
-        return _read_url(given, place)
+        return _read_url(given, place, left_out)
     path = Path(given)
     if path.is_dir():
-        return _read_folder(path, place)
+        return _read_folder(path, place, left_out)
     if not path.exists():
         raise InputError(f"{given}: no such file or folder")
-    return _read_file(path, place)
+    return _read_file(path, place, left_out)
 
 
-def _read_file(path: Path, place: Place) -> Iterator[Item]:
+def _read_file(path: Path, place: Place, left_out: LeftOut) -> Iterator[Item]:
     suffix = path.suffix.lower()
     if suffix in MEDIA_SUFFIXES:
         return iter([_bare(_named(path, path.parent, place))])
@@ -98,10 +104,10 @@ def _read_file(path: Path, place: Place) -> Iterator[Item]:
         return tsv.read_tsv(
             lambda: path.open(encoding="utf-8-sig", errors="surrogateescape", newline=""), find, where=str(path)
         )
-    return _read_opened(path, place, beside=beside)
+    return _read_opened(path, place, left_out, beside=beside)
 
 
-def _read_opened(path: Path, place: Place, *, beside: str) -> Iterator[Item]:
+def _read_opened(path: Path, place: Place, left_out: LeftOut, *, beside: str) -> Iterator[Item]:
     try:
         file = open_input(path)
     except OSError as error:
@@ -109,73 +115,116 @@ def _read_opened(path: Path, place: Place, *, beside: str) -> Iterator[Item]:
     with file:
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path}: the file is empty")
-        yield from _read_buffer(file, place, where=str(path), beside=beside)
+        if magic.is_picture(file.peek(magic.HEAD_BYTES)):
+            yield _bare(_named(path, path.parent, place))
+            return
+        yield from _read_buffer(file, place, left_out, where=str(path), beside=beside)
 
 
-def _read_url(url: str, place: Place) -> Iterator[Item]:
+def _read_url(url: str, place: Place, left_out: LeftOut) -> Iterator[Item]:
     suffix = posixpath.splitext(url.partition("?")[0])[1].lower()
     if suffix in MEDIA_SUFFIXES:
         return iter([_bare(Media(name=posixpath.basename(url), uri=url))])
     try:
         if urls.is_folder(url):
-            return _listed(*urls.locate(url))
+            return _listed(*urls.locate(url), left_out)
         data = urls.read(url)
     except (OSError, ValueError) as error:
         raise InputError(f"{url}: cannot be read: {error}") from error
+    if magic.is_picture(data):
+        return iter([_bare(Media(name=posixpath.basename(url), uri=url))])
     beside = posixpath.dirname(url)
     if suffix == ".tsv":
         find = functools.partial(place.media, beside=beside)
         return tsv.read_tsv(lambda: _text_of(data), find, where=url)
-    return _read_buffer(io.BytesIO(data), place, where=url, beside=beside, is_own=False)
+    return _read_buffer(io.BytesIO(data), place, left_out, where=url, beside=beside, is_own=False)
 
 
-def _listed(filesystem: Any, root: str) -> Iterator[Item]:
+def _listed(filesystem: Any, root: str, left_out: LeftOut) -> Iterator[Item]:
     names = sorted(filesystem.find(root))
     shards = [filesystem.unstrip_protocol(name) for name in names if name.endswith(".tar")]
     if shards:
-        yield from samples.read_samples(shards)
+        for name in names:
+            if not name.endswith(".tar"):
+                left_out.add(BESIDE_TARS, name)
+        yield from samples.read_samples(shards, left_out)
         return
     for name in names:
         if posixpath.splitext(name)[1].lower() in MEDIA_SUFFIXES:
             yield _bare(Media(name=posixpath.relpath(name, root), uri=filesystem.unstrip_protocol(name)))
+        else:
+            left_out.add(_kind_of_file(name), name)
 
 
 def _text_of(data: bytes) -> IO[str]:
     return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _read_folder(folder: Path, place: Place) -> Iterator[Item]:
+def _read_folder(folder: Path, place: Place, left_out: LeftOut) -> Iterator[Item]:
     found = False
-    for one in files(folder):
+    for one in files(folder, left_out):
         found = True
         if isinstance(one, Failure):
             yield one
-        elif one.suffix == ".tar" and not one.is_file():
+        elif one.name.lower().endswith(paths.ENDINGS) and not one.is_file():
             yield Failure(id=name_text(str(one)), stage="read", reason="unreadable", detail=f"{one}: {NO_FILE}")
-        elif one.suffix == ".tar":
-            yield from samples.read_samples([one.as_posix()])
+        elif one.name.lower().endswith(paths.ENDINGS):
+            yield from samples.read_samples([one.as_posix()], left_out)
         else:
             yield _bare(_named(one, folder, place))
     if not found:
         raise InputError(f"{folder}: no picture, video or tar in this folder")
 
 
-def files(folder: Path) -> Iterator[Path | Failure]:
+def files(folder: Path, left_out: LeftOut | None = None) -> Iterator[Path | Failure]:
     """What is read of a folder: its tars, or else the pictures and videos below it, in the order of their names.
 
-    Hidden files are left out, and what `mgtool detect` has drawn. A folder that cannot be read is a `Failure`.
+    A picture of another ending is known by its first bytes. Where there is neither, tars below the folder are read.
+    Hidden files are left out, and what `mgtool detect` has drawn; `left_out` is told of any other file that is.
+    A folder that cannot be read is a `Failure`.
 
     Raises:
         InputError: `folder` itself cannot be read.
     """
     if not os.access(folder, os.R_OK | os.X_OK):
         raise InputError(f"{folder}: cannot be read: {os.strerror(errno.EACCES)}")
-    if shards := sorted(folder.glob("*.tar")):
+    unused = LeftOut() if left_out is None else left_out
+    if shards := sorted(path for path in folder.glob("*.t*") if path.name.lower().endswith(paths.ENDINGS)):
+        for one in [] if left_out is None else _walk(folder, (), LeftOut()):
+            if isinstance(one, Path):
+                unused.add(BESIDE_TARS, one.relative_to(folder).as_posix())
         return iter(shards)
-    return _walk(folder, ())
+    return _pictures_or_tars(folder, unused)
 
 
-def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path | Failure]:
+def _pictures_or_tars(folder: Path, left_out: LeftOut) -> Iterator[Path | Failure]:
+    found = False
+    for one in _walk(folder, (), left_out):
+        found = True
+        yield one
+    if not found and (tars := paths.below(folder)):
+        left_out.clear()
+        yield from tars
+
+
+def _kind_of_file(name: str) -> str:
+    """The reason for which a file that is no picture, video or tar is left out."""
+    ending = posixpath.splitext(name)[1].lower()
+    return f"{ending} files" if ending else "files without an ending"
+
+
+def _is_picture_file(path: Path) -> bool:
+    """Whether a file of another ending is a picture by what it holds; only plain files are opened."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return magic.is_picture(file.read(magic.HEAD_BYTES))
+    except OSError:
+        return False
+
+
+def _walk(folder: Path, above: tuple[Path, ...], left_out: LeftOut) -> Iterator[Path | Failure]:
     """Pictures and videos, one folder's names in memory at a time; `above` are the folders that lead here."""
     try:
         with os.scandir(folder) as scanned:
@@ -190,10 +239,12 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path | Failure]:
         if name.startswith(".") or (has_run and name == DRAWN_FOLDER):
             continue
         if not is_folder:
-            if path.suffix.lower() in MEDIA_SUFFIXES:
+            if path.suffix.lower() in MEDIA_SUFFIXES or _is_picture_file(path):
                 yield path
+            elif not has_run:
+                left_out.add(_kind_of_file(name), path.as_posix())
         elif not (is_link and any(path.samefile(other) for other in (*above, folder))):
-            yield from _walk(path, (*above, folder))
+            yield from _walk(path, (*above, folder), left_out)
 
 
 def _named(path: Path, root: Path, place: Place) -> Media:
@@ -209,20 +260,20 @@ def _bare(media: Media) -> Sample:
     return Sample(id=media.name, images=(media,))
 
 
-def _read_stream(stream: IO[bytes], place: Place) -> Iterator[Item]:
+def _read_stream(stream: IO[bytes], place: Place, left_out: LeftOut) -> Iterator[Item]:
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
     head = buffered.peek(512)
     if not head:
         raise InputError("-: stdin is empty")
     if members.looks_like_tar(head) or members.is_packed(head):
-        return samples.read_stream(buffered, where="-")
+        return samples.read_stream(buffered, "-", left_out)
     first_line = head.partition(b"\n")[0]
     if b"\t" in first_line and b"index" in first_line.split(b"\t")[0]:
         data = buffered.read()
         return tsv.read_tsv(lambda: _text_of(data), place.media, where="-")
     if b"\0" in head:
         return iter([_sent_picture(buffered.read())])
-    return _read_buffer(buffered, place, where="-", beside="")
+    return _read_buffer(buffered, place, left_out, where="-", beside="")
 
 
 def _sent_picture(data: bytes) -> Sample:
@@ -234,13 +285,15 @@ def _sent_picture(data: bytes) -> Sample:
     return Sample(id="-", images=(Media(name="-", data=data),))
 
 
-def _read_buffer(file: IO[bytes], place: Place, *, where: str, beside: str, is_own: bool = True) -> Iterator[Item]:
+def _read_buffer(
+    file: IO[bytes], place: Place, left_out: LeftOut, *, where: str, beside: str, is_own: bool = True
+) -> Iterator[Item]:
     """A file of JSON, JSON lines or paths, told apart by what it holds; `is_own` as of `_read_paths`."""
     head = _peek(file)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     find = functools.partial(place.media, beside=beside)
     if members.looks_like_tar(head):
-        return samples.read_stream(file, where=where)
+        return samples.read_stream(file, where, left_out)
     if start == b"[":
         return _read_json_list(file, find, where=where)
     if start == b"{" and (_COCO_START.match(head) or not _is_json_line(head)):

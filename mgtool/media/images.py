@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import struct
 import warnings
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mgtool.errors import ItemError
+from mgtool.media import magic
 from mgtool.media.limits import MAX_PIXELS as MAX_PIXELS
 
 _JPEG_FAMILY = {"MPO": "JPEG"}
@@ -69,8 +71,8 @@ def check(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
     Raises:
         ItemError: as `decode`.
     """
-    for magic, walk in _WALKS.items():
-        if data.startswith(magic):
+    for start, walk in _WALKS.items():
+        if data.startswith(start):
             found = _walked(walk, data)
             if found is not None:
                 _refuse_over(max_pixels, *found[:2])
@@ -169,13 +171,22 @@ def _opened(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=_FORMATS)
+            return Image.open(io.BytesIO(data), formats=_heif_format() if magic.is_heif(data) else _FORMATS)
     except UnidentifiedImageError as error:
         raise ItemError("not_an_image", f"no decoder knows these {len(data):,} bytes") from error
     except Image.DecompressionBombError as error:
         raise ItemError("too_many_pixels", _short(error)) from error
     except _DECODER_ERRORS as error:
         raise ItemError("corrupt", _short(error)) from error
+
+
+def _heif_format() -> tuple[str, ...]:
+    try:
+        plugin = importlib.import_module("pillow_heif")
+    except ModuleNotFoundError as error:
+        raise ItemError("unsupported", "a HEIC picture; `pip install pillow-heif` lets it be read") from error
+    plugin.register_heif_opener()
+    return ("HEIF",)
 
 
 def _why(error: Exception) -> Literal["truncated", "corrupt", "too_many_pixels"]:

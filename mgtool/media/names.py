@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import posixpath
 
-PICTURE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "jp2", "avif"})
+PICTURE_EXTENSIONS = frozenset(
+    {
+        "jpg", "jpeg", "jpe", "jfif", "mpo", "png", "webp", "bmp", "dib", "gif", "tif", "tiff",
+        "ppm", "pgm", "pbm", "pnm", "jp2", "avif", "heic", "heif",
+    }
+)  # fmt: skip
 VIDEO_EXTENSIONS = frozenset({"mp4", "avi", "mkv", "mov", "webm", "m4v", "mpg", "mpeg", "wmv", "flv"})
 MEDIA_SUFFIXES = frozenset(f".{extension}" for extension in PICTURE_EXTENSIONS | VIDEO_EXTENSIONS)
 """What names of files end in, in lower case, that count as pictures and videos in a folder."""

@@ -24,7 +24,7 @@ from mgtool.files.hashing import sha256
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
-from mgtool.records import Advance, Failure, Inputs, Media, input_names
+from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
 from mgtool.runs import ray_cluster
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
 from mgtool.runs.shares import Share
@@ -249,6 +249,7 @@ def _detect_part(work: _Work, output: DetectionOutput, run: Run, overwrite: bool
         part.clear()
     part_run.begin(overwrite=overwrite)
     statistics = _fill(work, part, part_run)
+    output.statistics.left_out = statistics.left_out
     joined = shared_output.join(output.folder, output, run, share.world_size)
     if joined is None:
         return Detected(output.folder, statistics, share.name)
@@ -257,12 +258,12 @@ def _detect_part(work: _Work, output: DetectionOutput, run: Run, overwrite: bool
 
 def _fill(work: _Work, output: DetectionOutput, run: Run) -> BoxStatistics:
     """Detect what is left, and end the run; gives the statistics as its record has them."""
-    options, stdin = work.options, HashedStdin(work.inputs)
+    options, stdin, left_out = work.options, HashedStdin(work.inputs), LeftOut()
     if run.finished:
         run.refuse_other(stdin.noted())
     else:
         detected = pipeline.fill(
-            loading.named_share(work.inputs, options, stdin.file),
+            loading.named_share(work.inputs, options, stdin.file, left_out),
             work.finder,
             output,
             batch=loading.first_batch(options),
@@ -270,6 +271,7 @@ def _fill(work: _Work, output: DetectionOutput, run: Run) -> BoxStatistics:
             frames=options.frames,
             advance=work.advance,
         )
+        detected.left_out = left_out.summary() | work.finder.left_out
         run.finish(detected.summary(), noted=stdin.noted())
     output.close(done=True)
     return BoxStatistics.of_summary(run.counts)

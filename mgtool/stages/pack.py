@@ -20,7 +20,7 @@ from mgtool.packing.options import PackOptions, Source
 from mgtool.packing.output import PackFolder
 from mgtool.packing.pipeline import OpenSource
 from mgtool.packing.plan import ShardPlan
-from mgtool.records import Advance, Failure
+from mgtool.records import Advance, Failure, LeftOut
 from mgtool.report.html import summary_table
 from mgtool.tars import other_readers
 
@@ -38,6 +38,7 @@ class Packed:
         samples, skipped, failures: numbers of those packed, of those left out, and of those that could not be packed.
         shards, bytes: number of tars, and their size; None for a stream.
         splits: samples of each split; None without splits.
+        left_out: what else the inputs and box files hold: count and examples by reason; None where all is used.
         failed: what could not be packed, for a stream; a folder has it in ``failures.jsonl``.
     """
 
@@ -48,12 +49,13 @@ class Packed:
     shards: int | None = None
     bytes: int | None = None
     splits: Mapping[str, int] | None = None
+    left_out: Mapping[str, Any] | None = None
     failed: tuple[Failure, ...] = ()
 
     @property
     def counts(self) -> dict[str, Any]:
         """What ``run.json`` counts."""
-        names = ("samples", "skipped", "failures", "shards", "bytes", "splits")
+        names = ("samples", "skipped", "failures", "shards", "bytes", "splits", "left_out")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def _repr_html_(self) -> str:
@@ -114,10 +116,11 @@ def pack(
     if options.energon:
         other_readers.require_energon()
     folder = PackFolder(Path(out), options, overwrite=overwrite)
-    with one_writer(folder.path, wait=wait), _planned(sources, options, folder) as planned:
+    left_out = LeftOut()
+    with one_writer(folder.path, wait=wait), _planned(sources, options, folder, left_out) as planned:
         started(len(planned))
         pipeline.write_shards(planned, folder.path, advance)
-        counts = folder.publish(planned.skipped)
+        counts = folder.publish(planned.skipped) | _unused(left_out, planned)
         if options.energon:
             other_readers.prepare_energon(folder.path)
         folder.finish(counts)
@@ -135,7 +138,7 @@ def plan(
     if out is None:
         _refuse_for_stream(options)
     folder = None if out is None else PackFolder(Path(out), options, overwrite=overwrite, dry=True)
-    with _planned(sources, options, folder) as planned:
+    with _planned(sources, options, folder, LeftOut()) as planned:
         return PlannedTars(
             samples=planned.samples,
             unreadable=planned.failures,
@@ -155,7 +158,8 @@ def _pack_stream(
     advance: Advance,
 ) -> Packed:
     _refuse_for_stream(options)
-    with _planned(sources, options, None) as planned:
+    left_out = LeftOut()
+    with _planned(sources, options, None, left_out) as planned:
         started(len(planned))
         filled = pipeline.write_stream(planned, out, advance)
         out.flush()
@@ -165,7 +169,16 @@ def _pack_stream(
             skipped=filled.skipped + planned.skipped,
             failures=len(filled.failures),
             failed=tuple(filled.failures),
+            **_unused(left_out, planned),
         )
+
+
+def _unused(left_out: LeftOut, planned: ShardPlan) -> dict[str, Any]:
+    """What the inputs and the box files hold that was not used, where there is any."""
+    found = left_out.summary()
+    for index in planned.boxes:
+        found |= index.left_out.summary() if index is not None else {}
+    return {"left_out": found} if found else {}
 
 
 def _refuse_for_stream(options: PackOptions) -> None:
@@ -175,13 +188,15 @@ def _refuse_for_stream(options: PackOptions) -> None:
 
 
 @contextlib.contextmanager
-def _planned(sources: Sequence[Source], options: PackOptions, folder: PackFolder | None) -> Iterator[ShardPlan]:
+def _planned(
+    sources: Sequence[Source], options: PackOptions, folder: PackFolder | None, left_out: LeftOut
+) -> Iterator[ShardPlan]:
     """What goes where, while the plan's files are there; nothing else is written but the record of the run."""
     if sum(name == "-" for source in sources for name in (*source.inputs, source.boxes)) > 1:
         raise UsageError("", "only one of INPUT, `boxes` and `add` can be stdin")
     if folder is not None and pipeline.workers_of(options) > 1:
         pipeline.ready_workers()
-    with _scratch(folder) as place, _opened(sources, options) as opened:
+    with _scratch(folder) as place, _opened(sources, options, left_out) as opened:
         if folder is None:
             with pipeline.planned(place, opened, options) as planned:
                 yield planned
@@ -215,7 +230,7 @@ def _scratch(folder: PackFolder | None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _opened(sources: Sequence[Source], options: PackOptions) -> Iterator[list[OpenSource]]:
+def _opened(sources: Sequence[Source], options: PackOptions, left_out: LeftOut) -> Iterator[list[OpenSource]]:
     with contextlib.ExitStack() as stack:
         yield [
             OpenSource(
@@ -224,6 +239,7 @@ def _opened(sources: Sequence[Source], options: PackOptions) -> Iterator[list[Op
                     images=None if source.images is None else str(source.images),
                     allow_absolute=options.allow_absolute,
                     allow_remote=options.allow_remote,
+                    left_out=left_out,
                 ),
                 None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes))),
             )

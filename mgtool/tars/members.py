@@ -32,6 +32,16 @@ _DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
     b"\xfd7zXZ\0": lzma.LZMAFile,
 }
 _DECOMPRESSION_ERRORS = (OSError, zlib.error, lzma.LZMAError, ValueError)
+_OTHER_COMPRESSION = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"LZIP": "lzip",
+    b"\x1f\x9d": "compress",
+    b"PK\x03\x04": "zip",
+}
+"""Beginnings of files that no tar begins with."""
+
+SPARSE = "sparse file"
 _KINDS = {
     **dict.fromkeys((b"0", b"\0", b"7"), "file"),
     b"1": "hard link",
@@ -39,7 +49,16 @@ _KINDS = {
     **dict.fromkeys((b"3", b"4"), "device"),
     b"5": "folder",
     b"6": "pipe",
+    b"S": SPARSE,
+    b"V": "volume label",
+    b"M": "part of another volume",
+    **dict.fromkeys((b"D", b"N"), "folder's list"),
 }
+"""Other types are files, as POSIX says."""
+_WITH_DATA = (b"D", b"N", b"M")
+_CONTINUED, _CONTINUED_LATER = 482, 504
+"""Bytes of GNU's sparse headers that say whether another block of the map follows."""
+
 _PAX_RECORD = re.compile(rb"(\d+) ([^=\n]+)=")
 
 
@@ -48,7 +67,7 @@ class Member(NamedTuple):
 
     Attributes:
         name: as it stands in the tar, bytes that are no UTF-8 as escapes; never to be used as a path.
-        kind: ``file``, or what it is instead: ``folder``, ``symbolic link``, ``hard link``, ``device``, ``pipe``.
+        kind: ``file``, or what it is instead: ``folder``, ``symbolic link``, ``hard link``, ``device``, ``pipe``, ...
         offset: of its first header block in the (unpacked) tar.
         end: offset behind its padded data.
         data: of a file.
@@ -65,11 +84,20 @@ class _Header(NamedTuple):
     name: str
     type: bytes
     size: int
+    is_continued: bool = False
 
 
 def looks_like_tar(head: bytes) -> bool:
-    """Whether a file that begins with these bytes is a tar (not compressed)."""
-    return head[_MAGIC] == b"ustar"
+    """Whether a file that begins with these bytes is a tar (not compressed), also one of the form before POSIX."""
+    if head[_MAGIC] == b"ustar":
+        return True
+    block = head[:_BLOCK]
+    if len(block) < _BLOCK or not block[0]:
+        return False
+    try:
+        return bool(_parse(block).name)
+    except ItemError:
+        return False
 
 
 def is_packed(head: bytes) -> bool:
@@ -77,13 +105,20 @@ def is_packed(head: bytes) -> bool:
     return head.startswith(tuple(_DECOMPRESSORS))
 
 
-def read_members(file: IO[bytes], *, offset: int = 0, skip: Callable[[str], bool] | None = None) -> Iterator[Member]:
+def read_members(
+    file: IO[bytes],
+    *,
+    offset: int = 0,
+    skip: Callable[[str], bool] | None = None,
+    behind: Callable[[int], None] | None = None,
+) -> Iterator[Member]:
     """The members in order; gzip, bzip2 and xz are understood.
 
     Args:
         file: the tar's bytes; only `read` is called.
         offset: where `file` stands in the tar, for the members' offsets.
         skip: names whose bytes are not wanted; their data is empty. Needs a file that seeks.
+        behind: told how many bytes stand behind the tar's end where they are not all zeros, as of tars joined by `cat`.
 
     Raises:
         ItemError: ``empty``, ``truncated`` (the tar's end is missing), or ``unreadable``.
@@ -98,14 +133,18 @@ def read_members(file: IO[bytes], *, offset: int = 0, skip: Callable[[str], bool
             if header.type != b"g":
                 longer |= _extended(header.type, extra)
             continue
-        if header.type not in _KINDS:
-            raise ItemError("unreadable", f"{header.name}: a member of type {header.type!r}")
-        kind = _KINDS[header.type]
-        name, size = longer.get("path", header.name), int(longer.get("size", header.size)) if kind == "file" else 0
+        kind = SPARSE if longer.get("sparse") else _KINDS.get(header.type, "file")
+        has_data = kind in ("file", SPARSE) or header.type in _WITH_DATA
+        name, size = longer.get("path", header.name), int(longer.get("size", header.size)) if has_data else 0
+        if header.type == b"S":
+            reader.pass_sparse_maps(header.is_continued)
         data = b"" if skip is not None and reader.skipped(name, size, skip) else reader.data(size)
+        data = data if kind == "file" else b""
         yield Member(name_text(name), kind, begin, reader.offset, data)
         begin, longer = reader.offset, {}
-    reader.drain()
+    left = reader.drain()
+    if left and behind is not None:
+        behind(left)
 
 
 class _BlockReader:
@@ -115,6 +154,9 @@ class _BlockReader:
         self._ahead = _read_fully(file, _BLOCK)
         self._file = file
         self.offset = offset
+        for magic, name in _OTHER_COMPRESSION.items():
+            if self._ahead.startswith(magic):
+                raise ItemError("unsupported", f"compressed with {name}; gzip, bzip2 and xz are read: unpack it first")
         for magic, unpack in _DECOMPRESSORS.items():
             if self._ahead.startswith(magic):
                 self._file = unpack(_Rejoined(self._ahead, file))
@@ -156,10 +198,21 @@ class _BlockReader:
         self.offset += padded
         return True
 
-    def drain(self) -> None:
-        """Read on to the end: whoever writes into a pipe wants it, and checksums stand there."""
-        while self._read(_CHUNK):
-            pass
+    def pass_sparse_maps(self, is_continued: bool) -> None:
+        """Go past the blocks between a sparse file's header and its data."""
+        while is_continued:
+            is_continued = bool(self.data(_BLOCK)[_CONTINUED_LATER])
+
+    def drain(self) -> int:
+        """Read on to the end: whoever writes into a pipe wants it, and checksums stand there.
+
+        Gives the number of bytes, or 0 where all of them are zeros.
+        """
+        count, is_empty = 0, True
+        while data := self._read(_CHUNK):
+            count += len(data)
+            is_empty = is_empty and not data.strip(b"\0")
+        return 0 if is_empty else count
 
     def _read(self, size: int) -> bytes:
         try:
@@ -202,13 +255,13 @@ def _parse(block: bytes) -> _Header:
         if zlib.adler32(block) & 0xFFFF != (total + 1) % _ADLER_BASE:  # the sum of all bytes, much faster than `sum`
             raise ItemError("unreadable", "a header with a wrong checksum")
         kind = block[156:157]
-        if kind in _REGULAR and looks_like_tar(block) and not block[345] and block[124] < 0x80:
+        if kind in _REGULAR and block[_MAGIC] == b"ustar" and not block[345] and block[124] < 0x80:
             name = block[:100].split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
             return _Header(name, kind, int(block[124:136].rstrip(b" \0"), 8))
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except (tarfile.HeaderError, ValueError) as error:
         raise ItemError("unreadable", f"not a tar, or a broken one: {error}") from error
-    return _Header(info.name, info.type, info.size)
+    return _Header(info.name, info.type, info.size, bool(block[_CONTINUED]))
 
 
 def _extended(kind: bytes, data: bytes) -> Mapping[str, Any]:
@@ -216,12 +269,16 @@ def _extended(kind: bytes, data: bytes) -> Mapping[str, Any]:
     if kind in (b"L", b"K"):
         return {"path": data.rstrip(b"\0").decode("utf-8", "surrogateescape")} if kind == b"L" else {}
     found: dict[str, Any] = {}
-    at = 0
+    at, sparse_name = 0, ""
     while match := _PAX_RECORD.match(data, at):
         key, value = match[2], data[match.end() : at + int(match[1]) - 1]
         if key == b"path":
             found["path"] = value.decode("utf-8", "surrogateescape")
         elif key == b"size" and value.isdigit():
             found["size"] = int(value)
+        elif key.startswith(b"GNU.sparse."):
+            found["sparse"] = True
+            if key == b"GNU.sparse.name":
+                sparse_name = value.decode("utf-8", "surrogateescape")
         at += max(int(match[1]), 1)
-    return found
+    return found | ({"path": sparse_name} if sparse_name else {})

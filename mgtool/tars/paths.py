@@ -17,7 +17,8 @@ from mgtool.errors import InputError
 from mgtool.files import urls
 from mgtool.files.regular import open_regular, refuse_endless
 
-_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+"""What names of tars end in."""
 
 
 _BUFFER = 1 << 18
@@ -31,7 +32,7 @@ def expand(given: str) -> list[str] | None:
     >>> expand("train.json") is None
     True
     """
-    if not given.partition("?")[0].lower().endswith(_ENDINGS):
+    if not given.partition("?")[0].lower().endswith(ENDINGS):
         return None
     try:
         return list(braceexpand(given)) if "{" in given else [given]
@@ -63,7 +64,7 @@ def _in_folder(given: str) -> list[str]:
         names = sorted(filesystem.find(root)) if urls.is_folder(given) else []
     except (OSError, ValueError) as error:
         raise InputError(f"{given}: cannot be read: {error}") from error
-    tars = [name for name in names if name.endswith(_ENDINGS) and not posixpath.basename(name).startswith(".")]
+    tars = [name for name in names if name.endswith(ENDINGS) and not posixpath.basename(name).startswith(".")]
     tars = [name for name in tars if posixpath.dirname(name) == root.rstrip("/")] or tars
     if "://" in given:
         return [filesystem.unstrip_protocol(name) for name in tars]

@@ -20,6 +20,7 @@ from mgtool.records import (
     Detections,
     Failure,
     Item,
+    LeftOut,
     Media,
     Sample,
     SampleId,
@@ -27,7 +28,8 @@ from mgtool.records import (
     convert,
     parse,
 )
-from mgtool.tars.members import Member, read_members
+from mgtool.tars import foreign
+from mgtool.tars.members import SPARSE, Member, read_members
 from mgtool.tars.paths import find, open_url
 
 FORMAT = "mgtool-1"
@@ -47,12 +49,14 @@ class RawSample(NamedTuple):
         key: their common name.
         parts: bytes by what follows the first dot of the name.
         offset, end: where they begin and end in the tar.
+        error: why the sample cannot be used, where one of its members is none that is read.
     """
 
     key: str
     parts: dict[str, bytes]
     offset: int
     end: int
+    error: ItemError | None = None
 
 
 class PackedPicture(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,28 +148,34 @@ def read_tars(
             yield url, item
 
 
-def read_samples(urls: Sequence[str]) -> Iterator[Item]:
+def read_samples(urls: Sequence[str], left_out: LeftOut | None = None) -> Iterator[Item]:
     """The samples of tars in order; a tar that is broken gives a `Failure`, and the next one goes on."""
     for url in urls:
         try:
             with open_url(url) as file:
-                yield from read_stream(file, where=url)
+                yield from read_stream(file, url, left_out)
         except FileNotFoundError:
             yield Failure(id=url, stage="read", reason="missing", detail=f"no file {url}")
         except (OSError, ValueError) as error:
             yield Failure(id=url, stage="read", reason="unreadable", detail=f"{url}: {error}")
 
 
-def read_stream(fileobj: IO[bytes], where: str) -> Iterator[Item]:
+def read_stream(fileobj: IO[bytes], where: str, left_out: LeftOut | None = None) -> Iterator[Item]:
     """The samples of one tar that is read once, front to back.
 
     Args:
         fileobj: the tar's bytes; compressed ones are understood.
         where: the tar's name for messages.
+        left_out: told of members that are not used.
     """
+    unused = LeftOut() if left_out is None else left_out
+
+    def behind(count: int) -> None:
+        unused.add("bytes behind the end of a tar", f"{where}: {count:,} bytes")
+
     try:
-        for raw in read_parts(fileobj):
-            yield sample(raw)
+        for raw in group(read_members(fileobj, behind=behind), unused):
+            yield sample(raw, unused)
     except ItemError as error:
         yield Failure(id=where, stage="read", reason=error.reason, detail=f"{where}: {error.detail}")
 
@@ -183,26 +193,46 @@ def read_parts(file: IO[bytes], *, offset: int = 0) -> Iterator[RawSample]:
     return group(read_members(file, offset=offset))
 
 
-def group(members: Iterable[Member]) -> Iterator[RawSample]:
-    """Members that stand together and have one key, as samples; names that readers skip are left out."""
-    key, parts, begin, end = "", dict[str, bytes](), 0, 0
+def group(members: Iterable[Member], left_out: LeftOut | None = None) -> Iterator[RawSample]:
+    """Members that stand together and have one key, as samples; names that readers skip are left out.
+
+    A part that comes again begins another sample of the same key, so that nothing is lost.
+    """
+    key, parts, begin, end, wrong = "", dict[str, bytes](), 0, 0, None
     try:
-        for member in members:
-            name = member.name
-            slash = name.rfind("/") + 1
-            if member.kind != "file" or name.startswith((".", "__"), slash):
-                continue
-            found, part = split_name(name)
-            if found != key and parts:
-                yield RawSample(key, parts, begin, end)
-                parts = {}
+        for member in _used(members, left_out):
+            found, part = split_name(member.name)
+            if parts and (found != key or part in parts):
+                yield RawSample(key, parts, begin, end, wrong)
+                parts, wrong = {}, None
             if not parts:
                 begin = member.offset
+            if member.kind == SPARSE:
+                wrong = ItemError("unsupported", f"{member.name}: a sparse file; pack it anew without holes")
             key, end, parts[part] = found, member.end, member.data
     except ItemError as error:
         raise ItemError(error.reason, f"{error.detail} after {key}" if key else error.detail) from error
     if parts:
-        yield RawSample(key, parts, begin, end)
+        yield RawSample(key, parts, begin, end, wrong)
+
+
+def _used(members: Iterable[Member], left_out: LeftOut | None) -> Iterator[Member]:
+    for member in members:
+        reason = _unused(member)
+        if not reason:
+            yield member
+        elif left_out is not None and member.kind != "folder":
+            left_out.add(reason, member.name)
+
+
+def _unused(member: Member) -> str:
+    """Why a member is part of no sample; empty where it is."""
+    base = member.name.rfind("/") + 1
+    if member.kind not in ("file", SPARSE):
+        return f"members of tars that are no files: {member.kind}"
+    if member.name.startswith((".", "__"), base):
+        return "hidden members of tars"
+    return "" if "." in member.name[base:] else "members of tars without an ending"
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -215,17 +245,19 @@ def split_name(name: str) -> tuple[str, str]:
     return (name[:dot], name[dot + 1 :].lower()) if dot >= 0 else (name, "")
 
 
-def sample(raw: RawSample) -> Item:
-    """A sample's bytes as a record; a `Failure` where they are none."""
+def sample(raw: RawSample, left_out: LeftOut | None = None) -> Item:
+    """A sample's bytes as a record; a `Failure` where they are none. `left_out` is told of parts that are not used."""
     key, parts = raw.key, raw.parts
     about = parts.get("json", b"")
     try:
+        if raw.error is not None:
+            raise raw.error
         if about.startswith(_OWN_START):
             return _packed(key, parse(about, PackedSample, where=f"{key}.json"), parts)
-        fields = parse(about, dict[str, Any], where=f"{key}.json") if about else {}
+        fields = foreign.fields_of(about, f"{key}.json") if about else {}
         if fields.get("format") == FORMAT:
             return _packed(key, convert(fields, PackedSample, where=f"{key}.json"), parts)
-        return _foreign(key, fields, parts)
+        return _foreign(key, fields, parts, LeftOut() if left_out is None else left_out)
     except RecordError as error:
         return Failure(id=key, stage="read", reason="bad_record", detail=str(error))
     except ItemError as error:
@@ -268,9 +300,9 @@ def _packed_video(
     return Media(name=record.video, data=data, detections=found or None, frame_times=times)
 
 
-def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes]) -> Sample:
+def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], left_out: LeftOut) -> Sample:
     """A sample of another writer: pictures in the order of their parts, `.json` of LLaVA or img2dataset, `.txt`."""
-    names = sorted((part for part in parts if _extension(part) in PICTURE_EXTENSIONS), key=_slot)
+    names = sorted((part for part in parts if foreign.is_picture(part, parts[part])), key=_slot)
     video = next((part for part in parts if _extension(part) in VIDEO_EXTENSIONS), None)
     found = _detections(key, parts, max(len(names), 1))
     given = fields.get("question_id", fields.get("id"))
@@ -278,6 +310,8 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes]) ->
     metadata = {name: value for name, value in fields.items() if name not in known}
     if "txt" in parts:
         metadata["caption"] = parts["txt"].decode("utf-8", "replace").strip()
+    used = {*names, video, "json", "txt", "boxes.npy", "boxes.json"}
+    foreign.keep_texts(key, {part: data for part, data in parts.items() if part not in used}, metadata, left_out)
     pictures = tuple(
         Media(name=f"{key}.{name}", data=parts[name], detections=None if found is None else (found[index],))
         for index, name in enumerate(names)
@@ -286,14 +320,21 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes]) ->
         id=given if isinstance(given, int | str) else key,
         images=pictures,
         video=Media(name=f"{key}.{video}", data=parts[video]) if video else None,
-        turns=_turns(key, fields),
+        turns=_turns(key, fields, metadata if names or video else None),
         metadata=metadata,
     )
 
 
-def _turns(key: str, fields: Mapping[str, Any]) -> tuple[Turn, ...]:
+def _turns(key: str, fields: Mapping[str, Any], metadata: dict[str, Any] | None) -> tuple[Turn, ...]:
+    """The conversation; one that is none costs no picture, and stands in the metadata as it came."""
     if fields.get("conversations") is not None:
-        return convert(fields["conversations"], tuple[Turn, ...], where=f"{key}.json: conversations")
+        try:
+            return convert(fields["conversations"], tuple[Turn, ...], where=f"{key}.json: conversations")
+        except RecordError:
+            if metadata is None:
+                raise
+            metadata["conversations"] = fields["conversations"]
+            return ()
     question = fields.get("text", fields.get("question"))
     return (Turn("human", question),) if isinstance(question, str) else ()
 

@@ -173,3 +173,31 @@ def test_what_is_no_record_costs_no_other(name: str, tmp_path: Path) -> None:
     found = read(tmp_path / name)
     assert [one.id for one in found][-2:] == ["ok", "ok"]
     assert [one.reason for one in found[:-2]] == (["bad_record"] if name == "heading.jsonl" else [])
+
+
+def test_pictures_of_a_folder_are_known_by_their_bytes_and_the_rest_is_counted(tmp_path: Path) -> None:
+    data = (Path(__file__).parents[1] / "images" / "coffee.jpg").read_bytes()
+    for name in ("a.jfif", "b", "c.jpe", "d.photo"):
+        (tmp_path / name).write_bytes(data)
+    for number in range(5):
+        (tmp_path / f"{number}.txt").write_text("a cat")
+    left_out = records.LeftOut()
+    assert [item.id for item in read(tmp_path, left_out=left_out)] == ["a.jfif", "b", "c.jpe", "d.photo"]
+    examples = [f"{tmp_path}/{number}.txt" for number in range(3)]
+    assert left_out.summary() == {".txt files": {"count": 5, "examples": examples}}
+    assert read(tmp_path / "d.photo")[0].id == "d.photo"
+
+
+def test_tars_below_a_folder_and_pictures_beside_tars(tmp_path: Path) -> None:
+    data = (Path(__file__).parents[1] / "images" / "coffee.jpg").read_bytes()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "x.jpg").write_bytes(data)
+    with tarfile.open(tmp_path / "a" / "x.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "x.jpg", "0.jpg")
+    left_out = records.LeftOut()
+    assert [item.id for item in read(tmp_path / "a")] == ["0"]
+    (tmp_path / "x.jpg").unlink()
+    assert [item.id for item in read(tmp_path)] == ["0"]
+    (tmp_path / "a" / "y.jpg").write_bytes(data)
+    assert [item.id for item in read(tmp_path / "a", left_out=left_out)] == ["0"]
+    assert left_out.summary() == {sources.BESIDE_TARS: {"count": 1, "examples": ["y.jpg"]}}

@@ -76,3 +76,8 @@ def test_damaged_or_foreign_bytes_are_a_reason_whatever_the_decoder_raises(form:
                 assert error.reason in {"empty", "not_an_image", "corrupt", "truncated", "too_many_pixels"}  # noqa: PT017
             else:
                 assert form in {"AVIF", "JPEG2000"}
+
+
+def test_heic_is_called_by_its_name() -> None:
+    with pytest.raises(ItemError, match=r"HEIC picture; .pip install pillow-heif"):
+        images.probe(b"\0\0\0\x18ftypheic" + bytes(100))

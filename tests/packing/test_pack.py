@@ -346,7 +346,8 @@ def test_a_picture_that_the_form_cannot_hold_costs_only_itself(tmp_path: Path) -
     (tmp_path / "b.png").write_bytes(nasty.encode(nasty.photo(1, (66_000, 4)), "PNG"))
     (tmp_path / "c.jpg").write_bytes(nasty.encode(nasty.photo(2), "JPEG"))
     records = [{"id": name, "image": name, "conversations": []} for name in ("a.jpg", "b.png", "c.jpg")]
-    (tmp_path / "x.json").write_text(json.dumps([*records, {"id": "text", "image": "", "conversations": []}]))
+    text = {"id": "text", "conversations": [{"from": "human", "value": "Hi"}]}
+    (tmp_path / "x.json").write_text(json.dumps([*records, text]))
     run(tmp_path / "x.json", "--out", tmp_path / "o", "-q", expect=3)
     assert [sample.id for sample in samples(tmp_path / "o")] == ["a.jpg", "c.jpg", "text"]
     failure = json.loads((tmp_path / "o" / "failures.jsonl").read_text())

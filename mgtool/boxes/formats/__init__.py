@@ -18,7 +18,7 @@ from mgtool.errors import InputError, UsageError
 from mgtool.files import urls
 from mgtool.files.regular import refuse_endless
 from mgtool.files.temporary import temporary_folder
-from mgtool.records import BoxRecord
+from mgtool.records import BoxRecord, LeftOut
 
 FORMATS = {
     "jsonl": jsonl.FORMAT,
@@ -46,22 +46,26 @@ def read(path: str) -> Iterator[BoxRecord]:
     return (entry.record for entry in entries(path))
 
 
-def entries(path: str) -> Iterator[BoxEntry]:
-    """The records of a box file with the ids that it knows them by; arguments and errors are those of `read`."""
+def entries(path: str, left_out: LeftOut | None = None) -> Iterator[BoxEntry]:
+    """The records of a box file with the ids that it knows them by; arguments and errors are those of `read`.
+
+    `left_out` is told of annotations that are not used.
+    """
+    unused = LeftOut() if left_out is None else left_out
     if path == "-":
         return jsonl.read_lines(sys.stdin.buffer, "-")
     if "://" in path:
-        return _fetched(path)
+        return _fetched(path, unused)
     file = Path(path)
     if file.is_dir():
-        return _read_folder(file)
+        return _read_folder(file, unused)
     if not file.exists():
         raise InputError(f"{path}: no such box file or folder")
     refuse_endless(file)
-    return _read_file(file)
+    return _read_file(file, unused)
 
 
-def _fetched(url: str) -> Iterator[BoxEntry]:
+def _fetched(url: str, left_out: LeftOut) -> Iterator[BoxEntry]:
     """Those of a copy, as files of boxes are read here and there."""
     with temporary_folder("boxes") as folder:
         copy = folder / posixpath.basename(url.partition("?")[0].rstrip("/"))
@@ -69,16 +73,19 @@ def _fetched(url: str) -> Iterator[BoxEntry]:
             urls.fetch(url, copy)
         except OSError as error:
             raise InputError(f"{url}: cannot be read: {error}") from error
-        yield from entries(str(copy))
+        yield from entries(str(copy), left_out)
 
 
-def _read_folder(folder: Path) -> Iterator[BoxEntry]:
+def _read_folder(folder: Path, left_out: LeftOut) -> Iterator[BoxEntry]:
+    if tars := sorted(folder.glob("*.tar")):
+        detail = f"packed tars ({tars[0].name}), no box file; `mgtool pack --unpack` gives their boxes"
+        raise InputError(f"{folder}: {detail}")
     listed = (one.in_folder(folder) for one in FORMATS.values())
     files = next(filter(None, listed), None) or _json_files(folder)
     if not files:
         raise InputError(f"{folder}: no boxes-*.jsonl, parquet or box JSON in this folder")
     for file in files:
-        yield from _read_file(file)
+        yield from _read_file(file, left_out)
 
 
 def _json_files(folder: Path) -> list[Path]:
@@ -87,10 +94,10 @@ def _json_files(folder: Path) -> list[Path]:
     return [path for path in files if first_byte(path) == b"["] or files
 
 
-def _read_file(path: Path) -> Iterator[BoxEntry]:
+def _read_file(path: Path, left_out: LeftOut) -> Iterator[BoxEntry]:
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: cannot be read: {os.strerror(errno.EACCES)}")
-    file = BoxFile(path)
+    file = BoxFile(path, left_out)
     yield from _format_of(file).read(file)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from mgtool.errors import InputError
 from mgtool.files import json_lists
 from mgtool.files.atomic import atomic_file
-from mgtool.records import BoxRecord, SampleId, decode, dumps, parse
+from mgtool.records import BoxRecord, LeftOut, SampleId, decode, dumps, parse
 
 Records: TypeAlias = Callable[[], Iterator[BoxRecord]]
 """Gives each distinct picture's record, as often as it is called."""
@@ -33,10 +33,16 @@ class BoxEntry(NamedTuple):
 
 
 class BoxFile:
-    """A file that may hold boxes. What is in it is looked at when a format first asks, once for all of them."""
+    """A file that may hold boxes. What is in it is looked at when a format first asks, once for all of them.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: where it is.
+        left_out: told of annotations that are not used.
+    """
+
+    def __init__(self, path: Path, left_out: LeftOut | None = None) -> None:
         self.path, self.ending = path, path.suffix.lower()
+        self.left_out = LeftOut() if left_out is None else left_out
 
     @cached_property
     def is_list(self) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte, write_list
-from mgtool.errors import InputError
+from mgtool.errors import InputError, RecordError
 from mgtool.files.atomic import atomic_file
-from mgtool.records import Box, BoxRecord, SampleId, dumps, parse
+from mgtool.records import Box, BoxRecord, LeftOut, SampleId, dumps, parse
 
 RESULTS_FILE, IMAGES_FILE = "boxes.json", "images.json"
 
@@ -20,9 +21,10 @@ class CocoResult(msgspec.Struct, frozen=True, gc=False):
     """One detection of COCO's results (or an annotation, whose score is 1)."""
 
     image_id: SampleId
-    category_id: int
-    bbox: tuple[float, float, float, float]
+    category_id: int = 0
+    bbox: tuple[float, float, float, float] | None = None
     score: float = 1.0
+    iscrowd: int = 0
 
 
 class CocoImage(msgspec.Struct, frozen=True, gc=False):
@@ -30,8 +32,8 @@ class CocoImage(msgspec.Struct, frozen=True, gc=False):
 
     id: SampleId
     file_name: str
-    width: int = 0
-    height: int = 0
+    width: int | None = 0
+    height: int | None = 0
     sha256: str = ""
 
 
@@ -53,32 +55,75 @@ def recognises(file: BoxFile) -> bool:
     """A list of results (an empty one is of pictures without an object), or an object of images and annotations."""
     if file.is_list:
         return file.head is None or "bbox" in file.head
-    return file.members is not None and {"images", "annotations"} <= file.members.keys()
+    return file.members is not None and "images" in file.members
 
 
 def read(file: BoxFile) -> Iterator[BoxEntry]:
     """A record a picture, in the order of the images.
 
     Raises:
-        InputError: results without their images, or of a picture that is not among these.
+        InputError: results without their images, or of a picture that is not among these; images without annotations.
     """
     if file.members is not None:
+        if "annotations" not in file.members:
+            raise InputError(f"{file.path}: a COCO file without `annotations`: there are no boxes in it")
         annotations = parse(file.members["annotations"], list[msgspec.Raw], where=f"{file.path}: annotations")
-        yield from _entries(annotations, _images_of(file.members, file.path), file.path)
-    elif (images := _images_beside(file.path)) is not None:
-        yield from _entries(file.elements(), images, file.path)
+        yield from _entries(annotations, _images_of(file.members, file.path), file, is_results=False)
+    elif (images := _images_beside(file)) is not None:
+        yield from _entries(file.elements(), images, file, is_results=True)
     elif file.head is not None:
         raise InputError(f"{file.path}: COCO results need the JSON with their `images` and `categories` beside them")
 
 
-def _images_beside(path: Path) -> CocoImages | None:
-    """The images JSON that goes with COCO results: the object with `images`, best with `categories`, beside them."""
-    found = []
-    for other in sorted(path.parent.glob("*.json")):
-        if other != path and first_byte(other) == b"{":
+def _images_beside(file: BoxFile) -> CocoImages | None:
+    """The images JSON that goes with COCO results, of the objects with `images` beside them.
+
+    Raises:
+        InputError: several that could be it, and call pictures of the results by different names.
+    """
+    found: list[tuple[CocoImages, Path]] = []
+    for other in sorted(file.path.parent.glob("*.json")):
+        if other != file.path and first_byte(other) == b"{":
             whole = parse(other.read_bytes(), dict[str, msgspec.Raw], where=str(other))
-            found += [(whole, other)] if "images" in whole else []
-    return _images_of(*next((one for one in found if "categories" in one[0]), found[0])) if found else None
+            found += [(_images_of(whole, other), other)] if "images" in whole else []
+    if len(found) < 2:
+        return found[0][0] if found else None
+    pictures, classes = _named_in(file)
+    return _one_of(found, file.path, pictures, classes)
+
+
+def _named_in(file: BoxFile) -> tuple[set[str], set[int]]:
+    """The ids of pictures and classes that results name."""
+    pictures, classes = set(), set()
+    for number, raw in enumerate(file.elements(), 1):
+        result = parse(raw, CocoResult, where=f"{file.path}: record {number}")
+        pictures.add(str(result.image_id))
+        classes.add(result.category_id)
+    return pictures, classes
+
+
+def _one_of(
+    found: Sequence[tuple[CocoImages, Path]], path: Path, pictures: Collection[str], classes: Collection[int]
+) -> CocoImages:
+    """The one that knows the results' pictures, and whose name shares the most words with theirs."""
+    fitting = [one for one in found if set(pictures) <= {str(picture.id) for picture in one[0].pictures}] or found
+    words = _words(path)
+    most = max(len(words & _words(other)) for _, other in fitting)
+    fitting = [one for one in fitting if len(words & _words(one[1])) == most]
+    names = [_names_of(images, pictures) for images, _ in fitting]
+    if any(one != names[0] for one in names):
+        listed = ", ".join(other.name for _, other in fitting)
+        raise InputError(f"{path}: ambiguous: each of {listed} may have the `images` of these results; keep one there")
+    return max(fitting, key=lambda one: len(set(classes) & one[0].names.keys()))[0]
+
+
+def _words(path: Path) -> set[str]:
+    """Words of a file's name, for instance ``val``; years are part of none."""
+    return set(re.findall(r"[a-z]+", path.stem.lower()))
+
+
+def _names_of(images: CocoImages, wanted: Collection[str]) -> dict[str, str]:
+    return {str(picture.id): picture.file_name for picture in images.pictures if str(picture.id) in wanted}
 
 
 def _images_of(whole: Mapping[str, msgspec.Raw], path: Path) -> CocoImages:
@@ -87,32 +132,59 @@ def _images_of(whole: Mapping[str, msgspec.Raw], path: Path) -> CocoImages:
     return CocoImages(pictures, {category.id: category.name for category in categories})
 
 
-def _entries(results: Iterable[bytes | msgspec.Raw], images: CocoImages, path: Path) -> Iterator[BoxEntry]:
-    found: dict[SampleId, list[CocoResult]] = {picture.id: [] for picture in images.pictures}
+def _entries(
+    results: Iterable[bytes | msgspec.Raw], images: CocoImages, file: BoxFile, *, is_results: bool
+) -> Iterator[BoxEntry]:
+    """A record a picture; an id is one whether it is a number or its text."""
+    found: dict[str, list[CocoResult]] = {str(picture.id): [] for picture in images.pictures}
     for number, raw in enumerate(results, 1):
-        result = parse(raw, CocoResult, where=f"{path}: record {number}")
-        if result.image_id not in found:
-            raise InputError(f"{path}: record {number}: image_id {result.image_id} is not among the images")
-        found[result.image_id].append(result)
+        where = f"{file.path}: record {number}"
+        result = _result(raw, where, file.left_out, is_results=is_results)
+        if result is None:
+            continue
+        if str(result.image_id) in found:
+            found[str(result.image_id)].append(result)
+        elif is_results:
+            raise InputError(f"{where}: image_id {result.image_id} is not among the images")
+        else:
+            file.left_out.add("annotations of pictures that the file does not have", where)
     for picture in images.pictures:
-        yield BoxEntry(None, _record(picture, found.pop(picture.id, []), images.names))
+        yield BoxEntry(None, _record(picture, found.pop(str(picture.id), []), images.names))
+
+
+def _result(raw: bytes | msgspec.Raw, where: str, left_out: LeftOut, *, is_results: bool) -> CocoResult | None:
+    """A box; None for an annotation that has none, or is of a crowd, which are counted."""
+    try:
+        result = parse(raw, CocoResult, where=where)
+    except RecordError as error:
+        if is_results:
+            raise
+        left_out.add("annotations that are no boxes", str(error))
+        return None
+    if result.bbox is None and is_results:
+        raise RecordError(f"{where}: Object missing required field `bbox`")
+    if result.bbox is None:
+        left_out.add("annotations without `bbox`", where)
+    elif result.iscrowd:
+        left_out.add("annotations of crowds (`iscrowd`)", where)
+    return None if result.iscrowd or result.bbox is None else result
 
 
 def _record(picture: CocoImage, results: list[CocoResult], names: Mapping[int, str]) -> BoxRecord:
     ranked = sorted(results, key=lambda result: -result.score)
     return BoxRecord(
         sha256=picture.sha256,
-        width=picture.width,
-        height=picture.height,
+        width=picture.width or 0,
+        height=picture.height or 0,
         image=picture.file_name,
-        boxes=tuple(_xyxy(result) for result in ranked),
+        boxes=tuple(_xyxy(result.bbox) for result in ranked if result.bbox is not None),
         scores=tuple(result.score for result in ranked),
         labels=tuple(names.get(result.category_id, str(result.category_id)) for result in ranked),
     )
 
 
-def _xyxy(result: CocoResult) -> Box:
-    x, y, width, height = result.bbox
+def _xyxy(bbox: tuple[float, float, float, float]) -> Box:
+    x, y, width, height = bbox
     return (x, y, x + width, y + height)
 
 

@@ -52,6 +52,8 @@ def to_entry(fields: Mapping[str, Any], where: str) -> BoxEntry:
         if not {"boxes", "frames"} & fields.keys():
             raise RecordError(f"{where}: neither `boxes` nor `frames` in the record of {fields['id']}")
         return _from_id(convert(fields, RecordById, where=where))
+    if "sha256" not in fields and {"image", "video"} & fields.keys():
+        fields = {"sha256": "", "width": 0, "height": 0, **fields}
     return BoxEntry(None, convert(fields, BoxRecord, where=where))
 
 
