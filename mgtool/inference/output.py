@@ -11,10 +11,11 @@ from typing import Any, Protocol
 import msgspec
 
 from mgtool.errors import ResumeError
-from mgtool.files.atomic import atomic_file, write_lines
+from mgtool.files.atomic import atomic_file, remove, write_lines
 from mgtool.files.journal import Journal
 from mgtool.inference.plan import InferencePlan
 from mgtool.records import Advance, Answer, Failure, Item, parse
+from mgtool.runs import run_file
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.runs.shares import Share
 
@@ -87,7 +88,7 @@ class AnswersFile:
         self.answers.remove()
         self.failures.remove()
         for path in (self.out, self.failures_path, self.run_path):
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def take_back(self) -> None:
         """Go on with answers that have their final name already: the run was killed before it noted its end."""
@@ -130,7 +131,7 @@ class AnswersFile:
         """Give the files their final names; without failures there is no file of them. Their numbers are left."""
         self.failures.close()
         entries = {entry.position: entry.failure for entry in self.failures.read(_NumberedFailure)}
-        self.failures_path.unlink(missing_ok=True)
+        remove(self.failures_path)
         if entries:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
         self.answers.publish(self.out)
@@ -162,7 +163,7 @@ def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: b
     run = plan.run(whole.run_path, out)
     run.begin(overwrite=overwrite)
     _concatenate([part.out for part in parts], out)
-    whole.failures_path.unlink(missing_ok=True)
+    remove(whole.failures_path)
     if failed := [part.failures_path for part in parts if part.failures_path.exists()]:
         _concatenate(failed, whole.failures_path)
     ended = [parse(part.run_path.read_bytes(), dict[str, Any], where=str(part.run_path))["counts"] for part in parts]
@@ -183,5 +184,8 @@ def _owns_folder(out: Path) -> bool:
     own, run = out.with_name(f"{out.stem}.{RUN_FILE}"), out.with_name(RUN_FILE)
     if own.exists() or not run.exists():
         return not own.exists()
-    record = parse(run.read_bytes(), dict[str, Any], where=str(run))
+    try:
+        record = run_file.read(run)
+    except ResumeError:  # somebody else's
+        return False
     return record.get("command") == "infer" and record.get("options", {}).get("out") == out.name

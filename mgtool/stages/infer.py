@@ -204,11 +204,14 @@ def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Adva
         file.publish()
         run.finish({**file.counts, "new_tokens": tokens}, noted=stdin.noted())
     file.failures.remove()
-    return Inferred(out, **run.counts, failures=file.failures_path)
+    with run.trusting():
+        return Inferred(out, **run.counts, failures=file.failures_path)
 
 
 def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: bool) -> bool:
     """Begin the run, or go on with it; whether an earlier one has answered everything."""
+    if overwrite:
+        run.forget_odd()
     has_begun = bool(run.before)
     run.begin(overwrite=overwrite)
     if run.finished and file.out.exists():

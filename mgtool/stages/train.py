@@ -92,7 +92,8 @@ def train(
             if is_first:
                 _begin(run, out, overwrite=overwrite)
         if run.finished and output.is_model(out):
-            return _trained(out, run.counts)
+            with run.trusting():
+                return _trained(out, run.counts)
         return _learn(inputs, out, options, arguments, run, Reporter(advance, report))
 
 
@@ -127,6 +128,8 @@ def _run(inputs: Sequence[str], out: Path, options: TrainOptions, arguments: Tra
 
 
 def _begin(run: Run, out: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        run.forget_odd()
     output.refuse_foreign(out, run.before.get("command"))
     if overwrite:
         output.clear(out)
