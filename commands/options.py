@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from mgtool.commands import console, signals
-from mgtool.errors import OutputError, UsageError
+from mgtool.errors import MgtoolError, OutputError, UsageError
 from mgtool.files import temporary
 from mgtool.files.regular import open_input
 from mgtool.runs.ray_cluster import Engine
@@ -22,6 +22,9 @@ DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 _MOST_CONFIG_BYTES = 1 << 20
+_FILE_ERRORS = "EACCES EEXIST EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENOENT ENOTDIR ENOTEMPTY EPERM EROFS ESTALE"
+_OF_FILES = frozenset(getattr(errno, name, None) for name in re.findall(r"\w+", _FILE_ERRORS))
+"""What can be wrong with a file that the user's world has."""
 
 
 class Command(TyperCommand):
@@ -45,10 +48,12 @@ class Command(TyperCommand):
             console.close_stdout()
             raise typer.Exit(DONE) from error
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                console.close_stdout()
+                raise OutputError(f"the output cannot be written: {error.strerror}") from error
+            if error.filename is None or error.errno not in _OF_FILES:
                 raise
-            console.close_stdout()
-            raise OutputError(f"the output cannot be written: {error.strerror}") from error
+            raise MgtoolError(f"{error.filename}: {error.strerror}") from error
         except KeyboardInterrupt as error:
             how = f"ended by {error}" if isinstance(error, signals.Ended) else "interrupted"
             console.fail(f"{how}; the same command goes on from here")

@@ -16,7 +16,7 @@ from mgtool.boxes.drawing import Draw
 from mgtool.boxes.statistics import BoxStatistics
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.picture_loader import Content
-from mgtool.files.atomic import atomic_file, sweep, write_bytes, write_lines
+from mgtool.files.atomic import atomic_file, remove, sweep, write_bytes, write_lines
 from mgtool.files.journal import Journal
 from mgtool.files.shard_names import list_shards, shard_name
 from mgtool.records import BoxRecord, Failure, SampleId, parse
@@ -78,7 +78,7 @@ class DetectionOutput:
         shutil.rmtree(self.folder / DRAWN_FOLDER, ignore_errors=True)
         names = (JOURNAL, FAILURES_FILE, RUN_FILE, *itertools.chain(*formats.FILES.values()))
         for path in [*list_shards(self.folder, PREFIX, SUFFIX), *(self.folder / name for name in names)]:
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def resume(self) -> Iterator[DetectionEntry]:
         """Take up the entries of an earlier run."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mgtool.errors import OutputError
+from mgtool.files.holders import start_of
 from mgtool.records import dumps
 
 _ASIDE = ".writing"
@@ -139,22 +142,26 @@ def _aside(path: Path) -> Path:
 
 def sweep(folder: Path) -> None:
     """Remove what killed writers of this machine left aside; files of writers that still run stay."""
-    for leftover in folder.glob(f".*{_ASIDE}-{socket.gethostname()}-*"):
-        if _runs(int(leftover.name.rpartition("-")[2])):
+    of_a_writer = re.compile(rf"\..*{re.escape(f'{_ASIDE}-{socket.gethostname()}-')}([0-9]{{1,10}})", re.DOTALL)
+    for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208 - names
+        named = of_a_writer.fullmatch(name)
+        if named is None or start_of(int(named[1])) is not None:
             continue
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
+        if (folder / name).is_dir() and not (folder / name).is_symlink():
+            shutil.rmtree(folder / name, ignore_errors=True)
         else:
-            leftover.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
 
 
-def _runs(pid: int) -> bool:
-    """Whether a process is there and not merely waiting to be reaped."""
-    import psutil
+def remove(path: Path) -> None:
+    """Remove a file that may not be there.
 
+    Raises:
+        OutputError: it cannot be removed, as a folder of its name.
+    """
     try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        why = os.strerror(errno.EISDIR) if path.is_dir() else error.strerror
+        raise OutputError(f"{path}: cannot be replaced: {why}; choose another `out`") from error

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from mgtool.errors import OutputError
-from mgtool.files.atomic import sync_folder, write_bytes
+from mgtool.errors import OutputError, RecordError, ResumeError
+from mgtool.files.atomic import remove, sync_folder, write_bytes
 from mgtool.records import dumps, parse
 
 T = TypeVar("T")
+_WAY_OUT = "choose another `out` or add `overwrite`"
 
 
 class Journal:
@@ -26,18 +27,35 @@ class Journal:
         self._file: IO[bytes] | None = None
 
     def read(self, type: type[T]) -> Iterator[T]:
-        """The records that are whole, in order; cuts off a torn tail."""
+        """The records that are whole, in order; cuts off a torn tail.
+
+        Raises:
+            ResumeError: there are other records, or no file.
+        """
         if not self.path.exists():
             return
         whole = 0
-        with self.path.open("rb") as file:
+        with self._opened() as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
-                yield parse(line, type, where=f"{self.path}:{number}")
+                yield self._parsed(line, type, number)
                 whole += len(line)
         if whole < self.path.stat().st_size:
             os.truncate(self.path, whole)
+
+    def _opened(self) -> IO[bytes]:
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise ResumeError(f"{self.path}: cannot be read: {error.strerror}: {_WAY_OUT}") from error
+
+    def _parsed(self, line: bytes, type: type[T], number: int) -> T:
+        try:
+            return parse(line, type, where=f"{self.path}:{number}")
+        except (RecordError, RecursionError) as error:
+            what = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(": ")[2]
+            raise ResumeError(f"{self.path}:{number}: of another kind: {what}: {_WAY_OUT}") from error
 
     def append(self, record: Any) -> None:
         """Write one record and hand it to the operating system.
@@ -80,4 +98,4 @@ class Journal:
     def remove(self) -> None:
         """Close and delete."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        remove(self.path)

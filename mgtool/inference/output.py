@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import msgspec
 
 from mgtool.errors import OutputError, ResumeError
-from mgtool.files.atomic import atomic_file, write_lines
+from mgtool.files.atomic import atomic_file, remove, write_lines
 from mgtool.files.journal import Journal
 from mgtool.inference.plan import InferencePlan
 from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.records import Advance, Answer, Failure, Item, parse
+from mgtool.runs import run_file
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.runs.shares import Share
 from mgtool.tars import paths
@@ -105,7 +106,7 @@ class AnswersFile:
         self.answers.remove()
         self.failures.remove()
         for path in (self.out, self.failures_path, self.run_path):
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def take_back(self) -> None:
         """Go on with answers that have their final name already: the run was killed before it noted its end."""
@@ -148,7 +149,7 @@ class AnswersFile:
         """Give the files their final names; without failures there is no file of them. Their numbers are left."""
         self.failures.close()
         entries = {entry.position: entry.failure for entry in self.failures.read(_NumberedFailure)}
-        self.failures_path.unlink(missing_ok=True)
+        remove(self.failures_path)
         if entries:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
         self.answers.publish(self.out)
@@ -212,7 +213,7 @@ def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: b
     run = plan.run(whole.run_path, out)
     run.begin(overwrite=overwrite)
     _concatenate([part.out for part in parts], out)
-    whole.failures_path.unlink(missing_ok=True)
+    remove(whole.failures_path)
     if failed := [part.failures_path for part in parts if part.failures_path.exists()]:
         _concatenate(failed, whole.failures_path)
     ended = [parse(part.run_path.read_bytes(), dict[str, Any], where=str(part.run_path))["counts"] for part in parts]
@@ -240,5 +241,8 @@ def _is_run_of(run: Path, out: Path) -> bool:
     """Whether there is a record of the run that writes some answers."""
     if not run.exists():
         return False
-    record = parse(run.read_bytes(), dict[str, Any], where=str(run))
+    try:
+        record = run_file.read(run)
+    except ResumeError:  # somebody else's
+        return False
     return record.get("command") == "infer" and record.get("options", {}).get("out") == out.name

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mgtool.errors import ResumeError
+from mgtool.errors import RecordError, ResumeError
 from mgtool.files import atomic, shard_names
 from mgtool.packing.layout import Base, CompleteShard, Layout, ShardJob
 from mgtool.packing.options import PackOptions
@@ -63,7 +63,10 @@ def whole(sidecar: Path) -> ShardReport | None:
     """The report of a shard that is complete."""
     if not sidecar.exists():
         return None
-    report = parse(sidecar.read_bytes(), ShardReport, where=str(sidecar))
+    try:
+        report = parse(sidecar.read_bytes(), ShardReport, where=str(sidecar))
+    except (OSError, RecordError, RecursionError) as error:
+        raise ResumeError(f"{sidecar}: is not what `pack` wrote: choose another `out` or add `overwrite`") from error
     tar = sidecar.with_suffix(".tar")
     size = tar.stat().st_size if tar.exists() else 0
     return report if size == report.bytes else None
@@ -121,9 +124,15 @@ class PackFolder:
         return layout, base
 
     def _left(self, run: run_file.Run, new: Layout) -> tuple[Layout, Base]:
+        if self.overwrite and not self.dry:
+            run.forget_odd()
         before = {} if self.overwrite else run.before.get("inputs", {})
         if not before:
             return new, Base()
+        with run.trusting():
+            return self._left_by(run, before, new)
+
+    def _left_by(self, run: run_file.Run, before: Mapping[str, Any], new: Layout) -> tuple[Layout, Base]:
         layout = convert(before.get("layout", new), Layout, where=str(run.path))
         different = {key for key, _, _ in run.differences()}
         if not run.finished or not different or not different <= {*_RENEWED}:
@@ -212,17 +221,15 @@ class PackFolder:
         for name in self._split_names():
             for suffix in (".json", ".tar"):
                 for path in shard_names.list_shards(self.path, name or shard_names.UNSPLIT, suffix):
-                    path.unlink()
+                    atomic.remove(path)
         for file in (WIDS_INDEX_FILE, INDEX_FILE, run_file.FAILURES_FILE, run_file.RUN_FILE):
-            (self.path / file).unlink(missing_ok=True)
+            atomic.remove(self.path / file)
 
     def _split_names(self) -> list[str]:
         """Names of the splits of the run that is on disk."""
-        run = self.path / run_file.RUN_FILE
-        if not run.exists():
-            return []
-        options = parse(run.read_bytes(), dict[str, Any], where=str(run)).get("options", {})
-        return list(options.get("split") or {"": 1})
+        record = run_file.read(self.path / run_file.RUN_FILE)
+        split = record.get("options", {}).get("split")
+        return list(split if isinstance(split, dict) and split else {"": 1}) if record else []
 
 
 def _wids_entry(report: ShardReport, path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -9,9 +10,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mgtool.errors import ResumeError
-from mgtool.files.atomic import sweep, write_bytes
-from mgtool.records import canonical, dumps, parse
+import msgspec
+
+from mgtool.errors import RecordError, ResumeError
+from mgtool.files.atomic import remove, sweep, write_bytes
+from mgtool.records import canonical, convert, dumps, parse
 
 RUN_FILE = "run.json"
 FAILURES_FILE = "failures.jsonl"
@@ -67,10 +70,31 @@ class Run:
 
     @property
     def before(self) -> dict[str, Any]:
-        """The record on disk; empty without one."""
-        if not self.path.exists():
-            return {}
-        return parse(self.path.read_bytes(), dict[str, Any], where=str(self.path))
+        """The record on disk; empty without one.
+
+        Raises:
+            ResumeError: what is there is no record of a run.
+        """
+        return read(self.path)
+
+    def forget_odd(self) -> None:
+        """Before a run that starts afresh: remove what is there in place of a record of a run.
+
+        Raises:
+            OutputError: it cannot be removed.
+        """
+        try:
+            read(self.path)
+        except ResumeError:
+            remove(self.path)
+
+    @contextlib.contextmanager
+    def trusting(self) -> Iterator[None]:
+        """Use what the record on disk says; `ResumeError` where it says something else than a run writes."""
+        try:
+            yield
+        except (RecordError, LookupError, TypeError, AttributeError, ValueError) as error:
+            raise ResumeError(f"{self.path}: {_NO_RECORD} of `mgtool {self.record['command']}`: {_WAY_OUT}") from error
 
     @property
     def finished(self) -> bool:
@@ -125,7 +149,9 @@ class Run:
             ResumeError: naming the first difference.
         """
         sweep(self.path.parent)
-        if not overwrite:
+        if overwrite:
+            self.forget_odd()
+        else:
             self.check(renewed=renewed)
         before = {} if overwrite or any(self.differences()) else self.before
         times = before.get("times", {})
@@ -182,6 +208,35 @@ class Run:
 
 
 _WAY_OUT = "choose another `out` or add `overwrite`"
+_NO_RECORD = "is no record of a run"
+
+
+class _Record(msgspec.Struct):
+    """What a record needs to be looked at."""
+
+    command: str
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    inputs: dict[str, Any] = msgspec.field(default_factory=dict)
+    model: dict[str, Any] | None = None
+    counts: dict[str, Any] | None = None
+    times: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The record of a run; empty where there is none.
+
+    Raises:
+        ResumeError: what is there is no record of a run.
+    """
+    try:
+        record = parse(path.read_bytes(), dict[str, Any], where=str(path))
+        convert(record, _Record, where=str(path))
+    except FileNotFoundError:
+        return {}
+    except (OSError, RecordError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error).partition(": ")[2]
+        raise ResumeError(f"{path}: {_NO_RECORD} ({why or 'nested too deeply'}): {_WAY_OUT}") from error
+    return record
 
 
 def versions(*computes: str) -> dict[str, str]:

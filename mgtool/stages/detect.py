@@ -221,12 +221,19 @@ def _run_record(work: _Work, folder: Path) -> Run:
 
 def _begin(run: Run, output: DetectionOutput, overwrite: bool) -> None:
     """Write the record, or go on with the one that is there."""
+    if overwrite:
+        run.forget_odd()
     has_begun = output.begun or (output.folder / shared_output.SHARES).is_dir()
     # a run that stopped before its first picture, at a wrong input, is no reason to refuse another
     is_idle = run.before.get("command") == "detect" and not run.finished and not has_begun
     run.begin(overwrite=is_idle or overwrite)
-    if run.finished and not output.is_whole(BoxStatistics.of_summary(run.counts).records):
+    if run.finished and not output.is_whole(_counted(run).records):
         run.begin(overwrite=True)  # a file was deleted since
+
+
+def _counted(run: Run) -> BoxStatistics:
+    with run.trusting():
+        return BoxStatistics.of_summary(run.counts)
 
 
 def _detect_all(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
@@ -241,7 +248,7 @@ def _detect_all(work: _Work, output: DetectionOutput, run: Run, overwrite: bool)
 def _detect_part(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
     """This run's share, joined with the others where it is the last to end."""
     if run.finished:
-        return Detected(output.folder, BoxStatistics.of_summary(run.counts), had_finished=True)
+        return Detected(output.folder, _counted(run), had_finished=True)
     share = work.options.share
     part = shared_output.SharedOutput(output.folder, share, visualize=work.options.visualize)
     part_run = run.share(part.folder / RUN_FILE, share.name)
@@ -274,7 +281,7 @@ def _fill(work: _Work, output: DetectionOutput, run: Run) -> BoxStatistics:
         detected.left_out = left_out.summary() | work.finder.left_out
         run.finish(detected.summary(), noted=stdin.noted())
     output.close(done=True)
-    return BoxStatistics.of_summary(run.counts)
+    return _counted(run)
 
 
 def _write_page(report: Path, inputs: tuple[str, ...], options: DetectOptions, detected: Detected) -> None:

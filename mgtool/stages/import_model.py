@@ -6,16 +6,16 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgtool.errors import OutputError
+from mgtool.errors import OutputError, ResumeError
 from mgtool.files.atomic import atomic_folder, sweep
 from mgtool.files.lock import one_writer
 from mgtool.importing.options import ImportOptions
 from mgtool.importing.output import keep_foreign, write_model
 from mgtool.importing.plan import ImportPlan, ModelCounts, plan_import
-from mgtool.importing.weights import read_json
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.records import Advance
 from mgtool.report.html import summary_table
+from mgtool.runs import run_file
 from mgtool.runs.run_file import RUN_FILE, Run
 
 _PARTS = ("checkpoint", "llm", "clip", "convnext")
@@ -97,8 +97,15 @@ def _refuse_foreign(out: Path, options: ImportOptions) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     run = out / RUN_FILE
-    if not run.is_file() or read_json(run).get("command") != "import":
+    if not _is_import(run):
         raise OutputError(f"{out} is there and holds no import: choose another `out`")
+
+
+def _is_import(record: Path) -> bool:
+    try:
+        return run_file.read(record).get("command") == "import"
+    except ResumeError:  # somebody else's
+        return False
 
 
 def _run(options: ImportOptions, folder: Path) -> Run:

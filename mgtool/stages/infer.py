@@ -217,11 +217,14 @@ def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Adva
     elif not stdin.noted() and may_be_mended(file):
         _retry(plan, file, run)
     file.failures.remove()
-    return Inferred(out, **run.counts, failures=file.failures_path)
+    with run.trusting():
+        return Inferred(out, **run.counts, failures=file.failures_path)
 
 
 def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: bool) -> bool:
     """Begin the run, or go on with it; whether an earlier one has answered everything."""
+    if overwrite:
+        run.forget_odd()
     has_begun = bool(run.before)
     run.begin(overwrite=overwrite)
     if run.finished and file.out.exists():

@@ -90,7 +90,8 @@ def train(
     with one_writer(out, wait=wait) if is_first else contextlib.nullcontext():
         run = _begun(_run(given, out, options, arguments), out, arguments, overwrite=overwrite)
         if run.finished and output.is_model(out):
-            return _trained(out, run.counts)
+            with run.trusting():
+                return _trained(out, run.counts)
         return _learn(given, out, options, arguments, run, Reporter(advance, report))
 
 
@@ -133,6 +134,8 @@ def _run(inputs: Sequence[str], out: Path, options: TrainOptions, arguments: Tra
 
 
 def _begin(run: Run, out: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        run.forget_odd()
     output.refuse_foreign(out, run.before.get("command"))
     if overwrite:
         output.clear(out)

@@ -10,7 +10,7 @@ from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from mgtool.errors import OutputError
-from mgtool.files.atomic import move_files, write_lines
+from mgtool.files.atomic import move_files, remove, write_lines
 from mgtool.files.journal import Journal
 from mgtool.records import Failure
 from mgtool.runs.run_file import FAILURES_FILE
@@ -37,7 +37,7 @@ def clear(out: Path) -> None:
     """Remove what an earlier training left that another one would go on from."""
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
     for name in (_CONFIG, LOG_FILE, FAILURES_FILE, _FAILURES_JOURNAL):
-        (out / name).unlink(missing_ok=True)
+        remove(out / name)
 
 
 def failures_journal(out: Path) -> Journal:
