@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -98,6 +98,11 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Returns:
             The language model's output; logits (B, L, vocabulary) where L counts visual tokens too.
         """
+        if kwargs.get("inputs_embeds") is None:
+            kwargs.pop("inputs_embeds", None)  # as PEFT gives it
+        _refuse_both(input_ids, pixel_values, kwargs)
+        if pixel_values is None and input_ids is not None and kwargs.get("past_key_values") is None:
+            _refuse_placeholders(input_ids)
         if pixel_values is None and input_ids is not None and labels is not None and self.training:
             kwargs["inputs_embeds"] = self._embed_alone(input_ids)
             input_ids = None
@@ -252,6 +257,9 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             As transformers' `generate`; the ids are the new tokens alone, (B, new).
         """
         ids = input_ids if inputs is None else inputs
+        if kwargs.get("inputs_embeds") is None:
+            kwargs.pop("inputs_embeds", None)
+        _refuse_both(ids, pixel_values, kwargs)
         if ids is not None:
             visuals = [] if pixel_values is None else self.see(pixel_values, boxes, box_counts, frame_counts)
             spliced = self.splice(ids, attention_mask, visuals)
@@ -320,6 +328,20 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             init.zeros_(module.bias)
         else:
             super()._init_weights(module)
+
+
+def _refuse_both(ids: Tensor | None, pixel_values: Tensor | None, given: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` where something would be left out without a word."""
+    if "inputs_embeds" in given and ids is not None:
+        raise ValueError("input_ids and inputs_embeds are both given: choose one")
+    if "inputs_embeds" in given and pixel_values is not None:
+        raise ValueError("pixel_values stand at the placeholders of input_ids: give those in place of inputs_embeds")
+
+
+def _refuse_placeholders(ids: Tensor) -> None:
+    """Raise a `ValueError` for ids that would reach the embedding and are no tokens there."""
+    if bool((ids < 0).any()):
+        raise ValueError("input_ids hold a placeholder, and there are no pixel_values")
 
 
 def _ints(numbers: Tensor | Sequence[int] | None) -> list[int]:

@@ -19,11 +19,13 @@ class Piece(NamedTuple):
         text: empty for a special token.
         special: ``bos``, ``eos`` or empty.
         learned: whether training has a loss on it.
+        foreign: the parts of the text, in order, that are not the template's own words.
     """
 
     text: str = ""
     special: str = ""
     learned: bool = False
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,12 @@ class Template:
         for question, answer in turns:
             if begins:
                 yield Piece(special="bos")
-            yield Piece(before + self.instruction.replace("{input}", question))
+            asked = self.instruction.replace("{input}", question)
+            yield Piece(before + asked, foreign=(system, question) if before else (question,))
             before = ""
             if answer is None:
                 return
-            yield Piece(answer + self.answer_end, learned=True)
+            yield Piece(answer + self.answer_end, learned=True, foreign=(answer,))
             begins = not self.answer_end
             if begins:
                 yield Piece(special="eos", learned=True)
@@ -80,7 +83,10 @@ class Template:
         """The same as a chat template of transformers."""
         before, after = (_said(text) for text in self.instruction.split("{input}"))
         begins, ends = (_said(text) for text in self.system.split("{system}"))
-        bos = "{{- bos_token or '' -}}"
+        texts = [_quoted(text) for text in (self.system.split("{system}")[0], self.instruction.split("{input}")[0])]
+        # a text that begins with it must not have it twice
+        bos = "{{- bos_token if bos_token and not (%s).startswith(bos_token) else '' -}}"
+        bos %= f"{texts[0]} if message['role'] == 'system' else {texts[1]}"
         again = "{%- set start.bos = true -%}" if not self.answer_end else ""
         end = (_said(self.answer_end) if self.answer_end else "{{- eos_token -}}") + again + _said(self.separator)
         first = "{%- if start.bos -%}" + bos + "{%- set start.bos = false -%}{%- endif -%}"
@@ -114,8 +120,12 @@ _CONTENT = (
 
 def _said(text: str) -> str:
     """A text in a chat template."""
-    quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
-    return f"{{{{- '{quoted}' -}}}}" if text else ""
+    return f"{{{{- {_quoted(text)} -}}}}" if text else ""
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return f"'{escaped}'"
 
 
 _CHATML = Template(

@@ -201,3 +201,21 @@ def test_the_processor_s_call_places_pictures_where_the_text_shows_them(small):
     assert torch.equal(batch["pixel_values"][1], small.place(film[1]).pixels)
     model = tiny_model(tiny_config())
     assert model.generate(**batch, max_new_tokens=2, do_sample=False, eos_token_id=399, pad_token_id=0).shape == (2, 2)
+
+
+def test_what_is_given_twice_or_in_vain_is_refused_and_none_is_as_if_not_given(small):
+    model = tiny_model(tiny_config("llama"))
+    batch = dict(one(small, samples()[0]))
+    embeds = model.get_input_embeddings()(batch["input_ids"].clamp(min=0))
+    others = dict.fromkeys(("inputs_embeds", "past_key_values", "use_cache", "output_attentions", "return_dict"))
+    with torch.no_grad():
+        assert torch.equal(model(**batch, **others).logits, model(**batch).logits)
+    rest = {name: tensor for name, tensor in batch.items() if name != "input_ids"}
+    text = torch.tensor([[1, 5, 6]])
+    for name, attempt in {
+        "inputs_embeds": lambda: model.generate(input_ids=text, inputs_embeds=embeds, max_new_tokens=1),
+        "pixel_values stand": lambda: model(inputs_embeds=embeds, **rest),
+        "placeholder": lambda: model(input_ids=batch["input_ids"]),
+    }.items():
+        with pytest.raises(ValueError, match=name):
+            attempt()
