@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ from mgtool.evaluation.judge_models import CountingJudge, kept_judge
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.picture_reader import PictureReader
 from mgtool.evaluation.pipeline import ScoredRun, VariantScores
+from mgtool.evaluation.provenance import provenance
 from mgtool.records import Advance
 from mgtool.report import scores_page, tables
-from mgtool.runs.run_file import RUN_FILE, Run
+from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
 
@@ -38,7 +40,8 @@ class Evaluation(ScoredRun):
     comparison: Comparison | None = None
 
     def _repr_html_(self) -> str:
-        return tables.html(self.result.name, tables.HEADER, tables.metric_rows(self.result.metrics))
+        caption = f"{self.result.name}, {self.result.provenance.line}"
+        return tables.html(caption, tables.HEADER, tables.metric_rows(self.result.metrics))
 
 
 @dataclass(frozen=True)
@@ -110,10 +113,13 @@ def evaluate(
         scored = _scored(inputs, inputs.answers, judge)
         scored = pipeline.with_slices(scored, options.slices or (), inputs.boxes or None)
         comparison = _compared(inputs, scored, judge)
+    scored = _named(inputs, scored, today() if run is None else run.date)
     evaluation = Evaluation(**vars(scored), comparison=comparison)
     if folder is not None and run is not None:
         _write(inputs, evaluation, folder)
-        run.finish(msgspec.structs.asdict(evaluation.counts))
+        named = evaluation.result.provenance
+        model = {"path": named.model_path, "sha256": named.model_sha256, "names": named.models}
+        run.finish(msgspec.structs.asdict(evaluation.counts), noted={"model": model})
     return evaluation
 
 
@@ -181,6 +187,19 @@ def _scored(inputs: EvalInputs, answers: Answers, judge: Judge | None) -> Scored
     )
 
 
+def _named(inputs: EvalInputs, scored: ScoredRun, date: str) -> ScoredRun:
+    """The scores with what they are of."""
+    named = provenance(
+        inputs.source,
+        inputs.answers.predictions,
+        ground_truth=inputs.ground_truth,
+        split=inputs.options.split,
+        versions=versions(),
+        date=date,
+    )
+    return dataclasses.replace(scored, result=msgspec.structs.replace(scored.result, provenance=named))
+
+
 def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None) -> Comparison | None:
     """This run against the other one, which comes first."""
     if not inputs.options.compare:
@@ -210,6 +229,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation) -> scores_page.ScoresPage:
         breakdown=result.breakdown,
         slices=result.slices,
         counts=counts,
+        facts=result.provenance.facts,
         notes=result.notes,
         scores=evaluation.scores,
         boxes=inputs.boxes,
