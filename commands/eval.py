@@ -142,6 +142,7 @@ def _show_tables(evaluation: Evaluation, asked: EvalOptions, format: str) -> Non
 
     form, result, comparison = tables.form(format), evaluation.result, evaluation.comparison
     sys.stdout.write(tables.render(tables.HEADER, tables.metric_rows(result.metrics), form))
+    sys.stdout.write(tables.caption(f"{result.name}, {result.provenance.line}", form))
     for field in asked.slices or ():
         header = (field, *tables.HEADER[1:])
         sys.stdout.write("\n" + tables.render(header, tables.metric_rows(result.slices[field]), form))

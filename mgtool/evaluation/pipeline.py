@@ -14,6 +14,7 @@ from mgtool.errors import InputError
 from mgtool.evaluation import identity, samples
 from mgtool.evaluation.comparison import Comparison, compare
 from mgtool.evaluation.identity import Identity
+from mgtool.evaluation.provenance import Provenance
 from mgtool.evaluation.samples import MEAN, SampleSummary
 from mgtool.evaluation.slices import sliced
 from mgtool.records import BoxRecord, Failure, SampleId, Score
@@ -68,6 +69,7 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
         slices: mean item scores, slice -> bin.
         notes: what a reader of the numbers has to know.
         samples: what became of several answers to each question; None where there was one.
+        provenance: what the numbers are of: model, prompt, decoding, version, date.
     """
 
     benchmark: str
@@ -79,6 +81,7 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     slices: dict[str, dict[str, Metric]] = {}
     notes: list[str] = []
     samples: SampleSummary | None = None
+    provenance: Provenance = Provenance()
 
 
 class JoinedAnswers(NamedTuple):

@@ -44,6 +44,7 @@ class ScoresPage:
         counts: how complete the answers are.
         notes: what a reader has to know.
         scores: the items.
+        facts: what was scored, by what and when, by name.
         boxes: boxes by picture name.
         comparison: with another run.
         read: gives a picture's bytes by its name.
@@ -59,6 +60,7 @@ class ScoresPage:
     counts: Mapping[str, int]
     notes: Sequence[str]
     scores: Sequence[Score]
+    facts: Mapping[str, str] = field(default_factory=dict)
     boxes: Mapping[str, BoxRecord] = field(default_factory=dict)
     comparison: Comparison | None = None
     read: ReadBytes = lambda name: None

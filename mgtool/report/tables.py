@@ -83,6 +83,16 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]], form: TableForm
     return _RENDER[form](header, rows)
 
 
+def caption(text: str, form: TableFormat) -> str:
+    """A line below a table, as its format takes one.
+
+    >>> caption("pope, a model", "latex")
+    '% pope, a model\\n'
+    """
+    line = " ".join(text.split())
+    return {"table": f"{line}\n", "markdown": f"\n{line}\n", "latex": f"% {line}\n"}[form]
+
+
 def html(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table as HTML, for a notebook.
 

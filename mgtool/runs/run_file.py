@@ -106,6 +106,11 @@ class Run:
         """The counts of the run on disk."""
         return dict(self.before.get("counts") or {})
 
+    @property
+    def date(self) -> str:
+        """The day on which the run began, UTC; that of the first time where it was run again."""
+        return str(self.record["times"].get("started") or _timestamp(self._began))[:10]
+
     def share(self, path: Path, share: str) -> Run:
         """The record of the same run over a share of its input."""
         part = object.__new__(Run)
@@ -248,6 +253,11 @@ def versions(*computes: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def today() -> str:
+    """The day, UTC."""
+    return _timestamp(time.time())[:10]
 
 
 def _timestamp(seconds: float) -> str:

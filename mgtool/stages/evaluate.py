@@ -19,11 +19,12 @@ from mgtool.evaluation.judge_models import CountingJudge, KeptJudge, kept_judge
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.picture_reader import PictureReader
 from mgtool.evaluation.pipeline import ScoredRun, VariantScores
+from mgtool.evaluation.provenance import provenance
 from mgtool.files.lock import one_writer
 from mgtool.media.reading import Place
 from mgtool.records import Advance
 from mgtool.report import scores_page, tables
-from mgtool.runs.run_file import RUN_FILE, Run
+from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
 
@@ -42,7 +43,8 @@ class Evaluation(ScoredRun):
     comparison: Comparison | None = None
 
     def _repr_html_(self) -> str:
-        return tables.html(self.result.name, tables.HEADER, tables.metric_rows(self.result.metrics))
+        caption = f"{self.result.name}, {self.result.provenance.line}"
+        return tables.html(caption, tables.HEADER, tables.metric_rows(self.result.metrics))
 
 
 @dataclass(frozen=True)
@@ -121,13 +123,17 @@ def _evaluate(inputs: EvalInputs, folder: Path | None, overwrite: bool, advance:
         scored = _with_ways_of_asking(_scored(inputs, inputs.answers, judge), judge)
         scored = pipeline.with_slices(scored, options.slices or (), inputs.boxes or None)
         comparison = _compared(inputs, scored, judge)
+    scored = _named(inputs, scored, today() if run is None else run.date)
     evaluation = Evaluation(**vars(scored), comparison=comparison)
     if folder is not None and run is not None:
         _write(inputs, evaluation, folder)
-        run.finish(
-            msgspec.structs.asdict(evaluation.counts),
-            noted={"judge_asked_otherwise": judge.otherwise} if judge else None,
-        )
+        named = evaluation.result.provenance
+        noted: dict[str, Any] = {
+            "model": {"path": named.model_path, "sha256": named.model_sha256, "names": named.models}
+        }
+        if judge is not None:
+            noted["judge_asked_otherwise"] = judge.otherwise
+        run.finish(msgspec.structs.asdict(evaluation.counts), noted=noted)
     return evaluation
 
 
@@ -211,6 +217,19 @@ def _with_ways_of_asking(scored: ScoredRun, judge: KeptJudge | None) -> ScoredRu
     return dataclasses.replace(scored, result=result)
 
 
+def _named(inputs: EvalInputs, scored: ScoredRun, date: str) -> ScoredRun:
+    """The scores with what they are of."""
+    named = provenance(
+        inputs.source,
+        inputs.answers.predictions,
+        ground_truth=inputs.ground_truth,
+        split=inputs.options.split,
+        versions=versions(),
+        date=date,
+    )
+    return dataclasses.replace(scored, result=msgspec.structs.replace(scored.result, provenance=named))
+
+
 def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None) -> Comparison | None:
     """This run against the other one, which comes first."""
     if not inputs.options.compare:
@@ -240,6 +259,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation) -> scores_page.ScoresPage:
         breakdown=result.breakdown,
         slices=result.slices,
         counts=counts,
+        facts=result.provenance.facts,
         notes=result.notes,
         scores=evaluation.scores,
         boxes=inputs.boxes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -379,4 +380,33 @@ def test_boxes_with_labels_of_no_category_are_counted_and_said(mgtool, bench, tm
     assert said in scores["notes"]
     assert scores["metrics"]["AP"]["value"] == pytest.approx(100)
     kept = [json.loads(line) for line in (tmp_path / "out/scores.jsonl").read_text().splitlines()]
-    assert [(line["score"], line["fields"].get("unknown_labels")) for line in kept] == [(1, None), (0, ["cake"])]
+    assert [(round(line["score"]), line["fields"].get("unknown_labels")) for line in kept] == [(1, None), (0, ["cake"])]
+
+
+def test_a_score_says_what_it_is_of(mgtool, pope, bench, tmp_path) -> None:
+    lines = [json.loads(line) for line in pope["answers"].read_text().splitlines()]
+    answers = bench.write("run/named.jsonl", [{**line, "model_id": "zebra-7b"} for line in lines])
+    record = {
+        "command": "infer",
+        "options": {"out": "named.jsonl", "max_new_tokens": 16, "prompt": "Say {question}", "decoding": {"beams": 3}},
+        "model": {"path": "/models/zebra", "sha256": "ab" * 32},
+    }
+    bench.write("run/run.json", record)
+    options = ("--benchmark", "pope", "--ground-truth", tmp_path / "truth", "--out", tmp_path / "out")
+    code, table, _ = mgtool("eval", answers, *options)
+    assert code == 0
+    assert table.splitlines()[-1].startswith("pope (official), zebra-7b (abababababab); named.jsonl; mgtool ")
+    found = json.loads((tmp_path / "out/scores.json").read_text())["provenance"]
+    assert (found["models"], found["model_sha256"], found["prompt"]) == (
+        ["zebra-7b"],
+        "ab" * 32,
+        "prompt Say {question}",
+    )
+    assert found["decoding"] == {"max_new_tokens": 16, "beams": 3}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", found["date"])
+    page = (tmp_path / "out/report.html").read_text()
+    assert all(text in page for text in ("zebra-7b", "abababababab", "beams 3", found["mgtool"], found["date"]))
+    assert json.loads((tmp_path / "out/run.json").read_text())["inputs"]["model"]["names"] == ["zebra-7b"]
+    bench.write("run/run.json", {**record, "options": {"out": "other.jsonl"}})
+    code, out, _ = mgtool("eval", answers, *options[:-2], "--json")
+    assert json.loads(out)["provenance"]["model_sha256"] == ""

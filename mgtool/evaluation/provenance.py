@@ -1,0 +1,137 @@
+"""What a score is of: the model, how it was asked, and by what it was scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mgtool.errors import RecordError
+from mgtool.records import parse
+from mgtool.runs.run_file import RUN_FILE
+from mgtool.scoring.predictions import Prediction
+
+_ASKED = ("task", "prompt", "system", "choices", "yes_no")
+_DECODED = ("max_new_tokens", "dtype", "quantize", "truncate")
+_MOST_MODELS = 20
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """What a score is of; empty where neither the answers nor the record of their run say it.
+
+    Attributes:
+        models: names of the models that answered, or of the detector.
+        model_path: where the model was.
+        model_sha256: of its configuration and weights.
+        answers: the answers' file or folder.
+        ground_truth: the official files.
+        split: of the benchmark.
+        prompt: how the questions were put; without a record the first prompt.
+        decoding: how the answers were decoded.
+        mgtool: the version that scored.
+        date: of the evaluation's start, UTC.
+    """
+
+    models: list[str] = []
+    model_path: str = ""
+    model_sha256: str = ""
+    answers: str = ""
+    ground_truth: list[str] = []
+    split: str = ""
+    prompt: str = ""
+    decoding: dict[str, Any] = {}
+    mgtool: str = ""
+    date: str = ""
+
+    @property
+    def line(self) -> str:
+        """Model, version and date, as a table's caption has room for them."""
+        names = ", ".join(self.models) or "model unknown"
+        sha = f" ({self.model_sha256[:12]})" if self.model_sha256 else ""
+        return f"{names}{sha}; {self.answers}; mgtool {self.mgtool}, {self.date}"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is known, for reading."""
+        names = ", ".join(self.models)
+        sha = f"{names} (sha256 {self.model_sha256[:16]})" if self.model_sha256 else names
+        decoding = ", ".join(f"{name} {value}" for name, value in self.decoding.items())
+        known = {
+            "model": sha.strip() or "not named in the answers",
+            "answers": self.answers,
+            "ground truth": ", ".join(self.ground_truth),
+            "split": self.split or "all",
+            "prompt": self.prompt,
+            "decoding": decoding,
+            "scored by": f"mgtool {self.mgtool}, {self.date}",
+        }
+        return {name: text for name, text in known.items() if text}
+
+
+def provenance(
+    source: str,
+    predictions: Iterable[Prediction],
+    *,
+    ground_truth: Iterable[Path],
+    split: str,
+    versions: Mapping[str, str],
+    date: str,
+) -> Provenance:
+    """What the answers and the record of their run say.
+
+    Args:
+        source: the answers' file or folder, ``-`` for stdin.
+        predictions: the answers.
+        ground_truth: the official files.
+        split: the one that was asked for.
+        versions: of what scores.
+        date: of the evaluation.
+    """
+    record = _record(source)
+    model, options = record.get("model") or {}, record.get("options") or {}
+    predictions = list(predictions)
+    names = list(dict.fromkeys(p.model for p in predictions if p.model))[:_MOST_MODELS]
+    path = str(model.get("path") or "")
+    detector = record.get("detector")
+    named = names or ([detector] if isinstance(detector, str) else []) or ([Path(path).name] if path else [])
+    asked = ", ".join(f"{name} {options[name]}" for name in _ASKED if options.get(name))
+    example = next((p.prompt for p in predictions if p.prompt), "")
+    decoding = {name: options[name] for name in _DECODED if options.get(name)}
+    return Provenance(
+        models=named,
+        model_path=path,
+        model_sha256=str(model.get("sha256") or ""),
+        answers=Path(source).name or source,
+        ground_truth=[path.name for path in ground_truth],
+        split=split,
+        prompt=asked or (f"as in: {example}" if example else ""),
+        decoding={**decoding, **_mapping(options.get("decoding"))},
+        mgtool=versions.get("mgtool", ""),
+        date=date,
+    )
+
+
+def _record(source: str) -> dict[str, Any]:
+    """The record of the run that wrote the answers; empty where none lies beside them."""
+    path = Path(source)
+    if path.is_dir():
+        candidates = [path / RUN_FILE]
+    else:
+        candidates = [path.with_name(f"{path.stem}.{RUN_FILE}"), path.with_name(RUN_FILE)]
+    for place in candidates if source != "-" else ():
+        if not place.is_file():
+            continue
+        try:
+            record = parse(place.read_bytes(), dict[str, Any], where=str(place))
+        except (RecordError, OSError):
+            continue
+        out = _mapping(record.get("options")).get("out")
+        if record.get("command") in ("infer", "detect") and (out in (None, path.name)):
+            return {**record, "options": _mapping(record.get("options")), "model": _mapping(record.get("model"))}
+    return {}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
