@@ -26,10 +26,10 @@ def is_picture(part: str, data: bytes) -> bool:
     return ending in PICTURE_EXTENSIONS or (ending not in _TEXTS and magic.is_picture(data[: magic.HEAD_BYTES]))
 
 
-def fields_of(data: bytes, where: str) -> dict[str, Any]:
+def fields_of(data: bytes, where: str, left_out: LeftOut | None) -> dict[str, Any]:
     """The fields of a JSON part, as lenient as the readers of other writers: NaN, half surrogate pairs.
 
-    A list or a text stands under ``json``; what is no JSON at all under ``json``, too, as a text.
+    A list or a text stands under ``json``; what is no JSON at all, too, as a text, and `left_out` is told of it.
 
     Raises:
         RecordError: bytes that are no text.
@@ -44,6 +44,8 @@ def fields_of(data: bytes, where: str) -> dict[str, Any]:
         except UnicodeDecodeError as error:
             raise RecordError(f"{where}: no text: {error}") from error
         except ValueError:
+            if left_out is not None:
+                left_out.add("JSON in tars that is none", where)
             value = data.decode("utf-8", "replace")
     return value if isinstance(value, dict) else {"json": value}
 

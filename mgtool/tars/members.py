@@ -118,7 +118,7 @@ def read_members(
         file: the tar's bytes; only `read` is called.
         offset: where `file` stands in the tar, for the members' offsets.
         skip: names whose bytes are not wanted; their data is empty. Needs a file that seeks.
-        behind: told how many bytes stand behind the tar's end where they are not all zeros, as of tars joined by `cat`.
+        behind: told how many bytes of another tar stand behind the end, as of tars joined by `cat`.
 
     Raises:
         ItemError: ``empty``, ``truncated`` (the tar's end is missing), or ``unreadable``.
@@ -206,13 +206,16 @@ class _BlockReader:
     def drain(self) -> int:
         """Read on to the end: whoever writes into a pipe wants it, and checksums stand there.
 
-        Gives the number of bytes, or 0 where all of them are zeros.
+        Gives the number of bytes from where another tar begins; 0 where none does.
         """
         count, is_empty = 0, True
         while data := self._read(_CHUNK):
-            count += len(data)
-            is_empty = is_empty and not data.strip(b"\0")
-        return 0 if is_empty else count
+            if is_empty and (rest := data.lstrip(b"\0")):
+                begin = (len(data) - len(rest)) // _BLOCK * _BLOCK
+                is_empty, count = False, len(data) - begin if looks_like_tar(data[begin : begin + _BLOCK]) else 0
+            elif count:
+                count += len(data)
+        return count
 
     def _read(self, size: int) -> bytes:
         try:

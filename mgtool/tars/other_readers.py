@@ -22,6 +22,10 @@ from mgtool.files.temporary import temporary_folder
 ENERGON_FOLDER = ".nv-meta"
 
 
+class CannotStart(Exception):  # noqa: N818 - what it says of tars is nothing
+    """A program that does not run here."""
+
+
 class Reader(NamedTuple):
     """One program.
 
@@ -119,13 +123,23 @@ def _wids(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield row["__key__"], {name[1:]: data.read() for name, data in row.items() if not name.startswith("__")}
 
 
+def _start_ray() -> None:
+    """A Ray of this process alone, whatever cluster runs or is named."""
+    import ray
+
+    try:
+        ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # Ray raises whatever it likes
+        raise CannotStart(f"ray: {error}") from error
+
+
 def _ray(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     import ray
 
     started = not ray.is_initialized()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if started:
-        ray.init(num_cpus=1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        _start_ray()
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         ray.data.DataContext.get_current().execution_options.preserve_order = True
@@ -174,7 +188,13 @@ READERS = {
         'rows = datasets.load_dataset(os.getcwd(), split="train", streaming=True)',
         _datasets,
     ),
-    "wids": Reader("wids", "wids", 'import wids\nrows = wids.ShardListDataset("index.json")', _wids),
+    "wids": Reader(
+        "wids",
+        "wids",
+        "import wids  # reads the tars where they lie: its copies are known by their names alone\n"
+        'rows = wids.ShardListDataset("index.json", localname=lambda url: url)',
+        _wids,
+    ),
     "ray": Reader(
         "ray.data",
         "ray[data]",

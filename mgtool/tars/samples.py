@@ -254,7 +254,7 @@ def sample(raw: RawSample, left_out: LeftOut | None = None) -> Item:
             raise raw.error
         if about.startswith(_OWN_START):
             return _packed(key, parse(about, PackedSample, where=f"{key}.json"), parts)
-        fields = foreign.fields_of(about, f"{key}.json") if about else {}
+        fields = foreign.fields_of(about, f"{key}.json", left_out) if about else {}
         if fields.get("format") == FORMAT:
             return _packed(key, convert(fields, PackedSample, where=f"{key}.json"), parts)
         return _foreign(key, fields, parts, LeftOut() if left_out is None else left_out)

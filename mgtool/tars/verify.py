@@ -18,7 +18,7 @@ from mgtool.records import Advance, Detections, Failure, Media, parse
 from mgtool.runs import workers as processes
 from mgtool.tars.index import WIDS_INDEX_FILE
 from mgtool.tars.members import Member, read_members
-from mgtool.tars.other_readers import READERS, quietly
+from mgtool.tars.other_readers import READERS, CannotStart, quietly
 from mgtool.tars.paths import open_url
 from mgtool.tars.samples import PackedPicture, PackedSample, RawSample, group, read_parts, sample, split_name
 
@@ -39,6 +39,8 @@ Check = Literal[
 ]
 MARGIN = 1.0
 """Pixels that a box may stand out of its picture: detectors round."""
+
+_RUN_TOGETHER = "{} are one sample for every reader: a key ends at the first dot of a name"
 
 MOST_FINDINGS = 1000
 """Findings of one kind that are kept of one tar."""
@@ -117,9 +119,11 @@ def check_tar(url: str) -> TarReport:
     try:
         with open_url(url) as file:
             hashed = _Hashed(file)
-            for raw in group(checker.watch(read_members(hashed))):  # type: ignore[arg-type]
+            members = read_members(hashed, behind=checker.behind)  # type: ignore[arg-type]
+            for raw in group(checker.watch(members)):
                 checker.sample(raw)
             hashed.drain()
+        checker.end()
         checker.described(url, hashed)
     except ItemError as error:
         checker.add("tar", "", str(error))
@@ -140,6 +144,8 @@ class _Checker:
         self.parts: tuple[str, ...] = ()
         self.types: dict[str, str] = {}
         self._counts = Counter[str]()
+        self._joined = Counter[tuple[str, ...]]()
+        self._joined_keys: dict[tuple[str, ...], str] = {}
 
     def add(self, check: Check, key: str, detail: str) -> None:
         self._counts[check] += 1
@@ -163,22 +169,37 @@ class _Checker:
 
     def watch(self, members: Iterable[Member]) -> Iterator[Member]:
         """Look at names and kinds on the way."""
-        before = ("", "")
+        before, parts = "", set[str]()
         for member in members:
             key, part = split_name(member.name)
             if posixpath.isabs(member.name) or ".." in member.name.split("/") or "\\" in member.name:
                 self.add("name", key, f"{member.name!r} leaves its folder")
             if member.kind not in ("file", "folder"):
                 self.add("member", key, f"{member.name!r} is a {member.kind}")
-            elif (key, part) == before and member.kind == "file":
+            elif key == before and part in parts and member.kind == "file":
                 self.add("key", key, f"the part {part} twice")
-            before = (key, part)
+            parts = {*parts, part} if key == before else {part}
+            before = key
             yield member
+
+    def behind(self, count: int) -> None:
+        """Something stands behind the end of the tar."""
+        self.add("tar", "", f"{count:,} bytes behind its end, as of tars joined by `cat`: no reader reaches them")
+
+    def end(self) -> None:
+        """What only shows once all samples are known: names with a dot, that readers take for one sample."""
+        for parts, count in self._joined.items():
+            if count == 1 and (len(self.keys) == 1 or _has_numbers(parts)):
+                self.add("key", self._joined_keys[parts], _RUN_TOGETHER.format(", ".join(parts[:4])))
 
     def sample(self, raw: RawSample) -> None:
         """Everything about one sample."""
-        self.keys.append(raw.key)
+        if self.keys[-1:] != [raw.key]:
+            self.keys.append(raw.key)
         self._parts(raw)
+        if _may_be_several(parts := tuple(sorted(raw.parts))):
+            self._joined[parts] += 1
+            self._joined_keys.setdefault(parts, raw.key)
         record = sample(raw)
         if isinstance(record, Failure):
             self.add("record", raw.key, f"{record.reason}: {record.detail}")
@@ -266,6 +287,16 @@ class _Checker:
                 self.add(check, "", f"{name}: {wrong[0]}")
 
 
+def _may_be_several(parts: Sequence[str]) -> bool:
+    """Whether a sample's parts look like those of several: each has a dot, and an ending comes more than once."""
+    endings = [part.rpartition(".") for part in parts]
+    return all(stem for stem, _, _ in endings) and len({ending for _, _, ending in endings}) < len(parts)
+
+
+def _has_numbers(parts: Sequence[str]) -> bool:
+    return all(part.rpartition(".")[0].isdecimal() for part in parts)
+
+
 def _descriptions(path: Path) -> Iterator[tuple[Check, str, Mapping[str, Any]]]:
     sidecar, index = path.with_suffix(".json"), path.with_name(WIDS_INDEX_FILE)
     if sidecar.is_file():
@@ -348,6 +379,8 @@ def _read_elsewhere(urls: Sequence[str]) -> list[tuple[str, Finding | None]]:
         try:
             with quietly():
                 detail = _compare(urls, reader.read(urls))
+        except CannotStart:
+            continue
         except Exception as error:  # noqa: BLE001 - foreign programs raise whatever they like: it is what is reported
             cause = getattr(error, "cause", None) or error  # Ray wraps the error of its workers in their traceback
             detail = (str(cause).strip() or type(cause).__name__).splitlines()[0][:300]

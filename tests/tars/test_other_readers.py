@@ -171,3 +171,17 @@ def test_a_readme_of_the_users_own_stays(tars_of_given: Path, tmp_path: Path) ->
     (folder / CARD_FILE).unlink()
     describe(folder, urls)
     assert (folder / CARD_FILE).read_bytes() == (tars_of_given / CARD_FILE).read_bytes()
+
+
+def test_the_wids_lines_read_the_folder_they_run_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its copies are called after the tars, which have the same names in every folder."""
+    pytest.importorskip("wids")
+    monkeypatch.setenv("WIDS_CACHE", str(tmp_path / "cache"))
+    code = READERS["wids"].lines + '\nprint(rows[0][".json"]["image"], end="")'
+    for name in ("china.jpg", "coffee.jpg"):
+        given, folder = tmp_path / f"of {name}", tmp_path / name.removesuffix(".jpg")
+        given.mkdir()
+        shutil.copy(Path(__file__).parents[1] / "images" / name, given)
+        mgtool.pack([mgtool.Source(given)], folder, mgtool.PackOptions(workers=1))
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.stdout == name, done.stderr

@@ -97,7 +97,7 @@ SMALL = nasty.encode(nasty.photo(2, (32, 24)), "JPEG")
         (replaced("000000002.boxes.npy", boxes((9, 0, 3, 9), (0, 0, 1, 1))), ["boxes"]),
         (replaced("000000002.boxes.npy", boxes((0, 0, 64.5, 48), (0, 0, 1, 1))), []),
         (replaced("000000002.boxes.npy", boxes(*[(0, 0, 1, 1)] * 9)), ["record"]),
-        (replaced("000000002.json", b"{"), ["json", "record"]),
+        (replaced("000000002.json", b"{"), ["json"]),
         (edited(video=None), ["json", "record"]),
         (edited(metadata="[1]"), ["record"]),
         (edited(frame_times=[0]), ["json"]),
@@ -220,3 +220,31 @@ def test_the_command(tmp_path: Path) -> None:
     run("--verify", tar, "--allow-failures", 2, "-q", expect=0)
     for wrong in (["--verify", tar, "--out", tmp_path / "o"], ["--verify", "-"], ["--verify", tmp_path / "no"], [tar]):
         assert len(run(*wrong, expect=2).stderr.strip().splitlines()) == 1
+
+
+def test_what_readers_run_together_or_never_reach_is_found(tmp_path: Path) -> None:
+    dotted = [(f"img.{number}.{part}", JPEG) for number in range(3) for part in ("jpg", "txt")]
+    assert ("key", "a.tar", "img") in found(write(tmp_path / "a.tar", dotted))
+    joined = write(tmp_path / "b.tar", [("0.jpg", JPEG)])
+    joined.write_bytes(2 * joined.read_bytes())
+    assert found(joined) == [("tar", "b.tar", "")]
+    twice = write(tmp_path / "c.tar", [("0.jpg", JPEG), ("0.txt", b"x"), ("0.jpg", JPEG)])
+    assert ("key", "c.tar", "0") in found(twice)
+
+
+def test_pictures_of_several_cameras_are_no_finding(tmp_path: Path) -> None:
+    members = [(f"{number}.{side}.jpg", JPEG) for number in range(2) for side in ("left", "right")]
+    assert found(write(tmp_path / "x.tar", members)) == []
+
+
+def test_a_reader_that_cannot_start_says_nothing_of_the_tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def refuse(**options: Any) -> None:
+        assert options["address"] == "local"
+        raise ConnectionError("no cluster")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(verify, "READERS", {"ray": READERS["ray"]})
+    _, findings, outcome = verify.check_tars([str(write(tmp_path / "x.tar", [("0.jpg", JPEG)]))])
+    assert (findings, outcome) == ([], {"ray": "not run"})
