@@ -31,9 +31,11 @@ from mgtool.benchmarks.mmvp import Mmvp
 from mgtool.benchmarks.msrvtt_qa import MsrvttQa
 from mgtool.benchmarks.msvd_qa import MsvdQa
 from mgtool.benchmarks.nocaps import NoCaps
+from mgtool.benchmarks.ocrbench import OcrBench
 from mgtool.benchmarks.ocrvqa import OcrVqa
 from mgtool.benchmarks.okvqa import OkVqa
 from mgtool.benchmarks.pope import Pope
+from mgtool.benchmarks.realworldqa import RealWorldQa
 from mgtool.benchmarks.refcoco import RefCoco
 from mgtool.benchmarks.scienceqa import ScienceQa
 from mgtool.benchmarks.seedbench import SeedBench
@@ -61,6 +63,7 @@ TABLE: dict[str, Benchmark] = {
         StVqa(),
         ChartQa(),
         OcrVqa(),
+        OcrBench(),
         TallyQa(),
         Pope(),
         Mme(),
@@ -71,6 +74,7 @@ TABLE: dict[str, Benchmark] = {
         SeedBench(),
         MmStar(),
         Mmmu(),
+        RealWorldQa(),
         ScienceQa(),
         Ai2d(),
         MmVet(),

@@ -96,7 +96,10 @@ class ScienceQa(Benchmark):
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """Which options are none."""
-        return missing_options(scores, variant)
+        options = [score.fields["options"] for score in scores]
+        return missing_options(
+            scores, [as_pandas_reads(own) for own in options] if variant == "vlmevalkit" else options
+        )
 
 
 def _official(text: str) -> str | None:

@@ -136,8 +136,12 @@ class ChoiceBenchmark(Benchmark):
         return [
             *([f"{unread:,} answers name no option that can be read, and count as wrong"] if unread else []),
             *unread_notes(scores, "they count as wrong"),
-            *missing_options(scores, variant),
+            *missing_options(scores, [self._known_options(score, variant) for score in scores]),
         ]
+
+    def _known_options(self, score: Score, variant: str) -> Choices:
+        item = Item(id=score.question_id, question=score.question, target=score.target, fields=score.fields)
+        return self.question(item, variant).options
 
 
 def matched(
@@ -166,27 +170,21 @@ def matched(
     return result
 
 
-def missing_options(scores: Sequence[Score], variant: str) -> list[str]:
+def missing_options(scores: Sequence[Score], options: Sequence[Choices]) -> list[str]:
     """How many options pandas takes for missing cells, and how many questions lack their right option."""
     notes = []
-    known = [(score, _known_options(score, variant)) for score in scores if score.fields.get("options")]
-    dropped = sum(len(score.fields["options"]) - len(options) for score, options in known)
+    known = [(score, own) for score, own in zip(scores, options, strict=True) if score.fields.get("options")]
+    dropped = sum(letter not in own for score, own in known for letter in score.fields["options"])
     if dropped:
         notes.append(
             f"{dropped:,} options are spelled as pandas spells a missing cell (None, NA, ...), and are none here"
         )
     lacking = sum(
-        isinstance(score.target, str) and len(score.target) == 1 and score.target not in options
-        for score, options in known
+        isinstance(score.target, str) and len(score.target) == 1 and score.target not in own for score, own in known
     )
     if lacking:
         notes.append(f"the right option of {lacking:,} questions is missing: no answer to them can be right")
     return notes
-
-
-def _known_options(score: Score, variant: str) -> Choices:
-    options: Choices = score.fields["options"]
-    return as_pandas_reads(options) if variant == VLMEVALKIT else options
 
 
 def _matching_request(question: LetteredQuestion, text: str, attempt: int) -> JudgeRequest:

@@ -209,6 +209,12 @@ def test_mmmu_reads_the_files_of_its_authors(bench, value) -> None:
         bench.score("mmmu", [answers], said[output])
 
 
+def test_vlmevalkit_makes_an_option_a_where_pandas_finds_none(bench) -> None:
+    truth = bench.write("MMMU_DEV_VAL.tsv", [row(1, "A", A="None", split="validation")])
+    run = bench.score("mmmu", [truth], {1: "A"}, variant="vlmevalkit")
+    assert (run.scores[0].score, run.result.notes) == (1, [])
+
+
 def test_mmmu_counts_the_choices_that_were_drawn(bench) -> None:
     # Python's generator with seed 42 draws A, A, B of two letters
     truth = bench.write("MMMU_DEV_VAL.tsv", [row(n, "A", split="validation") for n in range(4)])

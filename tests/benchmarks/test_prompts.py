@@ -19,10 +19,12 @@ PROMPTS = {
     "tallyqa": "What is it?\nAnswer the question using a single number.",
     "pope": "What is it?\nPlease answer the question with yes or no.",
     "hallusionbench": "What is it?\nPlease answer the question with yes or no.",
-    **dict.fromkeys(("mmbench", "mmbench-cn", "ccbench", "seedbench", "mmstar", "mmmu", "scienceqa", "ai2d"), CHOICE),
+    **dict.fromkeys(
+        ("mmbench", "mmbench-cn", "ccbench", "seedbench", "mmstar", "mmmu", "realworldqa", "scienceqa", "ai2d"), CHOICE
+    ),
     "mmvp": f"What is it? (a) cat (b) dog\n{LETTER}",
     **dict.fromkeys(
-        ("mme", "mm-vet", "llava-bench", "mathvista", "coco-caption", "nocaps", "flickr30k"), "What is it?"
+        ("mme", "ocrbench", "mm-vet", "llava-bench", "mathvista", "coco-caption", "nocaps", "flickr30k"), "What is it?"
     ),
     **dict.fromkeys(("msvd-qa", "msrvtt-qa", "tgif-qa", "activitynet-qa"), "What is it?"),
     **dict.fromkeys(("coco-detection", "lvis"), "What is it?"),

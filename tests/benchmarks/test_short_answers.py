@@ -329,3 +329,17 @@ def test_vlmevalkit_tables(bench, value) -> None:
     rows = [{"index": 3, "question": "?", "answer": "['red', 'dark red']", "image": "x" * 300}]
     assert value(bench.score("docvqa", [bench.write("DocVQA_VAL.tsv", rows)], {3: "Red"}), "anls") == 100
     assert bench.score("docvqa", [bench.folder / "DocVQA_VAL.tsv"], {3: "Red"}).scores[0].image == ""
+
+
+def test_ocrbench(bench, value) -> None:
+    """A text inside the answer, its case in formulas alone: 3 of 4; three kinds of recognition are one group."""
+    kinds = ("Regular Text Recognition", "Digit String Recognition", "Doc-oriented VQA")
+    rows = [{"id": n, "question": "?", "answers": "Ab C", "type": kind} for n, kind in enumerate(kinds)]
+    rows.append(
+        {**rows[0], "id": 3, "dataset_name": "HME100k", "type": "Handwritten Mathematical Expression Recognition"}
+    )
+    truth = bench.write("FullTest.json", rows)
+    run = bench.score("ocrbench", [truth], {0: "it is AB c.", 1: "ab", 2: "ab c", 3: "AbC"})
+    assert value(run, "accuracy") == 75
+    assert run.result.breakdown["group"]["Text Recognition"].value == 50
+    assert bench.score("ocrbench", [truth], {3: "ab C"}).scores[3].score == 0
