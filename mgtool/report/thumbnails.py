@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from mgtool.errors import ItemError
-from mgtool.media.images import MAX_PIXELS, decode
+from mgtool.media.images import reduce
 
 FEW, FEW_SIDE, SIDE, QUALITY, WORKERS = 300, 512, 256, 68, 4
 ReadBytes = Callable[[str], bytes | None]
@@ -53,7 +52,7 @@ def thumbnail(data: bytes | None, side: int) -> Thumbnail:
     if data is None:
         return NO_PICTURE
     try:
-        width, height, small = _reduced(data, side)
+        width, height, small = reduce(data, side)
     except ItemError:
         return NO_PICTURE
     return _encoded(small, width, height)
@@ -70,23 +69,3 @@ def _encoded(small: Image.Image, width: int, height: int) -> Thumbnail:
     out = io.BytesIO()
     small.save(out, "WEBP", quality=QUALITY, method=2)
     return Thumbnail("data:image/webp;base64," + base64.b64encode(out.getvalue()).decode(), width, height)
-
-
-def _reduced(data: bytes, side: int) -> tuple[int, int, Image.Image]:
-    """Original width and height, and the picture with its longer side at most `side`.
-
-    A JPEG is decoded at a fraction of its size straight away, which is several times faster.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture: Image.Image = Image.open(io.BytesIO(data))
-            width, height = picture.size
-            if picture.format != "JPEG" or picture.mode != "RGB" or width * height > MAX_PIXELS:
-                picture = decode(data)
-            else:
-                picture.draft("RGB", (2 * side, 2 * side))
-            picture.thumbnail((side, side))
-            return width, height, picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ItemError("corrupt", str(error)) from error
