@@ -54,6 +54,7 @@ def to_llava(fields: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dic
     chosen["video"] = _only(_media_names(video[1], f"{where}: {video[0]}") or films, where)
     chosen["conversations"], chosen["text"] = turns, question[1]
     _refuse_blank(chosen, fields, where)
+    used |= {key for key, value in fields.items() if value is None and names[key] in (*PICTURE_KEYS, *VIDEO_KEYS)}
     return chosen, {key: value for key, value in fields.items() if key not in used}
 
 
