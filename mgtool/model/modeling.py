@@ -98,14 +98,12 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Returns:
             The language model's output; logits (B, L, vocabulary) where L counts visual tokens too.
         """
-        if kwargs.get("inputs_embeds") is None:
-            kwargs.pop("inputs_embeds", None)  # as PEFT gives it
+        kwargs = {
+            name: value for name, value in kwargs.items() if name != "inputs_embeds" or value is not None
+        }  # PEFT's
         _refuse_both(input_ids, pixel_values, kwargs)
-        if pixel_values is None and input_ids is not None and kwargs.get("past_key_values") is None:
-            _refuse_placeholders(input_ids)
-        if pixel_values is None and input_ids is not None and labels is not None and self.training:
-            kwargs["inputs_embeds"] = self._embed_alone(input_ids)
-            input_ids = None
+        if pixel_values is None:
+            input_ids, kwargs = self._text_alone(input_ids, labels, kwargs)
         if pixel_values is None or input_ids is None:
             return self.decode(input_ids, attention_mask, position_ids, labels, **kwargs)
         low = self.encode_low(pixel_values)
@@ -115,6 +113,16 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         visuals = self.visual_tokens(vision, regions, box_counts, frame_counts)
         spliced = self.splice(input_ids, attention_mask, visuals, labels)
         return self.decode(None, *spliced[1:], inputs_embeds=spliced.inputs_embeds, **kwargs)
+
+    def _text_alone(
+        self, input_ids: Tensor | None, labels: Tensor | None, kwargs: dict[str, Any]
+    ) -> tuple[Tensor | None, dict[str, Any]]:
+        """The language model's arguments where no picture comes with a text; while training, its embeddings."""
+        if input_ids is not None and kwargs.get("past_key_values") is None:
+            _refuse_placeholders(input_ids)
+        if input_ids is not None and labels is not None and self.training:
+            return None, {**kwargs, "inputs_embeds": self._embed_alone(input_ids)}
+        return input_ids, kwargs
 
     def encode_low(self, pixel_values: Tensor) -> Tensor:
         """(P, 3, S, S) -> (P, n, d) patch tokens of the low-resolution tower."""
