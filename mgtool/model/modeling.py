@@ -106,9 +106,8 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             input_ids, kwargs = self._text_alone(input_ids, labels, kwargs)
         if pixel_values is None or input_ids is None:
             return self.decode(input_ids, attention_mask, position_ids, labels, **kwargs)
-        low = self.encode_low(pixel_values)
         stages = self.encode_high(pixel_values)
-        vision = self.project(self.fuse(low, stages))
+        vision = self.project(self.fuse(self.encode_low(pixel_values), stages))
         regions = self.pool_regions(stages, boxes, box_counts)
         visuals = self.visual_tokens(vision, regions, box_counts, frame_counts)
         spliced = self.splice(input_ids, attention_mask, visuals, labels)
@@ -338,12 +337,18 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             super()._init_weights(module)
 
 
-def _refuse_both(ids: Tensor | None, pixel_values: Tensor | None, given: Mapping[str, Any]) -> None:
-    """Raise a `ValueError` where something would be left out without a word."""
+def _without_doubles(ids: Tensor | None, pixel_values: Tensor | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What else is given, without empty embeddings as PEFT gives them.
+
+    Raises:
+        ValueError: something would be left out without a word.
+    """
+    given = {name: value for name, value in kwargs.items() if name != "inputs_embeds" or value is not None}
     if "inputs_embeds" in given and ids is not None:
         raise ValueError("input_ids and inputs_embeds are both given: choose one")
     if "inputs_embeds" in given and pixel_values is not None:
         raise ValueError("pixel_values stand at the placeholders of input_ids: give those in place of inputs_embeds")
+    return given
 
 
 def _refuse_placeholders(ids: Tensor) -> None:
