@@ -18,6 +18,7 @@ from mgtool.model.modeling import MGLlavaForConditionalGeneration
 from mgtool.model.processor import MAX_NEW_TOKENS, MGLlavaProcessor
 from mgtool.records import Advance
 
+_CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 
 
@@ -30,15 +31,14 @@ def write_model(plan: ImportPlan, folder: Path, advance: Advance) -> dict[str, s
         advance: told of bytes that were written.
 
     Returns:
-        SHA-256 of every file.
+        SHA-256 of the configuration and of each file of weights.
     """
-    before = {path.name for path in folder.iterdir()}
     plan.config.architectures = [MGLlavaForConditionalGeneration.__name__]
     plan.config.save_pretrained(folder)
     plan.processor.save_pretrained(folder)
     _generation_config(plan.processor).save_pretrained(folder)
-    small = {path.name: hashing.file_sha256(path) for path in folder.iterdir() if path.name not in before}
-    return {**_write_weights(plan, folder, advance), **small}
+    hashes = _write_weights(plan, folder, advance)
+    return {**hashes, _CONFIG: hashing.file_sha256(folder / _CONFIG)}
 
 
 def keep_foreign(old: Path, written: Collection[str], new: Path) -> None:

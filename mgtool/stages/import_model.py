@@ -86,7 +86,8 @@ def import_model(
 
 def _written_by(run: Run) -> set[str]:
     """Names of the files of an earlier import."""
-    return {RUN_FILE, *(run.before.get("model") or {}).get("files", ())}
+    model = run.before.get("model") or {}
+    return {RUN_FILE, *model.get("files", ()), *model.get("written", ())}
 
 
 def _refuse_foreign(out: Path, options: ImportOptions) -> None:
@@ -126,4 +127,5 @@ def _run(options: ImportOptions, folder: Path) -> Run:
 def _fill(planned: ImportPlan, run: Run, folder: Path, advance: Advance) -> None:
     run.begin()
     hashes = write_model(planned, folder, advance)
-    run.finish(dataclasses.asdict(planned.counts), model={"files": hashes})
+    written = sorted(path.name for path in folder.iterdir())
+    run.finish(dataclasses.asdict(planned.counts), model={"files": hashes, "written": written})
