@@ -34,12 +34,14 @@ class DetectionEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         sha256: of the picture; empty where its bytes could not be read.
         box: for the first picture with these bytes.
         failure: in place of boxes.
+        name: of a picture or video whose bytes came before under another name or the same.
     """
 
     id: SampleId
     sha256: str = ""
     box: BoxRecord | None = None
     failure: Failure | None = None
+    name: str = ""
 
 
 class DetectionOutput:
@@ -111,7 +113,8 @@ class DetectionOutput:
             if self._shard or not self.statistics.records:
                 self._write_shard()
         else:
-            formats.write(self._format, self.folder, self._records, self._pairs())
+            records = self._records_by_name if formats.FORMATS[self._format].by_name else self._records
+            formats.write(self._format, self.folder, records, self._pairs())
         failed = (entry.failure for entry in self._entries() if entry.failure is not None)
         write_lines(self.folder / FAILURES_FILE, itertools.chain(failed, self._without_place))
 
@@ -154,6 +157,23 @@ class DetectionOutput:
 
     def _records(self) -> Iterator[BoxRecord]:
         return (entry.box for entry in self._entries() if entry.box is not None)
+
+    def _records_by_name(self) -> Iterator[BoxRecord]:
+        """A record for each name of a picture: identical ones have the boxes of the first."""
+        seen, places, path = set[str](), dict[str, int](), self.folder / JOURNAL
+        if not path.exists():
+            return
+        with path.open("rb") as file, path.open("rb") as again:
+            place = 0
+            for line in file:
+                entry = parse(line, DetectionEntry, where=str(path))
+                if entry.box is not None:
+                    places[entry.sha256] = place
+                place += len(line)
+                name = entry.name if entry.box is None else entry.box.image
+                if entry.failure is None and name and name not in seen:
+                    seen.add(name)
+                    yield msgspec.structs.replace(entry.box or _box_at(again, places[entry.sha256]), image=name)
 
     def _pairs(self) -> Iterator[tuple[SampleId, BoxRecord]]:
         """Each sample's id with its picture's record; another picture of that id is a failure."""

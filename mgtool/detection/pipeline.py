@@ -135,12 +135,14 @@ def _entry(one: Opened, found: Found | None, ledger: Ledger) -> DetectionEntry:
     (sample, media), content = one.item, one.content
     if not content.sha256 and content.error is None:
         sha256, failure = ledger.outcome(media)
-        return DetectionEntry(sample.id, sha256, failure=failure and msgspec.structs.replace(failure, id=sample.id))
+        failure = failure and msgspec.structs.replace(failure, id=sample.id)
+        return DetectionEntry(sample.id, sha256, failure=failure, name="" if failure else media.name)
     error = found if isinstance(found, ItemError) else content.error
     box = _record(media.name, content, found) if isinstance(found, tuple) else None
     if error is None and box is None:
         error = ledger.error(content.sha256)
-    entry = DetectionEntry(sample.id, content.sha256, box, _failure(sample.id, media.name, error))
+    again = media.name if error is None and box is None else ""
+    entry = DetectionEntry(sample.id, content.sha256, box, _failure(sample.id, media.name, error), again)
     ledger.settle(media, entry)
     return entry
 

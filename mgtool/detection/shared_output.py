@@ -88,7 +88,7 @@ def _once(entry: DetectionEntry, seen: set[bytes]) -> DetectionEntry:
         return entry
     digest = bytes.fromhex(entry.sha256)
     if digest in seen:
-        return DetectionEntry(entry.id, entry.sha256)
+        return DetectionEntry(entry.id, entry.sha256, name=entry.box.image or entry.box.video)
     seen.add(digest)
     return entry
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,11 +14,12 @@ import msgspec
 
 from mgtool import benchmarks
 from mgtool.boxes import formats
-from mgtool.errors import InputError, UsageError
+from mgtool.errors import InputError, ItemError, UsageError
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.pipeline import JoinedAnswers, join
 from mgtool.files.hashing import sha256
 from mgtool.inputs.fingerprints import fingerprint
+from mgtool.media.reading import Place, read_bytes
 from mgtool.records import BoxRecord, decode
 from mgtool.scoring import predictions
 from mgtool.scoring.benchmark import Benchmark, Item
@@ -154,11 +156,28 @@ class EvalInputs:
         except OSError as error:
             raise InputError(f"{source}: no answers file or box folder that can be read: {error}") from error
 
+    def _by_name(self, source: str) -> Iterator[BoxRecord]:
+        """The records of a box file, and those of pictures that it has under another name, by their bytes."""
+        names, by_bytes = set[str](), dict[str, BoxRecord]()
+        for record in formats.read(source):
+            names |= {record.image, PurePosixPath(record.image).name}
+            if record.sha256 and self.options.images:
+                by_bytes[record.sha256] = record
+            yield record
+        place = Place(self.options.images)
+        for item in self.items if by_bytes else ():
+            if item.image in names or not names.isdisjoint(item.aliases):
+                continue
+            with contextlib.suppress(ItemError):  # a picture that is not there has no boxes
+                digest = sha256(read_bytes(place.media(item.image)))
+                if digest in by_bytes:
+                    yield msgspec.structs.replace(by_bytes[digest], image=item.image)
+
     def _read(self, source: str) -> Answers:
         """The answers (or boxes) of one run, with the failures that it recorded."""
         path = Path(source)
         if self._is_boxes(source):
-            return _with_failures(predictions.from_boxes(formats.read(source)), path / "boxes")
+            return _with_failures(predictions.from_boxes(self._by_name(source)), path / "boxes")
         if source == "-":
             return predictions.read(self._stdin, where="-")
         found = self.benchmark.folder_answers(path) if path.is_dir() else None

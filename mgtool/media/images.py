@@ -34,6 +34,10 @@ _DECODER_ERRORS = (
 _STRIPE_PIXELS = 1 << 20
 """Grey values that are brought to 8 bits at a time."""
 
+_ORIENTATION = 0x0112
+_EXIF_WITHIN = 1 << 18
+"""Bytes of a JPEG file that its EXIF begins in."""
+
 _JPEG_SCAN, _JPEG_HUFFMAN = 0xDA, 0xC4
 _JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Baseline, extended and progressive: what every reader decodes."""
@@ -61,6 +65,18 @@ def probe(data: bytes, *, with_format: bool = False) -> tuple[int, int] | tuple[
             return picture.size
         stored = picture.format or ""
         return (*picture.size, _JPEG_FAMILY.get(stored, stored))
+
+
+def is_turned(data: bytes) -> bool:
+    """Whether a picture's EXIF says that it is to be shown turned or mirrored; mgtool's boxes are of stored pixels."""
+    within = _EXIF_WITHIN if data.startswith(b"\xff\xd8") else len(data)
+    if all(data.find(mark, 0, within) < 0 for mark in (b"Exif\0", b"eXIf", b"EXIF")):
+        return False
+    try:
+        with _opened(data) as picture:
+            return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
+    except (ItemError, *_DECODER_ERRORS):
+        return False
 
 
 def check(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:

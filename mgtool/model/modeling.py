@@ -266,7 +266,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         ids = input_ids if inputs is None else inputs
         if kwargs.get("inputs_embeds") is None:
             kwargs.pop("inputs_embeds", None)
-        _refuse_both(ids, pixel_values, kwargs)
+        kwargs = _without_doubles(ids, pixel_values, kwargs)
         if ids is not None:
             visuals = [] if pixel_values is None else self.see(pixel_values, boxes, box_counts, frame_counts)
             spliced = self.splice(ids, attention_mask, visuals)

@@ -39,6 +39,7 @@ class ShardReport(msgspec.Struct, frozen=True, kw_only=True):
         split, shard: name the shard; the split is empty without splits.
         key: of the first item; items that were not packed leave gaps.
         items, samples, skipped: numbers of the input's items, of those packed, and of those left out.
+        turned: pictures whose EXIF says that they are to be shown turned.
         bytes, sha256, md5: of the tar; there is none without samples.
         failures: items that could not be packed.
         inputs: what it was made of.
@@ -57,6 +58,7 @@ class ShardReport(msgspec.Struct, frozen=True, kw_only=True):
     failures: tuple[Failure, ...]
     inputs: ShardInputs
     rows: tuple[SampleEntry, ...]
+    turned: int = 0
 
 
 def whole(sidecar: Path) -> ShardReport | None:
@@ -187,9 +189,9 @@ class PackFolder:
         failures = (failure for report, _ in self.completed() for failure in report.failures)
         failed = atomic.write_lines(self.path / run_file.FAILURES_FILE, failures)
         shards: list[dict[str, Any]] = []
-        splits = dict.fromkeys(self.options.split_names, 0)
+        splits, turned = dict.fromkeys(self.options.split_names, 0), 0
         for report, path in self.completed():
-            skipped += report.skipped
+            skipped, turned = skipped + report.skipped, turned + report.turned
             splits[report.split] += report.samples
             if report.samples:
                 shards.append(_wids_entry(report, path))
@@ -197,6 +199,7 @@ class PackFolder:
         self._describe()
         counts = {"samples": sum(splits.values()), "skipped": skipped, "failures": failed, "shards": len(shards)}
         counts["bytes"] = sum(entry["filesize"] for entry in shards)
+        counts |= {"turned_by_exif": turned} if turned else {}
         return {**counts, "splits": splits} if self.options.split else counts
 
     def _describe(self) -> None:

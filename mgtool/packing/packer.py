@@ -38,12 +38,14 @@ class SampleMembers(NamedTuple):
         hashes: SHA-256 of the original bytes of each picture, then of the video; hexadecimal.
         size: width and height of the first picture in pixels; zeros without one.
         boxes: their number.
+        turned: pictures whose EXIF says that they are to be shown turned.
     """
 
     parts: dict[str, bytes]
     hashes: tuple[str, ...]
     size: tuple[int, int]
     boxes: int
+    turned: int = 0
 
 
 class _StoredPicture(NamedTuple):
@@ -94,7 +96,8 @@ class Packer:
             moved = [picture.shrinking.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
             parts |= _box_parts(moved or found)
         size = (pictures[0].about.width, pictures[0].about.height) if pictures else (0, 0)
-        return SampleMembers(parts, tuple(hashes), size, sum(len(one.boxes) for one in found))
+        boxes, turned = sum(len(one.boxes) for one in found), sum(images.is_turned(one.data) for one in pictures)
+        return SampleMembers(parts, tuple(hashes), size, boxes, turned)
 
     def examine(self, sample: Sample, source: int = 0) -> tuple[bool, tuple[str, ...]]:
         """Whether a sample is one of those asked for, and the hashes of its pictures and video.

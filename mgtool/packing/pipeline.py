@@ -60,6 +60,7 @@ class FilledShard(msgspec.Struct):
     """What became of a shard's items so far."""
 
     skipped: int = 0
+    turned: int = 0
     failures: list[Failure] = []
     pictures: list[bytes] = []
     rows: list[SampleEntry] = []
@@ -250,6 +251,7 @@ def _report(job: ShardJob, writer: TarWriter, filled: FilledShard) -> ShardRepor
         items=len(job.numbers),
         samples=len(filled.rows),
         skipped=filled.skipped,
+        turned=filled.turned,
         bytes=writer.bytes if filled.rows else 0,
         sha256=writer.sha256 if filled.rows else "",
         md5=writer.md5 if filled.rows else "",
@@ -288,6 +290,7 @@ def _fill(writer: TarWriter, job: ShardJob, packer: Packer, spool: Spool, filled
             size = writer.bytes - began
             filled.rows.append(SampleEntry(str(item.id), name, job.tar, began, size, *members.size, members.boxes))
             hashes = pack_hashes(members.hashes)
+            filled.turned += members.turned
         except ItemError as error:
             filled.failures.append(Failure.of(item.id, "pack", error))
         except Skipped:

@@ -38,6 +38,7 @@ class Packed:
         samples, skipped, failures: numbers of those packed, of those left out, and of those that could not be packed.
         shards, bytes: number of tars, and their size; None for a stream.
         splits: samples of each split; None without splits.
+        turned_by_exif: pictures that some readers turn, so that their boxes do not fit; None without any.
         left_out: what else the inputs and box files hold: count and examples by reason; None where all is used.
         failed: what could not be packed, for a stream; a folder has it in ``failures.jsonl``.
     """
@@ -49,13 +50,14 @@ class Packed:
     shards: int | None = None
     bytes: int | None = None
     splits: Mapping[str, int] | None = None
+    turned_by_exif: int | None = None
     left_out: Mapping[str, Any] | None = None
     failed: tuple[Failure, ...] = ()
 
     @property
     def counts(self) -> dict[str, Any]:
         """What ``run.json`` counts."""
-        names = ("samples", "skipped", "failures", "shards", "bytes", "splits", "left_out")
+        names = ("samples", "skipped", "failures", "shards", "bytes", "splits", "turned_by_exif", "left_out")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def _repr_html_(self) -> str:
@@ -168,6 +170,7 @@ def _pack_stream(
             samples=len(filled.rows),
             skipped=filled.skipped + planned.skipped,
             failures=len(filled.failures),
+            turned_by_exif=filled.turned or None,
             failed=tuple(filled.failures),
             **_unused(left_out, planned),
         )

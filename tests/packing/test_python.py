@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mgtool.errors import UsageError
 from mgtool.packing.options import PackOptions, Size, Source
@@ -113,3 +114,27 @@ def test_options_are_light_to_import() -> None:
     code = f"import sys, mgtool.packing.options; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_pictures_that_exif_turns_are_counted_and_the_card_tells_it(tmp_path: Path) -> None:
+    given, exif = tmp_path / "given", Image.Exif()
+    given.mkdir()
+    Image.new("RGB", (40, 30)).save(given / "plain.jpg")
+    for name, orientation in (("upright", 1), ("turned", 6)):
+        exif[0x0112] = orientation
+        Image.new("RGB", (40, 30)).save(given / f"{name}.jpg", exif=exif)
+    packed = pack([Source(given)], tmp_path / "o", OPTIONS)
+    assert packed.counts["turned_by_exif"] == 1
+    assert json.loads((tmp_path / "o" / "run.json").read_text())["counts"]["turned_by_exif"] == 1
+    assert "EXIF" in (tmp_path / "o" / "README.md").read_text()
+
+
+def test_what_is_left_out_is_in_the_counts(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    Image.new("RGB", (40, 30)).save(given / "a.jpg")
+    (given / "a.txt").write_text("a cat")
+    packed = pack([Source(given)], tmp_path / "o", OPTIONS)
+    left_out = {".txt files": {"count": 1, "examples": [f"{given}/a.txt"]}}
+    assert packed.counts["left_out"] == left_out
+    assert json.loads((tmp_path / "o" / "run.json").read_text())["counts"]["left_out"] == left_out

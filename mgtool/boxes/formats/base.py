@@ -108,6 +108,7 @@ class BoxFormat:
         files: what `write` leaves in the folder.
         write: puts boxes into a folder, each file whole or not at all; None where whoever finds boxes writes shards of
             them as they come.
+        by_name: whether it is of names, so that identical pictures under two names have two records.
     """
 
     read: Callable[[BoxFile], Iterator[BoxEntry]]
@@ -116,6 +117,7 @@ class BoxFormat:
     in_folder: Callable[[Path], list[Path]] = _none
     files: tuple[str, ...] = ()
     write: Callable[[Path, Records, Pairs], None] | None = None
+    by_name: bool = False
 
 
 def first_byte(path: Path) -> bytes:

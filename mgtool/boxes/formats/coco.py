@@ -214,4 +214,4 @@ def _results(records: Iterable[BoxRecord], numbers: dict[str, int]) -> Iterator[
             }
 
 
-FORMAT = BoxFormat(recognises=recognises, read=read, files=(RESULTS_FILE, IMAGES_FILE), write=write)
+FORMAT = BoxFormat(recognises=recognises, read=read, files=(RESULTS_FILE, IMAGES_FILE), write=write, by_name=True)
