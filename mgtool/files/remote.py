@@ -5,10 +5,13 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mgtool.errors import UsageError
-from mgtool.records import Reach
+
+if TYPE_CHECKING:  # options check their patterns here, and are light to import
+    from mgtool.records import Reach
 
 SCHEMES = ("https", "s3", "gs", "hf")
 """Protocols that a URL inside data may have, where an option allows it."""
@@ -37,6 +40,7 @@ def check_patterns(patterns: Iterable[str] | None) -> None:
 def refusal(url: str, reach: Reach) -> str:
     """Why a URL that stands in data is not opened, and which option would open it; empty where it is.
 
+    >>> from mgtool.records import Reach
     >>> refusal("https://a.org/x.jpg", Reach(allowed=("https:*.org",)))
     ''
     >>> refusal("https://a.com/x.jpg", Reach(allowed=("https:*.org",)))
@@ -69,6 +73,8 @@ def reach_of(given: Iterable[str], patterns: Sequence[str] | None) -> Reach:
         given: what the command line names; URLs among it name their hosts.
         patterns: of `allow_remote`; one without wildcards names its host.
     """
+    from mgtool.records import Reach
+
     literal = [one.partition(":")[::2] for one in patterns or () if not set("*?[") & set(one)]
     named = [f"{scheme}://{host.lower()}:*" for scheme, host in literal if host]
     return Reach(allowed=tuple(patterns or ()), named=(*named, *(_key(url) for url in given if _is_single(url))))
