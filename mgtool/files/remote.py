@@ -24,6 +24,10 @@ _PATTERN = re.compile(r"[^\s:@/\\][^\s:@\\]*")
 _HF_KINDS = ("datasets", "spaces", "buckets")
 
 
+class RefusedError(OSError):
+    """An address that a URL inside data may not lead to, or an answer without end."""
+
+
 def check_patterns(patterns: Iterable[str] | None) -> None:
     """Refuse values of `allow_remote` that are no ``SCHEME[:HOST-PATTERN]``.
 

@@ -26,7 +26,7 @@ from mgtool.errors import InputError, ItemError
 from mgtool.files import urls
 from mgtool.files.remote import reach_of
 from mgtool.files.retries import retry_after
-from mgtool.media.reading import read_bytes
+from mgtool.media.reading import Place, read_bytes
 from mgtool.records import Media, Reach
 
 
@@ -183,6 +183,14 @@ def secure(server: Server, tmp_path: Path) -> Path:
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     return certificate
+
+
+def test_names_below_a_url_of_the_user_lead_nowhere_else(server: Server) -> None:
+    place = Place.of(f"http://127.0.0.1:{server.server_port}")
+    assert read_bytes(place.media("good.png")) == server.picture
+    with pytest.raises(ItemError, match=r"unsupported: .*redirect to http://localhost"):
+        read_bytes(place.media("moved.png"))
+    assert server.asked == {"good": 1, "moved": 1}
 
 
 @pytest.mark.parametrize(
