@@ -72,6 +72,7 @@ def detect(
     report: options.Report = None,
     stats: options.Stats = False,
     trust_checkpoint: options.TrustCheckpoint = DetectOptions.trust_checkpoint,
+    trust_config: options.TrustConfig = DetectOptions.trust_config,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -91,6 +92,8 @@ def detect(
     if dry_run:
         _say_what_would_be_done(inputs, out, settings, as_json)
         return
+    if settings.trust_config and settings.detector.startswith("mmdet:") and not quiet:
+        console.say(f"runs the Python of {settings.detector.split(':')[1]} and of the files that it names")
     if out != "-":
         detected = _write(inputs, out, settings, overwrite=overwrite, wait=wait, report=report, quiet=quiet)
         _tell(detected, settings, as_json=as_json, quiet=quiet)

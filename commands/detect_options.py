@@ -75,6 +75,14 @@ TrustCheckpoint = Annotated[
         "--trust-checkpoint", help="Run code that a checkpoint brings: pickles, its config.", rich_help_panel=_FIND
     ),
 ]
+TrustConfig = Annotated[
+    bool,
+    typer.Option(
+        "--trust-config",
+        help="Run the Python of an MMDetection config that does not ship with it.",
+        rich_help_panel=_FIND,
+    ),
+]
 
 Threshold = Annotated[
     float | None,

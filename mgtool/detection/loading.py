@@ -104,6 +104,7 @@ def _load_detector(options: DetectOptions) -> detectors.Detector:
         dtype=options.dtype,
         vocabulary=words(options),
         trust_checkpoint=options.trust_checkpoint,
+        trust_config=options.trust_config,
     )
 
 

@@ -44,6 +44,7 @@ class DetectOptions:
         preset: name in `PRESETS`, whose values come in place of defaults; empty once they have.
         boxes: box file whose pictures, by hash, are not detected again.
         trust_checkpoint: run code that a checkpoint brings.
+        trust_config: run the Python of an MMDetection config that does not ship with MMDetection, and of its bases.
         threshold: lowest score, 0 to 1; the detector's own where it is None.
         keep: labels to keep, given as `vocabulary`.
         drop: labels to drop, given as `vocabulary`.
@@ -76,6 +77,7 @@ class DetectOptions:
     preset: str = ""
     boxes: str | None = None
     trust_checkpoint: bool = False
+    trust_config: bool = False
     threshold: float | None = None
     keep: str = ""
     drop: str = ""

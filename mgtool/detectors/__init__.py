@@ -76,12 +76,13 @@ def load(
     dtype: str | None = None,
     vocabulary: tuple[str, ...] | None = None,
     trust_checkpoint: bool = False,
+    trust_config: bool = False,
 ) -> Detector:
     """The detector that `spec` names, with its weights.
 
     Args:
         spec: ``nanodet``, ``tiny``, ``mmdet:[CONFIG:]CHECKPOINT``, ``owlv2:PATH`` or ``hf:PATH``.
-        threshold, device, dtype, vocabulary, trust_checkpoint: see `Settings`.
+        threshold, device, dtype, vocabulary, trust_checkpoint, trust_config: see `Settings`.
 
     Raises:
         UsageError: a spec that names no detector.
@@ -89,7 +90,7 @@ def load(
         CheckpointError: weights that are not there or do not fit.
     """
     kind, target = check(spec)
-    settings = Settings(threshold, device, dtype, vocabulary, trust_checkpoint)
+    settings = Settings(threshold, device, dtype, vocabulary, trust_checkpoint, trust_config)
     return cast(Detector, importlib.import_module(DETECTORS[kind].module).load(target, settings))
 
 

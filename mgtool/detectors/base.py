@@ -57,6 +57,7 @@ class Settings:
         dtype: what networks compute in, as `mgtool.runs.devices.number_format` takes it; boxes and scores are float32.
         vocabulary: words for open-vocabulary detectors; None where none was given.
         trust_checkpoint: unpickle a checkpoint that holds more than tensors.
+        trust_config: run the Python of a config that does not ship with its package.
     """
 
     threshold: float | None = None
@@ -64,6 +65,7 @@ class Settings:
     dtype: str | None = None
     vocabulary: tuple[str, ...] | None = None
     trust_checkpoint: bool = False
+    trust_config: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in (None, *FORMATS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import re
 import warnings
@@ -30,8 +31,8 @@ def load(target: str, settings: Settings) -> MMDetection:
     """The model of ``CONFIG:CHECKPOINT``, or of ``CHECKPOINT`` with the config that it carries.
 
     Raises:
-        UsageError: no such config, no checkpoint, a device that is not there, a narrow number format, or a vocabulary
-            for a fixed set of classes.
+        UsageError: no such config, one that may not be run, no checkpoint, a device that is not there, a narrow number
+            format, or a vocabulary for a fixed set of classes.
         MissingExtraError: MMDetection is not installed.
         CheckpointError: weights that cannot be read or do not fit the config, or a language model that is not there.
     """
@@ -42,6 +43,8 @@ def load(target: str, settings: Settings) -> MMDetection:
     # Recorded as well as ignored: MMDetection sets filters of its own.
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("ignore")
+        if name and not settings.trust_config:
+            _refuse_foreign(name)
         _import()
         config, checkpoint = _read(name, weights, trust=settings.trust_checkpoint)
         if "language_model" not in config.model:
@@ -240,20 +243,43 @@ def _read(name: str, weights: str, *, trust: bool) -> tuple[Any, dict[str, Any]]
     return config if config is not None else _own_config(weights, checkpoint, trust=trust), checkpoint
 
 
+def _shipped() -> Path | None:
+    """The folder of the configs that ship with MMDetection, without importing it; None where it is not installed."""
+    spec = importlib.util.find_spec("mmdet")
+    places = spec.submodule_search_locations if spec is not None else None
+    return Path(next(iter(places)), ".mim", "configs").resolve() if places else None
+
+
+def _refuse_foreign(name: str) -> None:
+    """Refuse a config that does not ship with MMDetection: reading it runs it.
+
+    Raises:
+        UsageError: naming the option that allows it.
+    """
+    path, shipped = Path(name), _shipped()
+    if path.is_file() and not (shipped is not None and path.resolve().is_relative_to(shipped)):
+        advice = "if you trust their source, add `trust_config`"
+        detail = f"mmdet:{name}: the config is Python code, and would be run with all files that it names: {advice}"
+        raise UsageError("detector", detail)
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _config(name: str) -> Any:
-    import mmdet
     from mmengine.config import Config
 
     path = Path(name)
     if not path.is_file():
-        shipped = Path(mmdet.__file__).parent / ".mim" / "configs"
-        path = next(iter(sorted(shipped.rglob(f"{path.name.removesuffix('.py')}.py"))), path)
+        found = sorted((_shipped() or path).rglob(f"{path.name.removesuffix('.py')}.py"))
+        path = next(iter(found), path)
     if not path.is_file():
         raise UsageError("detector", f"mmdet:{name}: no such config file, and none of this name ships with MMDetection")
     try:
         return Config.fromfile(str(path))
-    except (OSError, SyntaxError, ValueError, KeyError, AttributeError, ImportError) as error:
-        raise UsageError("detector", f"mmdet:{name}: not a readable config: {error}") from error
+    except Exception as error:
+        raise UsageError("detector", f"mmdet:{name}: not a readable config: {_said(error)}") from error
 
 
 def _own_config(name: str, checkpoint: dict[str, Any], *, trust: bool) -> Any:
@@ -270,8 +296,8 @@ def _own_config(name: str, checkpoint: dict[str, Any], *, trust: bool) -> Any:
         raise UsageError("detector", f"mmdet:{name}: the config in the checkpoint is Python code: {advice}")
     try:
         return Config.fromstring(text, ".py")
-    except (OSError, SyntaxError, ValueError, KeyError, AttributeError, ImportError) as error:
-        raise UsageError("detector", f"mmdet:{name}: the checkpoint's config cannot be read: {error}") from error
+    except Exception as error:
+        raise UsageError("detector", f"mmdet:{name}: the checkpoint's config cannot be read: {_said(error)}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -164,14 +164,19 @@ class EvalInputs:
             if record.sha256 and self.options.images:
                 by_bytes[record.sha256] = record
             yield record
-        place = Place(self.options.images)
         for item in self.items if by_bytes else ():
             if item.image in names or not names.isdisjoint(item.aliases):
                 continue
             with contextlib.suppress(ItemError):  # a picture that is not there has no boxes
-                digest = sha256(read_bytes(place.media(item.image)))
+                digest = sha256(read_bytes(self.place.media(item.image)))
                 if digest in by_bytes:
                     yield msgspec.structs.replace(by_bytes[digest], image=item.image)
+
+    @property
+    def place(self) -> Place:
+        """Where pictures are looked up by the names of the ground truth."""
+        options = self.options
+        return Place.of(options.images, allow_absolute=options.allow_absolute, allow_remote=options.allow_remote)
 
     def _read(self, source: str) -> Answers:
         """The answers (or boxes) of one run, with the failures that it recorded."""

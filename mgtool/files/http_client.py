@@ -22,10 +22,6 @@ _HARMLESS = frozenset({"host", "accept", "accept-encoding", "user-agent", "range
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-class RefusedError(PermissionError):
-    """An address that a URL inside data may not lead to, or an answer without end."""
-
-
 @dataclass(frozen=True)
 class Client:
     """Makes sessions for fsspec; equal ones are one file system there.
@@ -56,7 +52,7 @@ class _Response(aiohttp.ClientResponse):
             total += len(part)
             if total > MOST_BYTES:
                 self.close()
-                raise RefusedError(f"{self.url.host}: more than {MOST_BYTES:,} bytes")
+                raise remote.RefusedError(f"{self.url.host}: more than {MOST_BYTES:,} bytes")
             parts.append(part)
         self._body = b"".join(parts)  # as the method itself does, for `text`
         return self._body
@@ -94,7 +90,7 @@ class _Resolver(ThreadedResolver):
 
 def _refuse(url: Any) -> None:
     if url.scheme != "https":
-        raise RefusedError(f"a redirect to {url.scheme}://{url.host} is not followed")
+        raise remote.RefusedError(f"a redirect to {url.scheme}://{url.host} is not followed")
     try:
         ipaddress.ip_address(url.host)
     except ValueError:
@@ -104,7 +100,7 @@ def _refuse(url: Any) -> None:
 
 def _refuse_private(address: str, host: str) -> None:
     if is_private(address):
-        raise RefusedError(f"{host} is a private address; `allow_remote` https:{host} would open it")
+        raise remote.RefusedError(f"{host} is a private address; `allow_remote` https:{host} would open it")
 
 
 def is_private(address: str) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from mgtool.errors import UsageError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # options check their patterns here, and are light to import
     from mgtool.records import Reach
 
 SCHEMES = ("https", "s3", "gs", "hf")
@@ -22,6 +22,10 @@ _HOST = r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*)"
 _PLAIN = re.compile(rf"(?:https://{_HOST}(?::\d{{1,5}})?|(?:s3|gs|hf)://{_HOST})(?:[/?#][^\s\\{{}}\x00-\x20\x7f]*)?")
 _PATTERN = re.compile(r"[^\s:@/\\][^\s:@\\]*")
 _HF_KINDS = ("datasets", "spaces", "buckets")
+
+
+class RefusedError(OSError):
+    """An address that a URL inside data may not lead to, or an answer without end."""
 
 
 def check_patterns(patterns: Iterable[str] | None) -> None:
@@ -73,7 +77,7 @@ def reach_of(given: Iterable[str], patterns: Sequence[str] | None) -> Reach:
         given: what the command line names; URLs among it name their hosts.
         patterns: of `allow_remote`; one without wildcards names its host.
     """
-    from mgtool.records import Reach  # not for those who only check options
+    from mgtool.records import Reach
 
     literal = [one.partition(":")[::2] for one in patterns or () if not set("*?[") & set(one)]
     named = [f"{scheme}://{host.lower()}:*" for scheme, host in literal if host]

@@ -45,7 +45,7 @@ def _options(url: str, reach: Reach | None) -> dict[str, Any]:
 
         return {"get_client": Client(reach or remote.reach_of([url], ()), of_user=reach is None)}
     if reach is not None and not remote.is_named(url, reach):
-        return _ANONYMOUS[protocol]
+        return _ANONYMOUS.get(protocol, {})
     return {}
 
 
@@ -105,9 +105,9 @@ def _insist(call: Any, *args: Any, **options: Any) -> Any:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-def _refusal(error: BaseException | None) -> PermissionError | None:
+def _refusal(error: BaseException | None) -> remote.RefusedError | None:
     """What stopped a request, out of what the client made of it."""
-    while error is not None and not isinstance(error, PermissionError):
+    while error is not None and not isinstance(error, remote.RefusedError):
         error = error.__cause__
     return error
 

@@ -76,7 +76,7 @@ class Place:
                 )
             return Media(name=name_text(name), uri=name)
         root = self.images if self.images is not None else beside
-        return _below(root, name)
+        return _below(root, name, self.reach)
 
     def listed(self, name: str, *, beside: str = "") -> Media:
         """As `media` by a name in a list of paths, which is the user's own word; URLs in it are not."""
@@ -86,10 +86,10 @@ class Place:
         if posixpath.isabs(name) or "://" not in root:
             short = name if posixpath.isabs(name) else posixpath.normpath(name)
             return Media(name=name_text(short), uri=posixpath.join(root, name) if root else name)
-        return _below(root, name)
+        return _below(root, name, self.reach)
 
 
-def _below(root: str, name: str) -> Media:
+def _below(root: str, name: str, reach: Reach) -> Media:
     """What lies in a folder or below a URL.
 
     Raises:
@@ -105,7 +105,7 @@ def _below(root: str, name: str) -> Media:
     uri = posixpath.join(root, inside) if root else inside
     if "://" in uri and "://" not in root:
         raise _refused(name, "neither a path nor a URL")
-    return Media(name=name_text(short), uri=uri)
+    return Media(name=name_text(short), uri=uri, reach=reach if "://" in root else None)
 
 
 def _refused(name: str, why: str) -> ItemError:
@@ -131,7 +131,7 @@ def read_bytes(media: Media) -> bytes:
     except IsADirectoryError as error:
         raise ItemError("missing", f"{name_text(media.uri)} is a folder") from error
     except (OSError, ValueError) as error:
-        if media.reach is not None and isinstance(error, PermissionError):
+        if isinstance(error, remote.RefusedError):
             raise ItemError("unsupported", f"{name_text(media.uri)}: {name_text(str(error))}") from error
         raise ItemError("unreadable", f"{name_text(media.uri)}: {name_text(str(error))}") from error
 

@@ -98,10 +98,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Returns:
             The language model's output; logits (B, L, vocabulary) where L counts visual tokens too.
         """
-        kwargs = {
-            name: value for name, value in kwargs.items() if name != "inputs_embeds" or value is not None
-        }  # PEFT's
-        _refuse_both(input_ids, pixel_values, kwargs)
+        kwargs = _without_doubles(input_ids, pixel_values, kwargs)
         if pixel_values is None:
             input_ids, kwargs = self._text_alone(input_ids, labels, kwargs)
         if pixel_values is None or input_ids is None:
@@ -264,8 +261,6 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             As transformers' `generate`; the ids are the new tokens alone, (B, new).
         """
         ids = input_ids if inputs is None else inputs
-        if kwargs.get("inputs_embeds") is None:
-            kwargs.pop("inputs_embeds", None)
         kwargs = _without_doubles(ids, pixel_values, kwargs)
         if ids is not None:
             visuals = [] if pixel_values is None else self.see(pixel_values, boxes, box_counts, frame_counts)

@@ -21,7 +21,6 @@ from mgtool.evaluation.picture_reader import PictureReader
 from mgtool.evaluation.pipeline import ScoredRun, VariantScores
 from mgtool.evaluation.provenance import provenance
 from mgtool.files.lock import one_writer
-from mgtool.media.reading import Place
 from mgtool.records import Advance
 from mgtool.report import scores_page, tables
 from mgtool.runs.run_file import RUN_FILE, Run, today, versions
@@ -264,11 +263,5 @@ def _page(inputs: EvalInputs, evaluation: Evaluation) -> scores_page.ScoresPage:
         scores=evaluation.scores,
         boxes=inputs.boxes,
         comparison=evaluation.comparison,
-        read=PictureReader(_place(inputs), inputs.ground_truth),
+        read=PictureReader(inputs.place, inputs.ground_truth),
     )
-
-
-def _place(inputs: EvalInputs) -> Place:
-    """Where the pictures of the page are looked up."""
-    options = inputs.options
-    return Place.of(options.images, allow_absolute=options.allow_absolute, allow_remote=options.allow_remote)

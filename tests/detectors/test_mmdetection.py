@@ -45,7 +45,9 @@ def pictures() -> list[Image.Image]:
 
 
 def load(spec: str, **settings) -> mmdetection.MMDetection:
-    return detectors.load(spec, threshold=settings.pop("threshold", 0.0), device="cpu", **settings)
+    return detectors.load(
+        spec, threshold=settings.pop("threshold", 0.0), device="cpu", **{"trust_config": True, **settings}
+    )
 
 
 def own(spec: str, picture: Image.Image) -> Detections:
@@ -252,3 +254,40 @@ def test_a_tagger_s_words_and_the_own_visualiser_from_the_command_line(specs, tm
     (drawn,) = (tmp_path / "out" / "visualized").iterdir()
     own = load(specs["glip"]).draw(Image.open(IMAGES / records[0].image).convert("RGB"), records[0].detections)
     assert np.array_equal(np.asarray(Image.open(drawn)), np.asarray(own))
+
+
+@pytest.mark.parametrize("text", ["{mark}\nmodel = dict(type='RetinaNet')\n", "_base_ = './base.py'\n"])
+def test_a_config_that_does_not_ship_runs_only_where_it_is_trusted(tmp_path, text: str) -> None:
+    mark = f"__import__('pathlib').Path({str(tmp_path / 'ran')!r}).touch()"
+    (tmp_path / "base.py").write_text(f"{mark}\nmodel = dict(type='RetinaNet')\n")
+    (tmp_path / "config.py").write_text(text.format(mark=mark))
+    spec = f"mmdet:{tmp_path / 'config.py'}:{tmp_path / 'w.pth'}"
+    torch.save({"state_dict": {}}, tmp_path / "w.pth")
+    with pytest.raises(UsageError, match=r"is Python code, .*`trust_config`"):
+        load(spec, trust_config=False)
+    with pytest.raises(UsageError, match=r"is Python code, .*`trust_config`"):
+        load(spec, trust_config=False, trust_checkpoint=True)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(Exception):  # noqa: B017 - no whole model, but it was read
+        load(spec)
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_config_that_fails_is_said_in_one_line(tmp_path) -> None:
+    torch.save({}, tmp_path / "w.pth")
+    for text in ("1 / 0\n", "raise RuntimeError('no')\n", "from mmengine.config import read_base\n_base_ = 3\n"):
+        (tmp_path / "config.py").write_text(text)
+        with pytest.raises(UsageError, match="not a readable config"):
+            load(f"mmdet:{tmp_path / 'config.py'}:{tmp_path / 'w.pth'}")
+
+
+def test_shipped_configs_need_no_trust(tmp_path) -> None:
+    """By name, and by the path of the shipped file itself; a file of the same name elsewhere is none of them."""
+    name = "rtmdet_tiny_8xb32-300e_coco"
+    torch.save({"state_dict": {}}, tmp_path / "w.pth")
+    for config in (name, f"{name}.py", next(mmdetection._shipped().rglob(f"{name}.py"))):
+        with pytest.raises(CheckpointError, match="lacks"):
+            load(f"mmdet:{config}:{tmp_path / 'w.pth'}", trust_config=False)
+    (tmp_path / f"{name}.py").write_text("1 / 0")
+    with pytest.raises(UsageError, match="`trust_config`"):
+        load(f"mmdet:{tmp_path / name}.py:{tmp_path / 'w.pth'}", trust_config=False)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -23,7 +26,7 @@ from mgtool.errors import InputError, ItemError
 from mgtool.files import urls
 from mgtool.files.remote import reach_of
 from mgtool.files.retries import retry_after
-from mgtool.media.reading import read_bytes
+from mgtool.media.reading import Place, read_bytes
 from mgtool.records import Media, Reach
 
 
@@ -165,6 +168,59 @@ def test_a_url_in_data_leads_to_no_other_protocol(server: Server) -> None:
         read_bytes(Media(name="x", uri=media.uri, reach=reach))
     assert raised.value.reason == "unsupported"
     assert server.tokens == [("127.0.0.1", "mine")]
+
+
+@pytest.fixture
+def secure(server: Server, tmp_path: Path) -> Path:
+    """The server speaks TLS; its certificate, which nobody else has signed."""
+    if not (openssl := shutil.which("openssl")):
+        pytest.skip("needs openssl to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *names]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return certificate
+
+
+def test_names_below_a_url_of_the_user_lead_nowhere_else(server: Server) -> None:
+    place = Place.of(f"http://127.0.0.1:{server.server_port}")
+    assert read_bytes(place.media("good.png")) == server.picture
+    with pytest.raises(ItemError, match=r"unsupported: .*redirect to http://localhost"):
+        read_bytes(place.media("moved.png"))
+    assert server.asked == {"good": 1, "moved": 1}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "packed", "tokens"),
+    [
+        ([], 0, []),
+        (["https"], 0, []),
+        (["https:127.0.0.*"], 0, []),
+        (["https:127.0.0.1"], 1, [("127.0.0.1", "mine"), ("127.0.0.1", "mine")]),
+    ],
+)
+def test_urls_in_records_through_the_command(
+    server: Server, secure: Path, tmp_path: Path, allowed: list[str], packed: int, tokens: list[tuple[str, str]]
+) -> None:
+    rows = [
+        {"question_id": name, "image": f"https://127.0.0.1:{server.server_port}/{name}.png", "text": "Q"}
+        for name in ("good", "moved")  # the latter to http
+    ]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = [part for one in allowed for part in ("--allow-remote", one)]
+    command = [sys.executable, "-m", "mgtool.commands.main", "pack", "q.jsonl", "--out", "t", "-q", *options]
+    headers = {"client_kwargs": {"headers": {"X-Token": "mine"}}}
+    environment = {**os.environ, "SSL_CERT_FILE": str(secure), "FSSPEC_HTTP": json.dumps(headers)}
+    done = subprocess.run(
+        [*command, "--workers", "1"], cwd=tmp_path, env=environment, capture_output=True, check=False, timeout=120
+    )
+    assert done.returncode == 3, done.stderr.decode()
+    failures = [json.loads(line) for line in (tmp_path / "t" / "failures.jsonl").read_text().splitlines()]
+    assert [one["reason"] for one in failures] == ["unsupported"] * (2 - packed)
+    assert sorted(set(server.tokens)) == sorted(set(tokens))
 
 
 def test_an_answer_without_end_is_not_read_for_ever(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
