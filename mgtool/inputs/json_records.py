@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +12,9 @@ import msgspec
 from mgtool.errors import InputError, RecordError
 from mgtool.media.names import is_video_name
 from mgtool.media.reading import Find
-from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, parse
+from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, escaped, name_text, parse
+
+_SURROGATE, _HALF = re.compile(rb"\\u[dD][89a-fA-F]"), re.compile("[\\ud800-\\udfff]")
 
 
 class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
@@ -49,7 +53,26 @@ def sample(line: bytes, fallback: SampleId, find: Find, *, where: str) -> Sample
             return _box_sample(convert(fields, BoxRecord, where=where), find)
         return _conversation(convert(fields, _Record, where=where), fields, fallback, find)
     except RecordError as error:
-        return Failure(id=fallback, stage="read", reason="bad_record", detail=str(error))
+        return _no_text(line, fallback, where) or Failure(
+            id=fallback, stage="read", reason="bad_record", detail=str(error)
+        )
+
+
+def _no_text(line: bytes, fallback: SampleId, where: str) -> Failure | None:
+    """The failure of a record with half a surrogate pair, which is valid JSON and no text; None for another one."""
+    if not _SURROGATE.search(line):
+        return None
+    try:
+        fields = json.loads(line)
+        found = _HALF.search(json.dumps(fields, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return None
+    if found is None or not isinstance(fields, dict):
+        return None
+    known = (fields.get(name) for name in ("question_id", "id", "image"))
+    known_id = next((name for name in known if isinstance(name, int | str) and not isinstance(name, bool)), fallback)
+    detail = f"{where}: a text with {name_text(found[0])}, half a surrogate pair, which is no character"
+    return Failure(id=escaped(known_id), stage="read", reason="bad_record", detail=detail)
 
 
 def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterator[Sample | Failure]:
