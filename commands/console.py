@@ -33,14 +33,26 @@ def flagged(text: str) -> str:
     return re.sub(r"`(\w+)`", lambda match: FLAGS.get(match[1], match[0]), text)
 
 
+_STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text that does nothing to a terminal: what steers it, and what is no text, as escapes.
+
+    >>> print(printable("a" + chr(27) + "[2J" + chr(0xDCFF)))
+    a\\x1b[2J\\udcff
+    """
+    return _STEERS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 def say(text: str) -> None:
     """One plain line on stderr."""
-    err.print(flagged(text), markup=False)
+    err.print(printable(flagged(text)), markup=False)
 
 
 def fail(text: str) -> None:
     """One line that says what is wrong."""
-    err.print(f"[bold red]error:[/] {escape(flagged(text))}")
+    err.print(f"[bold red]error:[/] {escape(printable(flagged(text)))}")
 
 
 @contextlib.contextmanager
@@ -126,7 +138,7 @@ def _table(summary: Mapping[str, Any], title: str) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for key, value in summary.items():
-        table.add_row(key.replace("_", " "), escape(_shown(value)))
+        table.add_row(key.replace("_", " "), escape(printable(_shown(value))))
     return table
 
 

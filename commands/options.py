@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import math
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,6 +26,11 @@ DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 _MOST_CONFIG_BYTES = 1 << 20
 _FILE_ERRORS = "EACCES EEXIST EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENOENT ENOTDIR ENOTEMPTY EPERM EROFS ESTALE"
+_BEYOND = 1 << 63
+_MOST_SHOWN = 30
+_WORDS = "benchmark choices device dtype drop format keep preset prompt split stop system variant vocabulary where"
+_TEXTS = frozenset(_WORDS.split())
+"""Options whose value is a text and no name of a file, but perhaps of one that is there."""
 _OF_FILES = frozenset(getattr(errno, name, None) for name in re.findall(r"\w+", _FILE_ERRORS))
 """What can be wrong with a file that the user's world has."""
 
@@ -41,6 +49,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run; a reader of stdout that went away ends it quietly, a full disk with one line, Ctrl-C with 130."""
+        _refuse_odd(ctx.params)
         try:
             with signals.as_interrupts(), temporary.all_in_one_folder():
                 return super().invoke(ctx)
@@ -60,6 +69,32 @@ class Command(TyperCommand):
             raise typer.Exit(INTERRUPTED) from error
 
 
+def _refuse_odd(values: Mapping[str, Any]) -> None:
+    """Refuse numbers that nothing computes with, and texts that are none."""
+    for name, value in values.items():
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, float) and not math.isfinite(one):
+                raise UsageError(name, f"{one}: give a number")
+            if isinstance(one, int) and abs(one) >= _BEYOND:
+                raise UsageError(name, f"{short(str(one)) if abs(one) < 10**4000 else 'it'}: too large a number")
+            if name in _TEXTS and isinstance(one, str) and not _is_text(one):
+                raise UsageError(name, f"{short(one)}: is no text, as it is not UTF-8")
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value) or os.path.exists(value)  # noqa: PTH110
+
+
+def short(text: str) -> str:
+    """A value as a line has room for it; what is no text as escapes.
+
+    >>> short("9" * 5000), len(short(chr(0xDCFF)))
+    ('999999999999999999999999999999...', 6)
+    """
+    text = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Make a TOML file's values the defaults: its top level, then its table named as the command.
 
@@ -77,18 +112,34 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
         values = tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError("config", f"{path}: no such file") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise UsageError("config", f"{path}: nested too deeply") from error
+    except (OSError, ValueError) as error:
         raise UsageError("config", f"{path}: {error}") from error
     command = context.info_name or ""
-    shared = {key: value for key, value in values.items() if not isinstance(value, dict)}
-    own = values.get(command, {})
     known = {_spelled(param): param.name for param in context.command.params}
+    tables = {key for key, value in values.items() if isinstance(value, dict)}
+    shared = {key: value for key, value in values.items() if key not in tables or _normal(key) in known}
+    own = values.get(command, {})
+    if not isinstance(own, dict):
+        raise UsageError("config", f"{path}: {command}: give a table of options, as in [{command}]")
     unknown = sorted(key for key in own if _normal(key) not in known)
     if unknown:
         raise UsageError("config", f"{path}: `mgtool {command}` has no option {unknown[0]}")
+    params = {param.name: param for param in context.command.params}
     merged = {known[_normal(key)]: value for key, value in {**shared, **own}.items() if _normal(key) in known}
+    for name, value in merged.items():
+        _check_configured(params[name], value, path)
     context.default_map = {**(context.default_map or {}), **merged}
     return path
+
+
+def _check_configured(param: Any, value: Any, path: Path) -> None:
+    """Refuse what a command line could not say: a table, or several values where there is one."""
+    many = param.multiple or param.nargs != 1
+    values = value if isinstance(value, list) and many else [value]
+    if not all(isinstance(one, str | int | float) for one in values):
+        raise UsageError("config", f"{path}: {_spelled(param)}: give {'values' if many else 'a value'}")
 
 
 def _normal(key: str) -> str:
@@ -112,9 +163,9 @@ def allowed_failures(text: str, total: int) -> int:
     >>> allowed_failures("3", 100), allowed_failures("2.5%", 1000), allowed_failures("0", 5)
     (3, 25, 0)
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)%|(\d+)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)%|([0-9]{1,15})", text.strip())
     if match is None:
-        raise UsageError("allow_failures", f"{text}: give a number (10) or a share (1%)")
+        raise UsageError("allow_failures", f"{short(text)}: give a number (10) or a share (1%)")
     return int(total * float(match[1]) / 100) if match[1] else int(match[2])
 
 

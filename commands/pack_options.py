@@ -14,8 +14,8 @@ from mgtool.packing import options
 from mgtool.packing.options import Size, Source
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]I?)?(B)?")
-_SHARE = re.compile(r"([^=]+)=(\d*\.?\d+)")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([KMGT]I?)?(B)?")
+_SHARE = re.compile(r"([^=]+)=([0-9]{0,15}\.?[0-9]{1,20})")
 
 
 def _size(given: Any) -> Size:
@@ -29,7 +29,7 @@ def _size(given: Any) -> Size:
     match = _SIZE.fullmatch(str(given).strip().upper())
     number = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
     if match is None or number < 1:
-        raise UsageError("shard_size", f"{given}: give a number of samples (1000) or of bytes (500MB, 1GB)")
+        raise UsageError("shard_size", f"{str(given)[:30]}: give a number of samples (1000) or of bytes (500MB, 1GB)")
     return Size(bytes=number) if match[2] or match[3] else Size(samples=number)
 
 

@@ -248,12 +248,25 @@ def name_text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def escaped(value: Any) -> Any:
+    """JSON values, or records, with every text in them as records can hold it: see `name_text`."""
+    if isinstance(value, str):
+        return name_text(value)
+    if isinstance(value, dict):
+        return {escaped(key): escaped(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [escaped(entry) for entry in value]
+    return value
+
+
 def dumps(record: Any) -> bytes:
     """A record as one JSON line without its newline, UTF-8; floats in their shortest exact form."""
     try:
         return msgspec.json.encode(record)
+    except UnicodeEncodeError:
+        return dumps(escaped(msgspec.to_builtins(record)))
     except OverflowError:  # integers over 64 bits, which only the slow encoder knows
-        return json.dumps(msgspec.to_builtins(record), ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(escaped(msgspec.to_builtins(record)), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 MAX_DEPTH = 100

@@ -230,3 +230,33 @@ def test_ctrl_c_is_130_and_the_same_command_goes_on(number: signal.Signals, says
     subprocess.run(command, check=True)
     [shard] = (tmp_path / "out").glob("boxes-*.jsonl")
     assert len(shard.read_bytes().splitlines()) == 60
+
+
+@pytest.mark.parametrize("out", ["-", "limited"])
+def test_a_limit_on_file_sizes_is_one_line_and_2(out: str, tmp_path: Path) -> None:
+    photos = ROOT / "examples/photos/images"
+    command = [
+        sys.executable,
+        "-m",
+        "mgtool.commands.main",
+        "detect",
+        str(photos),
+        "--out",
+        out,
+        "--workers",
+        "0",
+        "-q",
+    ]
+    with (tmp_path / "stdout").open("wb") as stdout:
+        done = subprocess.run(
+            command,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
+        )
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert "cannot be written" in line

@@ -13,7 +13,9 @@ from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.inputs import layouts
 from mgtool.media.names import is_video_name
 from mgtool.media.reading import Find
-from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, parse
+from mgtool.records import BoxRecord, Failure, Sample, SampleId, Turn, convert, escaped, name_text, parse
+
+_SURROGATE, _HALF = re.compile(rb"\\u[dD][89a-fA-F]"), re.compile("[\\ud800-\\udfff]")
 
 
 class _Record(msgspec.Struct, rename={"speaker_turns": "conversations"}):
@@ -59,7 +61,9 @@ def sample(line: bytes, fallback: SampleId, find: Find, *, where: str) -> Sample
         own, others = layouts.to_llava(fields, where)
         return _conversation(convert(own, _Record, where=where), others, fallback, find)
     except RecordError as error:
-        return Failure(id=fallback, stage="read", reason="bad_record", detail=str(error))
+        return _no_text(line, fallback, where) or Failure(
+            id=fallback, stage="read", reason="bad_record", detail=str(error)
+        )
     except ItemError as error:
         return Failure.of(_own_id(fields, fallback), "read", error)
 
@@ -94,6 +98,21 @@ def coco_on_a_line(line: bytes) -> dict[str, msgspec.Raw] | None:
     except (msgspec.DecodeError, UnicodeDecodeError, IndexError):
         return None
     return whole
+
+
+def _no_text(line: bytes, fallback: SampleId, where: str) -> Failure | None:
+    """The failure of a record with half a surrogate pair, which is valid JSON and no text; None for another one."""
+    if not _SURROGATE.search(line):
+        return None
+    try:
+        fields = json.loads(line)
+        found = _HALF.search(json.dumps(fields, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return None
+    if found is None or not isinstance(fields, dict):
+        return None
+    detail = f"{where}: a text with {name_text(found[0])}, half a surrogate pair, which is no character"
+    return Failure(id=escaped(_own_id(fields, fallback)), stage="read", reason="bad_record", detail=detail)
 
 
 def coco(whole: Mapping[str, msgspec.Raw], find: Find, *, where: str) -> Iterator[Sample | Failure]:

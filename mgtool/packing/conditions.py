@@ -78,7 +78,10 @@ class Condition:
         self._evaluator = simpleeval.SimpleEval(operators=_OPERATORS, functions={})
         self._evaluator.nodes = {kind: how for kind, how in self._evaluator.nodes.items() if kind in _NODES}
         self._parsed = _parse(text)
-        self._refuse_unknown(self._parsed)
+        try:
+            self._refuse_unknown(self._parsed)
+        except RecursionError as error:
+            raise UsageError("where", f"{text[:30]}...: nested too deeply") from error
 
     def __reduce__(self) -> tuple[type[Condition], tuple[str]]:
         return Condition, (self.text,)

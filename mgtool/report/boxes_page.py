@@ -177,7 +177,7 @@ def render(title: str, subtitle: str, statistics: BoxStatistics, items: Sequence
         gallery=safe_json(_gallery(items, [label for label, _ in labels])),
         blocks=[safe_json(block) for block in _blocks(items)],
     )
-    return html.encode()
+    return html.encode("utf-8", "backslashreplace")  # names of files may be no text
 
 
 def _template(name: str) -> jinja2.Template:

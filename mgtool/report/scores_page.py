@@ -94,7 +94,7 @@ def render(page: ScoresPage) -> bytes:
         blocks=[safe_json(block) for block in _blocks(page, shown, names)],
         left_out=len(page.scores) - len(shown),
     )
-    return html.encode()
+    return html.encode("utf-8", "backslashreplace")  # names of files may be no text
 
 
 @dataclass(frozen=True)

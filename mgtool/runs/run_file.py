@@ -14,7 +14,7 @@ import msgspec
 
 from mgtool.errors import RecordError, ResumeError
 from mgtool.files.atomic import remove, sweep, write_bytes
-from mgtool.records import canonical, convert, dumps, parse
+from mgtool.records import canonical, convert, dumps, escaped, parse
 
 RUN_FILE = "run.json"
 FAILURES_FILE = "failures.jsonl"
@@ -56,16 +56,18 @@ class Run:
     ) -> None:
         self.path = path
         self._free, self._noted = dict(free or {}), dict(noted or {})
-        self.record: dict[str, Any] = {
-            "command": command,
-            "options": {**options, **self._free},
-            "inputs": {**inputs, **self._noted},
-            "versions": versions(*computes),
-            "model": None if model is None else dict(model),
-            "detector": detector,
-            "counts": {},
-            "times": {},
-        }
+        self.record: dict[str, Any] = escaped(
+            {
+                "command": command,
+                "options": {**options, **self._free},
+                "inputs": {**inputs, **self._noted},
+                "versions": versions(*computes),
+                "model": None if model is None else dict(model),
+                "detector": detector,
+                "counts": {},
+                "times": {},
+            }
+        )
         self._began = time.time()
 
     @property

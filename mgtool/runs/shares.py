@@ -59,6 +59,9 @@ class Share:
 
 
 ALL = Share()
+MOST_SHARES = 99_999
+"""As many as their names count."""
+_DIGITS = 9
 
 LAUNCHERS = {"slurm": ("SLURM_PROCID", "SLURM_NTASKS"), "torchrun": ("RANK", "WORLD_SIZE")}
 """Variables of launchers that say a process's rank and how many there are."""
@@ -75,18 +78,24 @@ def share_of(rank: str, world_size: int) -> Share:
     """
     if rank in LAUNCHERS:
         names = LAUNCHERS[rank]
-        missing = [name for name in names if not os.environ.get(name, "").isdecimal()]
+        missing = [name for name in names if not _is_number(os.environ.get(name, ""))]
         if missing:
             raise UsageError("rank", f"{rank}: the variable {missing[0]} is not there")
         share = Share(*(int(os.environ[name]) for name in names))
-    elif rank.isdecimal():
+    elif _is_number(rank):
         share = Share(int(rank), world_size)
     else:
-        raise UsageError("rank", f"{rank}: give a number from 0, slurm or torchrun")
+        raise UsageError("rank", f"{rank[:_DIGITS]}: give a number from 0, slurm or torchrun")
+    if share.world_size > MOST_SHARES:
+        raise UsageError("world_size", f"{share.world_size}: at most {MOST_SHARES:,} shares")
     if share.rank >= share.world_size:
         last = share.world_size - 1
         raise UsageError("rank", f"{share.rank}: with `world_size` {share.world_size} ranks go from 0 to {last}")
     return share
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _DIGITS
 
 
 def check_share(share: Share, out: str | None, inputs: Sequence[str]) -> None:

@@ -140,7 +140,8 @@ def _indexed(urls: Sequence[str]) -> pyarrow.Table:
 
     beside = Path(urls[0]).with_name(INDEX_FILE)
     if _is_fresh(beside, urls):
-        return parquet.read_table(beside)
+        with beside.open("rb") as file:  # pyarrow itself opens no path that is not UTF-8
+            return parquet.read_table(file)
     return _table([entry for url in urls for entry in scan(url)], _schema(urls))
 
 
@@ -170,7 +171,7 @@ def totals(path: Path) -> dict[str, int]:
     from pyarrow import parquet
 
     found = {"samples": 0, "with_pictures": 0, "boxes": 0}
-    with parquet.ParquetFile(path) as file:
+    with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
         for batch in file.iter_batches(_BATCH_ROWS, columns=["width", "boxes"]):
             found["samples"] += batch.num_rows
             found["with_pictures"] += int(np.count_nonzero(_int32(batch["width"])))
@@ -264,6 +265,7 @@ def _is_fresh(path: Path, urls: Sequence[str]) -> bool:
 
     if not path.is_file():
         return False
-    noted = (parquet.read_schema(path).metadata or {}).get(_SHARDS, b"{}")
+    with path.open("rb") as file:
+        noted = (parquet.read_schema(file).metadata or {}).get(_SHARDS, b"{}")
     sizes = parse(noted, dict[str, int], where=str(path))
     return len(sizes) == len(urls) and list(sizes.items()) == list(_sizes(urls).items())

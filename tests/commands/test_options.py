@@ -7,6 +7,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,57 @@ def test_options_are_frozen_and_every_field_is_told(command: str) -> None:
     _, options, _ = COMMANDS[command]
     assert options.__dataclass_params__.frozen
     assert all(re.search(rf"\b{field.name}\b", options.__doc__ or "") for field in dataclasses.fields(options))
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("x = " + "[" * 50_000, "nested too deeply"),
+        ("workers = " + "9" * 5000, "digits"),
+        ("pack = 3", "give a table"),
+        ("[workers]\na = 1", "workers: give a value"),
+        ("[pack]\nimages = [1, 2]", "images: give a value"),
+        ("[pack.images]\nx = 1", "images: give a value"),
+        ("[pack]\nworkers = 0\n[pack.overwrite]\nx = 1", "overwrite: give a value"),
+        ("[pack]\nadd = [[1]]", "add: give values"),
+    ],
+)
+def test_what_a_config_cannot_say_is_one_line(config: str, says: str, tmp_path: Path, mgtool) -> None:
+    (tmp_path / "c.toml").write_text(config)
+    code, _, said = mgtool("pack", tmp_path, "--out", tmp_path / "out", "--config", tmp_path / "c.toml")
+    assert code == 2, said
+    [line] = said.splitlines()
+    assert "--config" in line
+    assert says in line
+
+
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pack", "--allow-failures", LONG),
+        ("pack", "--allow-failures", f"{LONG[:400]}%"),
+        ("pack", "--shard-size", f"{LONG[:400]}GB"),
+        ("pack", "--shuffle", LONG[:30]),
+        ("pack", "--where", "(" * 3000 + "1" + ")" * 3000),
+        ("pack", "--where", "boxes == '\udcff'"),
+        ("pack", "--split", "a=nan,b=1"),
+        ("detect", "--rank", LONG, "--world-size", "2"),
+        ("detect", "--world-size", LONG[:20]),
+        ("detect", "--world-size", "100000"),
+        ("detect", "--threshold", "nan"),
+        ("detect", "--min-size", "nan"),
+        ("detect", "--min-size", "inf"),
+        ("detect", "--vocabulary", "cat,\udcff"),
+    ],
+    ids=lambda words: " ".join(words)[:40].encode("ascii", "replace").decode(),
+)
+def test_a_value_that_nobody_would_type_is_one_short_line(words: tuple[str, ...], tmp_path: Path, mgtool) -> None:
+    command, option, *_ = words
+    code, _, said = mgtool(command, tmp_path, "--out", tmp_path / "out", "--workers", "0", *words[1:])
+    assert code == 2, said
+    assert "defect" not in said
+    assert option.strip("-") in said.replace("\n", " ")
+    assert len(said) < 2000
