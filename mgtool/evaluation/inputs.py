@@ -54,7 +54,8 @@ class EvalInputs:
         benchmark, variant = benchmarks.get(self.options.benchmark), self.options.variant
         if variant not in benchmark.variants:
             raise UsageError("variant", f"{variant}: {benchmark.name} has {', '.join(benchmark.variants)}")
-        return benchmark
+        metrics = [name.strip() for name in self.options.metric.split(",") if name.strip()]
+        return benchmark.configured(metrics, self.options.by or ())
 
     @cached_property
     def truth(self) -> Truth:

@@ -22,7 +22,7 @@ PROMPTS = {
     **dict.fromkeys(("mmbench", "mmbench-cn", "ccbench", "seedbench", "mmstar", "mmmu", "scienceqa", "ai2d"), CHOICE),
     "mmvp": f"What is it? (a) cat (b) dog\n{LETTER}",
     **dict.fromkeys(
-        ("mme", "mm-vet", "llava-bench", "mathvista", "coco-caption", "nocaps", "flickr30k"), "What is it?"
+        ("mme", "mm-vet", "llava-bench", "mathvista", "coco-caption", "nocaps", "flickr30k", "custom"), "What is it?"
     ),
     **dict.fromkeys(("msvd-qa", "msrvtt-qa", "tgif-qa", "activitynet-qa"), "What is it?"),
     **dict.fromkeys(("coco-detection", "lvis"), "What is it?"),
