@@ -60,9 +60,13 @@ class Custom(Benchmark):
         Raises:
             UsageError: for a field to break down by that no record has.
         """
-        rows = [row for document in truth.files for row in document.rows()]
-        rows = [row for row in rows if not truth.split or str(row.get("split", truth.split)) == truth.split]
-        items = [item for place, row in enumerate(rows) if (item := _item(row, place)).target]
+        rows = [
+            (f"{'line' if document.suffix == '.jsonl' else 'record'} {number}", row)
+            for document in truth.files
+            for number, row in enumerate(document.rows(), 1)
+            if not truth.split or str(row.get("split", truth.split)) == truth.split
+        ]
+        items = [item for name, row in rows if (item := _item(row, name)).target]
         if not items:
             raise truth.mismatch(self.files)
         for field in self.by:
@@ -103,7 +107,8 @@ class Custom(Benchmark):
         return f"{self.name} ({', '.join(self.metrics_asked)})"
 
 
-def _item(row: Row, place: int) -> Item:
+def _item(row: Row, name: str) -> Item:
+    """A question; one without an id goes by its place, as it does where it is answered."""
     question, target = _turns(row) if isinstance(row.get("conversations"), list) else _columns(row)
     image = row.get("image")
     image = str(image[0]) if isinstance(image, list) and image else picture_name(row, _PICTURES)
@@ -117,7 +122,7 @@ def _item(row: Row, place: int) -> Item:
         and name not in (*_IDS, *_TARGETS, *_QUESTIONS, *_PICTURES, *options)
     }
     return Item(
-        id=whole(first(row, _IDS, place)),
+        id=whole(first(row, _IDS, name)),
         question=question,
         target=target,
         image=image,

@@ -112,3 +112,10 @@ def test_a_file_without_answers(mgtool, bench, llava) -> None:
     code, _, err = mgtool("eval", llava[1], "--benchmark", "custom", "--ground-truth", truth)
     assert code == 2
     assert "none.json: expected LLaVA's JSON" in " ".join(err.split())
+
+
+def test_records_without_an_id_go_by_their_place(bench) -> None:
+    turns = [{"from": "human", "value": "Is it?"}, {"from": "gpt", "value": "yes"}]
+    for name, own in (("a.json", "record 2"), ("a.jsonl", "line 2")):
+        truth = bench.write(name, [{"conversations": turns}, {"conversations": turns}])
+        assert bench.score("custom", [truth], {own: "Yes"}).counts.answered == 1
