@@ -142,7 +142,9 @@ def _tell(detected: Detected, settings: DetectOptions, *, as_json: bool, quiet: 
     if detected.had_finished and settings.visualize and not detected.is_drawn and not quiet:
         console.say(f"{folder} is complete and nothing was drawn; to draw it: --detector boxes:{folder} --out OTHER")
     about = {"out": str(folder), **({"share": detected.share} if detected.share else {})}
-    summary = {**about, **detected.statistics.summary()}
+    reasons = detected.statistics.failures
+    counted = {"failures": reasons.total(), "failures_by_reason": dict(sorted(reasons.items()))}
+    summary = {**about, **detected.statistics.summary(), **counted}
     console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
     if not detected.share:
         console.show_failures(detected.failures, folder, quiet=quiet)

@@ -41,6 +41,8 @@ def evaluate(
     questions: options.Questions = EvalOptions.questions,
     split: options.Split = EvalOptions.split,
     out: options.Out = None,
+    metric: options.MetricNames = EvalOptions.metric,
+    by: options.By = EvalOptions.by,
     variant: options.Variant = EvalOptions.variant,
     explain_variants: options.ExplainVariants = False,
     only_answered: options.OnlyAnswered = EvalOptions.only_answered,
@@ -78,7 +80,7 @@ def evaluate(
             "benchmark", "is missing: give an answers file and `benchmark` NAME; `mgtool eval --list` shows the names"
         )
     asked = EvalOptions(
-        benchmark, ground_truth=ground_truth, questions=questions, split=split, variant=variant,
+        benchmark, ground_truth=ground_truth, questions=questions, split=split, metric=metric, by=by, variant=variant,
         only_answered=only_answered, samples=samples, trust_ids=trust_ids, compare=compare, slices=slices,
         images=images, allow_absolute=allow_absolute, allow_remote=allow_remote, boxes=boxes, judge=judge,
         judge_url=judge_url, judge_workers=judge_workers, submission=submission,

@@ -19,6 +19,10 @@ GroundTruth = Annotated[
 Questions = Annotated[Path | None, typer.Option(help="Question file, where it is apart.", metavar="PATH")]
 Split = Annotated[str, typer.Option(help="The one split that the answers belong to.", metavar="NAME")]
 Out = Annotated[Path | None, typer.Option(help="Folder for scores and report.", metavar="DIR")]
+MetricNames = Annotated[
+    str, typer.Option("--metric", help="Metrics of your own data: exact,vqa,anls,relaxed,...", metavar="NAME,...")
+]
+By = Annotated[list[str] | None, typer.Option("--by", help="Break your own data down by this field.", metavar="FIELD")]
 Variant = Annotated[str, typer.Option(help="Way to score: official, mg-llava, ...", metavar="NAME")]
 ExplainVariants = Annotated[
     bool, typer.Option("--explain-variants", help="List the items whose score depends on the variant.")

@@ -130,7 +130,7 @@ def _write(
     with console.progress("shares" if wanted.engine == "ray" else "answers", quiet=quiet) as advance:
         done = stage.infer(inputs, out, wanted, overwrite=overwrite, wait=wait, advance=advance)
     written = out if done.out == Path(out) else str(done.out)
-    counts = {"answered": done.answered, "failed": done.failed, "new_tokens": done.new_tokens}
+    counts = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
     console.summarize({"out": written, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
     console.show_failures(done.failed, done.failures, quiet=quiet)
     return done.failed, done.answered + done.failed
@@ -150,7 +150,7 @@ def _print(inputs: list[str], wanted: InferOptions, *, unordered: bool, quiet: b
                 failed += isinstance(record, Failure)
                 answered += not isinstance(record, Failure)
     answered //= wanted.num_samples
-    counts = {"answered": answered, "failed": failed}
+    counts = {"answered": answered, "failures": failed}
     console.summarize({"out": "-", **counts}, title="mgtool infer", as_json=False, quiet=quiet)
     return failed, answered + failed
 

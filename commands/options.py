@@ -95,13 +95,7 @@ def short(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _load_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Make a TOML file's values the defaults: its top level, then its table named as the command.
-
-    By hand: click takes a mapping of defaults; pydantic-settings would declare and parse every option a second time.
-    """
-    if path is None or context.resilient_parsing:
-        return path
+def _toml(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
@@ -109,13 +103,23 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
             text = file.read(_MOST_CONFIG_BYTES + 1)
         if len(text) > _MOST_CONFIG_BYTES:
             raise UsageError("config", f"{path}: larger than {_MOST_CONFIG_BYTES:,} bytes")
-        values = tomllib.loads(text.decode("utf-8"))
+        return tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError("config", f"{path}: no such file") from error
     except RecursionError as error:
         raise UsageError("config", f"{path}: nested too deeply") from error
     except (OSError, ValueError) as error:
         raise UsageError("config", f"{path}: {error}") from error
+
+
+def _load_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Make a TOML file's values the defaults: its top level, then its table named as the command.
+
+    By hand: click takes a mapping of defaults; pydantic-settings would declare and parse every option a second time.
+    """
+    if path is None or context.resilient_parsing:
+        return path
+    values = _toml(path)
     command = context.info_name or ""
     known = {_spelled(param): param.name for param in context.command.params}
     tables = {key for key, value in values.items() if isinstance(value, dict)}

@@ -14,6 +14,7 @@ from mgtool.benchmarks.ccbench import Ccbench
 from mgtool.benchmarks.chartqa import ChartQa
 from mgtool.benchmarks.coco_caption import CocoCaption
 from mgtool.benchmarks.coco_detection import CocoDetection
+from mgtool.benchmarks.custom import Custom
 from mgtool.benchmarks.docvqa import DocVqa
 from mgtool.benchmarks.flickr30k import Flickr30k
 from mgtool.benchmarks.gqa import Gqa
@@ -91,6 +92,7 @@ TABLE: dict[str, Benchmark] = {
         MsrvttQa(),
         TgifQa(),
         ActivitynetQa(),
+        Custom(),
     )
 }
 

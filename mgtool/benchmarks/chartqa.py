@@ -20,8 +20,8 @@ from mgtool.scoring.benchmark import (
 from mgtool.scoring.ground_truth import TABLES, Document, Row, Truth, first, listed, whole
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
+from mgtool.scoring.text_metrics import relaxed
 
-TOLERANCE = 0.05
 SPLITS = ("human", "augmented")
 
 
@@ -71,25 +71,6 @@ class ChartQa(Benchmark):
 def _number_of(item: Item) -> str:
     """Its place in its file, which names it where there is one split."""
     return str(item.id).rpartition("/")[2]
-
-
-def relaxed(said: str, expected: str) -> bool:
-    """Relaxed equality of a stripped answer and a target.
-
-    >>> relaxed("10.5", "10"), relaxed("5%", "0.05"), relaxed("Yes", "yes"), relaxed("0.0", "0")
-    (True, True, True, False)
-    """
-    number, target = _number(said), _number(expected)
-    if number is not None and target:
-        return abs(number - target) / abs(target) <= TOLERANCE
-    return said.lower() == expected.lower()
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
-    except ValueError:
-        return None
 
 
 def _item(row: Row, place: int, document: Document) -> Item:

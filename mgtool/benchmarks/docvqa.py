@@ -16,8 +16,7 @@ from mgtool.scoring.benchmark import (
     with_targets,
 )
 from mgtool.scoring.ground_truth import Row, Truth, data_rows, first, listed, of_split, picture_name, whole
-
-THRESHOLD = 0.5
+from mgtool.scoring.text_metrics import similarity, spaced
 
 
 class DocVqa(Benchmark):
@@ -58,25 +57,3 @@ class DocVqa(Benchmark):
         """The RRC's form."""
         entries = [{"questionId": item.id, "answer": answer.text if answer else ""} for item, answer in pairs]
         return Submission("submission.json", dumps(entries))
-
-
-def spaced(text: str) -> str:
-    """Lower case, white space collapsed.
-
-    >>> spaced("  The  Cat ")
-    'the cat'
-    """
-    return " ".join(text.lower().split())
-
-
-def similarity(text: str, answer: str) -> float:
-    """ANLS of one pair; the divisor is the longer of the raw texts, as all scripts have it.
-
-    >>> similarity("The  Cat", "the cat"), similarity("dog", "cat")
-    (1.0, 0.0)
-    """
-    from rapidfuzz.distance import Levenshtein
-
-    length = max(len(answer.upper()), len(text.upper()))
-    distance = Levenshtein.distance(spaced(text), spaced(answer)) / length if length else 0.0
-    return 1 - distance if 1 - distance >= THRESHOLD else 0.0

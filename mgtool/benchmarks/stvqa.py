@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mgtool.benchmarks.docvqa import THRESHOLD, DocVqa
+from mgtool.benchmarks.docvqa import DocVqa
 from mgtool.scoring.benchmark import Item, Verdict
+from mgtool.scoring.text_metrics import THRESHOLD
 
 
 class StVqa(DocVqa):

@@ -56,6 +56,8 @@ class EvalInputs:
         benchmark, variant = benchmarks.get(self.options.benchmark), self.options.variant
         if variant not in benchmark.variants:
             raise UsageError("variant", f"{variant}: {benchmark.name} has {', '.join(benchmark.variants)}")
+        metrics = [name.strip() for name in self.options.metric.split(",") if name.strip()]
+        benchmark = benchmark.configured(metrics, self.options.by or ())
         if self.options.judge and not benchmark.asks_judge(variant):
             asking = [other for other in benchmark.variants if benchmark.asks_judge(other)]
             hint = f"; `variant` {' or '.join(asking)} does" if asking else ""

@@ -19,6 +19,8 @@ class EvalOptions:
         ground_truth: official files, or folders that hold them.
         questions: the question file, where the official set has it apart.
         split: the one split that the answers belong to; empty for all.
+        metric: names of metrics with commas between, for a benchmark that has a choice: ``exact,anls``.
+        by: fields of the ground truth to break these metrics down by.
         variant: one of the benchmark's ways to score.
         only_answered: leave items without an answer out instead of counting them as wrong.
         samples: what is made of several answers to a question: ``mean``, ``vote`` or ``pass@K``.
@@ -43,6 +45,8 @@ class EvalOptions:
     ground_truth: list[Path] | None = None
     questions: Path | None = None
     split: str = ""
+    metric: str = ""
+    by: list[str] | None = None
     variant: str = "official"
     only_answered: bool = False
     samples: str = "mean"

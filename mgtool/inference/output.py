@@ -78,7 +78,7 @@ class AnswersFile:
     """
 
     def __init__(self, out: Path, *, samples: int = 1, is_share: bool = False) -> None:
-        self.out, self.samples = out, samples
+        self.out, self.samples, self.is_share = out, samples, is_share
         folder, prefix = out.parent, "" if not is_share and _owns_folder(out) else f"{out.stem}."
         self.run_path, self.failures_path = folder / (prefix + RUN_FILE), folder / (prefix + FAILURES_FILE)
         self.answers = Journal(out.with_name(out.name + ".partial"))
@@ -146,11 +146,11 @@ class AnswersFile:
         self.counts["answered"] += 1
 
     def publish(self) -> None:
-        """Give the files their final names; without failures there is no file of them. Their numbers are left."""
+        """Give the files their final names; a share without failures has no file of them. Their numbers are left."""
         self.failures.close()
         entries = {entry.position: entry.failure for entry in self.failures.read(_NumberedFailure)}
         remove(self.failures_path)
-        if entries:
+        if entries or not self.is_share:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
         self.answers.publish(self.out)
 
@@ -214,8 +214,7 @@ def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: b
     run.begin(overwrite=overwrite)
     _concatenate([part.out for part in parts], out)
     remove(whole.failures_path)
-    if failed := [part.failures_path for part in parts if part.failures_path.exists()]:
-        _concatenate(failed, whole.failures_path)
+    _concatenate([part.failures_path for part in parts if part.failures_path.exists()], whole.failures_path)
     ended = [parse(part.run_path.read_bytes(), dict[str, Any], where=str(part.run_path))["counts"] for part in parts]
     counts = {name: sum(count[name] for count in ended) for name in (*whole.counts, "new_tokens")}
     run.finish(counts)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from mgtool.errors import UsageError
 from mgtool.records import Sample, SampleId, Score, Turn
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.predictions import Answers, Prediction
@@ -140,6 +141,18 @@ class Benchmark:
     instruction: ClassVar[str] = ""
     judge: ClassVar[Literal["no", "optional", "needed"]] = "no"
     max_new_tokens: ClassVar[int] = 100
+
+    def configured(self, metrics: Sequence[str], by: Sequence[str]) -> Benchmark:
+        """The benchmark with the metrics and breakdowns that were asked for, where it has a choice of them.
+
+        Raises:
+            UsageError: where it has none.
+        """
+        if metrics:
+            raise UsageError("metric", f"{self.name} has its own: {self.metric}; `benchmark` custom takes others")
+        if by:
+            raise UsageError("by", f"{self.name} has its own breakdowns; `slices` adds to them")
+        return self
 
     def load(self, truth: Truth) -> list[Item]:
         """The questions and targets.

@@ -27,7 +27,7 @@ from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
 
-IDENTIFYING = ("benchmark", "variant", "only_answered", "samples", "trust_ids", "judge", "split")
+IDENTIFYING = ("benchmark", "metric", "by", "variant", "only_answered", "samples", "trust_ids", "judge", "split")
 """The options that make a run the one it is; the others add to the page, or say where things are."""
 
 

@@ -24,7 +24,8 @@ PROMPTS = {
     ),
     "mmvp": f"What is it? (a) cat (b) dog\n{LETTER}",
     **dict.fromkeys(
-        ("mme", "ocrbench", "mm-vet", "llava-bench", "mathvista", "coco-caption", "nocaps", "flickr30k"), "What is it?"
+        ("mme", "ocrbench", "mm-vet", "llava-bench", "mathvista", "coco-caption", "nocaps", "flickr30k", "custom"),
+        "What is it?",
     ),
     **dict.fromkeys(("msvd-qa", "msrvtt-qa", "tgif-qa", "activitynet-qa"), "What is it?"),
     **dict.fromkeys(("coco-detection", "lvis"), "What is it?"),
