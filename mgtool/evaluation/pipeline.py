@@ -176,15 +176,12 @@ def score(
     """Score a run.
 
     Args:
-        benchmark: prompt, score and metrics.
-        items: its questions, of `Benchmark.load`.
-        answers: what the run said.
+        benchmark, items, answers: its questions, of `Benchmark.load`, and what the run said.
         variant: one of the benchmark's `variants`.
         only_answered: leave items without an answer out instead of counting them as wrong.
         judge: who is asked, for benchmarks that need or can use one.
         rule: what is made of several samples: ``mean``, ``vote`` or ``pass@K``.
-        trust_ids: do not look whether the answers are to these questions.
-        joined: what `join` gave, where it was called before.
+        trust_ids, joined: do not look whether the answers are to these questions; what `join` gave before.
 
     Raises:
         InputError: when no answer belongs to the benchmark, or most are to other questions.
@@ -194,17 +191,31 @@ def score(
     kept = [place for place, (_, answer) in enumerate(joined.pairs) if answer is not None or not only_answered]
     pairs = [[each[place] for place in kept] for each in joined.rounds]
     rounds = [item_scores(benchmark, each, joined.failed, variant, judge) for each in pairs]
+    run = _summed(benchmark, joined, answers, rounds, variant, rule, only_answered=only_answered, trust_ids=trust_ids)
+    return dataclasses.replace(run, pairs=[joined.pairs[place] for place in kept])
+
+
+def _summed(
+    benchmark: Benchmark,
+    joined: JoinedAnswers,
+    answers: Answers,
+    rounds: list[list[Score]],
+    variant: str,
+    rule: str,
+    *,
+    only_answered: bool,
+    trust_ids: bool,
+) -> ScoredRun:
+    """The run of some scores, with what a reader has to know; its pairs are still to come."""
     result, scores = summarize(benchmark, rounds, count(joined, answers), variant, rule, only_answered=only_answered)
     needed = [score for score in scores if benchmark.is_needed(score)]
     unanswered = sum(score.status != "answered" for score in needed)
     notes = [*result.notes, *_notes(joined, result.counts, trust_ids=trust_ids)]
-    if unanswered > len(needed) * WARNED and notes != [NO_TARGETS]:
-        share = f"{100 * unanswered / len(needed):.1f} %"
-        notes.append(f"{unanswered:,} of {len(needed):,} items ({share}) have no answer and count as wrong")
+    notes += [] if notes == [NO_TARGETS] else _note_of_gaps(unanswered, len(needed))
     return ScoredRun(
         result=msgspec.structs.replace(result, notes=notes),
         scores=scores,
-        pairs=[joined.pairs[place] for place in kept],
+        pairs=[],
         answers=len(answers.predictions),
         failures=[failure for failure in answers.failures if failure.stage == "eval"],
         unknown=joined.unknown,
@@ -212,6 +223,13 @@ def score(
         unanswered=unanswered,
         needed=len(needed),
     )
+
+
+def _note_of_gaps(unanswered: int, needed: int) -> list[str]:
+    if unanswered <= needed * WARNED:
+        return []
+    share = f"{100 * unanswered / needed:.1f} %"
+    return [f"{unanswered:,} of {needed:,} items ({share}) have no answer and count as wrong"]
 
 
 def _notes(joined: JoinedAnswers, counts: AnswerCounts, *, trust_ids: bool) -> list[str]:

@@ -96,9 +96,6 @@ def provenance(
     path = str(model.get("path") or "")
     detector = record.get("detector")
     named = names or ([detector] if isinstance(detector, str) else []) or ([Path(path).name] if path else [])
-    asked = ", ".join(f"{name} {options[name]}" for name in _ASKED if options.get(name))
-    example = next((p.prompt for p in predictions if p.prompt), "")
-    decoding = {name: options[name] for name in _DECODED if options.get(name)}
     return Provenance(
         models=named,
         model_path=path,
@@ -106,11 +103,18 @@ def provenance(
         answers=Path(source).name or source,
         ground_truth=[path.name for path in ground_truth],
         split=split,
-        prompt=asked or (f"as in: {example}" if example else ""),
-        decoding={**decoding, **_mapping(options.get("decoding"))},
+        prompt=_prompt(options, predictions),
+        decoding={name: options[name] for name in _DECODED if options.get(name)} | _mapping(options.get("decoding")),
         mgtool=versions.get("mgtool", ""),
         date=date,
     )
+
+
+def _prompt(options: Mapping[str, Any], predictions: Iterable[Prediction]) -> str:
+    """What was asked with, as far as the run says; else an example."""
+    asked = ", ".join(f"{name} {options[name]}" for name in _ASKED if options.get(name))
+    example = next((p.prompt for p in predictions if p.prompt), "")
+    return asked or (f"as in: {example}" if example else "")
 
 
 def _record(source: str) -> dict[str, Any]:

@@ -60,18 +60,15 @@ class InferencePlan:
         Raises:
             UsageError: options that do not go together, or that this machine cannot follow.
         """
-        share = share_of(options.rank, options.world_size)
-        prompter = Prompter(options.task, options.prompt, options.system)
-        decoding = _decoding(options)
-        parts = options.tensor_parallel
+        prompter, parts = Prompter(options.task, options.prompt, options.system), options.tensor_parallel
         chosen = devices.choose(options.device, options.dtype, workers=options.workers, parts=parts, is_here=is_here)
         return cls(
             inputs=input_names(inputs),
             options=options,
             prompter=prompter,
-            decoding=decoding,
+            decoding=_decoding(options),
             max_new_tokens=options.max_new_tokens or prompter.max_new_tokens,
-            share=share,
+            share=share_of(options.rank, options.world_size),
             device=chosen.name,
             dtype=chosen.dtype,
             workers=chosen.workers,

@@ -90,6 +90,15 @@ def _is_newer(media: records.Media, since: int) -> bool:
     return path.is_file() and path.stat().st_mtime_ns > since
 
 
+def _mended(again: Iterable[FailedSample], results: Mapping[int, Result]) -> dict[int, list[Answer]]:
+    """The new answers, by the number of those before them."""
+    mended: dict[int, list[Answer]] = {}
+    for one in again:
+        result = results[one.position]
+        mended.setdefault(one.before, []).extend(() if isinstance(result, Failure) else result)
+    return mended
+
+
 def put_among(file: AnswersFile, tried: Iterable[FailedSample], results: Mapping[int, Result]) -> dict[str, int]:
     """Write both files anew, with what became of the samples that were tried again; gives the run's counts.
 
@@ -99,10 +108,7 @@ def put_among(file: AnswersFile, tried: Iterable[FailedSample], results: Mapping
         results: by position.
     """
     again = list(tried)
-    mended: dict[int, list[Answer]] = {one.before: [] for one in again}
-    for one in again:
-        result = results[one.position]
-        mended[one.before] += () if isinstance(result, Failure) else result
+    mended = _mended(again, results)
     new = {one.sample.id: results[one.position] for one in again}
     left = [new.get(failure.id, failure) for failure in Journal(file.failures_path).read(Failure)]
     failures = [result for result in left if isinstance(result, Failure)]

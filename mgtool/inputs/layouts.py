@@ -42,10 +42,9 @@ def to_llava(fields: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dic
     """
     names = {key: key.lower() for key in fields}
     chosen: dict[str, Any] = {key: fields[key] for key in _ID_KEYS if key in fields}
-    pictures = _first(fields, names, PICTURE_KEYS)
-    video = _first(fields, names, VIDEO_KEYS)
-    turns, inline, films = _turns(_first(fields, names, TURN_KEYS)[1], where)
-    used = {*chosen, pictures[0], video[0], _first(fields, names, TURN_KEYS)[0]}
+    pictures, video, said = (_first(fields, names, keys) for keys in (PICTURE_KEYS, VIDEO_KEYS, TURN_KEYS))
+    turns, inline, films = _turns(said[1], where)
+    used = {*chosen, pictures[0], video[0], said[0]}
     question = ("", None)
     if names.get(pictures[0]) not in _CAPTIONED or "question_id" in fields:
         question = _first(fields, names, QUESTION_KEYS)

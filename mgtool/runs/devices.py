@@ -59,10 +59,8 @@ def choose(
         UsageError: devices of several kinds, or that this machine does not have.
     """
     names = torch_devices(device, is_here=is_here)
-    if is_here or _is_here(names[0]):
-        numbers = number_format(dtype, names[0])
-    else:
-        numbers = "bfloat16" if dtype in (None, "auto") else str(dtype)
+    elsewhere = "bfloat16" if dtype in (None, "auto") else str(dtype)
+    numbers = number_format(dtype, names[0]) if is_here or _is_here(names[0]) else elsewhere
     return Devices(names, numbers, workers_for(workers, names * parts, default_workers()))
 
 

@@ -78,8 +78,7 @@ def ask_until_read(
         read: the verdict in a reply; None where it has none.
         attempts: how often a case is asked about at most.
     """
-    verdicts = [UNREAD] * len(cases)
-    waiting = list(range(len(cases)))
+    verdicts, waiting = [UNREAD] * len(cases), list(range(len(cases)))
     for attempt in range(attempts):
         replies = judge.ask([request(cases[place], attempt) for place in waiting])
         for place, reply in zip(waiting, replies, strict=True):

@@ -243,10 +243,7 @@ def _prediction(line: _AnswerLine) -> Prediction:
     said = _said(line)
     text = _text(said)
     if text is None:
-        missing = f"no answer; expected one of {', '.join(TEXTS)}"
-        error = ItemError("bad_record", missing if said is msgspec.UNSET else f"the answer is no text: {said!r:.80}")
-        error.id = own  # type: ignore[attr-defined]
-        raise error
+        raise _no_answer(said, own)
     fields = dict(line.metadata) if isinstance(line.metadata, dict) else {}
     for name in _KEPT:
         value = getattr(line, name)
@@ -262,6 +259,13 @@ def _prediction(line: _AnswerLine) -> Prediction:
         truncated=line.finish_reason == "length",
         fields=fields,
     )
+
+
+def _no_answer(said: Any, own: SampleId) -> ItemError:
+    missing = f"no answer; expected one of {', '.join(TEXTS)}"
+    error = ItemError("bad_record", missing if said is msgspec.UNSET else f"the answer is no text: {said!r:.80}")
+    error.id = own  # type: ignore[attr-defined]
+    return error
 
 
 def _own_id(line: _AnswerLine) -> SampleId | None:

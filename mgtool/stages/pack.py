@@ -117,8 +117,7 @@ def pack(
         return _pack_stream(sources, out, options, started, advance)
     if options.energon:
         other_readers.require_energon()
-    folder = PackFolder(Path(out), options, overwrite=overwrite)
-    left_out = LeftOut()
+    folder, left_out = PackFolder(Path(out), options, overwrite=overwrite), LeftOut()
     with one_writer(folder.path, wait=wait), _planned(sources, options, folder, left_out) as planned:
         started(len(planned))
         pipeline.write_shards(planned, folder.path, advance)
