@@ -45,7 +45,7 @@ def load(target: str, settings: Settings) -> MMDetection:
         warnings.simplefilter("ignore")
         if name and not settings.trust_config:
             _refuse_foreign(name)
-        _import()
+        import_mmdet()
         config, checkpoint = _read(name, weights, trust=settings.trust_checkpoint)
         if "language_model" not in config.model:
             refuse_words(f"mmdet:{target}", settings.vocabulary)
@@ -53,7 +53,7 @@ def load(target: str, settings: Settings) -> MMDetection:
         language = _language_model(config, (Path(weights).parent, Path(name or weights).parent))
         if language is not None:
             quiet()
-            _place_language_model(config, language)
+            place_language_model(config, language)
             digest += f" language:{hash_files(p for p in sorted(language.iterdir()) if p.suffix in _TEXT_FILES)}"
         model = _build(config, checkpoint, settings.devices().name)
     threshold = THRESHOLD if settings.threshold is None else settings.threshold
@@ -96,7 +96,7 @@ class MMDetection:
         """
         found: list[list[Object]] = [[] for _ in pictures]
         for asked, members in self._groups(pictures, words):
-            for part in self._parts(asked):
+            for part in self.word_parts(asked):
                 results = self._forward([data for _, data in members], part)
                 for (index, _), result in zip(members, results, strict=True):
                     found[index] += self._objects(result.pred_instances, part)
@@ -140,7 +140,7 @@ class MMDetection:
     def _prepared(self, picture: Image.Image) -> dict[str, Any]:
         return self._pipeline({"img": np.ascontiguousarray(np.asarray(picture)[:, :, ::-1]), "img_id": 0})
 
-    def _parts(self, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    def word_parts(self, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         """The words in as few parts as the text encoder takes; one empty part for a closed set of classes."""
         if not self._takes_words:
             yield ()
@@ -149,9 +149,9 @@ class MMDetection:
         part: list[str] = []
         used = 0
         for word in words:
-            if not _phrase(word):
+            if not as_phrase(word):
                 continue
-            length = len(language.tokenizer(f"{_phrase(word)}. ", add_special_tokens=False).input_ids)
+            length = len(language.tokenizer(f"{as_phrase(word)}. ", add_special_tokens=False).input_ids)
             if part and (used + length > language.max_tokens - 2 or len(part) == self._chunk):
                 yield tuple(part)
                 part, used = [], 0
@@ -163,7 +163,7 @@ class MMDetection:
     def _forward(self, prepared: list[dict[str, Any]], words: tuple[str, ...]) -> list[Any]:
         batch = {key: [one[key] for one in prepared] for key in ("inputs", "data_samples")}
         for sample in batch["data_samples"] if words else ():
-            sample.set_metainfo({"text": tuple(map(_phrase, words)), "custom_entities": True})
+            sample.set_metainfo({"text": tuple(map(as_phrase, words)), "custom_entities": True})
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             return self._model.test_step(batch)
@@ -176,7 +176,7 @@ class MMDetection:
         return list(zip(found.scores.float().tolist(), boxes, labels, strict=True))
 
 
-def _phrase(word: str) -> str:
+def as_phrase(word: str) -> str:
     """A word as it may stand between full stops; what is in brackets MMDetection leaves out itself."""
     plain = re.sub(r"\(.*\)", "", word).replace("_", " ").replace(".", " ")
     return " ".join(plain.split())
@@ -207,7 +207,7 @@ def _language_model(config: Any, places: Sequence[Path]) -> Path | None:
     return Path(cached).parent
 
 
-def _place_language_model(config: Any, folder: Path) -> None:
+def place_language_model(config: Any, folder: Path) -> None:
     """Point a config at a folder, and leave out what only training needs."""
     config.model.language_model.name = str(folder)
     if "lang_model_name" in config.model.bbox_head:
@@ -216,7 +216,7 @@ def _place_language_model(config: Any, folder: Path) -> None:
         config.model.encoder.num_cp = 0
 
 
-def _import() -> None:
+def import_mmdet() -> None:
     """Import MMDetection on mmcv-lite and today's transformers, without its log."""
     for module in ("mmengine", "mmcv", "cv2"):
         require(module, what=WHAT, extra="mmdet")
@@ -236,7 +236,7 @@ def _import() -> None:
 
 def _read(name: str, weights: str, *, trust: bool) -> tuple[Any, dict[str, Any]]:
     """The config, by name or out of the checkpoint, and the checkpoint."""
-    config = _config(name) if name else None
+    config = read_config(name) if name else None
     if not weights:
         raise UsageError("detector", f"mmdet:{name}: give its weights too: {WHAT}:{name}:CHECKPOINT.pth")
     checkpoint = _checkpoint(checkpoint_file(weights), trust=trust)
@@ -267,7 +267,7 @@ def _said(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _config(name: str) -> Any:
+def read_config(name: str) -> Any:
     from mmengine.config import Config
 
     path = Path(name)
@@ -326,7 +326,7 @@ def _build(config: Any, checkpoint: dict[str, Any], device: str) -> Any:
     from mmdet.apis import init_detector
 
     model = init_detector(config, None, device="cpu")
-    model.dataset_meta["classes"] = _classes(config, checkpoint) or model.dataset_meta["classes"]
+    model.dataset_meta["classes"] = class_names(config, checkpoint) or model.dataset_meta["classes"]
     weights = checkpoint.get("state_dict", checkpoint)
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
     try:
@@ -340,7 +340,7 @@ def _build(config: Any, checkpoint: dict[str, Any], device: str) -> Any:
     return model.to(device).eval()
 
 
-def _classes(config: Any, checkpoint: dict[str, Any]) -> Sequence[str] | None:
+def class_names(config: Any, checkpoint: dict[str, Any]) -> Sequence[str] | None:
     """Names from the checkpoint's meta in any of its forms, else from the config's data set."""
     meta = _lowered(checkpoint.get("meta", {}))
     metainfo = _lowered(config.test_dataloader.dataset.get("metainfo") or {})

@@ -88,7 +88,7 @@ class Owlv2Detector:
         if not busy:
             return found
         self.embeddings.add(word.lower() for index in busy for word in asked[index])
-        features, boxes = self._see([pictures[index] for index in busy])
+        features, boxes = self.see([pictures[index] for index in busy])
         for row, index in enumerate(busy):
             scores, labels = self._compare(features[row], asked[index])
             found[index] = self._detections(pictures[index].size, asked[index], scores, labels, boxes[row])
@@ -109,7 +109,7 @@ class Owlv2Detector:
         return (pooled / torch.linalg.norm(pooled, dim=-1, keepdim=True)).cpu()
 
     @torch.inference_mode()
-    def _see(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
+    def see(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
         """(b, patches, width) features and (b, patches, 4) cxcywh in parts of the padded square, both float32."""
         device = self.model.device
         pixels = self.processor.image_processor(pictures, return_tensors="pt", device=device).pixel_values

@@ -95,7 +95,7 @@ class TransformersDetector:
         found: list[list[Object]] = [[] for _ in pictures]
         for indices, asked, pixels in self._groups(pictures, words):
             sizes = [(pictures[index].height, pictures[index].width) for index in indices]
-            for part in self._parts(asked):
+            for part in self.word_parts(asked):
                 for index, objects in zip(indices, self._run(part, pixels, sizes), strict=True):
                     found[index] += objects
         return [ranked(objects) for objects in found]
@@ -120,7 +120,7 @@ class TransformersDetector:
     def _image_processor(self) -> Any:
         return self.processor.image_processor if self.open_vocabulary else self.processor
 
-    def _parts(self, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    def word_parts(self, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         """The words in as few parts as the text encoder takes; only Grounding DINO has a limit."""
         if self.kind not in GROUNDING:
             yield words

@@ -221,7 +221,7 @@ class Engine:
                 self._scheduler.leave(index)
 
     def _ended(self, one: RunningSequence) -> Literal["stop", "length"] | None:
-        if one.state.done or one.ids[-1] == _NO_TOKEN or one.ids[-1] in self._ends or self._says_stop(one.ids):
+        if one.state.done or one.ids[-1] == _NO_TOKEN or one.ids[-1] in self._ends or self.says_stop(one.ids):
             return "stop"
         return "length" if len(one.ids) >= one.limit else None
 
@@ -237,7 +237,7 @@ class Engine:
         where = f"its weights hold NaN or infinity, the first in {self._broken}" if self._broken else "its weights are"
         return ItemError("model_error", f"{said}; {where}")
 
-    def _says_stop(self, ids: list[int]) -> bool:
+    def says_stop(self, ids: list[int]) -> bool:
         if not self._stops:
             return False
         text = self.processor.tokenizer.decode(ids[-self._stop_tokens :], skip_special_tokens=True)

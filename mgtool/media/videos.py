@@ -65,7 +65,7 @@ def decode_frames(data: bytes, n: int = FRAMES) -> list[Frame]:
     with _explained():
         stamps, keys = _timeline(data)
         found = _by_seeking(data, stamps, keys, n) if stamps else None
-        return _in_sequence(data, n) if found is None else found
+        return in_sequence(data, n) if found is None else found
 
 
 def with_boxes(
@@ -162,7 +162,7 @@ def _by_seeking(data: bytes, stamps: list[int], keys: list[tuple[int, int]], n: 
     return [Frame(index, (stamps[index] - stamps[0]) * base, pictures[index]) for index in indices]
 
 
-def _in_sequence(data: bytes, n: int) -> list[Frame]:
+def in_sequence(data: bytes, n: int) -> list[Frame]:
     """Decode all frames twice: to count them, and to keep some."""
     with _opened(data) as (container, stream):
         times = [frame.time for frame in container.decode(stream)]

@@ -298,7 +298,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         path = pretrained_model_name_or_path
         wants_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("ignore_mismatched_sizes", True)
-        _spare_from_quantization(kwargs.get("quantization_config"))
+        spare_from_quantization(kwargs.get("quantization_config"))
         try:
             with _no_load_report():
                 model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
@@ -371,7 +371,7 @@ def _no_load_report() -> Iterator[None]:
         logger.removeFilter(is_wanted)
 
 
-def _spare_from_quantization(config: Any) -> None:
+def spare_from_quantization(config: Any) -> None:
     """Quantise the language model alone, and not its head, unless the user names what to spare."""
     for field in ("llm_int8_skip_modules", "modules_to_not_convert"):
         if hasattr(config, field) and getattr(config, field) is None:

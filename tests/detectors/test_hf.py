@@ -118,9 +118,9 @@ def test_pictures_without_words_have_no_boxes(folders, pictures, kind: str) -> N
 def test_more_words_than_grounding_dino_reads_at_once(folders, pictures) -> None:
     detector = detectors.load(f"hf:{folders['grounding-dino']}", threshold=0.0, device="cpu")
     words = ("zebra", "giraffe", "teapot", "window", "st. bernard", "kettle")
-    assert len(list(detector._parts(words))) > 1
+    assert len(list(detector.word_parts(words))) > 1
     (found,) = detector.detect(pictures[:1], [words])
-    parts = [detector.detect(pictures[:1], [part])[0] for part in detector._parts(words)]
+    parts = [detector.detect(pictures[:1], [part])[0] for part in detector.word_parts(words)]
     assert sorted(found.scores) == pytest.approx(sorted(score for part in parts for score in part.scores))
     assert set(found.labels) <= set(words)
 

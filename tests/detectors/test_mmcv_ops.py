@@ -69,7 +69,7 @@ def test_a_deformable_convolution_through_mmcv_s_own_layer(random) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mmdetection._import()
+        mmdetection.import_mmdet()
         from mmcv.ops import DeformConv2d, ModulatedDeformConv2d
 
     pixels = torch.randn(1, 4, 5, 5, generator=random)

@@ -61,7 +61,7 @@ def own(spec: str, picture: Image.Image) -> Detections:
         config = Config.fromfile(config)
         asked = {}
         if "language_model" in config.model:
-            mmdetection._place_language_model(config, Path(weights).with_name("bert-base-uncased"))
+            mmdetection.place_language_model(config, Path(weights).with_name("bert-base-uncased"))
             asked = {"text_prompt": WORDS, "custom_entities": True}
         model = init_detector(config, weights, device="cpu")
         pixels = np.asarray(picture)[:, :, ::-1].copy()
@@ -135,7 +135,7 @@ def test_each_picture_is_asked_for_its_own_words(specs, pictures, kind: str) -> 
 def test_more_words_than_the_text_encoder_reads_at_once(specs, pictures) -> None:
     detector = load(specs["grounding-dino"])
     words = tuple("abcdefgh"[index % 8] * (1 + index // 8) for index in range(120))
-    parts = list(detector._parts(words))
+    parts = list(detector.word_parts(words))
     assert len(parts) > 1
     assert tuple(word for part in parts for word in part) == words
     (found,) = detector.detect(pictures[:1], [words])
@@ -145,7 +145,7 @@ def test_more_words_than_the_text_encoder_reads_at_once(specs, pictures) -> None
 
 def test_a_config_s_own_parts_are_kept_and_work_on_batches(tmp_path: Path, pictures) -> None:
     detector = load(tiny.save("mm-grounding-dino", tmp_path, chunked_size=2), vocabulary=WORDS)
-    assert list(detector._parts(WORDS)) == [WORDS[:2], WORDS[2:]]
+    assert list(detector.word_parts(WORDS)) == [WORDS[:2], WORDS[2:]]
     same(own(f"mmdet:{tmp_path / 'config.py'}:{tmp_path / 'w.pth'}", pictures[0]), detector.detect(pictures, None)[0])
 
 
@@ -153,7 +153,7 @@ def test_a_config_s_own_parts_are_kept_and_work_on_batches(tmp_path: Path, pictu
     ("word", "phrase"), [("bow_(weapon)", "bow"), ("st. bernard", "st bernard"), ("red_cup", "red cup"), ("(x)", "")]
 )
 def test_words_cannot_break_the_sentence_they_stand_in(word: str, phrase: str) -> None:
-    assert mmdetection._phrase(word) == phrase
+    assert mmdetection.as_phrase(word) == phrase
 
 
 def test_the_language_model_lies_beside_the_checkpoint_or_is_asked_for(specs, tmp_path: Path) -> None:
@@ -178,13 +178,13 @@ def test_the_visualiser_is_mmdetections_own(specs, pictures) -> None:
 
 def test_names_come_from_the_checkpoint_the_config_or_coco(specs) -> None:
     _, config, weights = specs["rtmdet"].split(":")
-    config = mmdetection._config(config)
+    config = mmdetection.read_config(config)
     checkpoint = torch.load(weights)
-    assert mmdetection._classes(config, checkpoint) == tiny.CLASSES
-    assert mmdetection._classes(config, {"meta": {"CLASSES": ("old",)}}) == ("old",)
-    assert mmdetection._classes(config, {"state_dict": {}}) is None
+    assert mmdetection.class_names(config, checkpoint) == tiny.CLASSES
+    assert mmdetection.class_names(config, {"meta": {"CLASSES": ("old",)}}) == ("old",)
+    assert mmdetection.class_names(config, {"state_dict": {}}) is None
     config.test_dataloader.dataset.metainfo = {"classes": ("mine",)}
-    assert mmdetection._classes(config, {"state_dict": {}}) == ("mine",)
+    assert mmdetection.class_names(config, {"state_dict": {}}) == ("mine",)
 
 
 def test_shipped_names_are_found_and_mistakes_are_one_line(specs, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_narrow_number_formats_are_refused(specs) -> None:
 
 def test_a_missing_operator_ends_the_run_with_one_line(specs, pictures, tmp_path: Path) -> None:
     _, config, weights = specs["faster-rcnn"].split(":")
-    config = mmdetection._config(config)
+    config = mmdetection.read_config(config)
     config.model.roi_head.bbox_roi_extractor.roi_layer = {
         "type": "RoIAlignRotated", "output_size": 7, "sampling_ratio": 0, "clockwise": True,
     }  # fmt: skip

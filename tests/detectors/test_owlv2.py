@@ -116,7 +116,7 @@ def test_a_narrow_format_moves_boxes_little_and_shares_the_words(folder: Path, p
     exact, narrow = (Owlv2Detector(folder, threshold=0.0, dtype=dtype) for dtype in ("float32", "bfloat16"))
     assert exact.identity != narrow.identity
     assert torch.equal(exact.embeddings(["cup"]), narrow.embeddings(["cup"]))
-    for before, after in zip(exact._see(pictures[:1]), narrow._see(pictures[:1]), strict=True):
+    for before, after in zip(exact.see(pictures[:1]), narrow.see(pictures[:1]), strict=True):
         assert after.dtype == torch.float32
         assert not torch.equal(before, after)
         torch.testing.assert_close(before, after, atol=0.05, rtol=0.05)

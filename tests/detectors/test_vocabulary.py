@@ -15,7 +15,7 @@ def _made_anew() -> dict[str, tuple[str, ...]]:
     """The lists as an installed MMDetection gives them, changed as the folder's README says."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mmdetection._import()
+        mmdetection.import_mmdet()
         from mmdet.datasets import CocoDataset, LVISV1Dataset, Objects365V2Dataset
         from mmdet.evaluation import get_classes
     return {

@@ -130,8 +130,8 @@ def test_stop_texts_of_many_tokens_and_of_spaces(models):
     for stop in ("\U0001f642", "USER: ", "\nUSER"):
         engine = Engine(model, processor, max_new_tokens=4, stops=(stop,))
         ids = tokens.encode(f"A cat{stop}", add_special_tokens=False)
-        assert engine._says_stop(ids), (stop, ids)
-        assert not engine._says_stop(ids[:-1])
+        assert engine.says_stop(ids), (stop, ids)
+        assert not engine.says_stop(ids[:-1])
         assert processor.decode(tokens.encode(f"A cat{stop}sat"), stops=(stop,)) == "A cat"
     engine = Engine(model, processor, max_new_tokens=4, stops=(tokens.bos_token,))
     assert tokens.bos_token_id in engine._ends

@@ -44,7 +44,7 @@ def test_each_kind_gives_the_frames_that_were_asked_for(
 def test_seeking_and_reading_on_give_the_same_pixels(write_video: Callable[..., bytes]) -> None:
     data = write_video(_greys(), gop=9)
     sought = decode_frames(data, 30)
-    read = videos._in_sequence(data, 30)
+    read = videos.in_sequence(data, 30)
     assert [(f.index, f.time, f.picture.tobytes()) for f in sought] == [
         (f.index, pytest.approx(f.time), f.picture.tobytes()) for f in read
     ]

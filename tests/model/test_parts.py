@@ -281,17 +281,17 @@ def test_bitsandbytes_quantises_to_4_bits(tmp_path):
 
 @pytest.mark.parametrize("field", ["llm_int8_skip_modules", "modules_to_not_convert"])
 def test_what_quantisation_spares_can_be_named(field):
-    from mgtool.model.modeling import UNQUANTIZED, _spare_from_quantization
+    from mgtool.model.modeling import UNQUANTIZED, spare_from_quantization
 
     class Config:
         pass
 
     config = Config()
     setattr(config, field, None)
-    _spare_from_quantization(config)
+    spare_from_quantization(config)
     assert getattr(config, field) == list(UNQUANTIZED)
     setattr(config, field, ["mine"])
-    _spare_from_quantization(config)
+    spare_from_quantization(config)
     assert getattr(config, field) == ["mine"]
 
 

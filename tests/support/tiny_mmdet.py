@@ -99,19 +99,19 @@ def save(kind: str, folder: Path, **settings: Any) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mmdetection._import()
+        mmdetection.import_mmdet()
         from mmdet.registry import MODELS
         from mmengine.registry import init_default_scope
 
         init_default_scope("mmdet")
         name, shrink = KINDS[kind]
-        config = mmdetection._config(name)
+        config = mmdetection.read_config(name)
         shrink(config)
         _small_pictures(config)
         config.model.test_cfg.update(settings)
         config.dump(folder / "config.py")
         if kind in OPEN:
-            mmdetection._place_language_model(config, bert(folder / "bert-base-uncased"))
+            mmdetection.place_language_model(config, bert(folder / "bert-base-uncased"))
         torch.manual_seed(0)
         model = MODELS.build(config.model)
         model.init_weights()
