@@ -2,3 +2,4 @@
 
 from bench import bench as bench
 from bench import value as value
+from judges import serve as serve
