@@ -25,7 +25,7 @@ COMMANDS = (
     "mgtool pack tars --unpack unpacked",
     "mgtool import --checkpoint parts/mg_llava.pth --llm parts/llm --clip parts/clip --convnext parts/convnext --out m",
     f"mgtool infer {PHOTOS}/images/cat.jpg --task caption --model tiny --max-new-tokens 4 --out answers/answers.jsonl",
-    f"mgtool eval boxes --benchmark coco-detection --ground-truth {PHOTOS}/instances.json --out scores",
+    f"mgtool eval boxes --benchmark coco-detection --ground-truth {PHOTOS}/instances.json --out scores --only-answered",
     "mgtool train tars --model m --out trained --stage align --dry-run --device cpu --dtype float32",
 )
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*[349]\d[;m]")

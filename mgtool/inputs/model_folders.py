@@ -17,7 +17,7 @@ from mgtool.runs.run_file import RUN_FILE
 SHIPPED = ("tiny",)
 """Models that come with mgtool, by name."""
 
-_NEEDED = ("config.json", "processor_config.json", "tokenizer.json")
+_CONFIG, _PROCESSOR, _TOKENIZER = "config.json", "processor_config.json", "tokenizer.json"
 _VOCABULARIES = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 """What older tokenizers are in place of a tokenizer.json."""
 _WEIGHTS = ".safetensors"
@@ -33,18 +33,18 @@ def model_folder(given: str) -> Path:
     return Path(str(resources.files("mgtool") / "model" / given)) if given in SHIPPED else Path(given)
 
 
+def check_config(folder: Path) -> None:
+    """Raise an `InputError` where a folder holds no model's configuration."""
+    if not (folder / _CONFIG).is_file():
+        raise InputError(f"`model` {folder} holds no model (no config.json); `mgtool import` makes one")
+
+
 def check_model(folder: Path) -> None:
     """Raise an `InputError` where a folder holds no model, or one that is not whole."""
-    if not (folder / "config.json").is_file():
-        raise InputError(f"`model` {folder} holds no model (no config.json); `mgtool import` makes one")
-    for name in _NEEDED:
+    check_config(folder)
+    has_vocabulary = any((folder / name).is_file() for name in _VOCABULARIES)
+    for name in (_CONFIG, _PROCESSOR, *([] if has_vocabulary else [_TOKENIZER])):
         path = folder / name
-        if (
-            name == "tokenizer.json"
-            and not path.exists()
-            and any((folder / other).is_file() for other in _VOCABULARIES)
-        ):
-            continue
         try:
             msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
         except FileNotFoundError as error:

@@ -27,7 +27,7 @@ from mgtool.inference.replicas import answer_on_devices
 from mgtool.inference.retrying import failed_samples, may_be_mended, put_among
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
-from mgtool.inputs.model_folders import check_model
+from mgtool.inputs.model_folders import check_config, check_model
 from mgtool.model import MGLlavaConfig
 from mgtool.records import Advance, Answer, Failure, Inputs, input_names
 from mgtool.report.html import summary_table
@@ -153,7 +153,7 @@ def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> Infe
     _check(inputs, options, out)
     plan = InferencePlan.of(inputs, options, is_here=False)
     samples, unreadable = sources.count(plan.read_samples())
-    check_model(plan.model)
+    check_config(plan.model)
     config, number = MGLlavaConfig.from_pretrained(plan.model), getattr(torch, plan.dtype)
     return InferenceEstimate(
         samples=samples,

@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 from mgtool.errors import InputError, UsageError
 from mgtool.files.lock import one_writer
 from mgtool.inputs.fingerprints import fingerprint
-from mgtool.inputs.model_folders import check_model, model_identity
+from mgtool.inputs.model_folders import check_config, check_model, model_identity
 from mgtool.model import MGLlavaConfig
 from mgtool.records import Advance, Inputs, input_names
 from mgtool.report.html import summary_table
@@ -109,7 +109,7 @@ def plan(inputs: Inputs, options: TrainOptions, *, devices: int = 1) -> TrainPla
     Raises:
         InputError: no model, or tars that cannot be read.
     """
-    check_model(options.model)
+    check_config(options.model)
     config = MGLlavaConfig.from_pretrained(options.model)
     return recipe.plan_training(config, options, samples=len(TarIndex.of(input_names(inputs))), devices=devices)
 

@@ -316,11 +316,14 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         Media(name=f"{key}.{name}", data=parts[name], detections=None if found is None else (found[index],))
         for index, name in enumerate(names)
     )
+    turns = _turns(key, fields, metadata if names or video else None)
+    if not (names or video or turns or "txt" in parts) and set(metadata) == {"json"}:
+        raise RecordError(f"{key}.json: neither an object nor beside a picture")
     return Sample(
         id=given if isinstance(given, int | str) else key,
         images=pictures,
         video=Media(name=f"{key}.{video}", data=parts[video]) if video else None,
-        turns=_turns(key, fields, metadata if names or video else None),
+        turns=turns,
         metadata=metadata,
     )
 

@@ -68,7 +68,7 @@ def test_packing_again_gives_the_same_bytes(given: Path, tars_of_given: Path, tm
 
 def test_no_metadata_takes_the_place_of_what_a_sample_is(tmp_path: Path) -> None:
     """As the column `id` of a TSV would, whose samples are known by `index`."""
-    (tmp_path / "x.tsv").write_text("index\tquestion\tid\tvideo\n1\tWhat?\tfoo\tbar\n")
+    (tmp_path / "x.tsv").write_text("index\tquestion\tid\tconversations\n1\tWhat?\tfoo\tbar\n")
     [sample] = read_samples([str(tmp_path / "x.tsv")])
     unpacked([sample], tmp_path / "u")
     [record] = json.loads((tmp_path / "u" / CONVERSATIONS_FILE).read_bytes())
@@ -77,7 +77,7 @@ def test_no_metadata_takes_the_place_of_what_a_sample_is(tmp_path: Path) -> None
         "conversations": [{"from": "human", "value": "What?"}],
         "question_": "What?",
         "id_": "foo",
-        "video_": "bar",
+        "conversations_": "bar",
     }
 
 
