@@ -317,8 +317,7 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         for index, name in enumerate(names)
     )
     turns = _turns(key, fields, metadata if names or video else None)
-    if not (names or video or turns or "txt" in parts) and set(metadata) == {"json"}:
-        raise RecordError(f"{key}.json: neither an object nor beside a picture")
+    _refuse_no_json(key, metadata, is_told=bool(names or video or turns or "txt" in parts))
     return Sample(
         id=given if isinstance(given, int | str) else key,
         images=pictures,
@@ -326,6 +325,11 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         turns=turns,
         metadata=metadata,
     )
+
+
+def _refuse_no_json(key: str, metadata: Mapping[str, Any], *, is_told: bool) -> None:
+    if not is_told and set(metadata) == {"json"}:
+        raise RecordError(f"{key}.json: neither an object nor beside a picture")
 
 
 def _turns(key: str, fields: Mapping[str, Any], metadata: dict[str, Any] | None) -> tuple[Turn, ...]:
