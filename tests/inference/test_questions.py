@@ -244,7 +244,9 @@ def test_a_record_without_its_question_is_a_failure_that_says_where_it_may_be(in
     records = [{"question_id": 1, "instruction": "What is it?"}, {"question_id": 2, "text": "What is it?"}]
     code, answers, _ = infer(write("q.jsonl", records), "--max-new-tokens", 2)
     assert (code, [answer["question_id"] for answer in answers]) == (3, [2])
-    assert "neither picture, video nor text in `question_id`, `instruction`" in (tmp_path / "failures.jsonl").read_text()
+    assert (
+        "neither picture, video nor text in `question_id`, `instruction`" in (tmp_path / "failures.jsonl").read_text()
+    )
 
 
 def test_a_benchmarks_folder_of_pictures_wants_its_questions(infer):
