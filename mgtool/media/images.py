@@ -69,7 +69,7 @@ def probe(data: bytes, *, with_format: bool = False) -> tuple[int, int] | tuple[
 
 def is_turned(data: bytes) -> bool:
     """Whether a picture's EXIF says that it is to be shown turned or mirrored; mgtool's boxes are of stored pixels."""
-    within = _EXIF_WITHIN if data.startswith(b"\xff\xd8") else len(data)
+    within = _before_scan(data) if data.startswith(b"\xff\xd8") else len(data)
     if all(data.find(mark, 0, within) < 0 for mark in (b"Exif\0", b"eXIf", b"EXIF")):
         return False
     try:
@@ -77,6 +77,17 @@ def is_turned(data: bytes) -> bool:
             return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
     except (ItemError, *_DECODER_ERRORS):
         return False
+
+
+def _before_scan(data: bytes) -> int:
+    """Bytes of a JPEG file in which its EXIF can begin: those before its first scan, if its segments are as usual."""
+    at = 2
+    try:
+        while data[at] == 0xFF and data[at + 1] != _JPEG_SCAN:
+            at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
+    except (struct.error, IndexError):
+        return _EXIF_WITHIN
+    return min(at, _EXIF_WITHIN) if data[at] == 0xFF else _EXIF_WITHIN
 
 
 def check(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
