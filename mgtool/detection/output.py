@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -160,26 +161,29 @@ class DetectionOutput:
 
     def _records_by_name(self) -> Iterator[BoxRecord]:
         """A record for each name of a picture: identical ones have the boxes of the first."""
-        seen, places, path = set[str](), dict[str, int](), self.folder / JOURNAL
-        if not path.exists():
-            return
-        with path.open("rb") as file, path.open("rb") as again:
-            place = 0
-            for line in file:
-                entry = parse(line, DetectionEntry, where=str(path))
-                if entry.box is not None:
-                    places[entry.sha256] = place
-                place += len(line)
-                name = entry.name if entry.box is None else entry.box.image
-                if entry.failure is None and name and name not in seen:
-                    seen.add(name)
-                    yield msgspec.structs.replace(entry.box or _box_at(again, places[entry.sha256]), image=name)
+        seen = set[str]()
+        for entry, box in self._with_boxes():
+            name = entry.name if entry.box is None else entry.box.image
+            if entry.failure is None and name and name not in seen:
+                seen.add(name)
+                yield msgspec.structs.replace(box(), image=name)
 
     def _pairs(self) -> Iterator[tuple[SampleId, BoxRecord]]:
         """Each sample's id with its picture's record; another picture of that id is a failure."""
-        places: dict[str, int] = {}
         done: dict[SampleId, str] = {}
-        path = self.folder / JOURNAL
+        for entry, box in self._with_boxes():
+            if entry.failure is not None:
+                continue
+            is_first = entry.id not in done
+            if done.setdefault(entry.id, entry.sha256) != entry.sha256:
+                self._without_place.append(_of_another(entry.id))
+                self.statistics.failures["duplicate_id"] += 1
+            elif is_first:
+                yield entry.id, box()
+
+    def _with_boxes(self) -> Iterator[tuple[DetectionEntry, Callable[[], BoxRecord]]]:
+        """Each entry with what gives its picture's record, which stands where the picture came first."""
+        places, path = dict[str, int](), self.folder / JOURNAL
         if not path.exists():
             return
         with path.open("rb") as file, path.open("rb") as again:
@@ -189,19 +193,16 @@ class DetectionOutput:
                 if entry.box is not None:
                     places[entry.sha256] = place
                 place += len(line)
-                if entry.failure is not None:
-                    continue
-                is_first = entry.id not in done
-                if done.setdefault(entry.id, entry.sha256) != entry.sha256:
-                    self._without_place.append(_of_another(entry.id))
-                    self.statistics.failures["duplicate_id"] += 1
-                elif is_first:
-                    yield entry.id, entry.box or _box_at(again, places[entry.sha256])
+                yield entry, functools.partial(_box_of, entry, again, places)
 
 
 def _of_another(id: SampleId) -> Failure:
     detail = "another picture has this id, and this form keeps one for each; `format` jsonl keeps them by their bytes"
     return Failure(id=id, stage="detect", reason="duplicate_id", detail=detail)
+
+
+def _box_of(entry: DetectionEntry, journal: IO[bytes], places: Mapping[str, int]) -> BoxRecord:
+    return entry.box or _box_at(journal, places[entry.sha256])
 
 
 def _box_at(journal: IO[bytes], place: int) -> BoxRecord:
