@@ -24,7 +24,7 @@ Options = TypeVar("Options")
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-_MOST_CONFIG_BYTES = 1 << 20
+MOST_CONFIG_BYTES = 1 << 20
 _FILE_ERRORS = "EACCES EEXIST EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENOENT ENOTDIR ENOTEMPTY EPERM EROFS ESTALE"
 _BEYOND = 1 << 63
 _MOST_SHOWN = 30
@@ -100,9 +100,9 @@ def _toml(path: Path) -> dict[str, Any]:
 
     try:
         with open_input(path) as file:
-            text = file.read(_MOST_CONFIG_BYTES + 1)
-        if len(text) > _MOST_CONFIG_BYTES:
-            raise UsageError("config", f"{path}: larger than {_MOST_CONFIG_BYTES:,} bytes")
+            text = file.read(MOST_CONFIG_BYTES + 1)
+        if len(text) > MOST_CONFIG_BYTES:
+            raise UsageError("config", f"{path}: larger than {MOST_CONFIG_BYTES:,} bytes")
         return tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError("config", f"{path}: no such file") from error

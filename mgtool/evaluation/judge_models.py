@@ -254,7 +254,7 @@ class OpenAiBackend:
         try:
             choice = response.json()["choices"][0]
             return str(choice["message"]["content"] or ""), choice.get("finish_reason") == "length"
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _BusyError("a reply that is not what it should be") from error
 
     def _accepted(self, client: Any, request: JudgeRequest, limit: int) -> Any:
@@ -341,7 +341,7 @@ def _refused_parameter(response: Any) -> str:
         error = body.get("error", body)  # some servers have its fields at the top, or a mere text
         named = error.get("param") if isinstance(error, dict) else None
         words = str(error.get("message", "") if isinstance(error, dict) else error)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
     found = re.search(r"max_completion_tokens|max_tokens|temperature", words)
     return named if isinstance(named, str) and named else found[0] if found else ""
@@ -351,5 +351,5 @@ def _message(response: Any) -> str:
     """The server's own words, short; they hold no key, as the request's headers are not in them."""
     try:
         return str(response.json()["error"]["message"])[:200]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return str(response.text)[:200]
