@@ -6,12 +6,14 @@ import contextlib
 import hashlib
 import posixpath
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 from mgtool.boxes.check import BoxCheck
 from mgtool.boxes.formats import entries
 from mgtool.boxes.formats.base import BoxEntry
 from mgtool.errors import OutputError
+from mgtool.files.space import check_space, size_on_disk
 from mgtool.files.temporary import temporary_folder
 from mgtool.records import BoxRecord, LeftOut, SampleId, dumps, parse
 
@@ -36,7 +38,7 @@ class BoxIndex:
             self.count = self._fill(path)
         except sqlite3.OperationalError as error:
             self.close()
-            raise OutputError(f"{self._file}: cannot be written: {error}; TMPDIR names another folder") from error
+            raise OutputError(f"{self._file}: cannot be written: {error}; `tmp` names another folder") from error
         except BaseException:
             self.close()
             raise
@@ -89,6 +91,7 @@ class BoxIndex:
         database.execute("PRAGMA synchronous = OFF")
         database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, data BLOB)")
         database.execute("CREATE TABLE keys (key TEXT PRIMARY KEY, record INTEGER) WITHOUT ROWID")
+        check_space(Path(self._file).parent, size_on_disk([path]), "`tmp` names another folder")
         number, content, check = 0, hashlib.sha256(), BoxCheck(self.left_out)
         for number, entry in enumerate(entries(path, self.left_out), 1):
             looked = check.look(entry.record)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mgtool.errors import OutputError, ResumeError
 from mgtool.files.atomic import atomic_folder, sweep
 from mgtool.files.lock import one_writer
+from mgtool.files.space import check_space
 from mgtool.importing.options import ImportOptions
 from mgtool.importing.output import keep_foreign, write_model
 from mgtool.importing.plan import ImportPlan, ModelCounts, plan_import
@@ -78,6 +79,7 @@ def import_model(
             before.check()
         else:
             sweep(out.parent)
+            check_space(out.parent, planned.counts.bytes, "choose another `out`")
             with atomic_folder(out) as folder:
                 _fill(planned, _run(options, folder), folder, advance)
                 keep_foreign(out, _written_by(before), folder)

@@ -261,8 +261,7 @@ def _fill(plan: InferencePlan, file: AnswersFile, stdin: HashedStdin, advance: A
                 writer.put(position, result)
         return writer.tokens
     except MgtoolError:
-        if not any(file.counts.values()):  # a mistake that wrote nothing must not bind the next run to its options
-            file.run_path.unlink(missing_ok=True)
+        file.forget_beginning()
         raise
 
 
