@@ -21,6 +21,7 @@ from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Named
 from mgtool.errors import UsageError
 from mgtool.files.hashing import sha256
+from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
@@ -98,6 +99,8 @@ def detect(
     if str(out) == "-":
         raise UsageError("out", "-: give a folder; `found` gives box records one by one")
     given = input_names(inputs)
+    if report is not None:
+        refuse_url("report", report)
     options.check(given, str(out))
     on_ray, folder = options.engine == "ray", Path(out)
     with one_writer(folder, share="" if on_ray or options.share.is_all else options.share.name, wait=wait):

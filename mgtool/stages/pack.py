@@ -11,6 +11,7 @@ from typing import IO, Any
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UsageError
 from mgtool.files import atomic
+from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_writer
 from mgtool.files.temporary import temporary_folder
 from mgtool.inputs.sources import read_samples
@@ -115,6 +116,7 @@ def pack(
     """
     if not isinstance(out, str | Path):
         return _pack_stream(sources, out, options, started, advance)
+    refuse_url("out", out)
     if options.energon:
         other_readers.require_energon()
     folder, left_out = PackFolder(Path(out), options, overwrite=overwrite), LeftOut()
@@ -138,6 +140,7 @@ def plan(
     """What `pack` would write; writes nothing. `out` is None for a stream, errors are those of `pack`."""
     if out is None:
         _refuse_for_stream(options)
+    refuse_url("out", out or "")
     folder = None if out is None else PackFolder(Path(out), options, overwrite=overwrite, dry=True)
     with _planned(sources, options, folder, LeftOut()) as planned:
         return PlannedTars(
