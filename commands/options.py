@@ -173,9 +173,9 @@ def allowed_failures(text: str, total: int) -> int:
     return int(total * float(match[1]) / 100) if match[1] else int(match[2])
 
 
-def exit_code(failures: int, total: int, allow: str) -> int:
-    """0 when at most the allowed number of items failed, else 3."""
-    return DONE if failures <= allowed_failures(allow, total) else ITEMS_FAILED
+def exit_code(failures: int, total: int, allow: str, *, unused: Mapping[str, Any] | None = None) -> int:
+    """0 when at most the allowed number of items failed and nothing is `unused` that has to be used, else 3."""
+    return DONE if failures <= allowed_failures(allow, total) and not unused else ITEMS_FAILED
 
 
 def _model_folder(given: str) -> Path:
@@ -255,6 +255,15 @@ AllowFailures = Annotated[
     str,
     typer.Option(
         "--allow-failures", metavar="N|P%", help="Failed items that still give exit code 0.", rich_help_panel=_COMMON
+    ),
+]
+
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Exit code 3 where an input holds anything that is not used.",
+        rich_help_panel=_COMMON,
     ),
 ]
 

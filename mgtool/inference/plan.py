@@ -14,7 +14,7 @@ from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.model_folders import model_identity
-from mgtool.records import Inputs, input_names
+from mgtool.records import Inputs, LeftOut, input_names
 from mgtool.runs import devices
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import Share, share_of
@@ -74,14 +74,15 @@ class InferencePlan:
             workers=chosen.workers,
         )
 
-    def read_samples(self, stdin: IO[bytes] | None = None) -> Iterator[records.Item]:
-        """The input's samples; ``-`` reads `stdin`."""
+    def read_samples(self, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None) -> Iterator[records.Item]:
+        """The input's samples; ``-`` reads `stdin`, `left_out` is told of what the input holds beside them."""
         return sources.read_samples(
             self.inputs,
             images=self.options.images,
             allow_absolute=self.options.allow_absolute,
             allow_remote=self.options.allow_remote,
             stdin=stdin,
+            left_out=left_out,
         )
 
     @property

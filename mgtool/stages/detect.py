@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -113,14 +113,19 @@ def detect(
 def found(
     inputs: Inputs,
     options: DetectOptions = DetectOptions(),  # noqa: B008 - frozen
+    *,
+    left_out: LeftOut | None = None,
 ) -> Generator[DetectionEntry]:
     """What becomes of each picture and video, in input order, as soon as it is known; errors as `detect`.
 
-    An entry has a box record or a failure; it has neither for a picture that came before.
+    An entry has a box record or a failure; it has neither for a picture that came before. `left_out` is told of what
+    the inputs and the file of known boxes hold that is not used.
     """
     given = input_names(inputs)
     options.check(given, "-")
-    items, finder = loading.named_share(given, options), loading.load_finder(options)
+    items, finder = loading.named_share(given, options, left_out=left_out), loading.load_finder(options)
+    if left_out is not None:
+        left_out.take(finder.left_out)
     return _entries(items, finder, options)
 
 
@@ -140,23 +145,26 @@ class DetectPlan(NamedTuple):
         unreadable_records: items of the input that name none.
         shards_at_most: fewer where pictures repeat or fail.
         workers: decoding processes.
+        left_out: what else the inputs hold: count and examples by reason.
     """
 
     pictures: int
     unreadable_records: int
     shards_at_most: int
     workers: int
+    left_out: Mapping[str, Any]
 
 
 def plan(inputs: Inputs, out: str | Path, options: DetectOptions) -> DetectPlan:
     """Count what `detect` with the same arguments would go through; no picture is opened, no weights are loaded."""
     given = input_names(inputs)
     options.check(given, str(out))
-    failures = pictures = 0
-    for item in loading.named_share(given, options):
+    failures, pictures, left_out = 0, 0, LeftOut()
+    for item in loading.named_share(given, options, left_out=left_out):
         failures += isinstance(item, Failure)
         pictures += not isinstance(item, Failure)
-    return DetectPlan(pictures, failures, -(-pictures // options.shard_size), loading.decoding_workers(options))
+    shards, workers = -(-pictures // options.shard_size), loading.decoding_workers(options)
+    return DetectPlan(pictures, failures, shards, workers, left_out.summary())
 
 
 def _on_cluster(

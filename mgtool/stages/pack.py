@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,20 +71,22 @@ class PlannedTars:
 
     Attributes:
         samples, unreadable: numbers of the input's samples, and of what could not be read.
-        left_out: samples that are not asked for, come twice or are packed already.
+        skipped: samples that are not asked for, come twice or are packed already.
         shards: number of tars.
         pictures_a_sample: most pictures that one sample has.
         format: Pillow's name of the pictures' format.
         boxes: whether samples carry boxes.
+        left_out: as of `Packed`.
     """
 
     samples: int
     unreadable: int
-    left_out: int
+    skipped: int
     shards: int
     pictures_a_sample: int
     format: str
     boxes: bool
+    left_out: Mapping[str, Any] = field(default_factory=dict)
 
 
 def pack(
@@ -142,15 +144,17 @@ def plan(
         _refuse_for_stream(options)
     refuse_url("out", out or "")
     folder = None if out is None else PackFolder(Path(out), options, overwrite=overwrite, dry=True)
-    with _planned(sources, options, folder, LeftOut()) as planned:
+    left_out = LeftOut()
+    with _planned(sources, options, folder, left_out) as planned:
         return PlannedTars(
             samples=planned.samples,
             unreadable=planned.failures,
-            left_out=planned.skipped,
+            skipped=planned.skipped,
             shards=1 if out is None else sum(1 for _ in planned.jobs()),
             pictures_a_sample=planned.layout.pictures,
             format=planned.layout.format,
             boxes=planned.layout.boxes,
+            **_unused(left_out, planned),
         )
 
 
@@ -187,9 +191,9 @@ def _unused(left_out: LeftOut, planned: ShardPlan) -> dict[str, Any]:
 
 
 def _refuse_for_stream(options: PackOptions) -> None:
-    for field in _FOLDER_ONLY:
-        if getattr(options, field):
-            raise UsageError(field, "needs a folder: `out` - is one tar")
+    for name in _FOLDER_ONLY:
+        if getattr(options, name):
+            raise UsageError(name, "needs a folder: `out` - is one tar")
 
 
 @contextlib.contextmanager

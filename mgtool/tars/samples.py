@@ -136,15 +136,18 @@ def open_tars(
 
 
 def read_tars(
-    source: str | Path | Sequence[str | Path], *, stdin: IO[bytes] | None = None
+    source: str | Path | Sequence[str | Path], *, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
 ) -> Iterator[tuple[str, Item]]:
     """The samples of tars as `open_tars` takes them, and failures in their places, each with its tar.
+
+    `left_out` is told of members that are not used.
 
     Raises:
         InputError: no tar there.
     """
     for url in find(source):
-        for item in read_stream(stdin or sys.stdin.buffer, "-") if url == "-" else read_samples([url]):
+        stream = stdin or sys.stdin.buffer
+        for item in read_stream(stream, "-", left_out) if url == "-" else read_samples([url], left_out):
             yield url, item
 
 
@@ -317,7 +320,8 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         for index, name in enumerate(names)
     )
     turns = _turns(key, fields, metadata if names or video else None)
-    _refuse_no_json(key, metadata, is_told=bool(names or video or turns or "txt" in parts))
+    if not (names or video or turns or "txt" in parts):
+        raise RecordError(f"{key}: neither picture, video nor text in {', '.join(f'.{part}' for part in parts)}")
     return Sample(
         id=given if isinstance(given, int | str) else key,
         images=pictures,
@@ -325,11 +329,6 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         turns=turns,
         metadata=metadata,
     )
-
-
-def _refuse_no_json(key: str, metadata: Mapping[str, Any], *, is_told: bool) -> None:
-    if not is_told and set(metadata) == {"json"}:
-        raise RecordError(f"{key}.json: neither an object nor beside a picture")
 
 
 def _turns(key: str, fields: Mapping[str, Any], metadata: dict[str, Any] | None) -> tuple[Turn, ...]:

@@ -21,7 +21,7 @@ from mgtool.commands.train import train
 
 OF_THE_STAGE = {"inputs", "answers", "out", "overwrite", "wait"}
 """Arguments of a stage beside its options."""
-OF_THE_SCREEN = {"context", "quiet", "as_json", "config", "dry_run", "allow_failures"}
+OF_THE_SCREEN = {"context", "quiet", "as_json", "config", "dry_run", "allow_failures", "strict"}
 """What only a command has: how it ends and what it shows."""
 COMMANDS: dict[str, tuple[Callable[..., None], type, set[str]]] = {
     "detect": (detect, mgtool.DetectOptions, {"report", "stats"}),
