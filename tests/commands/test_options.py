@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], type, set[str]]] = {
     "pack": (pack, mgtool.PackOptions, {"images", "boxes", "add", "verify", "unpack"}),
     "import": (import_, mgtool.ImportOptions, set()),
     "infer": (infer, mgtool.InferOptions, {"check_parity", "unordered"}),
-    "eval": (evaluate, mgtool.EvalOptions, {"format", "show_list", "explain_variants"}),
+    "eval": (evaluate, mgtool.EvalOptions, {"format", "show_list", "show_variants", "explain_variants"}),
     "train": (train, mgtool.TrainOptions, {"devices"}),
 }
 """Function, options, and parameters that choose what the command does or how it shows it."""
