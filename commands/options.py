@@ -204,6 +204,17 @@ AllowRemote = Annotated[
         help="Records may name URLs: https, s3, gs or hf, of hosts like HOST. May be given again.",
     ),
 ]
+MaxPixels = Annotated[
+    int,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="Pictures and videos of more pixels are failures, before they are decoded (default: 178,956,970).",
+        rich_help_panel=_RUN,
+    ),
+]
 Rank = Annotated[
     str,
     typer.Option(

@@ -21,6 +21,7 @@ from mgtool.inference.prompts import Prompter
 from mgtool.inference.read_ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.inference.scheduler import Group
 from mgtool.media import images, reading, videos
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.model.processor import PlacedPicture
 from mgtool.records import Failure, Media, Sample, canonical
 
@@ -65,6 +66,7 @@ class Planner:
         workers: processes that prepare pictures; with 0, threads.
         pinned: the pictures are for a CUDA device.
         timeless: nothing depends on how fast the input is, as processes that share a model must do the same.
+        max_pixels: of a picture or video; larger ones are failures.
 
     Attributes:
         prompts: that the engine has or will get, by position.
@@ -81,9 +83,10 @@ class Planner:
         workers: int = 0,
         pinned: bool = False,
         timeless: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.prompter, self.processor, self.boxes, self.is_known = prompter, processor, boxes, is_known
-        self.workers, self.pinned, self.timeless = workers, pinned, timeless
+        self.workers, self.pinned, self.timeless, self.max_pixels = workers, pinned, timeless, max_pixels
         self.prompts: dict[Position, Prompt] = {}
         self.failures: dict[Position, Failure] = {}
         self._ahead: Ahead[tuple[Position, records.Item]] | None = None
@@ -91,7 +94,7 @@ class Planner:
 
     def groups(self, items: Iterable[tuple[Position, records.Item]]) -> Generator[Group | None]:
         """Groups, window by window, their pictures prepared ahead; None where items came to nothing but failures."""
-        loader = PictureLoader(self.processor, self.workers, pinned=self.pinned)
+        loader = PictureLoader(self.processor, self.workers, pinned=self.pinned, max_pixels=self.max_pixels)
         with read_ahead(items) as self._ahead, loader:
             loading: deque[_Loading] = deque()
             patience = None if self.timeless else PATIENCE_S
@@ -144,7 +147,7 @@ class Planner:
             detections = self.boxes.find(sample, media, data, sha256)
         except ItemError:
             # What is broken has no boxes because it is broken: its own reason says more.
-            (videos.decode_frames if is_video else images.decode)(data)
+            (videos.decode_frames if is_video else images.decode)(data, max_pixels=self.max_pixels)
             raise
         return MediaInput(sha256 + hashing.sha256(canonical(detections)), data, detections, is_video)
 

@@ -14,6 +14,7 @@ from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.model_folders import model_identity
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Inputs, LeftOut, input_names
 from mgtool.runs import devices
 from mgtool.runs.run_file import Run
@@ -141,6 +142,7 @@ class InferencePlan:
             "decoding": self.decoding.identity(),
             "truncate": self.options.truncate or "",
             "deterministic": self.options.deterministic,
+            **({} if self.options.max_pixels == MAX_PIXELS else {"max_pixels": self.options.max_pixels}),
         }
 
 

@@ -25,6 +25,7 @@ from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
 from mgtool.runs import ray_cluster
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
@@ -131,7 +132,15 @@ def found(
 
 def _entries(items: Iterator[Named], finder: Finder, options: DetectOptions) -> Generator[DetectionEntry]:
     batch, workers = loading.first_batch(options), loading.decoding_workers(options)
-    entries = pipeline.detect(items, finder, ledger=Ledger(), batch=batch, workers=workers, frames=options.frames)
+    entries = pipeline.detect(
+        items,
+        finder,
+        ledger=Ledger(),
+        batch=batch,
+        workers=workers,
+        frames=options.frames,
+        max_pixels=options.max_pixels,
+    )
     with closing(entries):
         for entry, _ in entries:
             yield entry
@@ -217,6 +226,7 @@ def _run_record(work: _Work, folder: Path) -> Run:
             **{name: getattr(options, name) for name in names},
             "allow_absolute": options.allow_absolute or None,
             "allow_remote": options.allow_remote or None,
+            "max_pixels": None if options.max_pixels == MAX_PIXELS else options.max_pixels,
             "words": None if words is None else sha256("\n".join(words).encode())[:16],
         },
         inputs={"inputs": [fingerprint(given, sources.files) for given in work.inputs], "images": options.images},
@@ -287,6 +297,7 @@ def _fill(work: _Work, output: DetectionOutput, run: Run) -> BoxStatistics:
             batch=loading.first_batch(options),
             workers=loading.decoding_workers(options),
             frames=options.frames,
+            max_pixels=options.max_pixels,
             advance=work.advance,
         )
         detected.left_out = left_out.summary() | work.finder.left_out
