@@ -13,6 +13,7 @@ from mgtool.inference.options import InferOptions
 from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
+from mgtool.inputs.first_items import refuse_unknown_fields, refuse_without_pictures
 from mgtool.inputs.model_folders import model_identity
 from mgtool.records import Inputs, input_names
 from mgtool.runs import devices
@@ -76,13 +77,16 @@ class InferencePlan:
 
     def read_samples(self, stdin: IO[bytes] | None = None) -> Iterator[records.Item]:
         """The input's samples; ``-`` reads `stdin`."""
-        return sources.read_samples(
+        samples = sources.read_samples(
             self.inputs,
             images=self.options.images,
             allow_absolute=self.options.allow_absolute,
             allow_remote=self.options.allow_remote,
             stdin=stdin,
         )
+        if not self.options.allow_missing:
+            samples = refuse_without_pictures(samples, self.options.images)
+        return refuse_unknown_fields(samples, self.prompter.template)
 
     @property
     def devices(self) -> list[str]:

@@ -15,7 +15,6 @@ import torch
 
 from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
-from mgtool.errors import MgtoolError
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
 from mgtool.inference.options import InferOptions, refuse_together
@@ -211,7 +210,8 @@ def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Adva
         file.refuse_foreign()
     run, stdin = plan.run(file.run_path, out), HashedStdin(plan.inputs)
     if not _is_finished(run, file, stdin, overwrite=overwrite):
-        tokens = _fill(plan, file, stdin, advance)
+        with run.binding_none(lambda: any(file.counts.values())):
+            tokens = _fill(plan, file, stdin, advance)
         file.publish()
         run.finish({**file.counts, "new_tokens": tokens}, noted=stdin.noted())
     elif not stdin.noted() and may_be_mended(file):
@@ -250,20 +250,15 @@ def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
 
 def _fill(plan: InferencePlan, file: AnswersFile, stdin: HashedStdin, advance: Advance) -> int:
     """Write what is left to answer; gives the number of new tokens."""
-    try:
-        items = file.skip_done(_numbered(plan, stdin.file))
-        begin = next(items, None)
-        if begin is None:
-            return 0
-        writer = InOrder(begin[0], file, advance)
-        with closing(_results(plan, itertools.chain([begin], items))) as results:
-            for position, result in results:
-                writer.put(position, result)
-        return writer.tokens
-    except MgtoolError:
-        if not any(file.counts.values()):  # a mistake that wrote nothing must not bind the next run to its options
-            file.run_path.unlink(missing_ok=True)
-        raise
+    items = file.skip_done(_numbered(plan, stdin.file))
+    begin = next(items, None)
+    if begin is None:
+        return 0
+    writer = InOrder(begin[0], file, advance)
+    with closing(_results(plan, itertools.chain([begin], items))) as results:
+        for position, result in results:
+            writer.put(position, result)
+    return writer.tokens
 
 
 class _Ready:
