@@ -29,6 +29,7 @@ from mgtool.commands.options import (
     Wait,
     WorldSize,
     allowed_failures,
+    allows_missing,
     exit_code,
 )
 from mgtool.detection.options import DetectOptions
@@ -113,7 +114,7 @@ def detect(
 
 def _settings(context: typer.Context, out: str) -> DetectOptions:
     """The options, a preset's values in place of those that are given nowhere; stdout has a form of its own."""
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"allow_missing": allows_missing(context.params["allow_failures"])}
     for field in fields(DetectOptions):
         source = context.get_parameter_source(field.name)
         if source and source.name != "DEFAULT":

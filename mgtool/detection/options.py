@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, one_of
 from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.runs.ray_cluster import Engine, check_engine
@@ -38,6 +38,7 @@ class DetectOptions:
         images: folder or URL that names in the input start from.
         allow_absolute: whether a record may name absolute paths of pictures and videos.
         allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
+        allow_missing: go on where `images` is not given and the first hundred items all miss their pictures.
         detector: ``nanodet``, ``tiny``, ``mmdet:[CONFIG:]CHECKPOINT``, ``owlv2:PATH``, ``hf:PATH``, ``boxes:PATH``, or
             ``none`` for tags alone.
         tagger: ``ram++:CHECKPOINT``, which gives the detector its words picture by picture; empty for none.
@@ -73,6 +74,7 @@ class DetectOptions:
     images: str | None = None
     allow_absolute: bool = False
     allow_remote: list[str] | None = None
+    allow_missing: bool = False
     detector: str = "nanodet"
     tagger: str = ""
     tag_list: str | None = None
@@ -195,5 +197,5 @@ class DetectOptions:
 
 def _preset(name: str) -> Mapping[str, Any]:
     if name not in PRESETS:
-        raise UsageError("preset", f"{name}: give {', '.join(PRESETS)}")
+        raise UsageError("preset", f"{name}: give {one_of(name, PRESETS)}")
     return PRESETS[name]

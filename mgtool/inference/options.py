@@ -27,6 +27,7 @@ class InferOptions:
         images: where relative names of pictures start.
         allow_absolute: whether a record may name absolute paths of pictures and videos.
         allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
+        allow_missing: go on where `images` is not given and the first hundred items all miss their pictures.
         boxes: a box file or folder; ``off`` for none; None for those that the samples carry.
         task: ``caption``, ``vqa``, or a benchmark: its prompt and limit of tokens; empty for questions as they are.
         prompt: a template in place of the task's; ``{question}`` and fields of the sample's metadata are filled in.
@@ -64,6 +65,7 @@ class InferOptions:
     images: str | None = None
     allow_absolute: bool = False
     allow_remote: list[str] | None = None
+    allow_missing: bool = False
     boxes: str | None = None
     task: str = ""
     prompt: str | None = None

@@ -13,6 +13,7 @@ from mgtool.inference.options import InferOptions
 from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
+from mgtool.inputs.first_items import refuse_unknown_fields, refuse_without_pictures
 from mgtool.inputs.model_folders import model_identity
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Inputs, LeftOut, input_names
@@ -77,7 +78,7 @@ class InferencePlan:
 
     def read_samples(self, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None) -> Iterator[records.Item]:
         """The input's samples; ``-`` reads `stdin`, `left_out` is told of what the input holds beside them."""
-        return sources.read_samples(
+        samples = sources.read_samples(
             self.inputs,
             images=self.options.images,
             allow_absolute=self.options.allow_absolute,
@@ -85,6 +86,9 @@ class InferencePlan:
             stdin=stdin,
             left_out=left_out,
         )
+        if not self.options.allow_missing:
+            samples = refuse_without_pictures(samples, self.options.images)
+        return refuse_unknown_fields(samples, self.prompter.template)
 
     @property
     def devices(self) -> list[str]:

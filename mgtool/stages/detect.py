@@ -290,16 +290,17 @@ def _fill(work: _Work, output: DetectionOutput, run: Run) -> BoxStatistics:
     if run.finished:
         run.refuse_other(stdin.noted())
     else:
-        detected = pipeline.fill(
-            loading.named_share(work.inputs, options, stdin.file, left_out),
-            work.finder,
-            output,
-            batch=loading.first_batch(options),
-            workers=loading.decoding_workers(options),
-            frames=options.frames,
-            max_pixels=options.max_pixels,
-            advance=work.advance,
-        )
+        with run.binding_none(lambda: output.begun):
+            detected = pipeline.fill(
+                loading.named_share(work.inputs, options, stdin.file, left_out),
+                work.finder,
+                output,
+                batch=loading.first_batch(options),
+                workers=loading.decoding_workers(options),
+                frames=options.frames,
+                max_pixels=options.max_pixels,
+                advance=work.advance,
+            )
         detected.left_out = left_out.summary() | work.finder.left_out
         run.finish(detected.summary(), noted=stdin.noted())
     output.close(done=True)

@@ -15,7 +15,6 @@ import torch
 
 from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
-from mgtool.errors import MgtoolError
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
 from mgtool.inference.options import InferOptions, refuse_together
@@ -229,7 +228,8 @@ def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Adva
     run, stdin = plan.run(file.run_path, out), HashedStdin(plan.inputs)
     if not _is_finished(run, file, stdin, overwrite=overwrite):
         left_out = LeftOut()
-        tokens = _fill(plan, file, stdin, advance, left_out)
+        with run.binding_none(lambda: any(file.counts.values())):
+            tokens = _fill(plan, file, stdin, advance, left_out)
         file.publish()
         unused = {"left_out": found} if (found := left_out.summary()) else {}
         run.finish({**file.counts, "new_tokens": tokens, **unused}, noted=stdin.noted())
@@ -269,20 +269,15 @@ def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
 
 def _fill(plan: InferencePlan, file: AnswersFile, stdin: HashedStdin, advance: Advance, left_out: LeftOut) -> int:
     """Write what is left to answer; gives the number of new tokens."""
-    try:
-        items = file.skip_done(_numbered(plan, stdin.file, left_out))
-        begin = next(items, None)
-        if begin is None:
-            return 0
-        writer = InOrder(begin[0], file, advance)
-        with closing(_results(plan, itertools.chain([begin], items), left_out)) as results:
-            for position, result in results:
-                writer.put(position, result)
-        return writer.tokens
-    except MgtoolError:
-        if not any(file.counts.values()):  # a mistake that wrote nothing must not bind the next run to its options
-            file.run_path.unlink(missing_ok=True)
-        raise
+    items = file.skip_done(_numbered(plan, stdin.file, left_out))
+    begin = next(items, None)
+    if begin is None:
+        return 0
+    writer = InOrder(begin[0], file, advance)
+    with closing(_results(plan, itertools.chain([begin], items), left_out)) as results:
+        for position, result in results:
+            writer.put(position, result)
+    return writer.tokens
 
 
 class _Ready:

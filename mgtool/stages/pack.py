@@ -14,6 +14,7 @@ from mgtool.files import atomic
 from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_writer
 from mgtool.files.temporary import temporary_folder
+from mgtool.inputs.first_items import refuse_without_pictures
 from mgtool.inputs.sources import read_samples
 from mgtool.packing import pipeline
 from mgtool.packing.layout import Base, Layout
@@ -21,7 +22,7 @@ from mgtool.packing.options import PackOptions, Source
 from mgtool.packing.output import PackFolder
 from mgtool.packing.pipeline import OpenSource
 from mgtool.packing.plan import ShardPlan
-from mgtool.records import Advance, Failure, LeftOut
+from mgtool.records import Advance, Failure, Item, LeftOut
 from mgtool.report.html import summary_table
 from mgtool.tars import other_readers
 
@@ -243,14 +244,20 @@ def _opened(sources: Sequence[Source], options: PackOptions, left_out: LeftOut) 
     with contextlib.ExitStack() as stack:
         yield [
             OpenSource(
-                read_samples(
-                    source.inputs,
-                    images=None if source.images is None else str(source.images),
-                    allow_absolute=options.allow_absolute,
-                    allow_remote=options.allow_remote,
-                    left_out=left_out,
-                ),
+                _samples(source, options, left_out),
                 None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes))),
             )
             for source in sources
         ]
+
+
+def _samples(source: Source, options: PackOptions, left_out: LeftOut) -> Iterator[Item]:
+    images = None if source.images is None else str(source.images)
+    samples = read_samples(
+        source.inputs,
+        images=images,
+        allow_absolute=options.allow_absolute,
+        allow_remote=options.allow_remote,
+        left_out=left_out,
+    )
+    return samples if options.allow_missing else refuse_without_pictures(samples, images)
