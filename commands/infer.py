@@ -19,7 +19,6 @@ from mgtool.commands.options import (
     DryRun,
     EngineOption,
     Json,
-    Model,
     Overwrite,
     Quiet,
     Rank,
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 def infer(
     context: typer.Context,
     inputs: options.Inputs,
-    model: Model,
+    model: options.Model,
     out: options.Out = None,
     images: options.Images = InferOptions.images,
     allow_absolute: AllowAbsolute = InferOptions.allow_absolute,

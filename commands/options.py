@@ -178,10 +178,11 @@ def exit_code(failures: int, total: int, allow: str) -> int:
     return DONE if failures <= allowed_failures(allow, total) else ITEMS_FAILED
 
 
-def _model_folder(given: str) -> Path:
-    from mgtool.inputs.model_folders import model_folder
+def model_folder(given: str) -> Path:
+    """The folder that a model's name means."""
+    from mgtool.inputs import model_folders
 
-    return model_folder(given)
+    return model_folders.model_folder(given)
 
 
 _COMMON, _RUN = "Common", "Run"
@@ -191,7 +192,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="PATH|tiny",
-        parser=_model_folder,
+        parser=model_folder,
         help="A model's folder, as `mgtool import` writes it, or tiny: the shipped one of the example scenes.",
     ),
 ]

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from mgtool import records
+from mgtool.errors import UsageError
 from mgtool.inference.decoding import Decoding
 from mgtool.inference.options import InferOptions
 from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
-from mgtool.inputs.model_folders import model_identity
+from mgtool.inputs.model_folders import is_foreign, model_identity
 from mgtool.records import Inputs, input_names
 from mgtool.runs import devices
 from mgtool.runs.run_file import Run
@@ -60,6 +61,8 @@ class InferencePlan:
         Raises:
             UsageError: options that do not go together, or that this machine cannot follow.
         """
+        if is_foreign(options.model):
+            _refuse_for_foreign(options)
         prompter, parts = Prompter(options.task, options.prompt, options.system), options.tensor_parallel
         chosen = devices.choose(options.device, options.dtype, workers=options.workers, parts=parts, is_here=is_here)
         return cls(
@@ -91,8 +94,13 @@ class InferencePlan:
 
     @property
     def model(self) -> Path:
-        """The model's folder."""
+        """The model's folder, or ``hf:`` and a folder or name."""
         return self.options.model
+
+    @property
+    def boxes(self) -> str | None:
+        """Where boxes come from; ``off`` for a model that takes none."""
+        return "off" if is_foreign(self.model) else self.options.boxes
 
     @property
     def tensor_parallel(self) -> int:
@@ -141,6 +149,14 @@ class InferencePlan:
             "truncate": self.options.truncate or "",
             "deterministic": self.options.deterministic,
         }
+
+
+def _refuse_for_foreign(options: InferOptions) -> None:
+    """Raise a `UsageError` for what models of transformers do not take."""
+    if options.boxes not in (None, "off"):
+        raise UsageError("boxes", f"{options.boxes}: `model` {options.model} takes no boxes: leave them out")
+    if options.truncate:
+        raise UsageError("truncate", "is for models of `mgtool import`: leave it out, and long prompts are failures")
 
 
 def _decoding(options: InferOptions) -> Decoding:
