@@ -21,7 +21,6 @@ from mgtool.commands.options import (
     EngineOption,
     Json,
     MaxPixels,
-    Model,
     Overwrite,
     Quiet,
     Rank,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 def infer(
     context: typer.Context,
     inputs: options.Inputs,
-    model: Model,
+    model: options.Model,
     out: options.Out = None,
     images: options.Images = InferOptions.images,
     allow_absolute: AllowAbsolute = InferOptions.allow_absolute,

@@ -203,10 +203,11 @@ def exit_code(failures: int, total: int, allow: str, *, unused: Mapping[str, Any
     return DONE if failures <= allowed_failures(allow, total) and not unused else ITEMS_FAILED
 
 
-def _model_folder(given: str) -> Path:
-    from mgtool.inputs.model_folders import model_folder
+def model_folder(given: str) -> Path:
+    """The folder that a model's name means."""
+    from mgtool.inputs import model_folders
 
-    return model_folder(given)
+    return model_folders.model_folder(given)
 
 
 _COMMON, _RUN = "Common", "Run"
@@ -216,7 +217,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="PATH|tiny",
-        parser=_model_folder,
+        parser=model_folder,
         help="A model's folder, as `mgtool import` writes it, or tiny: the shipped one of the example scenes.",
     ),
 ]

@@ -23,7 +23,8 @@ class InferOptions:
     """What `mgtool infer` is asked for.
 
     Attributes:
-        model: the model's folder; a string may be the name of a shipped one, ``tiny``.
+        model: the model's folder; a string may be the name of a shipped one, ``tiny``, or ``hf:`` and a folder, or
+            ``owner/name`` of the hub, of any image-text-to-text model of transformers.
         images: where relative names of pictures start.
         allow_absolute: whether a record may name absolute paths of pictures and videos.
         allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
