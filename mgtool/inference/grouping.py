@@ -21,9 +21,10 @@ from mgtool.inference.prompts import Prompter
 from mgtool.inference.read_ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.inference.scheduler import Group
 from mgtool.inference.transformers_processor import PreparedPrompts, TransformersLoader, TransformersProcessor
-from mgtool.media import images, reading, videos
+from mgtool.media import images, videos
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.media.placeholders import Exchange
+from mgtool.media.recent import RecentFiles
 from mgtool.records import Failure, Media, Sample, canonical
 
 WINDOW = 256
@@ -93,7 +94,7 @@ class Planner:
         self.prompts: dict[Position, Prompt] = {}
         self.failures: dict[Position, Failure] = {}
         self._ahead: Ahead[tuple[Position, records.Item]] | None = None
-        self._is_inside = True
+        self._is_inside, self._files = True, RecentFiles()
 
     def groups(self, items: Iterable[tuple[Position, records.Item]]) -> Generator[Group | None]:
         """Groups, window by window, their pictures prepared ahead; None where items came to nothing but failures."""
@@ -148,7 +149,7 @@ class Planner:
         return PictureLoader(self.processor, self.workers, pinned=self.pinned, max_pixels=self.max_pixels)
 
     def _read(self, sample: Sample, media: Media) -> MediaInput:
-        data = reading.read_bytes(media)
+        data = self._files.read(media)
         sha256 = hashing.sha256(data)
         is_video = media is sample.video
         try:

@@ -14,12 +14,13 @@ import msgspec
 from mgtool.boxes import statistics as box_statistics
 from mgtool.boxes.statistics import BoxStatistics
 from mgtool.detection import loading, pipeline, shared_output
+from mgtool.detection.asking_again import ask_again
 from mgtool.detection.finder import Finder
 from mgtool.detection.ledger import Ledger
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Named
-from mgtool.errors import UsageError
+from mgtool.errors import UNREACHABLE, UsageError
 from mgtool.files.hashing import sha256
 from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_share, one_writer
@@ -263,7 +264,24 @@ def _detect_all(work: _Work, output: DetectionOutput, run: Run, overwrite: bool)
         shared_output.clear(output.folder)
         run.begin()
     had_finished = run.finished
+    if had_finished and "-" not in work.inputs and output.begun and _counted(run).failures[UNREACHABLE]:
+        _ask_again(work, output)
+        run.begin(overwrite=True)
     return Detected(output.folder, _fill(work, output, run), had_finished=had_finished)
+
+
+def _ask_again(work: _Work, output: DetectionOutput) -> None:
+    """What could not be reached."""
+    options = work.options
+    detect = functools.partial(
+        pipeline.detect,
+        finder=work.finder,
+        ledger=Ledger(),
+        batch=loading.first_batch(options),
+        workers=loading.decoding_workers(options),
+        frames=options.frames,
+    )
+    ask_again(loading.named_share(work.inputs, options), output, detect)
 
 
 def _detect_part(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
