@@ -13,6 +13,8 @@ from mgtool.errors import UsageError
 from mgtool.files import atomic
 from mgtool.files.lock import one_writer
 from mgtool.files.temporary import temporary_folder
+from mgtool.inputs import explain as explaining
+from mgtool.inputs.explain import Explained
 from mgtool.inputs.sources import read_samples
 from mgtool.packing import pipeline
 from mgtool.packing.layout import Base, Layout
@@ -24,7 +26,7 @@ from mgtool.records import Advance, Failure, LeftOut
 from mgtool.report.html import summary_table
 from mgtool.tars import other_readers
 
-__all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "pack", "plan"]
+__all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "explain", "pack", "plan"]
 
 _FOLDER_ONLY = ("split", "append", "energon")
 
@@ -153,6 +155,18 @@ def plan(
             boxes=planned.layout.boxes,
             **_unused(left_out, planned),
         )
+
+
+def explain(sources: Sequence[Source], options: PackOptions = PackOptions()) -> Iterator[Explained]:  # noqa: B008 - frozen
+    """What `pack` takes each of the inputs for, and why; writes nothing. Errors as of `pack`."""
+    for source in sources:
+        for given in source.inputs:
+            yield explaining.explain(
+                given,
+                images=None if source.images is None else str(source.images),
+                allow_absolute=options.allow_absolute,
+                allow_remote=options.allow_remote,
+            )
 
 
 def _pack_stream(

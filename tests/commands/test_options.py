@@ -25,7 +25,7 @@ OF_THE_SCREEN = {"context", "quiet", "as_json", "config", "dry_run", "allow_fail
 """What only a command has: how it ends and what it shows."""
 COMMANDS: dict[str, tuple[Callable[..., None], type, set[str]]] = {
     "detect": (detect, mgtool.DetectOptions, {"report", "stats"}),
-    "pack": (pack, mgtool.PackOptions, {"images", "boxes", "add", "verify", "unpack"}),
+    "pack": (pack, mgtool.PackOptions, {"images", "boxes", "add", "explain", "verify", "unpack"}),
     "import": (import_, mgtool.ImportOptions, set()),
     "infer": (infer, mgtool.InferOptions, {"check_parity", "unordered"}),
     "eval": (evaluate, mgtool.EvalOptions, {"format", "show_list", "explain_variants"}),
