@@ -19,7 +19,6 @@ from mgtool.inference.rows import Prefill, Rows
 from mgtool.inference.rows_alone import AloneRows
 from mgtool.inference.sampling import Greedy, Sampler
 from mgtool.inference.scheduler import Completion, Group, Outcome, RunningSequence, Scheduler
-from mgtool.model.config import IMAGE_TOKEN_ID
 
 VISUALS_KEPT = 8
 """Pictures whose tokens are kept for later groups."""
@@ -161,13 +160,11 @@ class Engine:
         if not group.pictures:
             return []
         if group.key not in self._visuals:
-            counts = [len(group.pictures)] if group.is_video else None
             # From pinned memory, each goes to the device while this thread goes on.
             pixels = [picture.pixels.to(self.model.device, non_blocking=True) for picture in group.pictures]
             pictures = [one._replace(pixels=moved) for one, moved in zip(group.pictures, pixels, strict=True)]
-            batch = self.processor.collate([[IMAGE_TOKEN_ID]], pictures, counts)
-            batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
-            seen = self.model.see(batch["pixel_values"], batch["boxes"], batch["box_counts"], batch["frame_counts"])
+            media = self.processor.media(pictures, [len(pictures)] if group.is_video else [1] * len(pictures))
+            seen = self.model.see(**{name: tensor.to(self.model.device) for name, tensor in media.items()})
             self._visuals[group.key] = list(seen)
         self._visuals.move_to_end(group.key)
         while len(self._visuals) > VISUALS_KEPT:
