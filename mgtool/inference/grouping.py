@@ -21,8 +21,10 @@ from mgtool.inference.prompts import Prompter
 from mgtool.inference.read_ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.inference.scheduler import Group
 from mgtool.inference.transformers_processor import PreparedPrompts, TransformersLoader, TransformersProcessor
-from mgtool.media import images, reading, videos
+from mgtool.media import images, videos
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.media.placeholders import Exchange
+from mgtool.media.recent import RecentFiles
 from mgtool.records import Failure, Media, Sample, canonical
 
 WINDOW = 256
@@ -68,6 +70,7 @@ class Planner:
         workers: processes that prepare pictures; with 0, threads.
         pinned: the pictures are for a CUDA device.
         timeless: nothing depends on how fast the input is, as processes that share a model must do the same.
+        max_pixels: of a picture or video; larger ones are failures.
 
     Attributes:
         prompts: that the engine has or will get, by position.
@@ -84,13 +87,14 @@ class Planner:
         workers: int = 0,
         pinned: bool = False,
         timeless: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.prompter, self.processor, self.boxes, self.is_known = prompter, processor, boxes, is_known
-        self.workers, self.pinned, self.timeless = workers, pinned, timeless
+        self.workers, self.pinned, self.timeless, self.max_pixels = workers, pinned, timeless, max_pixels
         self.prompts: dict[Position, Prompt] = {}
         self.failures: dict[Position, Failure] = {}
         self._ahead: Ahead[tuple[Position, records.Item]] | None = None
-        self._is_inside = True
+        self._is_inside, self._files = True, RecentFiles()
 
     def groups(self, items: Iterable[tuple[Position, records.Item]]) -> Generator[Group | None]:
         """Groups, window by window, their pictures prepared ahead; None where items came to nothing but failures."""
@@ -141,18 +145,18 @@ class Planner:
 
     def _loader(self) -> PictureLoader | TransformersLoader:
         if isinstance(self.processor, TransformersProcessor):
-            return self.processor.loader()
-        return PictureLoader(self.processor, self.workers, pinned=self.pinned)
+            return self.processor.loader(max_pixels=self.max_pixels)
+        return PictureLoader(self.processor, self.workers, pinned=self.pinned, max_pixels=self.max_pixels)
 
     def _read(self, sample: Sample, media: Media) -> MediaInput:
-        data = reading.read_bytes(media)
+        data = self._files.read(media)
         sha256 = hashing.sha256(data)
         is_video = media is sample.video
         try:
             detections = self.boxes.find(sample, media, data, sha256)
         except ItemError:
             # What is broken has no boxes because it is broken: its own reason says more.
-            (videos.decode_frames if is_video else images.decode)(data)
+            (videos.decode_frames if is_video else images.decode)(data, max_pixels=self.max_pixels)
             raise
         return MediaInput(sha256 + hashing.sha256(canonical(detections)), data, detections, is_video)
 

@@ -112,6 +112,7 @@ class Answering:
             workers=plan.workers,
             pinned=plan.device.startswith("cuda"),
             timeless=plan.tensor_parallel > 1,
+            max_pixels=plan.options.max_pixels,
         )
         self.sampler = make_sampler(plan.decoding, processor, self._name)
         self._truncator = Truncator(plan, processor) if plan.options.truncate else None

@@ -14,8 +14,10 @@ from mgtool.inference.options import InferOptions
 from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
+from mgtool.inputs.first_items import refuse_unknown_fields, refuse_without_pictures
 from mgtool.inputs.model_folders import is_foreign, model_identity
-from mgtool.records import Inputs, input_names
+from mgtool.media.limits import MAX_PIXELS
+from mgtool.records import Inputs, LeftOut, input_names
 from mgtool.runs import devices
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import Share, share_of
@@ -77,15 +79,19 @@ class InferencePlan:
             workers=chosen.workers,
         )
 
-    def read_samples(self, stdin: IO[bytes] | None = None) -> Iterator[records.Item]:
-        """The input's samples; ``-`` reads `stdin`."""
-        return sources.read_samples(
+    def read_samples(self, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None) -> Iterator[records.Item]:
+        """The input's samples; ``-`` reads `stdin`, `left_out` is told of what the input holds beside them."""
+        samples = sources.read_samples(
             self.inputs,
             images=self.options.images,
             allow_absolute=self.options.allow_absolute,
             allow_remote=self.options.allow_remote,
             stdin=stdin,
+            left_out=left_out,
         )
+        if not self.options.allow_missing:
+            samples = refuse_without_pictures(samples, self.options.images)
+        return refuse_unknown_fields(samples, self.prompter.template)
 
     @property
     def devices(self) -> list[str]:
@@ -148,6 +154,7 @@ class InferencePlan:
             "decoding": self.decoding.identity(),
             "truncate": self.options.truncate or "",
             "deterministic": self.options.deterministic,
+            **({} if self.options.max_pixels == MAX_PIXELS else {"max_pixels": self.options.max_pixels}),
         }
 
 

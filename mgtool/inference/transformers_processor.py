@@ -16,6 +16,7 @@ from transformers import BatchFeature
 from mgtool.errors import ItemError
 from mgtool.inference.scheduler import Group, shared_length
 from mgtool.media import images, videos
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.media.placeholders import IMAGE, PLACEHOLDER, Exchange
 
 if TYPE_CHECKING:
@@ -124,9 +125,9 @@ class TransformersProcessor:
             text = text.split(stop)[0]
         return text.strip()
 
-    def loader(self) -> TransformersLoader:
+    def loader(self, *, max_pixels: int = MAX_PIXELS) -> TransformersLoader:
         """Prepares pictures and prompts while the model is busy."""
-        return TransformersLoader(self)
+        return TransformersLoader(self, max_pixels=max_pixels)
 
     def prepare(self, texts: Sequence[str], media: Mapping[str, Any]) -> PreparedPrompts:
         """Rendered prompts about the same pictures; those are looked at once.
@@ -175,10 +176,11 @@ class TransformersLoader:
 
     Attributes:
         ahead: pictures that may be under way or waiting.
+        max_pixels: of a picture or frame; larger ones are failures.
     """
 
-    def __init__(self, processor: TransformersProcessor) -> None:
-        self.processor, self.ahead = processor, AHEAD
+    def __init__(self, processor: TransformersProcessor, *, max_pixels: int = MAX_PIXELS) -> None:
+        self.processor, self.max_pixels, self.ahead = processor, max_pixels, AHEAD
         self._threads = ThreadPoolExecutor(THREADS)
 
     def __enter__(self) -> TransformersLoader:
@@ -194,7 +196,7 @@ class TransformersLoader:
     def _prepare(self, prompts: Sequence[Prompt]) -> list[PreparedPrompts]:
         texts = [self.processor.render(prompt.turns, prompt.system) for prompt in prompts]
         try:
-            media = seen_media(prompts[0].media, takes_videos=self.processor.takes_videos)
+            media = seen_media(prompts[0].media, takes_videos=self.processor.takes_videos, max_pixels=self.max_pixels)
             return [self.processor.prepare(texts, media)]
         except MemoryError as error:
             raise ItemError("out_of_memory", "the picture does not fit into memory") from error
@@ -220,19 +222,19 @@ def _contents(question: str) -> list[dict[str, str]]:
     return [kinds.get(text) or {"type": "text", "text": text} for text in texts if text]
 
 
-def seen_media(media: Sequence[MediaInput], *, takes_videos: bool) -> dict[str, Any]:
+def seen_media(media: Sequence[MediaInput], *, takes_videos: bool, max_pixels: int) -> dict[str, Any]:
     """Files as the arguments of a processor: pictures, or a video's frames with where they stand in it.
 
     Raises:
-        ItemError: what cannot be decoded, and a video for a model that takes none.
+        ItemError: what cannot be decoded or has more pixels than `max_pixels`, and a video for a model that takes none.
     """
     if not media:
         return {}
     if not any(one.is_video for one in media):
-        return {"images": [[images.decode(one.data) for one in media]]}
+        return {"images": [[images.decode(one.data, max_pixels=max_pixels) for one in media]]}
     if not takes_videos:
         raise ItemError("unsupported", "the model takes no videos")
-    frames = videos.decode_frames(media[0].data)
+    frames = videos.decode_frames(media[0].data, max_pixels=max_pixels)
     last, pictures = frames[-1], [frame.picture for frame in frames]
     about = {
         "total_num_frames": last.index + 1,
