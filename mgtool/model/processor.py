@@ -107,7 +107,9 @@ class MGLlavaProcessor(ProcessorMixin):
         return self.encode(turns, system).ids
 
     def tokenize_text(self, text: str) -> list[int]:
-        """Token ids of a prompt that is rendered already; BOS is put in front where it is not there."""
+        """Token ids of a prompt that is rendered already; BOS is put in front where the template wants one."""
+        if not self.prompt.bos:
+            return self._tokens(text)
         return self._special("bos") + self._tokens(text.removeprefix(self.tokenizer.bos_token or ""))
 
     def render(self, turns: Sequence[Exchange]) -> str:
