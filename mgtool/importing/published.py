@@ -9,8 +9,9 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from mgtool.errors import CheckpointError, InputError
+from mgtool.importing.chat_templates import own_template
 from mgtool.importing.deepspeed import ZeroFolder, find_folder
-from mgtool.importing.options import ImportOptions
+from mgtool.importing.options import AUTO, ImportOptions
 from mgtool.importing.weights import Entries, file_entries, folder_entries, read_json
 from mgtool.media.placeholders import IMAGE
 from mgtool.model.config import IMAGE_TOKEN_ID, ConvNextTowerConfig, MGLlavaConfig
@@ -166,11 +167,15 @@ def fitted(config: MGLlavaConfig, weights: Entries, *, where: str) -> Entries:
 
 def processor(options: ImportOptions, config: MGLlavaConfig) -> MGLlavaProcessor:
     """The model's processor: the language model's tokenizer, a template, and the low tower's pixels."""
-    template = options.template if options.template in TEMPLATES else find_template(options.template).to_dict()
     preprocessor = options.clip / "preprocessor_config.json"
     settings = read_json(preprocessor) if preprocessor.is_file() else {}
     pixels = {key: settings[key] for key in ("image_mean", "image_std") if key in settings}
     tokenizer = _tokenizer(options.llm)
+    template: str | dict[str, Any] = options.template
+    if template == AUTO:
+        template = own_template(tokenizer).to_dict()
+    elif template not in TEMPLATES:
+        template = find_template(template).to_dict()
     made = MGLlavaProcessor(
         tokenizer,
         template=template,
