@@ -139,8 +139,8 @@ def _pack(
     screen.summarize({"out": out, **packed.counts}, "mgtool pack")
     if packed.turned_by_exif and not screen.quiet:
         console.say(
-            f"warning: {packed.turned_by_exif:,} pictures are to be shown turned by their EXIF, and Hugging Face datasets "
-            "does; boxes are of the stored pixels: `exif` apply turns both"
+            f"warning: {packed.turned_by_exif:,} pictures are to be shown turned by their EXIF, and Hugging Face "
+            "datasets turns them; boxes are of the stored pixels: `exif` apply turns both"
         )
     if not is_stream:
         console.show_failures(packed.failures, Path(out), quiet=screen.quiet)
