@@ -20,6 +20,7 @@ from mgtool.commands.options import (
     DryRun,
     EngineOption,
     Json,
+    MaxPixels,
     Overwrite,
     Quiet,
     Rank,
@@ -28,6 +29,7 @@ from mgtool.commands.options import (
     Wait,
     WorldSize,
     allowed_failures,
+    allows_missing,
     exit_code,
 )
 from mgtool.detection.options import DetectOptions
@@ -64,6 +66,7 @@ def detect(
     device: options.Device = DetectOptions.device,
     dtype: options.Dtype = DetectOptions.dtype,
     workers: options.Workers = DetectOptions.workers,
+    max_pixels: MaxPixels = DetectOptions.max_pixels,
     rank: Rank = DetectOptions.rank,
     world_size: WorldSize = DetectOptions.world_size,
     engine: EngineOption = DetectOptions.engine,
@@ -111,7 +114,7 @@ def detect(
 
 def _settings(context: typer.Context, out: str) -> DetectOptions:
     """The options, a preset's values in place of those that are given nowhere; stdout has a form of its own."""
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"allow_missing": allows_missing(context.params["allow_failures"])}
     for field in fields(DetectOptions):
         source = context.get_parameter_source(field.name)
         if source and source.name != "DEFAULT":

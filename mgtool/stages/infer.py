@@ -15,9 +15,9 @@ import torch
 
 from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
-from mgtool.errors import MgtoolError
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
+from mgtool.inference.loading import load_config
 from mgtool.inference.options import InferOptions, refuse_together
 from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, refuse_target, share_file
 from mgtool.inference.parity import Parity
@@ -27,8 +27,7 @@ from mgtool.inference.replicas import answer_on_devices
 from mgtool.inference.retrying import failed_samples, may_be_mended, put_among
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
-from mgtool.inputs.model_folders import check_config, check_model
-from mgtool.model import MGLlavaConfig
+from mgtool.inputs.model_folders import FOREIGN, check_config, check_model
 from mgtool.records import Advance, Answer, Failure, Inputs, LeftOut, input_names
 from mgtool.report.html import summary_table
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
@@ -154,7 +153,7 @@ def check_parity(inputs: Inputs, options: InferOptions, count: int) -> Parity:
     for name, is_given in {**sampled, **options.several_devices}.items():
         refuse_together({"`check_parity`": True, name: is_given}, "it compares greedy answers on one device")
     plan = InferencePlan.of(inputs, options)
-    with opened_boxes(options.boxes) as boxes:
+    with opened_boxes(plan.boxes) as boxes:
         return parity.check_parity(plan, _numbered(plan), boxes, count)
 
 
@@ -164,8 +163,8 @@ def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> Infe
     plan = InferencePlan.of(inputs, options, is_here=False)
     left_out = LeftOut()
     samples, unreadable = sources.count(plan.read_samples(left_out=left_out))
-    check_config(plan.model)
-    config, number = MGLlavaConfig.from_pretrained(plan.model), getattr(torch, plan.dtype)
+    check_config(plan.model, takes_foreign=True)
+    config, number = load_config(plan), getattr(torch, plan.dtype)
     return InferenceEstimate(
         samples=samples,
         unreadable=unreadable,
@@ -173,7 +172,7 @@ def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> Infe
         batch_size=options.batch_size,
         dtype=plan.dtype,
         weight_bytes=memory.weight_bytes(config, number, options.quantize or ""),
-        token_bytes=memory.token_bytes(config.text_config, number),
+        token_bytes=memory.token_bytes(config.get_text_config(), number),
         left_out=left_out.summary(),
     )
 
@@ -197,7 +196,7 @@ def _read_by(inputs: Inputs, options: InferOptions) -> Iterator[str | Path]:
     """Whatever a run reads."""
     yield from input_names(inputs)
     yield from [options.images] if options.images else []
-    for whole in (options.model, *([Path(options.boxes)] if options.boxes else [])):
+    for whole in (Path(str(options.model).removeprefix(FOREIGN)), *([Path(options.boxes)] if options.boxes else [])):
         yield from whole.iterdir() if whole.is_dir() else [whole]
 
 
@@ -211,7 +210,7 @@ def _numbered(
 
 def _results(plan: InferencePlan, items: Items, left_out: LeftOut | None = None) -> Results:
     """Positions and results of numbered items, as they are final; `left_out` is told of unused boxes."""
-    with opened_boxes(plan.options.boxes) as boxes:
+    with opened_boxes(plan.boxes) as boxes:
         if left_out is not None:
             left_out.take(boxes.left_out)
         yield from (answer_on_devices if plan.is_spread else answered)(plan, items, boxes)
@@ -219,7 +218,7 @@ def _results(plan: InferencePlan, items: Items, left_out: LeftOut | None = None)
 
 def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Advance) -> Inferred:
     """One share of a run, which may be all of it."""
-    check_model(plan.model)
+    check_model(plan.model, takes_foreign=True)
     out = share_file(out, plan.share)
     file = AnswersFile(out, samples=plan.decoding.samples, is_share=not plan.share.is_all)
     if overwrite:
@@ -229,7 +228,8 @@ def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Adva
     run, stdin = plan.run(file.run_path, out), HashedStdin(plan.inputs)
     if not _is_finished(run, file, stdin, overwrite=overwrite):
         left_out = LeftOut()
-        tokens = _fill(plan, file, stdin, advance, left_out)
+        with run.binding_none(lambda: any(file.counts.values())):
+            tokens = _fill(plan, file, stdin, advance, left_out)
         file.publish()
         unused = {"left_out": found} if (found := left_out.summary()) else {}
         run.finish({**file.counts, "new_tokens": tokens, **unused}, noted=stdin.noted())
@@ -269,20 +269,15 @@ def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
 
 def _fill(plan: InferencePlan, file: AnswersFile, stdin: HashedStdin, advance: Advance, left_out: LeftOut) -> int:
     """Write what is left to answer; gives the number of new tokens."""
-    try:
-        items = file.skip_done(_numbered(plan, stdin.file, left_out))
-        begin = next(items, None)
-        if begin is None:
-            return 0
-        writer = InOrder(begin[0], file, advance)
-        with closing(_results(plan, itertools.chain([begin], items), left_out)) as results:
-            for position, result in results:
-                writer.put(position, result)
-        return writer.tokens
-    except MgtoolError:
-        if not any(file.counts.values()):  # a mistake that wrote nothing must not bind the next run to its options
-            file.run_path.unlink(missing_ok=True)
-        raise
+    items = file.skip_done(_numbered(plan, stdin.file, left_out))
+    begin = next(items, None)
+    if begin is None:
+        return 0
+    writer = InOrder(begin[0], file, advance)
+    with closing(_results(plan, itertools.chain([begin], items), left_out)) as results:
+        for position, result in results:
+            writer.put(position, result)
+    return writer.tokens
 
 
 class _Ready:
@@ -318,7 +313,7 @@ def _stream(
 
 def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool, advance: Advance) -> Inferred:
     """Every share as a task of a Ray cluster, then joined to the files of one run."""
-    check_model(options.model)
+    check_model(options.model, takes_foreign=True)
     InferencePlan.of(inputs, options, is_here=False)  # what is wrong with the options is better said here
     cluster = Cluster(options.ray_address, 0 if options.device == "cpu" else options.tensor_parallel)
     work = functools.partial(_answer_share, inputs, out, options, overwrite)

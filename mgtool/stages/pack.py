@@ -11,10 +11,12 @@ from typing import IO, Any
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UsageError
 from mgtool.files import atomic
+from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_writer
 from mgtool.files.temporary import temporary_folder
 from mgtool.inputs import explain as explaining
 from mgtool.inputs.explain import Explained
+from mgtool.inputs.first_items import refuse_without_pictures
 from mgtool.inputs.sources import read_samples
 from mgtool.packing import pipeline
 from mgtool.packing.layout import Base, Layout
@@ -22,7 +24,7 @@ from mgtool.packing.options import PackOptions, Source
 from mgtool.packing.output import PackFolder
 from mgtool.packing.pipeline import OpenSource
 from mgtool.packing.plan import ShardPlan
-from mgtool.records import Advance, Failure, LeftOut
+from mgtool.records import Advance, Failure, Item, LeftOut
 from mgtool.report.html import summary_table
 from mgtool.tars import other_readers
 
@@ -119,6 +121,7 @@ def pack(
     """
     if not isinstance(out, str | Path):
         return _pack_stream(sources, out, options, started, advance)
+    refuse_url("out", out)
     if options.energon:
         other_readers.require_energon()
     folder, left_out = PackFolder(Path(out), options, overwrite=overwrite), LeftOut()
@@ -142,6 +145,7 @@ def plan(
     """What `pack` would write; writes nothing. `out` is None for a stream, errors are those of `pack`."""
     if out is None:
         _refuse_for_stream(options)
+    refuse_url("out", out or "")
     folder = None if out is None else PackFolder(Path(out), options, overwrite=overwrite, dry=True)
     left_out = LeftOut()
     with _planned(sources, options, folder, left_out) as planned:
@@ -254,14 +258,20 @@ def _opened(sources: Sequence[Source], options: PackOptions, left_out: LeftOut) 
     with contextlib.ExitStack() as stack:
         yield [
             OpenSource(
-                read_samples(
-                    source.inputs,
-                    images=None if source.images is None else str(source.images),
-                    allow_absolute=options.allow_absolute,
-                    allow_remote=options.allow_remote,
-                    left_out=left_out,
-                ),
+                _samples(source, options, left_out),
                 None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes))),
             )
             for source in sources
         ]
+
+
+def _samples(source: Source, options: PackOptions, left_out: LeftOut) -> Iterator[Item]:
+    images = None if source.images is None else str(source.images)
+    samples = read_samples(
+        source.inputs,
+        images=images,
+        allow_absolute=options.allow_absolute,
+        allow_remote=options.allow_remote,
+        left_out=left_out,
+    )
+    return samples if options.allow_missing else refuse_without_pictures(samples, images)
