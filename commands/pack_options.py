@@ -137,6 +137,16 @@ Resize = Annotated[
         rich_help_panel=_PICTURES,
     ),
 ]
+Exif = Annotated[
+    options.Exif,
+    typer.Option(
+        "--exif",
+        parser=str,
+        metavar="keep|apply",
+        help="Pictures to be shown turned: keep bytes and boxes as stored, or turn both and drop the tag.",
+        rich_help_panel=_PICTURES,
+    ),
+]
 Reencode = Annotated[
     str,
     typer.Option(
