@@ -170,7 +170,8 @@ Workers = Annotated[
     ),
 ]
 Format = Annotated[
-    str, typer.Option("--format", metavar="F", help="jsonl, coco, mg-llava or parquet.", rich_help_panel=_RUN)
+    str,
+    typer.Option("--format", metavar="F", help="jsonl, coco, yolo, voc, mg-llava, parquet.", rich_help_panel=_RUN),
 ]
 ShardSize = Annotated[
     int,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import IO
 
 from mgtool import detectors
+from mgtool.boxes import coordinates, formats
 from mgtool.boxes.filters import Filters
 from mgtool.detection import replicas
 from mgtool.detection.batch_size import BatchSize
@@ -21,7 +22,7 @@ from mgtool.media.reading import Place
 from mgtool.records import Failure, LeftOut
 from mgtool.runs.workers import default_workers
 
-_NO_VIDEOS = "COCO's form has no place for videos; jsonl, parquet and mg-llava have"
+_NO_VIDEOS = "this form has no place for videos; jsonl, parquet and mg-llava have"
 
 
 def named_media(
@@ -40,7 +41,7 @@ def named_media(
         left_out=left_out,
     )
     items = sources.pictures(samples)
-    return _without_videos(items) if options.format == "coco" else items
+    return items if formats.FORMATS[options.format].has_videos else _without_videos(items)
 
 
 def place(options: DetectOptions) -> Place:
@@ -72,8 +73,8 @@ def load_finder(options: DetectOptions) -> Finder:
     kind, _, target = options.detector.partition(":")
     filters = _filters(options)
     if kind == detectors.BOXES:
-        return Finder(None, None, filters, KnownBoxes(target, alone=True))
-    known = KnownBoxes(options.boxes) if options.boxes else None
+        return Finder(None, None, filters, KnownBoxes(target, coordinates.named(options.box_format), alone=True))
+    known = KnownBoxes(options.boxes, coordinates.named(options.box_format)) if options.boxes else None
     if len(options.devices) > 1:
         load = functools.partial(_on_device, replace(options, boxes=None))
         return replicas.launch(load, options.devices, options.batch_size, filters, known)

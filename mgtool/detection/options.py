@@ -43,6 +43,8 @@ class DetectOptions:
         vocabulary: the detector's words: a shipped list's name, a text file or a comma list; empty for its own.
         preset: name in `PRESETS`, whose values come in place of defaults; empty once they have.
         boxes: box file whose pictures, by hash, are not detected again.
+        box_format: what the numbers of known boxes are, one of `mgtool.boxes.coordinates.NAMES`; empty for what the
+            kind of file says.
         trust_checkpoint: run code that a checkpoint brings.
         trust_config: run the Python of an MMDetection config that does not ship with MMDetection, and of its bases.
         threshold: lowest score, 0 to 1; the detector's own where it is None.
@@ -53,7 +55,7 @@ class DetectOptions:
         max_boxes: the best so many of a picture.
         round: whole pixels, towards zero.
         frames: of a video, evenly spaced.
-        format: ``jsonl``, ``coco``, ``mg-llava`` or ``parquet``.
+        format: ``jsonl``, ``coco``, ``yolo``, ``voc``, ``mg-llava`` or ``parquet``.
         shard_size: pictures of a JSON lines shard.
         visualize: number of pictures to draw.
         batch_size: pictures at once; the size that is fastest and fits where it is None.
@@ -76,6 +78,7 @@ class DetectOptions:
     vocabulary: str = ""
     preset: str = ""
     boxes: str | None = None
+    box_format: str = ""
     trust_checkpoint: bool = False
     trust_config: bool = False
     threshold: float | None = None
@@ -139,13 +142,14 @@ class DetectOptions:
             InputError: an input that is not there.
             CheckpointError: weights that are not there.
         """
-        from mgtool.boxes import formats
+        from mgtool.boxes import coordinates, formats
         from mgtool.inputs import sources
 
         check_engine(self.engine, self.ray_address, rank=self.rank, device=self.device, out=out, inputs=inputs)
         check_share(self.share, out, inputs)
         sources.check(inputs)
         formats.check(self.format)
+        coordinates.named(self.box_format)
         self._check_numbers()
         self._check_words()
         self._check_detector()

@@ -118,6 +118,7 @@ class InferencePlan:
                 "system": self.prompter.system,
                 "allow_absolute": given.allow_absolute or None,
                 "allow_remote": given.allow_remote or None,
+                "box_format": given.box_format or None,
                 "share": None if self.share.is_all else self.share.name,
             },
             inputs={

@@ -206,6 +206,7 @@ def _run_record(work: _Work, folder: Path) -> Run:
             **{name: getattr(options, name) for name in names},
             "allow_absolute": options.allow_absolute or None,
             "allow_remote": options.allow_remote or None,
+            "box_format": options.box_format or None,
             "words": None if words is None else sha256("\n".join(words).encode())[:16],
         },
         inputs={"inputs": [fingerprint(given, sources.files) for given in work.inputs], "images": options.images},

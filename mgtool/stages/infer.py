@@ -14,6 +14,7 @@ from typing import IO
 import torch
 
 from mgtool import records
+from mgtool.boxes import coordinates
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError
 from mgtool.files.lock import one_share, one_writer
@@ -144,7 +145,7 @@ def check_parity(inputs: Inputs, options: InferOptions, count: int) -> Parity:
     for name, is_given in {**sampled, **options.several_devices}.items():
         refuse_together({"`check_parity`": True, name: is_given}, "it compares greedy answers on one device")
     plan = InferencePlan.of(inputs, options)
-    with opened_boxes(options.boxes) as boxes:
+    with opened_boxes(options.boxes, coordinates.named(options.box_format)) as boxes:
         return parity.check_parity(plan, _numbered(plan), boxes, count)
 
 
@@ -196,7 +197,7 @@ def _numbered(plan: InferencePlan, stdin: IO[bytes] | None = None) -> Iterator[t
 
 def _results(plan: InferencePlan, items: Items) -> Results:
     """Positions and results of numbered items, as they are final."""
-    with opened_boxes(plan.options.boxes) as boxes:
+    with opened_boxes(plan.options.boxes, coordinates.named(plan.options.box_format)) as boxes:
         yield from (answer_on_devices if plan.is_spread else answered)(plan, items, boxes)
 
 
