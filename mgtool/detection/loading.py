@@ -10,12 +10,14 @@ from typing import IO
 from mgtool import detectors
 from mgtool.boxes import coordinates, formats
 from mgtool.boxes.filters import Filters
+from mgtool.boxes.thresholds import LabelThresholds
 from mgtool.detection import replicas
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder
 from mgtool.detection.known_boxes import KnownBoxes
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.picture_loader import Named
+from mgtool.detection.views import ViewingDetector
 from mgtool.detectors import vocabulary
 from mgtool.inputs import sources
 from mgtool.media.reading import Place
@@ -80,6 +82,8 @@ def load_finder(options: DetectOptions) -> Finder:
         return replicas.launch(load, options.devices, options.batch_size, filters, known)
     tagger = _load_tagger(options) if options.tagger else None
     detector = None if options.detector == "none" else _load_detector(options)
+    if detector is not None and isinstance(options.threshold, LabelThresholds):
+        filters = replace(filters, own_threshold=detector.own_threshold)
     return Finder(detector, tagger, filters, known)
 
 
@@ -98,7 +102,7 @@ def _load_tagger(options: DetectOptions) -> detectors.Tagger:
 
 
 def _load_detector(options: DetectOptions) -> detectors.Detector:
-    return detectors.load(
+    detector = detectors.load(
         options.detector,
         threshold=options.threshold,
         device=options.device,
@@ -106,7 +110,9 @@ def _load_detector(options: DetectOptions) -> detectors.Detector:
         vocabulary=words(options),
         trust_checkpoint=options.trust_checkpoint,
         trust_config=options.trust_config,
+        iou=options.iou,
     )
+    return detector if options.views.is_plain else ViewingDetector(detector, options.views, options.merging)
 
 
 def words(options: DetectOptions) -> tuple[str, ...] | None:
@@ -121,6 +127,7 @@ def _filters(options: DetectOptions) -> Filters:
         drop=vocabulary.read(options.drop, option="drop") if options.drop else (),
         min_size=options.min_size,
         nms=options.nms,
+        class_agnostic=options.class_agnostic and options.nms is not None,
         max_boxes=options.max_boxes,
         round=options.round,
     )
