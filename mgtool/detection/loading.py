@@ -11,7 +11,7 @@ from mgtool import detectors
 from mgtool.boxes import coordinates, formats
 from mgtool.boxes.filters import Filters
 from mgtool.boxes.thresholds import LabelThresholds
-from mgtool.detection import replicas
+from mgtool.detection import labels, replicas
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder
 from mgtool.detection.known_boxes import KnownBoxes
@@ -20,6 +20,7 @@ from mgtool.detection.picture_loader import Named
 from mgtool.detection.views import ViewingDetector
 from mgtool.detectors import vocabulary
 from mgtool.inputs import sources
+from mgtool.inputs.first_items import refuse_without_pictures
 from mgtool.media.reading import Place
 from mgtool.records import Failure, LeftOut
 from mgtool.runs.workers import default_workers
@@ -42,6 +43,8 @@ def named_media(
         stdin=stdin,
         left_out=left_out,
     )
+    if not options.allow_missing:
+        samples = refuse_without_pictures(samples, options.images)
     items = sources.pictures(samples)
     return items if formats.FORMATS[options.format].has_videos else _without_videos(items)
 
@@ -75,20 +78,32 @@ def load_finder(options: DetectOptions) -> Finder:
     kind, _, target = options.detector.partition(":")
     filters = _filters(options)
     if kind == detectors.BOXES:
-        return Finder(None, None, filters, KnownBoxes(target, coordinates.named(options.box_format), alone=True))
+        alone = KnownBoxes(target, coordinates.named(options.box_format), alone=True)
+        labels.note_unknown(options, alone)
+        return Finder(None, None, filters, alone)
     known = KnownBoxes(options.boxes, coordinates.named(options.box_format)) if options.boxes else None
     if len(options.devices) > 1:
-        load = functools.partial(_on_device, replace(options, boxes=None))
+        load = functools.partial(_on_device, options)
         return replicas.launch(load, options.devices, options.batch_size, filters, known)
+    finder = _load(options, filters, known)
+    labels.refuse_unknown(options, finder.detector, finder.tagger, known)
+    return finder
+
+
+def _on_device(options: DetectOptions, device: str) -> Finder:
+    """What looks at the pictures that are not known; labels of known boxes are not at hand there."""
+    finder = _load(replace(options, device=device), _filters(options), None)
+    if not options.boxes:
+        labels.refuse_unknown(options, finder.detector, finder.tagger, None)
+    return finder
+
+
+def _load(options: DetectOptions, filters: Filters, known: KnownBoxes | None) -> Finder:
     tagger = _load_tagger(options) if options.tagger else None
     detector = None if options.detector == "none" else _load_detector(options)
     if detector is not None and isinstance(options.threshold, LabelThresholds):
         filters = replace(filters, own_threshold=detector.own_threshold)
     return Finder(detector, tagger, filters, known)
-
-
-def _on_device(options: DetectOptions, device: str) -> Finder:
-    return load_finder(replace(options, device=device))
 
 
 def _load_tagger(options: DetectOptions) -> detectors.Tagger:

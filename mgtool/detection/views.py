@@ -104,8 +104,9 @@ class ViewingDetector:
         self._detector, self._views, self._merging = detector, views, merging
         self.own_threshold = detector.own_threshold
         self.identity = f"{detector.identity} {views} {merging}"
-        if hasattr(detector, "draw"):
-            self.draw = detector.draw
+        for name in ("draw", "labels"):
+            if hasattr(detector, name):
+                setattr(self, name, getattr(detector, name))
 
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
         """Objects of each RGB picture, best first, xyxy in its float pixels; `words` picture by picture."""

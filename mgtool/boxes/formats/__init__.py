@@ -15,7 +15,7 @@ from pathlib import Path
 from mgtool.boxes.coordinates import CORNERS, Coordinates, UnscaledRecord, converted
 from mgtool.boxes.formats import coco, cvat, fiftyone, jsonl, label_studio, labelme, mg_llava, parquet, voc, yolo
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte
-from mgtool.errors import InputError, UsageError
+from mgtool.errors import InputError, UsageError, one_of
 from mgtool.files import urls
 from mgtool.files.regular import refuse_endless
 from mgtool.files.temporary import temporary_folder
@@ -149,7 +149,7 @@ def _converted(found: Iterator[BoxEntry], coordinates: Coordinates) -> Iterator[
 def check(format: str) -> None:
     """Refuse a format that nobody knows."""
     if format not in WRITTEN:
-        raise UsageError("format", f"{format}: give one of {', '.join(WRITTEN)}")
+        raise UsageError("format", f"{format}: give one of {one_of(format, WRITTEN)}")
 
 
 def write(format: str, folder: Path, records: Records, pairs: Pairs) -> None:
