@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -13,8 +13,19 @@ import numpy as np
 from mgtool.errors import InputError, require
 from mgtool.records import Sample, Score, dumps
 from mgtool.scoring import java_metrics
-from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Submission, Verdict, question_of, with_targets
+from mgtool.scoring.benchmark import (
+    OFFICIAL,
+    Benchmark,
+    Item,
+    Judge,
+    Pair,
+    Submission,
+    Verdict,
+    question_of,
+    with_targets,
+)
 from mgtool.scoring.ground_truth import SHEETS, Document, Row, Truth, first, listed, of_split, picture_name, whole
+from mgtool.scoring.multiple_choice import VLMEVALKIT
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of
 
@@ -54,6 +65,10 @@ class CaptionBenchmark(Benchmark):
 
     metric = "CIDEr, BLEU-1 to 4, METEOR, ROUGE-L, SPICE; the last two but ROUGE-L, and the tokenizer, need Java"
     headline = "CIDEr"
+    variants: ClassVar[Mapping[str, str]] = {
+        OFFICIAL: "pycocoevalcap: PTB tokens in lower case without punctuation, which needs Java",
+        VLMEVALKIT: "words between spaces, as they are written: no tokenizer and no Java; no METEOR, no SPICE",
+    }
     instruction = "Provide a one-sentence caption for the provided image."
 
     def prompt(self, sample: Sample) -> str:
@@ -78,11 +93,12 @@ class CaptionBenchmark(Benchmark):
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """Each picture's CIDEr, ROUGE-L and BLEU counts; a picture without a caption has an empty one."""
-        if not java_metrics.available() or not any(item.target for item, _ in pairs):
+        tokenized = list[str] if variant == VLMEVALKIT else java_metrics.tokenized
+        if not _is_possible(variant) or not any(item.target for item, _ in pairs):
             return [Verdict(None, 0.0) for _ in pairs]
-        said = java_metrics.tokenized([answer.text if answer else "" for _, answer in pairs])
+        said = tokenized([answer.text if answer else "" for _, answer in pairs])
         counts = [len(item.target) for item, _ in pairs]
-        flat = iter(java_metrics.tokenized([caption for item, _ in pairs for caption in item.target]))
+        flat = iter(tokenized([caption for item, _ in pairs for caption in item.target]))
         references = [[next(flat) for _ in range(count)] for count in counts]
         return _verdicts(said, references)
 
@@ -98,20 +114,22 @@ class CaptionBenchmark(Benchmark):
         counts = np.array([fields["bleu"] for fields in found], dtype=np.float64)
         for size in range(MOST_WORDS, 0, -1):
             numbers[f"BLEU-{size}"] = Statistic(counts, codes(groups), _Bleu(size))
-        meteor = java_metrics.meteor(said, references)
-        numbers["METEOR"] = Metric(value=100 * meteor, n=len(scores))
+        if variant == OFFICIAL:
+            numbers["METEOR"] = Metric(value=100 * java_metrics.meteor(said, references), n=len(scores))
         numbers["ROUGE-L"] = mean_of([fields["rouge"] for fields in found], groups)
-        spice = java_metrics.spice(said, references)
-        numbers["SPICE"] = Metric(value=None if spice is None else 100 * spice, n=len(scores))
+        if variant == OFFICIAL:
+            spice = java_metrics.spice(said, references)
+            numbers["SPICE"] = Metric(value=None if spice is None else 100 * spice, n=len(scores))
         return numbers
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """What was left out and why, and what the idf of CIDEr is over."""
-        if not java_metrics.available():
-            return [f"left out: {', '.join(NAMES)}: no `java` on the PATH, and the official tokenizer needs it"]
+        if not _is_possible(variant):
+            why = "no `java` on the PATH, and the official tokenizer needs it; `variant` vlmevalkit does without"
+            return [f"left out: {', '.join(NAMES)}: {why}"]
         models = "python -c 'from pycocoevalcap.spice.get_stanford_models import *; get_stanford_models()'"
         notes = [f"CIDEr's idf is over the references of the {len(scores):,} pictures scored here"]
-        if java_metrics.spice([], []) is None:
+        if variant == OFFICIAL and java_metrics.spice([], []) is None:
             notes.append(f"left out: SPICE: its Stanford models are not installed ({models})")
         return notes
 
@@ -119,6 +137,10 @@ class CaptionBenchmark(Benchmark):
         """COCO's form."""
         entries = [{"image_id": item.id, "caption": answer.text if answer else ""} for item, answer in pairs]
         return Submission("captions_results.json", dumps(entries))
+
+
+def _is_possible(variant: str) -> bool:
+    return variant == VLMEVALKIT or java_metrics.available()
 
 
 class _Bleu:
