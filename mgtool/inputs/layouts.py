@@ -129,7 +129,14 @@ def _refuse_blank(chosen: Mapping[str, Any], fields: Mapping[str, Any], where: s
     says_none = any(key in fields for key in ("image", "video"))
     if not has_media and vague and not says_none and "conversations" not in fields:
         raise RecordError(f"{where}: `{vague[0]}` names no file; expected one of {', '.join(PICTURE_KEYS)}")
-    if not has_media and not chosen["conversations"] and chosen["text"] is None:
+    if not has_media and not _says_anything(chosen):
         keys = ", ".join(f"`{key}`" for key in list(fields)[:8]) or "no field at all"
         known = ", ".join((*PICTURE_KEYS[:3], *VIDEO_KEYS[:1], *TURN_KEYS, *QUESTION_KEYS[:2]))
         raise RecordError(f"{where}: neither picture, video nor text in {keys}; expected one of {known}, ...")
+
+
+def _says_anything(chosen: Mapping[str, Any]) -> bool:
+    turns, text = chosen["conversations"], chosen["text"]
+    if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
+        return any(turn.get("value") != "" for turn in turns)
+    return bool(turns) or text not in (None, "")

@@ -107,7 +107,7 @@ def check(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
         if data.startswith(start):
             found = _walked(walk, data)
             if found is not None:
-                _refuse_over(max_pixels, *found[:2])
+                refuse_over(max_pixels, *found[:2])
                 return found
     decode(data, max_pixels=max_pixels)
     return probe(data, with_format=True)
@@ -127,7 +127,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         ItemError: ``empty``, ``not_an_image``, ``too_many_pixels``, ``truncated`` or ``corrupt``.
     """
     with _opened(data) as picture:
-        _refuse_over(max_pixels, *picture.size)
+        refuse_over(max_pixels, *picture.size)
         with _turns.of(picture), _explained():
             return _to_rgb(picture)
 
@@ -139,7 +139,7 @@ def reduce(data: bytes, side: int) -> tuple[int, int, Image.Image]:
     """
     with _opened(data) as picture:
         width, height = picture.size
-        _refuse_over(MAX_PIXELS, width, height)
+        refuse_over(MAX_PIXELS, width, height)
         with _turns.of(picture), _explained():
             if picture.format == "JPEG" and picture.mode == "RGB":
                 picture.draft("RGB", (2 * side, 2 * side))
@@ -183,7 +183,12 @@ class _Turns:
 _turns = _Turns()
 
 
-def _refuse_over(max_pixels: int, width: int, height: int) -> None:
+def refuse_over(max_pixels: int, width: int, height: int) -> None:
+    """Refuse a picture or video of more pixels.
+
+    Raises:
+        ItemError: ``too_many_pixels``.
+    """
     if width * height > max_pixels:
         raise ItemError("too_many_pixels", f"{width} x {height} is over the limit of {max_pixels:,} pixels")
 

@@ -49,6 +49,8 @@ def test_each_layout_keeps_picture_and_text(tmp_path: Path, row: Any, turns: Any
         ({"foo": 1}, "neither picture, video nor text in `foo`"),
         ({}, "no field at all"),
         ({"image": "", "id": 3}, "neither picture"),
+        ({"text": "", "id": 3}, "neither picture"),
+        ({"conversations": [{"from": "human", "value": ""}]}, "neither picture"),
         ({"image_id": "cat", "text": "What?"}, "`image_id` names no file"),
         ({"image": "data:image/png;base64,xx", "text": "What?"}, "data: URL"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "role tool"),
