@@ -31,6 +31,8 @@ from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of
 
 NAMES = ("CIDEr", "BLEU-4", "BLEU-3", "BLEU-2", "BLEU-1", "METEOR", "ROUGE-L", "SPICE")
 MOST_WORDS = 4
+_COUNTS = 2 * MOST_WORDS + 2
+"""Numbers that a text adds to BLEU."""
 _SMALL, _TINY = 1e-9, 1e-15
 """What the official BLEU adds against divisions by zero."""
 
@@ -100,7 +102,11 @@ class CaptionBenchmark(Benchmark):
         counts = [len(item.target) for item, _ in pairs]
         flat = iter(tokenized([caption for item, _ in pairs for caption in item.target]))
         references = [[next(flat) for _ in range(count)] for count in counts]
-        return _verdicts(said, references)
+        found = (ciders(said, references), rouges(said, references), ngrams(said, references))
+        return [
+            Verdict(text, cider, {"words": {"caption": text, "references": refs, "bleu": counts, "rouge": rouge}})
+            for text, refs, cider, rouge, counts in zip(said, references, *found, strict=True)
+        ]
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """All metrics; None for those that could not be computed, never 0."""
@@ -111,9 +117,8 @@ class CaptionBenchmark(Benchmark):
         said = [fields["caption"] for fields in found]
         references = [fields["references"] for fields in found]
         numbers: dict[str, Statistic | Metric] = {"CIDEr": mean_of([score.score for score in scores], groups)}
-        counts = np.array([fields["bleu"] for fields in found], dtype=np.float64)
         for size in range(MOST_WORDS, 0, -1):
-            numbers[f"BLEU-{size}"] = Statistic(counts, codes(groups), _Bleu(size))
+            numbers[f"BLEU-{size}"] = bleu([fields["bleu"] for fields in found], groups, size)
         if variant == OFFICIAL:
             numbers["METEOR"] = Metric(value=100 * java_metrics.meteor(said, references), n=len(scores))
         numbers["ROUGE-L"] = mean_of([fields["rouge"] for fields in found], groups)
@@ -143,6 +148,11 @@ def _is_possible(variant: str) -> bool:
     return variant == VLMEVALKIT or java_metrics.available()
 
 
+def bleu(counts: Sequence[Sequence[int]], groups: Sequence[str], size: int = MOST_WORDS) -> Statistic:
+    """BLEU over all texts together, of their `ngrams` up to `size` words."""
+    return Statistic(np.array(counts, dtype=np.float64).reshape(-1, _COUNTS), codes(groups), _Bleu(size))
+
+
 class _Bleu:
     """BLEU of sums: correct 1..4, guessed 1..4, length, closest reference length."""
 
@@ -156,24 +166,23 @@ class _Bleu:
         return np.asarray(score * np.where(ratio < 1, np.exp(1 - 1 / np.minimum(ratio, 1)), 1.0))
 
 
-def _verdicts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[Verdict]:
-    scorers = {
-        name: require(f"pycocoevalcap.{name}.{name}", what="captions", extra="captions") for name in ("cider", "rouge")
-    }
+def ciders(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """CIDEr of each tokenised text against its references; how rare a word is, all references tell."""
+    return _scored("cider", "Cider", said, references)
+
+
+def rouges(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """ROUGE-L of each tokenised text against its references."""
+    return _scored("rouge", "Rouge", said, references)
+
+
+def _scored(module: str, name: str, said: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    scorer = getattr(require(f"pycocoevalcap.{module}.{module}", what="captions", extra="captions"), name)()
     candidates, truths = {n: [text] for n, text in enumerate(said)}, dict(enumerate(map(list, references)))
-    ciders = scorers["cider"].Cider().compute_score(truths, candidates)[1] if said else []
-    rouges = scorers["rouge"].Rouge().compute_score(truths, candidates)[1] if said else []
-    return [
-        Verdict(
-            text, float(cider), {"words": {"caption": text, "references": refs, "bleu": counts, "rouge": float(rouge)}}
-        )
-        for text, refs, cider, rouge, counts in zip(
-            said, references, ciders, rouges, _counts(said, references), strict=True
-        )
-    ]
+    return [float(score) for score in scorer.compute_score(truths, candidates)[1]] if said else []
 
 
-def _counts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[int]]:
+def ngrams(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[int]]:
     """What each caption adds to BLEU: correct and guessed n-grams of 1 to 4 words, its length, the closest length."""
     rows = []
     for text, refs in zip(said, references, strict=True):
