@@ -54,6 +54,7 @@ def pack(
     min_boxes: options.MinBoxes = PackOptions.min_boxes,
     where: options.Where = PackOptions.where,
     energon: options.Energon = PackOptions.energon,
+    explain: options.Explain = False,
     verify: options.Verify = False,
     unpack: options.Unpack = None,
     workers: options.Workers = PackOptions.workers,
@@ -67,7 +68,7 @@ def pack(
     strict: Strict = False,
 ) -> None:
     """Pack samples into WebDataset tars that every reader opens; a second run goes on where the first stopped."""
-    _refuse_two_modes({"--verify": verify, "--unpack": unpack, "--out": out})
+    _refuse_two_modes({"--explain": explain, "--verify": verify, "--unpack": unpack, "--out": out})
     allowed_failures(allow_failures, 0)
     screen = _Screen(quiet, as_json, allow_failures, strict)
     if verify:
@@ -76,6 +77,8 @@ def pack(
         raise typer.Exit(_unpack(inputs, unpack, screen, overwrite=overwrite, wait=wait))
     chosen = asked(PackOptions, context)
     sources = [Source(inputs, images, boxes), *(add or [])]
+    if explain:
+        raise typer.Exit(_explain(sources, chosen, screen))
     if dry_run:
         raise typer.Exit(_plan(sources, out, chosen, overwrite, screen))
     raise typer.Exit(_pack(sources, out, chosen, screen, overwrite=overwrite, wait=wait))
@@ -115,7 +118,8 @@ def _refuse_two_modes(modes: Mapping[str, Any]) -> None:
     given = [option for option, value in modes.items() if value]
     if len(given) != 1:
         wrong = f"{' and '.join(given)} do not go together" if given else "Missing option '--out'"
-        raise UsageError("", f"{wrong}: give `out` to pack, `verify` to check tars, or `unpack` DIR")
+        wanted = "give `out` to pack, `explain` to look at inputs, `verify` to check tars, or `unpack` DIR"
+        raise UsageError("", f"{wrong}: {wanted}")
 
 
 def _pack(
@@ -145,6 +149,22 @@ def _plan(sources: Sequence[Source], out: str, chosen: PackOptions, overwrite: b
     summary = {"out": out, **dataclasses.asdict(planned)}
     console.summarize(summary, title="pack would write", as_json=screen.as_json, quiet=False)
     return screen.exit_code(0, 0, planned.left_out)
+
+
+def _explain(sources: Sequence[Source], chosen: PackOptions, screen: _Screen) -> int:
+    """Say on stdout what each input is taken for, and why."""
+    from mgtool.commands.pack_explanation import lines
+    from mgtool.stages import pack as stage
+
+    explained = list(stage.explain(sources, chosen))
+    if screen.as_json:
+        screen.summarize({"inputs": explained}, "mgtool pack --explain")
+    else:
+        text = "".join(_on_a_terminal(line) + "\n" for one in explained for line in lines(one))
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        sys.stdout.flush()
+    failed, left_out = (any(getattr(one, name) for one in explained) for name in ("failures", "left_out"))
+    return screen.exit_code(int(failed), 1, {"inputs": left_out} if left_out else {})
 
 
 def _refuse_both_on_stdout(is_stream: bool, screen: _Screen) -> None:

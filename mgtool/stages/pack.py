@@ -14,6 +14,8 @@ from mgtool.files import atomic
 from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_writer
 from mgtool.files.temporary import temporary_folder
+from mgtool.inputs import explain as explaining
+from mgtool.inputs.explain import Explained
 from mgtool.inputs.first_items import refuse_without_pictures
 from mgtool.inputs.sources import read_samples
 from mgtool.packing import pipeline
@@ -26,7 +28,7 @@ from mgtool.records import Advance, Failure, Item, LeftOut
 from mgtool.report.html import summary_table
 from mgtool.tars import other_readers
 
-__all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "pack", "plan"]
+__all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "explain", "pack", "plan"]
 
 _FOLDER_ONLY = ("split", "append", "energon")
 
@@ -157,6 +159,18 @@ def plan(
             boxes=planned.layout.boxes,
             **_unused(left_out, planned),
         )
+
+
+def explain(sources: Sequence[Source], options: PackOptions = PackOptions()) -> Iterator[Explained]:  # noqa: B008 - frozen
+    """What `pack` takes each of the inputs for, and why; writes nothing. Errors as of `pack`."""
+    for source in sources:
+        for given in source.inputs:
+            yield explaining.explain(
+                given,
+                images=None if source.images is None else str(source.images),
+                allow_absolute=options.allow_absolute,
+                allow_remote=options.allow_remote,
+            )
 
 
 def _pack_stream(
