@@ -86,7 +86,7 @@ class EvalInputs:
         files = self.benchmark.files
         try:
             items = self.benchmark.load(self.truth)
-        except (LookupError, ValueError, TypeError, AttributeError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise self.truth.mismatch(f"{files} ({type(error).__name__}: {error})") from error
         if not items:
             raise self.truth.mismatch(f"{files}; no question was found in it")
