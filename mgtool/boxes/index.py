@@ -25,6 +25,7 @@ class BoxIndex:
         count: number of records.
         sha256: of the records, whatever form the file had.
         left_out: what the file holds that is not used.
+        labels: of the boxes, each once.
     """
 
     def __init__(self, path: str) -> None:
@@ -32,6 +33,7 @@ class BoxIndex:
         self._file = str(self._made.enter_context(temporary_folder("boxes")) / "boxes.sqlite")
         self._database = sqlite3.connect(self._file)
         self.left_out = LeftOut()
+        self.labels: set[str] = set()
         try:
             self.count = self._fill(path)
         except sqlite3.OperationalError as error:
@@ -42,11 +44,18 @@ class BoxIndex:
             raise
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"file": self._file, "count": self.count, "sha256": self.sha256, "left_out": self.left_out}
+        return {
+            "file": self._file,
+            "count": self.count,
+            "sha256": self.sha256,
+            "left_out": self.left_out,
+            "labels": self.labels,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._made, self._file = contextlib.ExitStack(), state["file"]
         self.count, self.sha256, self.left_out = state["count"], state["sha256"], state["left_out"]
+        self.labels = state["labels"]
         self._database = sqlite3.connect(f"file:{self._file}?mode=ro", uri=True)
 
     def __enter__(self) -> BoxIndex:
@@ -92,6 +101,7 @@ class BoxIndex:
         number, content, check = 0, hashlib.sha256(), BoxCheck(self.left_out)
         for number, entry in enumerate(entries(path, self.left_out), 1):
             looked = check.look(entry.record)
+            self.labels.update(looked.labels or (), *(frame.labels for frame in looked.frames or ()))
             data = dumps(looked)
             content.update(data + b"\n")
             database.execute("INSERT INTO records VALUES (?, ?)", (number, data))

@@ -9,7 +9,7 @@ from typing import IO
 
 from mgtool import detectors
 from mgtool.boxes.filters import Filters
-from mgtool.detection import replicas
+from mgtool.detection import labels, replicas
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder
 from mgtool.detection.known_boxes import KnownBoxes
@@ -17,6 +17,7 @@ from mgtool.detection.options import DetectOptions
 from mgtool.detection.picture_loader import Named
 from mgtool.detectors import vocabulary
 from mgtool.inputs import sources
+from mgtool.inputs.first_items import refuse_without_pictures
 from mgtool.media.reading import Place
 from mgtool.records import Failure, LeftOut
 from mgtool.runs.workers import default_workers
@@ -39,6 +40,8 @@ def named_media(
         stdin=stdin,
         left_out=left_out,
     )
+    if not options.allow_missing:
+        samples = refuse_without_pictures(samples, options.images)
     items = sources.pictures(samples)
     return _without_videos(items) if options.format == "coco" else items
 
@@ -72,18 +75,30 @@ def load_finder(options: DetectOptions) -> Finder:
     kind, _, target = options.detector.partition(":")
     filters = _filters(options)
     if kind == detectors.BOXES:
-        return Finder(None, None, filters, KnownBoxes(target, alone=True))
+        alone = KnownBoxes(target, alone=True)
+        labels.note_unknown(options, alone)
+        return Finder(None, None, filters, alone)
     known = KnownBoxes(options.boxes) if options.boxes else None
     if len(options.devices) > 1:
-        load = functools.partial(_on_device, replace(options, boxes=None))
+        load = functools.partial(_on_device, options)
         return replicas.launch(load, options.devices, options.batch_size, filters, known)
-    tagger = _load_tagger(options) if options.tagger else None
-    detector = None if options.detector == "none" else _load_detector(options)
-    return Finder(detector, tagger, filters, known)
+    finder = _load(options, filters, known)
+    labels.refuse_unknown(options, finder.detector, finder.tagger, known)
+    return finder
 
 
 def _on_device(options: DetectOptions, device: str) -> Finder:
-    return load_finder(replace(options, device=device))
+    """What looks at the pictures that are not known; labels of known boxes are not at hand there."""
+    finder = _load(replace(options, device=device), _filters(options), None)
+    if not options.boxes:
+        labels.refuse_unknown(options, finder.detector, finder.tagger, None)
+    return finder
+
+
+def _load(options: DetectOptions, filters: Filters, known: KnownBoxes | None) -> Finder:
+    tagger = _load_tagger(options) if options.tagger else None
+    detector = None if options.detector == "none" else _load_detector(options)
+    return Finder(detector, tagger, filters, known)
 
 
 def _load_tagger(options: DetectOptions) -> detectors.Tagger:

@@ -9,7 +9,7 @@ from typing import cast
 
 from mgtool.detectors import weights_files
 from mgtool.detectors.base import Detector, Settings, Tagger, refuse_words
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, nearest
 
 __all__ = [
     "BOXES",
@@ -116,7 +116,8 @@ def check(spec: str) -> tuple[str, str]:
     """
     kind, _, target = spec.partition(":")
     if kind not in (*DETECTORS, BOXES) or bool(target) == (kind in SHIPPED):
-        raise UsageError("detector", f"{spec}: give one of {', '.join((*_forms(DETECTORS), f'{BOXES}:PATH'))}")
+        hint = "" if kind in (*DETECTORS, BOXES) else nearest(kind, (*DETECTORS, BOXES))
+        raise UsageError("detector", f"{spec}: give one of {', '.join((*_forms(DETECTORS), f'{BOXES}:PATH'))}{hint}")
     return kind, target
 
 

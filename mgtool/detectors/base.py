@@ -8,7 +8,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, one_of
 from mgtool.records import Box, Detections
 from mgtool.runs.devices import FORMATS, Devices, choose
 
@@ -18,6 +18,8 @@ Object = tuple[float, Box, str]
 
 class Detector(Protocol):
     """Finds objects.
+
+    One that knows all that its boxes can be called has `labels`, a sequence of texts or None, beside these.
 
     Attributes:
         identity: names the detector, its weights (by hash) and its settings; equal identity means equal boxes.
@@ -69,7 +71,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.dtype not in (None, *FORMATS):
-            raise UsageError("dtype", f"{self.dtype}: give one of {', '.join(FORMATS)}")
+            raise UsageError("dtype", f"{self.dtype}: give one of {one_of(str(self.dtype), FORMATS)}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError("threshold", f"{self.threshold}: give a score from 0 to 1")
 

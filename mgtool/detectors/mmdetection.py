@@ -88,6 +88,11 @@ class MMDetection:
             model.test_cfg.chunked_size = -1
         self._pipeline = Compose(_test_steps(model.cfg))
 
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """What it can find; None where the words come picture by picture."""
+        return self._vocabulary if self._takes_words else tuple(map(str, self._model.dataset_meta["classes"]))
+
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
         """Objects of each RGB picture, best first, xyxy in its float pixels; no words, no boxes.
 

@@ -72,6 +72,11 @@ class Owlv2Detector:
         self.embeddings = TextEmbeddings(cache or default_path(), weights, PROMPT, self._encode)
         self.identity = f"owlv2 weights={weights} dtype={dtype} threshold={threshold} prompt={PROMPT!r}"
 
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """What it can find; None where the words come picture by picture."""
+        return self.vocabulary
+
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
         """Objects of each picture, best first; boxes are not clipped to the picture.
 

@@ -24,6 +24,7 @@ class ShippedDetector(ABC):
         name: as in ``--detector``.
         weights: name of the ONNX file.
         threshold: lowest score of a box, where none is asked for.
+        labels: what it finds.
         nms_iou: overlap above which the lesser of two boxes of a label is dropped.
 
     Args:
@@ -36,6 +37,7 @@ class ShippedDetector(ABC):
     name: ClassVar[str]
     weights: ClassVar[str]
     threshold: ClassVar[float]
+    labels: ClassVar[tuple[str, ...]]
     nms_iou: ClassVar[float] = 0.6
 
     def __init__(self, settings: Settings) -> None:

@@ -25,6 +25,7 @@ class Tiny(ShippedDetector):
     """A `Detector` of anything that stands out; all labels are ``object``."""
 
     name, weights, threshold = "tiny", "rtmdet_scenes_256.onnx", 0.3
+    labels = (LABEL,)
     nms_iou = 0.4  # objects of the scenes hardly cover each other
 
     def _detect_one(self, picture: Image.Image) -> Detections:

@@ -81,6 +81,11 @@ class TransformersDetector:
         weights = f"weights={hash_folder(path)} dtype={dtype}"
         self.identity = f"hf {self.kind} {weights} threshold={self._threshold}"
 
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """What it can find; None where the words come picture by picture."""
+        return self.vocabulary if self.open_vocabulary else tuple(self.model.config.id2label.values())
+
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
         """Objects of each picture, best first; boxes as the model gives them, not clipped.
 

@@ -14,7 +14,7 @@ import msgspec
 
 from mgtool import benchmarks
 from mgtool.boxes import formats
-from mgtool.errors import InputError, ItemError, UsageError
+from mgtool.errors import InputError, ItemError, UsageError, one_of
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.pipeline import JoinedAnswers, join
 from mgtool.files.hashing import sha256
@@ -55,7 +55,7 @@ class EvalInputs:
             raise UsageError("benchmark", "is missing: give the name of one")
         benchmark, variant = benchmarks.get(self.options.benchmark), self.options.variant
         if variant not in benchmark.variants:
-            raise UsageError("variant", f"{variant}: {benchmark.name} has {', '.join(benchmark.variants)}")
+            raise UsageError("variant", f"{variant}: {benchmark.name} has {one_of(variant, benchmark.variants)}")
         metrics = [name.strip() for name in self.options.metric.split(",") if name.strip()]
         benchmark = benchmark.configured(metrics, self.options.by or ())
         if self.options.judge and not benchmark.asks_judge(variant):

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, one_of
 from mgtool.media.placeholders import Exchange
 
 
@@ -181,7 +181,7 @@ def find_template(spec: str | dict[str, str]) -> Template:
         return TEMPLATES[spec]
     where = spec if isinstance(spec, str) else "the model's template"
     if isinstance(spec, str) and not Path(spec).is_file():
-        raise UsageError("template", f"{spec} is not known: choose one of {', '.join(TEMPLATES)}, or a JSON file")
+        raise UsageError("template", f"{spec} is not known: choose a JSON file, or one of {one_of(spec, TEMPLATES)}")
     try:
         fields = json.loads(Path(spec).read_text(encoding="utf-8")) if isinstance(spec, str) else spec
         return Template(**fields)

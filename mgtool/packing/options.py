@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, one_of
 from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
 
@@ -20,7 +20,7 @@ _CHOICES = {"missing_boxes": get_args(MissingBoxes), "check": get_args(Check)}
 _LEAST = {"max_pixels": 1, "resize": 0, "min_boxes": 0, "workers": 0}
 _REENCODE = re.compile(r"(jpeg|webp):(\d{1,3})|png")
 _SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
-_FREE = ("allow_absolute", "allow_remote", "append", "energon", "workers")
+_FREE = ("allow_absolute", "allow_missing", "allow_remote", "append", "energon", "workers")
 """What changes no byte of a shard."""
 
 
@@ -63,6 +63,7 @@ class PackOptions:
     Attributes:
         allow_absolute: whether a record may name absolute paths of pictures and videos.
         allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
+        allow_missing: go on where `images` is not given and the first hundred items all miss their pictures.
         missing_boxes: what becomes of a picture that the boxes do not know.
         shard_size: how much a shard holds.
         shuffle: seed of the order; None for the input's.
@@ -84,6 +85,7 @@ class PackOptions:
 
     allow_absolute: bool = False
     allow_remote: list[str] | None = None
+    allow_missing: bool = False
     missing_boxes: MissingBoxes = "fail"
     shard_size: Size = Size(1000)
     shuffle: int | None = None
@@ -147,7 +149,7 @@ class PackOptions:
 def _check_values(options: PackOptions) -> None:
     for field, choices in _CHOICES.items():
         if (value := getattr(options, field)) not in choices:
-            raise UsageError(field, f"{value}: choose one of {', '.join(choices)}")
+            raise UsageError(field, f"{value}: choose one of {one_of(str(value), choices)}")
     for field, least in _LEAST.items():
         if (value := getattr(options, field)) < least:
             raise UsageError(field, f"{value}: give {least} or more")

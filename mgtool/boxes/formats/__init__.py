@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mgtool.boxes.formats import coco, jsonl, mg_llava, parquet
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte
-from mgtool.errors import InputError, UsageError
+from mgtool.errors import InputError, UsageError, one_of
 from mgtool.files import urls
 from mgtool.files.regular import refuse_endless
 from mgtool.files.temporary import temporary_folder
@@ -111,7 +111,7 @@ def _format_of(file: BoxFile) -> BoxFormat:
 def check(format: str) -> None:
     """Refuse a format that nobody knows."""
     if format not in FORMATS:
-        raise UsageError("format", f"{format}: give one of {', '.join(FORMATS)}")
+        raise UsageError("format", f"{format}: give one of {one_of(format, FORMATS)}")
 
 
 def write(format: str, folder: Path, records: Records, pairs: Pairs) -> None:
