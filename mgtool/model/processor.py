@@ -39,11 +39,13 @@ class PlacedPicture(NamedTuple):
         pixels: (3, S, S) float32, RGB, normalised.
         boxes: (n, 4) float32 xyxy, n >= 1.
         labels: names of the boxes; empty where one box (0, 0, 0, 0) stands in for none.
+        kept: places of the boxes among those of the detector.
     """
 
     pixels: Tensor
     boxes: Tensor
     labels: tuple[str, ...]
+    kept: tuple[int, ...] = ()
 
 
 class EncodedText(NamedTuple):
@@ -143,7 +145,7 @@ class MGLlavaProcessor(ProcessorMixin):
         pixels = torch.empty(framed.planes.shape, pin_memory=pinned)
         for levels, plane, channel in zip(self._levels, framed.planes, pixels.numpy(), strict=True):
             np.take(levels, plane, out=channel, mode="clip")  # NumPy's other modes write by way of a copy
-        return PlacedPicture(pixels, torch.from_numpy(framed.boxes.boxes), framed.boxes.labels)
+        return PlacedPicture(pixels, torch.from_numpy(framed.boxes.boxes), framed.boxes.labels, framed.boxes.kept)
 
     def collate(
         self,
