@@ -131,8 +131,10 @@ def _write(
         done = stage.infer(inputs, out, wanted, overwrite=overwrite, wait=wait, advance=advance)
     written = out if done.out == Path(out) else str(done.out)
     counts = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
-    console.summarize({"out": written, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
+    waiting = {"waiting_for": [share.rank for share in done.missing]} if done.missing else {}
+    console.summarize({"out": written, **counts, **waiting}, title="mgtool infer", as_json=as_json, quiet=quiet)
     console.show_failures(done.failed, done.failures, quiet=quiet)
+    console.show_missing(done.missing, quiet=quiet)
     return done.failed, done.answered + done.failed
 
 

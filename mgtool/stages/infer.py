@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +15,10 @@ import torch
 
 from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
-from mgtool.errors import MgtoolError
+from mgtool.errors import MgtoolError, UsageError
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
+from mgtool.inference.loading import kept_model
 from mgtool.inference.options import InferOptions, refuse_together
 from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, refuse_target, share_file
 from mgtool.inference.parity import Parity
@@ -25,12 +26,14 @@ from mgtool.inference.pipeline import Items, Results, answered
 from mgtool.inference.plan import InferencePlan
 from mgtool.inference.replicas import answer_on_devices
 from mgtool.inference.retrying import failed_samples, may_be_mended, put_among
+from mgtool.inference.shared_output import KnownResults, SharedAnswers
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import check_config, check_model
 from mgtool.model import MGLlavaConfig
 from mgtool.records import Advance, Answer, Failure, Inputs, input_names
 from mgtool.report.html import summary_table
+from mgtool.runs.claims import do_shares
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
@@ -46,6 +49,7 @@ class Inferred:
         failed: samples without.
         new_tokens: that the run made.
         failures: the file that lists the failed samples, if there are any.
+        missing: shares that are not there yet; the rank that ends last joins all into one file.
     """
 
     out: Path
@@ -53,6 +57,7 @@ class Inferred:
     failed: int
     new_tokens: int
     failures: Path
+    missing: tuple[Share, ...] = ()
 
     def _repr_html_(self) -> str:
         told = {"answers": self.out, "answered": self.answered, "failed": self.failed, "new tokens": self.new_tokens}
@@ -116,7 +121,9 @@ def infer(
     with one_writer(file, is_file=True, share="" if on_ray or share.is_all else share.name, wait=wait):
         if on_ray:
             return _on_ray(inputs, file, options, overwrite=overwrite, advance=advance)
-        return _into_file(InferencePlan.of(inputs, options), file, overwrite=overwrite, advance=advance)
+        plan = InferencePlan.of(inputs, options)
+        work = _into_file if plan.share.is_all else _into_shares
+        return work(plan, file, overwrite=overwrite, advance=advance)
 
 
 def answers(
@@ -200,25 +207,82 @@ def _results(plan: InferencePlan, items: Items) -> Results:
         yield from (answer_on_devices if plan.is_spread else answered)(plan, items, boxes)
 
 
+def _shared(plan: InferencePlan, out: Path) -> SharedAnswers:
+    whole = replace(plan, share=ALL)
+    return SharedAnswers(out, whole.run(AnswersFile(out).run_path, out), samples=plan.decoding.samples)
+
+
 def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Advance) -> Inferred:
-    """One share of a run, which may be all of it."""
+    """All of the input, or one share that is held already."""
+    return _do_share(plan, _shared(plan, out), overwrite=overwrite, advance=advance)
+
+
+def _into_shares(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Advance) -> Inferred:
+    """This rank's share, and those of ranks that died; joined where all are there."""
+    if overwrite and plan.share.is_any:
+        raise UsageError("overwrite", "and `rank` any do not go together, as others may be at work: remove the output")
+    shared, done = _shared(plan, out), dict[Share, Inferred]()
+    whole = shared.file(ALL)
+    if overwrite:
+        whole.clear()
+    else:
+        whole.refuse_foreign()
+        shared.run.check()
+        if shared.run.finished and out.exists():
+            return Inferred(out, **shared.run.counts, failures=whole.failures_path)
+
+    def work(share: Share) -> None:
+        own = overwrite and share == plan.share
+        done[share] = _do_share(replace(plan, share=share), shared, overwrite=own, advance=advance)
+
+    with kept_model():
+        missing = do_shares(plan.share, hold=shared.hold, state=shared.state, work=work)
+    if not missing:
+        return _joined(plan, shared)
+    return _summed(plan.share, out, list(done.values()), missing)
+
+
+def _summed(share: Share, out: Path, done: Sequence[Inferred], missing: Sequence[Share]) -> Inferred:
+    """What one rank did, whose own share comes first."""
+    named = out if share.is_any or not done else done[0].out
+    answered, failed, tokens = (
+        sum(getattr(one, name) for one in done) for name in ("answered", "failed", "new_tokens")
+    )
+    failures = done[0].failures if done else AnswersFile(out).failures_path
+    return Inferred(named, answered, failed, tokens, failures, tuple(missing))
+
+
+def _joined(plan: InferencePlan, shared: SharedAnswers) -> Inferred:
+    """The one file of all shares."""
+    out, world_size = shared.out, plan.share.world_size
+    shares = [Share(rank, world_size) for rank in range(world_size)]
+    with shared.alone():
+        if not (shared.run.finished and out.exists()):
+            others = shared.others(world_size)
+            join(replace(plan, share=ALL), out, [share_file(out, share) for share in shares], overwrite=False)
+            shared.forget(others)
+    return Inferred(out, **shared.run.counts, failures=AnswersFile(out).failures_path)
+
+
+def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, advance: Advance) -> Inferred:
+    """What is left of one share, which may be all of the input."""
     check_model(plan.model)
-    out = share_file(out, plan.share)
-    file = AnswersFile(out, samples=plan.decoding.samples, is_share=not plan.share.is_all)
+    file, run, stdin = shared.file(plan.share), shared.run_of(plan.share), HashedStdin(plan.inputs)
     if overwrite:
         file.clear()
     else:
         file.refuse_foreign()
-    run, stdin = plan.run(file.run_path, out), HashedStdin(plan.inputs)
     if not _is_finished(run, file, stdin, overwrite=overwrite):
-        tokens = _fill(plan, file, stdin, advance)
+        tokens = _fill(plan, shared, stdin, advance, file)
         file.publish()
         run.finish({**file.counts, "new_tokens": tokens}, noted=stdin.noted())
+        if plan.share.is_all:
+            shared.forget(shared.others(1))
     elif not stdin.noted() and may_be_mended(file):
         _retry(plan, file, run)
-    file.failures.remove()
+    file.forget_places()
     with run.trusting():
-        return Inferred(out, **run.counts, failures=file.failures_path)
+        return Inferred(file.out, **run.counts, failures=file.failures_path)
 
 
 def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: bool) -> bool:
@@ -248,22 +312,35 @@ def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
     run.finish(counts)
 
 
-def _fill(plan: InferencePlan, file: AnswersFile, stdin: HashedStdin, advance: Advance) -> int:
+def _fill(plan: InferencePlan, shared: SharedAnswers, stdin: HashedStdin, advance: Advance, file: AnswersFile) -> int:
     """Write what is left to answer; gives the number of new tokens."""
     try:
         items = file.skip_done(_numbered(plan, stdin.file))
         begin = next(items, None)
         if begin is None:
             return 0
-        writer = InOrder(begin[0], file, advance)
-        with closing(_results(plan, itertools.chain([begin], items))) as results:
+        writer, known = InOrder(begin[0], file, advance), _known(plan, shared)
+        known.write(writer)
+        unknown = (one for one in itertools.chain([begin], items) if not known.has(one[0]))
+        first = next(unknown, None)
+        if first is None:
+            return writer.tokens
+        with closing(_results(plan, itertools.chain([first], unknown))) as results:
             for position, result in results:
                 writer.put(position, result)
+                known.write(writer)
         return writer.tokens
     except MgtoolError:
         if not any(file.counts.values()):  # a mistake that wrote nothing must not bind the next run to its options
             file.run_path.unlink(missing_ok=True)
         raise
+
+
+def _known(plan: InferencePlan, shared: SharedAnswers) -> KnownResults:
+    """What ranks of another number answered."""
+    if "-" in plan.inputs or not shared.others(plan.share.world_size):
+        return KnownResults()
+    return shared.known(plan.share, sum(sources.count(plan.read_samples())))
 
 
 class _Ready:
@@ -306,7 +383,7 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
         return shares[0][0]
     whole = replace(shares[0][1], options=options, share=ALL)
     counts = join(whole, out, [share.out for share, _ in shares], overwrite=overwrite)
-    return Inferred(out, **counts, failures=AnswersFile(out).failures_path)
+    return Inferred(out, **counts, failures=AnswersFile(out).failures_path, missing=())
 
 
 def _answer_share(
