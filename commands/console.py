@@ -153,6 +153,9 @@ def _table(summary: Mapping[str, Any], title: str) -> Table:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Mapping) and value.keys() == {"count", "examples"}:
+        more = ", ..." if value["count"] > len(value["examples"]) else ""
+        return f"{value['count']:,} ({', '.join(value['examples'])}{more})"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_shown(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, float):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from mgtool.commands.options import (
     DryRun,
     EngineOption,
     Json,
+    MaxPixels,
     Overwrite,
     Quiet,
     Rank,
     RayAddress,
+    Strict,
     Wait,
     WorldSize,
     allowed_failures,
@@ -63,6 +66,7 @@ def detect(
     device: options.Device = DetectOptions.device,
     dtype: options.Dtype = DetectOptions.dtype,
     workers: options.Workers = DetectOptions.workers,
+    max_pixels: MaxPixels = DetectOptions.max_pixels,
     rank: Rank = DetectOptions.rank,
     world_size: WorldSize = DetectOptions.world_size,
     engine: EngineOption = DetectOptions.engine,
@@ -81,6 +85,7 @@ def detect(
     overwrite: Overwrite = False,
     wait: Wait = False,
     allow_failures: AllowFailures = "0",
+    strict: Strict = False,
 ) -> None:
     """Find the objects of every distinct picture and write them as box records."""
     allowed_failures(allow_failures, 0)
@@ -91,8 +96,8 @@ def detect(
         raise UsageError("out", "is missing: give the folder to write, or - for box lines on stdout")
     settings = _settings(context, out)
     if dry_run:
-        _say_what_would_be_done(inputs, out, settings, as_json)
-        return
+        left_out = _say_what_would_be_done(inputs, out, settings, as_json)
+        raise typer.Exit(exit_code(0, 0, allow_failures, unused=left_out if strict else None))
     if settings.trust_config and settings.detector.startswith("mmdet:") and not quiet:
         console.say(f"runs the Python of {settings.detector.split(':')[1]} and of the files that it names")
     if out != "-":
@@ -103,7 +108,8 @@ def detect(
         raise UsageError("out", "- is for box lines alone: leave `as_json`, `format`, `visualize` and `report` out")
     else:
         statistics = _stream(inputs, settings, quiet)
-    raise typer.Exit(exit_code(statistics.failures.total(), statistics.items, allow_failures))
+    unused = statistics.left_out if strict else None
+    raise typer.Exit(exit_code(statistics.failures.total(), statistics.items, allow_failures, unused=unused))
 
 
 def _settings(context: typer.Context, out: str) -> DetectOptions:
@@ -155,11 +161,12 @@ def _stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStati
     """Box lines on stdout as they come; failures as lines on stderr."""
     from mgtool.boxes.statistics import BoxStatistics
     from mgtool.detection.output import count
-    from mgtool.records import dumps
+    from mgtool.records import LeftOut, dumps
     from mgtool.stages.detect import found
 
-    statistics = BoxStatistics()
-    with console.progress("pictures", quiet=quiet) as advance, closing(found(inputs, settings)) as entries:
+    statistics, left_out = BoxStatistics(), LeftOut()
+    records = found(inputs, settings, left_out=left_out)
+    with console.progress("pictures", quiet=quiet) as advance, closing(records) as entries:
         for entry in entries:
             count(statistics, entry)
             advance(1)
@@ -168,6 +175,7 @@ def _stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStati
                 sys.stdout.buffer.flush()
             elif entry.failure is not None and not quiet:
                 console.say(f"failed: {entry.failure.id}: {entry.failure.reason}: {entry.failure.detail}")
+    statistics.left_out = left_out.summary()
     console.summarize(statistics.summary(), title="mgtool detect", as_json=False, quiet=quiet)
     return statistics
 
@@ -188,7 +196,8 @@ def _describe(paths: list[str], settings: DetectOptions, report: str | None, *, 
     console.summarize(summary, title="mgtool detect --stats", as_json=as_json, quiet=quiet)
 
 
-def _say_what_would_be_done(inputs: list[str], out: str, settings: DetectOptions, as_json: bool) -> None:
+def _say_what_would_be_done(inputs: list[str], out: str, settings: DetectOptions, as_json: bool) -> Mapping[str, Any]:
+    """Gives what the inputs hold that would not be used."""
     from mgtool.stages.detect import plan
 
     planned = plan(inputs, out, settings)
@@ -200,5 +209,7 @@ def _say_what_would_be_done(inputs: list[str], out: str, settings: DetectOptions
         "shards_at_most": planned.shards_at_most,
         "batch_size": settings.batch_size or "auto",
         "workers": planned.workers,
+        "left_out": planned.left_out,
     }
     console.summarize(summary, title="mgtool detect would look at", as_json=as_json, quiet=False)
+    return planned.left_out

@@ -60,6 +60,7 @@ def evaluate(
     submission: options.Submission = EvalOptions.submission,
     format: options.Format = "table",
     show_list: options.ShowList = False,
+    show_variants: options.ShowVariants = False,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -72,8 +73,8 @@ def evaluate(
 
     The table goes to stdout; scores.json, scores.jsonl and report.html go to --out.
     """
-    if show_list:
-        _print_list(as_json)
+    if show_list or show_variants:
+        _print_variants(benchmark, as_json) if show_variants else _print_list(as_json)
         return
     if answers is None or not benchmark:
         raise UsageError(
@@ -199,6 +200,20 @@ def _print_list(as_json: bool) -> None:
         sys.stdout.write(f"{bench.name}  {bench.title}\n")
         for key in ("metric", "files", "prompt", "judge", "variants"):
             sys.stdout.write(f"    {key:9}{_in_a_line(about[key])}\n")
+
+
+def _print_variants(name: str, as_json: bool) -> None:
+    """What each variant of a benchmark does, or of all of them; beside it, the options of a run that takes it."""
+    from mgtool.benchmarks import TABLE, get
+
+    benches = [get(name)] if name else list(TABLE.values())
+    if as_json:
+        _print_line([way for bench in benches for way in bench.ways()])
+        return
+    for bench in benches:
+        sys.stdout.write(f"{bench.name}\n")
+        for way in bench.ways():
+            sys.stdout.write(f"    {way['variant']:11}{way['does']}\n")
 
 
 def _in_a_line(value: Any) -> str:

@@ -53,6 +53,8 @@ Submission = Annotated[bool, typer.Option("--submission", help="Write the file f
 Format = Annotated[str, typer.Option(help="Table: table, markdown or latex.", metavar="FORM")]
 ShowList = Annotated[bool, typer.Option("--list", help="List the benchmarks and the files they need.")]
 
+ShowVariants = Annotated[bool, typer.Option("--variants", help="With --list: what tells each way to score apart.")]
+
 
 class EvalCommand(Command):
     """Lets one `--ground-truth` take several paths; the last may be the answers file."""

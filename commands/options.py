@@ -202,15 +202,16 @@ def allowed_failures(text: str, total: int) -> int:
     return int(total * float(match[1]) / 100) if match[1] else int(match[2])
 
 
-def exit_code(failures: int, total: int, allow: str) -> int:
-    """0 when at most the allowed number of items failed, else 3."""
-    return DONE if failures <= allowed_failures(allow, total) else ITEMS_FAILED
+def exit_code(failures: int, total: int, allow: str, *, unused: Mapping[str, Any] | None = None) -> int:
+    """0 when at most the allowed number of items failed and nothing is `unused` that has to be used, else 3."""
+    return DONE if failures <= allowed_failures(allow, total) and not unused else ITEMS_FAILED
 
 
-def _model_folder(given: str) -> Path:
-    from mgtool.inputs.model_folders import model_folder
+def model_folder(given: str) -> Path:
+    """The folder that a model's name means."""
+    from mgtool.inputs import model_folders
 
-    return model_folder(given)
+    return model_folders.model_folder(given)
 
 
 _COMMON, _RUN = "Common", "Run"
@@ -220,7 +221,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="PATH|tiny",
-        parser=_model_folder,
+        parser=model_folder,
         help="A model's folder, as `mgtool import` writes it, or tiny: the shipped one of the example scenes.",
     ),
 ]
@@ -231,6 +232,17 @@ AllowRemote = Annotated[
         "--allow-remote",
         metavar="SCHEME[:HOST]",
         help="Records may name URLs: https, s3, gs or hf, of hosts like HOST. May be given again.",
+    ),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="Pictures and videos of more pixels are failures, before they are decoded (default: 178,956,970).",
+        rich_help_panel=_RUN,
     ),
 ]
 Rank = Annotated[
@@ -284,6 +296,15 @@ AllowFailures = Annotated[
     str,
     typer.Option(
         "--allow-failures", metavar="N|P%", help="Failed items that still give exit code 0.", rich_help_panel=_COMMON
+    ),
+]
+
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Exit code 3 where an input holds anything that is not used.",
+        rich_help_panel=_COMMON,
     ),
 ]
 

@@ -169,6 +169,9 @@ Where = Annotated[
 Energon = Annotated[
     bool, typer.Option("--energon", help="Let energon's own tool index the tars, too.", rich_help_panel=_SHARDS)
 ]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Only say what each INPUT is taken for, and why.", rich_help_panel=_CHOOSING)
+]
 Verify = Annotated[
     bool,
     typer.Option("--verify", help="Check the tars INPUT, whoever wrote them.", rich_help_panel=_PACKED),

@@ -35,11 +35,14 @@ Reason = Literal[
     "out_of_memory",  # does not fit even alone
     "model_error",  # the model or detector failed on this item alone
     "unsupported",  # well-formed, but nothing here can use it
-    "unreadable",  # the storage failed
+    "unreadable",  # the storage refused or failed
+    "unreachable",  # the storage did not answer, which may pass: a second run asks again
 ]
 Stage = Literal["read", "load", "detect", "pack", "unpack", "infer", "eval", "train"]
 """Where an item failed."""
 
+UNREACHABLE: Reason = "unreachable"
+"""The reason of failures that are no fault of the item."""
 REASONS: tuple[str, ...] = get_args(Reason)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from mgtool.errors import UsageError, one_of
 from mgtool.records import Score
-from mgtool.scoring.benchmark import Benchmark, Item, Verdict, by_field
+from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Verdict, by_field
 from mgtool.scoring.ground_truth import Row, Truth, first, listed, picture_name, whole
 from mgtool.scoring.multiple_choice import lettered, options_of
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
@@ -38,7 +38,7 @@ class Custom(Benchmark):
     )
     metric = f"`metric`, one or several of {', '.join(METRICS)}"
     headline = "exact"
-    variants: ClassVar[tuple[str, ...]] = ("official",)
+    variants: ClassVar[Mapping[str, str]] = {OFFICIAL: "by the metrics that were asked for"}
 
     def __init__(self, metrics: Sequence[str] = ("exact",), by: Sequence[str] = ()) -> None:
         self.metrics_asked, self.by = tuple(metrics), tuple(by)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import ItemError
@@ -80,6 +81,11 @@ class BoxSource:
 
     def __init__(self, index: BoxIndex | None = None, *, off: bool = False) -> None:
         self.index, self.off = index, off
+
+    @property
+    def left_out(self) -> Mapping[str, Any]:
+        """What the box file holds that is not used: count and examples by reason."""
+        return {} if self.index is None else self.index.left_out.summary()
 
     def find(self, sample: Sample, media: Media, data: bytes, sha256: str) -> tuple[Detections, ...] | None:
         """The boxes of a picture or of a video's frames; None for those that stand in.

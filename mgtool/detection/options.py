@@ -9,6 +9,7 @@ from typing import Any
 
 from mgtool.errors import UsageError, one_of
 from mgtool.files.remote import check_patterns
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.runs.ray_cluster import Engine, check_engine
 from mgtool.runs.shares import Share, check_share, share_of
 
@@ -26,10 +27,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Name -> values of options that are not given; `mg-llava` is the paper's way to the published box files."""
 
+_LEAST = {"batch_size": 1, "workers": 0, "frames": 1, "shard_size": 1, "visualize": 0, "max_pixels": 1}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectOptions:
-    """The options of one run; from `batch_size` on all but `dtype` change no byte of the output.
+    """The options of one run; from `batch_size` on all but `dtype` and `max_pixels` change no byte of the output.
 
     Attributes:
         images: folder or URL that names in the input start from.
@@ -61,6 +64,7 @@ class DetectOptions:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``; ``cuda:0,cuda:1`` is a process each.
         dtype: as `mgtool.runs.devices.choose` takes it.
         workers: decoding processes, 0 for none; one a core where it is None.
+        max_pixels: width times height over which a picture or video is a failure, before it is decoded.
         rank: this run's share, from 0, or ``slurm`` or ``torchrun``, whose variables say both numbers.
         world_size: number of shares; each run writes one of them.
         engine: ``ray`` makes every share a task of a Ray cluster.
@@ -95,6 +99,7 @@ class DetectOptions:
     device: str = "auto"
     dtype: str | None = None
     workers: int | None = None
+    max_pixels: int = MAX_PIXELS
     rank: str = "0"
     world_size: int = 1
     engine: Engine = "local"
@@ -156,7 +161,7 @@ class DetectOptions:
         from mgtool import detectors
         from mgtool.boxes.filters import Filters
 
-        for name, least in (("batch_size", 1), ("workers", 0), ("frames", 1), ("shard_size", 1), ("visualize", 0)):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(name, f"{value}: give a number from {least} on")

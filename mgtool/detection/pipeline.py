@@ -29,6 +29,7 @@ def fill(
     batch: BatchSize,
     workers: int,
     frames: int = DetectOptions.frames,
+    max_pixels: int = DetectOptions.max_pixels,
     advance: Advance = lambda n: None,
 ) -> BoxStatistics:
     """Detect what is left of the input and write it; arguments as of `detect`, errors as the finder's.
@@ -41,7 +42,7 @@ def fill(
     _resume(items, output, ledger)
     advance(output.statistics.items)
     try:
-        found = detect(items, finder, ledger=ledger, batch=batch, workers=workers, frames=frames)
+        found = detect(items, finder, ledger=ledger, batch=batch, workers=workers, frames=frames, max_pixels=max_pixels)
         with closing(found) as entries:
             for entry, content in entries:
                 output.draw(entry, content, finder.draw)
@@ -75,6 +76,7 @@ def detect(
     batch: BatchSize,
     workers: int,
     frames: int = DetectOptions.frames,
+    max_pixels: int = DetectOptions.max_pixels,
 ) -> Generator[tuple[DetectionEntry, Content]]:
     """One entry for each picture and video of the input, in order, with what its file held.
 
@@ -85,8 +87,11 @@ def detect(
         batch: pictures that the detector gets at once.
         workers: decoding processes; 0 for none.
         frames: of a video.
+        max_pixels: of a picture or video; larger ones are failures.
     """
-    opening = open_pictures(items, is_new=ledger.is_new, workers=workers, frames=frames, batch=lambda: batch.now)
+    opening = open_pictures(
+        items, is_new=ledger.is_new, workers=workers, frames=frames, batch=lambda: batch.now, max_pixels=max_pixels
+    )
     with closing(opening) as opened:
         for window, found in _in_flight(_windows(opened, batch, ledger), finder, batch):
             for one in window:

@@ -70,7 +70,7 @@ def _fill(output: DetectionOutput, parts: Iterable[Path]) -> None:
     for part in parts:
         records = 0
         for entry in Journal(part / JOURNAL).read(DetectionEntry):
-            kept = _once(entry, seen)
+            kept = entry.unless_in(seen)
             if kept.box is not None:
                 output.copy_drawn(part, records)
             records += entry.box is not None
@@ -80,17 +80,6 @@ def _fill(output: DetectionOutput, parts: Iterable[Path]) -> None:
 
 def _has_ended(run: Run) -> bool:
     return run.finished and not any(run.differences())
-
-
-def _once(entry: DetectionEntry, seen: set[bytes]) -> DetectionEntry:
-    """Without the boxes of a picture that an earlier share has, too."""
-    if entry.box is None:
-        return entry
-    digest = bytes.fromhex(entry.sha256)
-    if digest in seen:
-        return DetectionEntry(entry.id, entry.sha256, name=entry.box.image or entry.box.video)
-    seen.add(digest)
-    return entry
 
 
 @contextlib.contextmanager

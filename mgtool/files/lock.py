@@ -15,6 +15,7 @@ from typing import Any
 
 from mgtool.errors import OutputError
 from mgtool.files.holders import Holder, this_process
+from mgtool.files.local import refuse_url
 
 BEATS_EVERY_S = 10.0
 STALE_AFTER_S = 60.0
@@ -38,8 +39,10 @@ def one_writer(out: Path, *, is_file: bool = False, share: str = "", wait: bool 
         wait: wait for the other run to end.
 
     Raises:
+        UsageError: `out` is a URL.
         OutputError: another run writes, and is not waited for; or nobody can.
     """
+    refuse_url("out", out)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_held(out, _lock_file(out, "", is_file=is_file), shared=bool(share), wait=wait))
         if share:

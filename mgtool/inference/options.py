@@ -9,6 +9,7 @@ from typing import Literal
 
 from mgtool.errors import UsageError
 from mgtool.files.remote import check_patterns
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.runs.devices import Dtype
 from mgtool.runs.ray_cluster import Engine
 
@@ -22,7 +23,8 @@ class InferOptions:
     """What `mgtool infer` is asked for.
 
     Attributes:
-        model: the model's folder; a string may be the name of a shipped one, ``tiny``.
+        model: the model's folder; a string may be the name of a shipped one, ``tiny``, or ``hf:`` and a folder, or
+            ``owner/name`` of the hub, of any image-text-to-text model of transformers.
         images: where relative names of pictures start.
         allow_absolute: whether a record may name absolute paths of pictures and videos.
         allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
@@ -50,6 +52,7 @@ class InferOptions:
         deterministic: every prompt is computed alone, with torch's deterministic algorithms.
         workers: processes that prepare pictures, for each device; with 0, threads; None for what suits the device.
         cache: folder of answers of earlier runs.
+        max_pixels: width times height over which a picture or video is a failure, before it is decoded.
         rank: which share of the samples this run answers, from 0; ``slurm`` or ``torchrun`` read both numbers.
         world_size: number of shares.
         engine: ``ray`` makes every share a task of a Ray cluster and joins them.
@@ -87,6 +90,7 @@ class InferOptions:
     deterministic: bool = False
     workers: int | None = None
     cache: Path | None = None
+    max_pixels: int = MAX_PIXELS
     rank: str = "0"
     world_size: int = 1
     engine: Engine = "local"
@@ -95,6 +99,8 @@ class InferOptions:
     def __post_init__(self) -> None:
         self._as_declared()
         check_patterns(self.allow_remote)
+        if self.max_pixels < 1:
+            raise UsageError("max_pixels", f"{self.max_pixels}: give a number from 1 on")
         if self.choices is not None and self.yes_no:
             raise UsageError("yes_no", "and `choices` both name the options: choose one")
         several = self.several_devices

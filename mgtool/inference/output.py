@@ -194,7 +194,7 @@ def share_file(out: Path, share: Share) -> Path:
     return out if share.is_all else out.with_name(f"{out.stem}-{share.name}{out.suffix}")
 
 
-def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, int]:
+def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, Any]:
     """Write the files of one run from those of its shares, which stay; gives the counts.
 
     Args:
@@ -217,6 +217,7 @@ def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: b
     _concatenate([part.failures_path for part in parts if part.failures_path.exists()], whole.failures_path)
     ended = [parse(part.run_path.read_bytes(), dict[str, Any], where=str(part.run_path))["counts"] for part in parts]
     counts = {name: sum(count[name] for count in ended) for name in (*whole.counts, "new_tokens")}
+    counts |= {name: ended[0][name] for name in ("left_out",) if name in ended[0]}  # each share reads all of the input
     run.finish(counts)
     return counts
 

@@ -15,8 +15,9 @@ from mgtool.boxes.index import BoxIndex
 from mgtool.boxes.placement import Shrinking
 from mgtool.errors import ItemError
 from mgtool.files import hashing
-from mgtool.media import images, reading
+from mgtool.media import images
 from mgtool.media.placeholders import BOTH
+from mgtool.media.recent import RecentFiles
 from mgtool.packing.conditions import Condition
 from mgtool.packing.layout import EXTENSIONS, Layout
 from mgtool.packing.options import PackOptions
@@ -68,6 +69,11 @@ class Packer:
         self._encoding = options.encoding
         self._condition = Condition(options.where) if options.where else None
 
+    @functools.cached_property
+    def _files(self) -> RecentFiles:
+        """Of this process."""
+        return RecentFiles()
+
     def pack(self, sample: Sample, source: int = 0) -> SampleMembers:
         """The members of a sample, the same set for every sample.
 
@@ -106,8 +112,8 @@ class Packer:
             ItemError, Skipped: as `pack`, and where the condition cannot be asked.
         """
         if not self.options.selects:
-            return True, tuple(hashing.sha256(reading.read_bytes(one)) for one in media_of(sample))
-        data = [reading.read_bytes(one) for one in media_of(sample)]
+            return True, tuple(hashing.sha256(self._files.read(one)) for one in media_of(sample))
+        data = [self._files.read(one) for one in media_of(sample)]
         sizes = [images.probe(one) for one in data[: len(sample.images)]]
         hashes = [hashing.sha256(one) for one in data]
         found, _ = self._detections(sample, hashes, sizes, source)
@@ -129,7 +135,7 @@ class Packer:
 
     def _picture(self, media: Media) -> _StoredPicture:
         """The file's own bytes where it is of the data set's format and nothing is to be done to it."""
-        data = reading.read_bytes(media)
+        data = self._files.read(media)
         examine = images.check if self.options.check == "structure" else _decoded
         width, height, stored = examine(data, max_pixels=self.options.max_pixels)
         shrinking = Shrinking(width, height, self.options.resize or max(width, height))
@@ -178,7 +184,7 @@ class Packer:
     def _video(self, media: Media) -> bytes:
         from mgtool.media import videos
 
-        data = reading.read_bytes(media)
+        data = self._files.read(media)
         try:
             videos.check(data)
         except ItemError as error:

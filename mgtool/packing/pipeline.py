@@ -22,7 +22,7 @@ import msgspec
 
 from mgtool import records
 from mgtool.boxes.index import BoxIndex
-from mgtool.errors import ItemError
+from mgtool.errors import UNREACHABLE, ItemError
 from mgtool.files import atomic
 from mgtool.media import reading
 from mgtool.packing.layout import Base, CompleteShard, Examined, Layout, ShardJob
@@ -218,9 +218,15 @@ def _examine_one(number: int, item: records.Item, packer: Packer, source: int) -
 
 
 def _whole(folder_job: tuple[Path, ShardJob]) -> ShardReport | None:
-    """The report of a shard that is complete; it was looked at before that it holds the job's items."""
+    """The report of a shard that is complete; it was looked at before that it holds the job's items.
+
+    One that lacks what could not be reached is written again.
+    """
     folder, job = folder_job
-    return whole((folder / job.tar).with_suffix(".json"))
+    report = whole((folder / job.tar).with_suffix(".json"))
+    if report is None or any(failure.reason == UNREACHABLE for failure in report.failures):
+        return None
+    return report
 
 
 def _write(folder_job: tuple[Path, ShardJob]) -> ShardReport:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mgtool.errors import UsageError
+from mgtool.files.local import refuse_url
 
 T = TypeVar("T")
 
@@ -99,10 +100,11 @@ def _is_number(text: str) -> bool:
 
 
 def check_share(share: Share, out: str | None, inputs: Sequence[str]) -> None:
-    """Refuse a share that would read or write what other runs cannot.
+    """Refuse an output that is no path, and a share that would read or write what other runs cannot.
 
     Raises:
-        UsageError: stdin or stdout in a run of several shares.
+        UsageError: a URL to write to; stdin or stdout in a run of several shares.
     """
+    refuse_url("out", out or "")
     if not share.is_all and (out == "-" or "-" in inputs):
         raise UsageError("rank", ": shares of a run need inputs and an output on disk, not -")

@@ -21,6 +21,7 @@ from mgtool.scoring.benchmark import (
 )
 from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, first, listed, whole
 from mgtool.scoring.judged import ask_until_read, rubric, unread_notes
+from mgtool.scoring.lmms_eval import LMMS_EVAL, letter_anywhere
 
 LETTER_CHINESE = "请直接回答选项字母。"
 _NUMBERS_THAT_ARE_NONE = ("-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "-NaN", "-nan", "NaN", "nan")
@@ -45,6 +46,10 @@ _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 Choices = Mapping[str, str]
 VLMEVALKIT = "vlmevalkit"
 MATCHING_ATTEMPTS = 3
+CHOICE_VARIANTS = {
+    VLMEVALKIT: "its rules, without options that are spelled as pandas spells a missing cell (None, NA, ...)",
+    "mg-llava": "the first run of the capitals A to D, wherever it stands, is the whole letter",
+}
 
 
 class LetteredQuestion(NamedTuple):
@@ -65,7 +70,10 @@ class ChoiceBenchmark(Benchmark):
     """Questions with lettered options; right is the letter."""
 
     metric = "accuracy of the chosen letter, by category"
-    variants: ClassVar[tuple[str, ...]] = ("official", "vlmevalkit", "mg-llava")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "VLMEvalKit's rules: a letter that stands alone, else the one option in the text, else a judge",
+        **CHOICE_VARIANTS,
+    }
     judge = "optional"
     breakdowns: ClassVar[tuple[str, ...]] = ("l2-category", "category")
     image_fields: ClassVar[tuple[str, ...]] = ("image_path", "image")
@@ -125,8 +133,8 @@ class ChoiceBenchmark(Benchmark):
         )
 
     def asks_judge(self, variant: str) -> bool:
-        """VLMEvalKit matches with a judge; the reference implementation asks nobody."""
-        return variant != "mg-llava"
+        """VLMEvalKit matches with a judge; lmms-eval and the reference implementation ask nobody."""
+        return variant not in ("mg-llava", LMMS_EVAL)
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """How many answers named no option, and which options are none."""
@@ -233,6 +241,12 @@ def choice_prompt(sample: Sample) -> str:
     lines = [*([str(hint)] if hint else []), question, *(f"{letter}. {text}" for letter, text in options.items())]
     text = "\n".join(lines)
     return with_suffix(text, LETTER_CHINESE if _CHINESE.search(text) else LETTER)
+
+
+def named_anywhere(item: Item, text: str, letters: Sequence[str] = "ABCD") -> Verdict:
+    """The letter that stands where it counts most, as lmms-eval reads it, whatever the options are."""
+    read = letter_anywhere(text, letters)
+    return Verdict(read, float(read is not None and read == str(item.target).strip().upper()))
 
 
 def inferred(text: str, options: Choices) -> str | None:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mgtool.boxes import statistics as box_statistics
 from mgtool.boxes.statistics import BoxStatistics
 from mgtool.detection import loading, pipeline, shared_output
+from mgtool.detection.asking_again import ask_again
 from mgtool.detection.finder import Finder
 from mgtool.detection.ledger import Ledger
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Named
-from mgtool.errors import UsageError
+from mgtool.errors import UNREACHABLE, UsageError
 from mgtool.files.hashing import sha256
+from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
 from mgtool.runs import ray_cluster
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
@@ -98,6 +101,8 @@ def detect(
     if str(out) == "-":
         raise UsageError("out", "-: give a folder; `found` gives box records one by one")
     given = input_names(inputs)
+    if report is not None:
+        refuse_url("report", report)
     options.check(given, str(out))
     on_ray, folder = options.engine == "ray", Path(out)
     with one_writer(folder, share="" if on_ray or options.share.is_all else options.share.name, wait=wait):
@@ -110,20 +115,33 @@ def detect(
 def found(
     inputs: Inputs,
     options: DetectOptions = DetectOptions(),  # noqa: B008 - frozen
+    *,
+    left_out: LeftOut | None = None,
 ) -> Generator[DetectionEntry]:
     """What becomes of each picture and video, in input order, as soon as it is known; errors as `detect`.
 
-    An entry has a box record or a failure; it has neither for a picture that came before.
+    An entry has a box record or a failure; it has neither for a picture that came before. `left_out` is told of what
+    the inputs and the file of known boxes hold that is not used.
     """
     given = input_names(inputs)
     options.check(given, "-")
-    items, finder = loading.named_share(given, options), loading.load_finder(options)
+    items, finder = loading.named_share(given, options, left_out=left_out), loading.load_finder(options)
+    if left_out is not None:
+        left_out.take(finder.left_out)
     return _entries(items, finder, options)
 
 
 def _entries(items: Iterator[Named], finder: Finder, options: DetectOptions) -> Generator[DetectionEntry]:
     batch, workers = loading.first_batch(options), loading.decoding_workers(options)
-    entries = pipeline.detect(items, finder, ledger=Ledger(), batch=batch, workers=workers, frames=options.frames)
+    entries = pipeline.detect(
+        items,
+        finder,
+        ledger=Ledger(),
+        batch=batch,
+        workers=workers,
+        frames=options.frames,
+        max_pixels=options.max_pixels,
+    )
     with closing(entries):
         for entry, _ in entries:
             yield entry
@@ -137,23 +155,26 @@ class DetectPlan(NamedTuple):
         unreadable_records: items of the input that name none.
         shards_at_most: fewer where pictures repeat or fail.
         workers: decoding processes.
+        left_out: what else the inputs hold: count and examples by reason.
     """
 
     pictures: int
     unreadable_records: int
     shards_at_most: int
     workers: int
+    left_out: Mapping[str, Any]
 
 
 def plan(inputs: Inputs, out: str | Path, options: DetectOptions) -> DetectPlan:
     """Count what `detect` with the same arguments would go through; no picture is opened, no weights are loaded."""
     given = input_names(inputs)
     options.check(given, str(out))
-    failures = pictures = 0
-    for item in loading.named_share(given, options):
+    failures, pictures, left_out = 0, 0, LeftOut()
+    for item in loading.named_share(given, options, left_out=left_out):
         failures += isinstance(item, Failure)
         pictures += not isinstance(item, Failure)
-    return DetectPlan(pictures, failures, -(-pictures // options.shard_size), loading.decoding_workers(options))
+    shards, workers = -(-pictures // options.shard_size), loading.decoding_workers(options)
+    return DetectPlan(pictures, failures, shards, workers, left_out.summary())
 
 
 def _on_cluster(
@@ -206,6 +227,7 @@ def _run_record(work: _Work, folder: Path) -> Run:
             **{name: getattr(options, name) for name in names},
             "allow_absolute": options.allow_absolute or None,
             "allow_remote": options.allow_remote or None,
+            "max_pixels": None if options.max_pixels == MAX_PIXELS else options.max_pixels,
             "words": None if words is None else sha256("\n".join(words).encode())[:16],
         },
         inputs={"inputs": [fingerprint(given, sources.files) for given in work.inputs], "images": options.images},
@@ -242,7 +264,24 @@ def _detect_all(work: _Work, output: DetectionOutput, run: Run, overwrite: bool)
         shared_output.clear(output.folder)
         run.begin()
     had_finished = run.finished
+    if had_finished and "-" not in work.inputs and output.begun and _counted(run).failures[UNREACHABLE]:
+        _ask_again(work, output)
+        run.begin(overwrite=True)
     return Detected(output.folder, _fill(work, output, run), had_finished=had_finished)
+
+
+def _ask_again(work: _Work, output: DetectionOutput) -> None:
+    """What could not be reached."""
+    options = work.options
+    detect = functools.partial(
+        pipeline.detect,
+        finder=work.finder,
+        ledger=Ledger(),
+        batch=loading.first_batch(options),
+        workers=loading.decoding_workers(options),
+        frames=options.frames,
+    )
+    ask_again(loading.named_share(work.inputs, options), output, detect)
 
 
 def _detect_part(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
@@ -277,6 +316,7 @@ def _fill(work: _Work, output: DetectionOutput, run: Run) -> BoxStatistics:
                 batch=loading.first_batch(options),
                 workers=loading.decoding_workers(options),
                 frames=options.frames,
+                max_pixels=options.max_pixels,
                 advance=work.advance,
             )
         detected.left_out = left_out.summary() | work.finder.left_out

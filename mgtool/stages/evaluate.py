@@ -157,7 +157,7 @@ def explain_variants(
         differing = pipeline.explain_variants(
             inputs.benchmark, inputs.items, inputs.answers, judge, trust_ids=options.trust_ids
         )
-    return VariantDifferences(inputs.benchmark.variants, len(inputs.items), differing)
+    return VariantDifferences(tuple(inputs.benchmark.variants), len(inputs.items), differing)
 
 
 def plan(answers: str | Path, options: EvalOptions) -> EvalPlan:

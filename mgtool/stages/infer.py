@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 
@@ -17,6 +17,7 @@ from mgtool import records
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
+from mgtool.inference.loading import load_config
 from mgtool.inference.options import InferOptions, refuse_together
 from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, refuse_target, share_file
 from mgtool.inference.parity import Parity
@@ -26,9 +27,8 @@ from mgtool.inference.replicas import answer_on_devices
 from mgtool.inference.retrying import failed_samples, may_be_mended, put_among
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
-from mgtool.inputs.model_folders import check_config, check_model
-from mgtool.model import MGLlavaConfig
-from mgtool.records import Advance, Answer, Failure, Inputs, input_names
+from mgtool.inputs.model_folders import FOREIGN, check_config, check_model
+from mgtool.records import Advance, Answer, Failure, Inputs, LeftOut, input_names
 from mgtool.report.html import summary_table
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
 from mgtool.runs.run_file import Run
@@ -45,6 +45,7 @@ class Inferred:
         failed: samples without.
         new_tokens: that the run made.
         failures: the file that lists the failed samples, if there are any.
+        left_out: what else the inputs and the box file hold: count and examples by reason.
     """
 
     out: Path
@@ -52,6 +53,7 @@ class Inferred:
     failed: int
     new_tokens: int
     failures: Path
+    left_out: Mapping[str, Any] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         told = {"answers": self.out, "answered": self.answered, "failed": self.failed, "new tokens": self.new_tokens}
@@ -70,6 +72,7 @@ class InferenceEstimate:
         dtype: of the weights.
         weight_bytes: of all weights.
         token_bytes: of one token's keys and values.
+        left_out: what else the inputs hold: count and examples by reason.
     """
 
     samples: int
@@ -79,6 +82,7 @@ class InferenceEstimate:
     dtype: str
     weight_bytes: int
     token_bytes: int
+    left_out: Mapping[str, Any] = field(default_factory=dict)
 
 
 def infer(
@@ -119,7 +123,12 @@ def infer(
 
 
 def answers(
-    inputs: Inputs, options: InferOptions, *, unordered: bool = False, advance: Advance = lambda count: None
+    inputs: Inputs,
+    options: InferOptions,
+    *,
+    unordered: bool = False,
+    advance: Advance = lambda count: None,
+    left_out: LeftOut | None = None,
 ) -> Generator[Answer | Failure]:
     """Answers, and failures where there is none, as they are decoded; closing the stream ends the decoding.
 
@@ -128,12 +137,13 @@ def answers(
         options: what is asked of which model.
         unordered: as they are final; else in the order of the input.
         advance: told of samples that are done.
+        left_out: told of what the inputs and the box file hold that is not used.
 
     Raises:
         UsageError, InputError: as `infer`.
     """
     _check(inputs, options, "-")
-    return _stream(InferencePlan.of(inputs, options), unordered=unordered, advance=advance)
+    return _stream(InferencePlan.of(inputs, options), unordered=unordered, advance=advance, left_out=left_out)
 
 
 def check_parity(inputs: Inputs, options: InferOptions, count: int) -> Parity:
@@ -143,7 +153,7 @@ def check_parity(inputs: Inputs, options: InferOptions, count: int) -> Parity:
     for name, is_given in {**sampled, **options.several_devices}.items():
         refuse_together({"`check_parity`": True, name: is_given}, "it compares greedy answers on one device")
     plan = InferencePlan.of(inputs, options)
-    with opened_boxes(options.boxes) as boxes:
+    with opened_boxes(plan.boxes) as boxes:
         return parity.check_parity(plan, _numbered(plan), boxes, count)
 
 
@@ -151,9 +161,10 @@ def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> Infe
     """What a run would take, perhaps on another machine; no weight is loaded. Errors as of `infer`."""
     _check(inputs, options, out)
     plan = InferencePlan.of(inputs, options, is_here=False)
-    samples, unreadable = sources.count(plan.read_samples())
-    check_config(plan.model)
-    config, number = MGLlavaConfig.from_pretrained(plan.model), getattr(torch, plan.dtype)
+    left_out = LeftOut()
+    samples, unreadable = sources.count(plan.read_samples(left_out=left_out))
+    check_config(plan.model, takes_foreign=True)
+    config, number = load_config(plan), getattr(torch, plan.dtype)
     return InferenceEstimate(
         samples=samples,
         unreadable=unreadable,
@@ -161,7 +172,8 @@ def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> Infe
         batch_size=options.batch_size,
         dtype=plan.dtype,
         weight_bytes=memory.weight_bytes(config, number, options.quantize or ""),
-        token_bytes=memory.token_bytes(config.text_config, number),
+        token_bytes=memory.token_bytes(config.get_text_config(), number),
+        left_out=left_out.summary(),
     )
 
 
@@ -184,24 +196,29 @@ def _read_by(inputs: Inputs, options: InferOptions) -> Iterator[str | Path]:
     """Whatever a run reads."""
     yield from input_names(inputs)
     yield from [options.images] if options.images else []
-    for whole in (options.model, *([Path(options.boxes)] if options.boxes else [])):
+    for whole in (Path(str(options.model).removeprefix(FOREIGN)), *([Path(options.boxes)] if options.boxes else [])):
         yield from whole.iterdir() if whole.is_dir() else [whole]
 
 
-def _numbered(plan: InferencePlan, stdin: IO[bytes] | None = None) -> Iterator[tuple[int, records.Item]]:
-    """The run's share of its samples: a stretch of them, with their positions among all; ``-`` reads `stdin`."""
-    return plan.share.of(lambda: enumerate(plan.read_samples(stdin)))
+def _numbered(
+    plan: InferencePlan, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
+) -> Iterator[tuple[int, records.Item]]:
+    """The run's share of its samples, with their positions among all; arguments as of `read_samples`."""
+    once = iter([left_out])  # a share goes over the input twice
+    return plan.share.of(lambda: enumerate(plan.read_samples(stdin, next(once, None))))
 
 
-def _results(plan: InferencePlan, items: Items) -> Results:
-    """Positions and results of numbered items, as they are final."""
-    with opened_boxes(plan.options.boxes) as boxes:
+def _results(plan: InferencePlan, items: Items, left_out: LeftOut | None = None) -> Results:
+    """Positions and results of numbered items, as they are final; `left_out` is told of unused boxes."""
+    with opened_boxes(plan.boxes) as boxes:
+        if left_out is not None:
+            left_out.take(boxes.left_out)
         yield from (answer_on_devices if plan.is_spread else answered)(plan, items, boxes)
 
 
 def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Advance) -> Inferred:
     """One share of a run, which may be all of it."""
-    check_model(plan.model)
+    check_model(plan.model, takes_foreign=True)
     out = share_file(out, plan.share)
     file = AnswersFile(out, samples=plan.decoding.samples, is_share=not plan.share.is_all)
     if overwrite:
@@ -210,10 +227,12 @@ def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Adva
         file.refuse_foreign()
     run, stdin = plan.run(file.run_path, out), HashedStdin(plan.inputs)
     if not _is_finished(run, file, stdin, overwrite=overwrite):
+        left_out = LeftOut()
         with run.binding_none(lambda: any(file.counts.values())):
-            tokens = _fill(plan, file, stdin, advance)
+            tokens = _fill(plan, file, stdin, advance, left_out)
         file.publish()
-        run.finish({**file.counts, "new_tokens": tokens}, noted=stdin.noted())
+        unused = {"left_out": found} if (found := left_out.summary()) else {}
+        run.finish({**file.counts, "new_tokens": tokens, **unused}, noted=stdin.noted())
     elif not stdin.noted() and may_be_mended(file):
         _retry(plan, file, run)
     file.failures.remove()
@@ -248,14 +267,14 @@ def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
     run.finish(counts)
 
 
-def _fill(plan: InferencePlan, file: AnswersFile, stdin: HashedStdin, advance: Advance) -> int:
+def _fill(plan: InferencePlan, file: AnswersFile, stdin: HashedStdin, advance: Advance, left_out: LeftOut) -> int:
     """Write what is left to answer; gives the number of new tokens."""
-    items = file.skip_done(_numbered(plan, stdin.file))
+    items = file.skip_done(_numbered(plan, stdin.file, left_out))
     begin = next(items, None)
     if begin is None:
         return 0
     writer = InOrder(begin[0], file, advance)
-    with closing(_results(plan, itertools.chain([begin], items))) as results:
+    with closing(_results(plan, itertools.chain([begin], items), left_out)) as results:
         for position, result in results:
             writer.put(position, result)
     return writer.tokens
@@ -277,14 +296,16 @@ class _Ready:
             yield self._records.popleft()
 
 
-def _stream(plan: InferencePlan, *, unordered: bool, advance: Advance) -> Generator[Answer | Failure]:
-    items = _numbered(plan)
+def _stream(
+    plan: InferencePlan, *, unordered: bool, advance: Advance, left_out: LeftOut | None
+) -> Generator[Answer | Failure]:
+    items = _numbered(plan, left_out=left_out)
     begin = next(items, None)
     if begin is None:
         return
     ready = _Ready()
     writer = Writer(ready, advance) if unordered else InOrder(begin[0], ready, advance)
-    with closing(_results(plan, itertools.chain([begin], items))) as results:
+    with closing(_results(plan, itertools.chain([begin], items), left_out)) as results:
         for position, result in results:
             writer.put(position, result)
             yield from ready.taken()
@@ -292,7 +313,7 @@ def _stream(plan: InferencePlan, *, unordered: bool, advance: Advance) -> Genera
 
 def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool, advance: Advance) -> Inferred:
     """Every share as a task of a Ray cluster, then joined to the files of one run."""
-    check_model(options.model)
+    check_model(options.model, takes_foreign=True)
     InferencePlan.of(inputs, options, is_here=False)  # what is wrong with the options is better said here
     cluster = Cluster(options.ray_address, 0 if options.device == "cpu" else options.tensor_parallel)
     work = functools.partial(_answer_share, inputs, out, options, overwrite)

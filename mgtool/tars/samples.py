@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mgtool.errors import InputError, ItemError, RecordError
+from mgtool.files.urls import is_of_network
 from mgtool.media.names import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS
 from mgtool.records import (
     Box,
@@ -136,15 +137,18 @@ def open_tars(
 
 
 def read_tars(
-    source: str | Path | Sequence[str | Path], *, stdin: IO[bytes] | None = None
+    source: str | Path | Sequence[str | Path], *, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
 ) -> Iterator[tuple[str, Item]]:
     """The samples of tars as `open_tars` takes them, and failures in their places, each with its tar.
+
+    `left_out` is told of members that are not used.
 
     Raises:
         InputError: no tar there.
     """
     for url in find(source):
-        for item in read_stream(stdin or sys.stdin.buffer, "-") if url == "-" else read_samples([url]):
+        stream = stdin or sys.stdin.buffer
+        for item in read_stream(stream, "-", left_out) if url == "-" else read_samples([url], left_out):
             yield url, item
 
 
@@ -157,6 +161,8 @@ def read_samples(urls: Sequence[str], left_out: LeftOut | None = None) -> Iterat
         except FileNotFoundError:
             yield Failure(id=url, stage="read", reason="missing", detail=f"no file {url}")
         except (OSError, ValueError) as error:
+            if is_of_network(error):  # what it holds is not known, so that nothing can stand for it
+                raise InputError(f"{url}: cannot be reached: {error}") from error
             yield Failure(id=url, stage="read", reason="unreadable", detail=f"{url}: {error}")
 
 
@@ -317,7 +323,8 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         for index, name in enumerate(names)
     )
     turns = _turns(key, fields, metadata if names or video else None)
-    _refuse_no_json(key, metadata, is_told=bool(names or video or turns or "txt" in parts))
+    if not (names or video or turns or "txt" in parts):
+        raise RecordError(f"{key}: neither picture, video nor text in {', '.join(f'.{part}' for part in parts)}")
     return Sample(
         id=given if isinstance(given, int | str) else key,
         images=pictures,
@@ -325,11 +332,6 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         turns=turns,
         metadata=metadata,
     )
-
-
-def _refuse_no_json(key: str, metadata: Mapping[str, Any], *, is_told: bool) -> None:
-    if not is_told and set(metadata) == {"json"}:
-        raise RecordError(f"{key}.json: neither an object nor beside a picture")
 
 
 def _turns(key: str, fields: Mapping[str, Any], metadata: dict[str, Any] | None) -> tuple[Turn, ...]:
