@@ -81,6 +81,7 @@ EXAMPLES = {
         ),
         "mgtool train out/tars --model out/model --out out/tuned --stage tune --dry-run",
     ),
+    "env": ("mgtool env", "mgtool env --json"),
 }
 """Two of each command; all of them stand in the README or a guide, whose commands are run."""
 _TYPES: dict[type, str] = {int: "N", float: "X", Path: "PATH"}

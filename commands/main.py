@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from mgtool.commands import console, help_page
+from mgtool.commands import completion, console, help_page
 from mgtool.commands.detect import detect
+from mgtool.commands.env import env
 from mgtool.commands.eval import evaluate
 from mgtool.commands.eval_options import EvalCommand
 from mgtool.commands.import_ import import_
@@ -48,9 +50,11 @@ _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]  # has no name of i
 
 def _version(wanted: bool) -> None:
     if wanted:
-        import importlib.metadata
+        from mgtool.runs.run_file import versions
 
-        typer.echo(f"mgtool {importlib.metadata.version('mgtool')}")
+        found = versions("onnxruntime", "torchvision", "numpy", "pillow", "hotcoco", "webdataset")
+        typer.echo(f"mgtool {found.pop('mgtool', 'not installed')}")
+        typer.echo(", ".join(f"{name} {version}" for name, version in found.items()))
         raise typer.Exit
 
 
@@ -63,12 +67,21 @@ def root(
     """Find objects, pack data sets, ask and score multi-granularity vision-language models."""
 
 
-app.command("import", cls=Command)(import_)
-app.command("detect", cls=Command)(detect)
-app.command("pack", cls=Command)(pack)
-app.command("infer", cls=Command)(infer)
-app.command("eval", cls=EvalCommand)(evaluate)
-app.command("train", cls=Command)(train)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "import": import_,
+    "detect": detect,
+    "pack": pack,
+    "infer": infer,
+    "eval": evaluate,
+    "train": train,
+    "env": env,
+}
+"""In the order in which they are used."""
+
+for _name, _function in COMMANDS.items():
+    if "_MGTOOL_COMPLETE" in os.environ:
+        completion.attach(_name, _function)
+    app.command(_name, cls=EvalCommand if _name == "eval" else Command)(_function)
 
 
 def main() -> None:
