@@ -26,7 +26,7 @@ READER_LEFT = 141
 """As a shell says it of a program that SIGPIPE ended."""
 
 
-_MOST_CONFIG_BYTES = 1 << 20
+MOST_CONFIG_BYTES = 1 << 20
 _FILE_ERRORS = "EACCES EEXIST EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENOENT ENOTDIR ENOTEMPTY EPERM EROFS ESTALE"
 _BEYOND = 1 << 63
 _MOST_SHOWN = 30
@@ -112,9 +112,9 @@ def _toml(path: Path) -> dict[str, Any]:
 
     try:
         with open_input(path) as file:
-            text = file.read(_MOST_CONFIG_BYTES + 1)
-        if len(text) > _MOST_CONFIG_BYTES:
-            raise UsageError("config", f"{path}: larger than {_MOST_CONFIG_BYTES:,} bytes")
+            text = file.read(MOST_CONFIG_BYTES + 1)
+        if len(text) > MOST_CONFIG_BYTES:
+            raise UsageError("config", f"{path}: larger than {MOST_CONFIG_BYTES:,} bytes")
         return tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError("config", f"{path}: no such file") from error
@@ -291,6 +291,14 @@ Overwrite = Annotated[
 Wait = Annotated[
     bool,
     typer.Option("--wait", help="Wait for another run that writes the same output to end.", rich_help_panel=_COMMON),
+]
+BoxFormat = Annotated[
+    str,
+    typer.Option(
+        "--box-format",
+        metavar="F",
+        help="What a box file's numbers are: xyxy, xywh or cxcywh, in parts of 1 with -normalised behind it.",
+    ),
 ]
 AllowFailures = Annotated[
     str,
