@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from mgtool.commands import console, signals
+from mgtool.commands import console, help_page, signals
 from mgtool.errors import MgtoolError, OutputError, UsageError, nearest
 from mgtool.files import temporary
 from mgtool.files.regular import open_input
@@ -48,6 +48,10 @@ class Command(TyperCommand):
             if param.param_type_name == "option" and param.name and not param.envvar:
                 param.envvar = f"MGTOOL_{_spelled(param).upper().replace('-', '_')}"
                 param.show_envvar = False  # type: ignore[attr-defined]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """In mgtool's own groups."""
+        formatter.write(help_page.page(self, ctx))
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """As Typer; a reader of the help that went away has seen enough."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from mgtool.evaluation.pipeline import ScoredRun, VariantScores
 from mgtool.evaluation.provenance import provenance
 from mgtool.files.lock import one_writer
 from mgtool.records import Advance
-from mgtool.report import scores_page, tables
+from mgtool.report import diagnostics, scores_page, tables
 from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
@@ -231,14 +232,15 @@ def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None) -> Com
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
     output.save(out, evaluation, evaluation.comparison)
-    output.save_page(out, scores_page.render(_page(inputs, evaluation)))
+    output.save_page(out, scores_page.render(_page(inputs, evaluation, out)))
     if inputs.options.submission:
         output.save_submission(out, inputs.benchmark, evaluation.pairs, inputs.options.split)
 
 
-def _page(inputs: EvalInputs, evaluation: Evaluation) -> scores_page.ScoresPage:
+def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.ScoresPage:
     result = evaluation.result
     counts: Mapping[str, Any] = msgspec.structs.asdict(evaluation.counts)
+    images = inputs.options.images or ""
     return scores_page.ScoresPage(
         title=inputs.benchmark.title,
         name=result.name,
@@ -256,4 +258,6 @@ def _page(inputs: EvalInputs, evaluation: Evaluation) -> scores_page.ScoresPage:
         boxes=inputs.boxes,
         comparison=evaluation.comparison,
         read=PictureReader(inputs.place, inputs.ground_truth),
+        confidences=diagnostics.confidences(evaluation.pairs),
+        files=os.path.relpath(images, out) if images and "://" not in images else "",
     )
