@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
 PLAIN_LINE_EVERY_S = 30.0
 Advance = Callable[[int], None]
 
-err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+class _Screen(Console):
+    """What stands on stderr; a reader of it that went away ends no run."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would exit with 1."""
+        _to_nowhere(sys.stderr)
+
+
+err = _Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 FLAGS: dict[str, str] = {}
@@ -145,6 +155,9 @@ def _table(summary: Mapping[str, Any], title: str) -> Table:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Mapping) and value.keys() == {"count", "examples"}:
+        more = ", ..." if value["count"] > len(value["examples"]) else ""
+        return f"{value['count']:,} ({', '.join(value['examples'])}{more})"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_shown(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, float):
@@ -154,9 +167,23 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+@contextlib.contextmanager
+def read_enough() -> Iterator[None]:
+    """A text on stdout that nobody reads to its end, as of help, is no failure."""
+    try:
+        yield
+    except (BrokenPipeError, SystemExit):  # the latter is how Rich ends a process then
+        close_stdout()
+        raise typer.Exit from None
+
+
 def close_stdout() -> None:
     """Point stdout at nothing after its reader went away, so that the interpreter ends without noise."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _to_nowhere(sys.stdout)
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def show_missing(shares: Sequence[Share], *, quiet: bool) -> None:

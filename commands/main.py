@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mgtool.commands import console
 from mgtool.commands.detect import detect
@@ -14,18 +15,32 @@ from mgtool.commands.eval import evaluate
 from mgtool.commands.eval_options import EvalCommand
 from mgtool.commands.import_ import import_
 from mgtool.commands.infer import infer
-from mgtool.commands.options import DEFECT, Command
+from mgtool.commands.options import DEFECT, DONE, WRONG_USAGE, Command
 from mgtool.commands.pack import pack
 from mgtool.commands.train import train
 from mgtool.errors import MgtoolError
 
+
+class Group(TyperGroup):
+    """The table of commands."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """As Typer; a reader of the help that went away has seen enough."""
+        with console.read_enough():
+            return super().make_context(*args, **kwargs)
+
+
 app = typer.Typer(
     name="mgtool",
+    cls=Group,
     help="Find objects, pack data sets, ask and score multi-granularity vision-language models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+_WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]  # has no name of its own in Typer
 
 
 def _version(wanted: bool) -> None:
@@ -56,10 +71,18 @@ app.command("train", cls=Command)(train)
 def main() -> None:
     """The entry point: every error that is the user's or the data's is one line; the rest is a defect."""
     try:
-        app()
+        code = app(standalone_mode=False)
+        with console.read_enough():
+            sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else DONE)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
     except MgtoolError as error:
         console.fail(" ".join(str(error).split()))
         sys.exit(error.exit_code)
+    except _WrongUsage as error:
+        console.fail(_explained(error))
+        sys.exit(WRONG_USAGE)
     except Exception as error:  # noqa: BLE001 - the last resort: a defect of mgtool is said to be one
         if os.environ.get("MGTOOL_DEBUG"):
             from rich.traceback import Traceback
@@ -68,6 +91,13 @@ def main() -> None:
         where = _innermost(error)
         console.fail(f"a defect of mgtool: {type(error).__name__}: {error} ({where}); MGTOOL_DEBUG=1 shows all")
         sys.exit(DEFECT)
+
+
+def _explained(error: Any) -> str:
+    """What Typer says of wrong words, in one line, with where they are explained."""
+    where = error.ctx.command_path if error.ctx is not None else app.info.name
+    text = " ".join(error.format_message().split()).replace(" Value error,", "").rstrip(".")
+    return f"{text}; `{where} -h` explains"
 
 
 def _innermost(error: BaseException) -> str:

@@ -68,7 +68,7 @@ Out = Annotated[
     str, typer.Option("--out", metavar="DIR|-", help="Folder of tars, or one tar on stdout.", show_default=False)
 ]
 Images = Annotated[str | None, typer.Option("--images", metavar="DIR", help="Where relative picture names start.")]
-Boxes = Annotated[str | None, typer.Option("--boxes", metavar="PATH", help="Boxes in any form that detect writes.")]
+Boxes = Annotated[str | None, typer.Option("--boxes", metavar="PATH", help="Boxes as they lie: COCO, YOLO, VOC, ...")]
 Add = Annotated[
     list[Source] | None,
     typer.Option(
@@ -137,6 +137,16 @@ Resize = Annotated[
         rich_help_panel=_PICTURES,
     ),
 ]
+Exif = Annotated[
+    options.Exif,
+    typer.Option(
+        "--exif",
+        parser=str,
+        metavar="keep|apply",
+        help="Pictures to be shown turned: keep bytes and boxes as stored, or turn both and drop the tag.",
+        rich_help_panel=_PICTURES,
+    ),
+]
 Reencode = Annotated[
     str,
     typer.Option(
@@ -168,6 +178,9 @@ Where = Annotated[
 ]
 Energon = Annotated[
     bool, typer.Option("--energon", help="Let energon's own tool index the tars, too.", rich_help_panel=_SHARDS)
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Only say what each INPUT is taken for, and why.", rich_help_panel=_CHOOSING)
 ]
 Verify = Annotated[
     bool,

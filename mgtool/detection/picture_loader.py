@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
@@ -75,6 +76,7 @@ def open_pictures(
     workers: int,
     frames: int = DetectOptions.frames,
     batch: Callable[[], int] = lambda: 1,
+    max_pixels: int = DetectOptions.max_pixels,
 ) -> Generator[Opened]:
     """Open pictures and videos in order; the next batch is decoded while the caller is busy with one.
 
@@ -84,24 +86,30 @@ def open_pictures(
         workers: processes; 0 decodes in this one.
         frames: of a video.
         batch: how many pictures the caller takes at once, now.
+        max_pixels: of a picture or video.
     """
+    open_one = functools.partial(_open, frames=frames, max_pixels=max_pixels)
     if workers:
-        yield from _open_ahead(items, is_new, workers, frames, batch)
+        yield from _open_ahead(items, is_new, workers, open_one, batch)
         return
     for item in items:
         work = _work(item, is_new)
-        yield Opened(item) if work is None else Opened(item, _open(*work, frames))
+        yield Opened(item) if work is None else Opened(item, open_one(*work))
 
 
 def _open_ahead(
-    items: Iterable[Named], is_new: Callable[[Media], bool], workers: int, frames: int, batch: Callable[[], int]
+    items: Iterable[Named],
+    is_new: Callable[[Media], bool],
+    workers: int,
+    open_one: Callable[[Media, bool], Content],
+    batch: Callable[[], int],
 ) -> Generator[Opened]:
     waiting: deque[tuple[Named, Future[Content] | None]] = deque()
     usual = _USUAL_BYTES
     with processes.pool(workers, processes.FORK_SERVER, "decodes pictures") as pool:
         for item in items:
             work = _work(item, is_new)
-            waiting.append((item, None if work is None else pool.submit(_open, *work, frames)))
+            waiting.append((item, None if work is None else pool.submit(open_one, *work)))
             while len(waiting) > _ahead(workers, batch(), usual):
                 one = _wait(*waiting.popleft())
                 if one.content.pictures:
@@ -135,15 +143,15 @@ def _wait(item: Named, future: Future[Content] | None) -> Opened:
         return Opened(item, Content(error=ItemError("out_of_memory", "the picture does not fit into memory")))
 
 
-def _open(media: Media, is_video: bool, frames: int) -> Content:
+def _open(media: Media, is_video: bool, *, frames: int, max_pixels: int) -> Content:
     """What a file holds; errors are values, as they cross processes."""
     digest = ""
     try:
         data = read_bytes(media)
         digest = hashing.sha256(data)
         if not is_video:
-            return Content(digest, (images.decode(data),))
-        decoded = videos.decode_frames(data, frames)
+            return Content(digest, (images.decode(data, max_pixels=max_pixels),))
+        decoded = videos.decode_frames(data, frames, max_pixels=max_pixels)
         distinct = {frame.index: frame.picture for frame in decoded}
         return Content(digest, tuple(distinct.values()), tuple((frame.index, frame.time) for frame in decoded))
     except ItemError as error:

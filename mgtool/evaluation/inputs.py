@@ -14,7 +14,7 @@ import msgspec
 
 from mgtool import benchmarks
 from mgtool.boxes import formats
-from mgtool.errors import InputError, ItemError, UsageError
+from mgtool.errors import InputError, ItemError, UsageError, one_of
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.pipeline import JoinedAnswers, join
 from mgtool.files.hashing import sha256
@@ -55,7 +55,7 @@ class EvalInputs:
             raise UsageError("benchmark", "is missing: give the name of one")
         benchmark, variant = benchmarks.get(self.options.benchmark), self.options.variant
         if variant not in benchmark.variants:
-            raise UsageError("variant", f"{variant}: {benchmark.name} has {', '.join(benchmark.variants)}")
+            raise UsageError("variant", f"{variant}: {benchmark.name} has {one_of(variant, benchmark.variants)}")
         metrics = [name.strip() for name in self.options.metric.split(",") if name.strip()]
         benchmark = benchmark.configured(metrics, self.options.by or ())
         if self.options.judge and not benchmark.asks_judge(variant):
@@ -95,8 +95,11 @@ class EvalInputs:
 
     def _refuse_unknown_split(self, items: Sequence[Item]) -> None:
         """A folder of several files, none of which belongs to the split that is asked for, is not all of that split."""
-        files, split = self.truth.files, self.options.split
-        if not split or len(files) < 2 or not any(path.is_dir() for path in self.ground_truth):
+        split = self.options.split
+        if not split or not any(path.is_dir() and not any(path.glob("*.tar")) for path in self.ground_truth):
+            return
+        files = self.truth.files
+        if len(files) < 2:
             return
         named = [file.member or str(file.path.relative_to(file.path.parents[1])) for file in files]
         held = (str(value) for item in items for value in item.fields.values())

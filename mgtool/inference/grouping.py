@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from mgtool import records
@@ -20,9 +20,11 @@ from mgtool.inference.picture_loader import MediaInput, PictureLoader
 from mgtool.inference.prompts import Prompter
 from mgtool.inference.read_ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.inference.scheduler import Group
+from mgtool.inference.transformers_processor import PreparedPrompts, TransformersLoader, TransformersProcessor
 from mgtool.media import images, videos
+from mgtool.media.limits import MAX_PIXELS
+from mgtool.media.placeholders import Exchange
 from mgtool.media.recent import RecentFiles
-from mgtool.model.processor import PlacedPicture
 from mgtool.records import Failure, Media, Sample, canonical
 
 WINDOW = 256
@@ -37,18 +39,20 @@ Position = int
 
 @dataclass(frozen=True)
 class Prompt:
-    """A sample on its way: its question, the prompt's token ids with placeholders, its pictures."""
+    """A sample on its way: its question, the prompt's token ids with placeholders, its pictures, its conversation."""
 
     position: Position
     sample: Sample
     question: str
     ids: list[int]
     media: tuple[MediaInput, ...]
+    turns: Sequence[Exchange] = ()
+    system: str = ""
 
 
 class _Loading(NamedTuple):
     gathered: list[Prompt]
-    files: list[Future[list[PlacedPicture]]]
+    files: list[Future[list[Any]]]
 
     @property
     def pictures(self) -> int:
@@ -66,6 +70,7 @@ class Planner:
         workers: processes that prepare pictures; with 0, threads.
         pinned: the pictures are for a CUDA device.
         timeless: nothing depends on how fast the input is, as processes that share a model must do the same.
+        max_pixels: of a picture or video; larger ones are failures.
 
     Attributes:
         prompts: that the engine has or will get, by position.
@@ -82,9 +87,10 @@ class Planner:
         workers: int = 0,
         pinned: bool = False,
         timeless: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.prompter, self.processor, self.boxes, self.is_known = prompter, processor, boxes, is_known
-        self.workers, self.pinned, self.timeless = workers, pinned, timeless
+        self.workers, self.pinned, self.timeless, self.max_pixels = workers, pinned, timeless, max_pixels
         self.prompts: dict[Position, Prompt] = {}
         self.failures: dict[Position, Failure] = {}
         self._ahead: Ahead[tuple[Position, records.Item]] | None = None
@@ -92,14 +98,14 @@ class Planner:
 
     def groups(self, items: Iterable[tuple[Position, records.Item]]) -> Generator[Group | None]:
         """Groups, window by window, their pictures prepared ahead; None where items came to nothing but failures."""
-        loader = PictureLoader(self.processor, self.workers, pinned=self.pinned)
+        loader = self._loader()
         with read_ahead(items) as self._ahead, loader:
             loading: deque[_Loading] = deque()
             patience = None if self.timeless else PATIENCE_S
             for window in windows(self._ahead, self._planned, samples=WINDOW, size=WINDOW_BYTES, patience=patience):
                 self._is_inside = True
                 for gathered in _gather(window):
-                    loading.append(_Loading(gathered, [loader.submit(media) for media in gathered[0].media]))
+                    loading.append(_Loading(gathered, loader.begin(gathered)))
                     while sum(one.pictures for one in loading) > loader.ahead and len(loading) > 1:
                         yield from self._loaded(*loading.popleft())
                 # What an input that is slow has given is asked before it is waited for again.
@@ -135,7 +141,12 @@ class Planner:
         conversation = self.prompter.converse(item)
         media = tuple(self._read(item, one) for one in records.media_of(item))
         ids = self.processor.tokenize(conversation.turns, conversation.system)
-        return Prompt(position, item, conversation.question, ids, media)
+        return Prompt(position, item, conversation.question, ids, media, conversation.turns, conversation.system)
+
+    def _loader(self) -> PictureLoader | TransformersLoader:
+        if isinstance(self.processor, TransformersProcessor):
+            return self.processor.loader(max_pixels=self.max_pixels)
+        return PictureLoader(self.processor, self.workers, pinned=self.pinned, max_pixels=self.max_pixels)
 
     def _read(self, sample: Sample, media: Media) -> MediaInput:
         data = self._files.read(media)
@@ -145,24 +156,40 @@ class Planner:
             detections = self.boxes.find(sample, media, data, sha256)
         except ItemError:
             # What is broken has no boxes because it is broken: its own reason says more.
-            (videos.decode_frames if is_video else images.decode)(data)
+            (videos.decode_frames if is_video else images.decode)(data, max_pixels=self.max_pixels)
             raise
         return MediaInput(sha256 + hashing.sha256(canonical(detections)), data, detections, is_video)
 
-    def _loaded(
-        self, gathered: Sequence[Prompt], files: Sequence[Future[list[PlacedPicture]]]
-    ) -> Iterator[Group | None]:
+    def _loaded(self, gathered: Sequence[Prompt], files: Sequence[Future[list[Any]]]) -> Iterator[Group | None]:
         try:
             placed = [picture for file in files for picture in file.result()]
         except ItemError as error:
             for prompt in gathered:
-                del self.prompts[prompt.position]
-                self.failures[prompt.position] = Failure.of(prompt.sample.id, "infer", error)
+                self._fail(prompt, error)
             yield None
             return
         media = gathered[0].media
         numbers, ids = [prompt.position for prompt in gathered], [prompt.ids for prompt in gathered]
-        yield Group(_key(media), placed, numbers, ids, is_video=any(one.is_video for one in media))
+        group = Group(_key(media), placed, numbers, ids, is_video=any(one.is_video for one in media))
+        prepared = placed[0] if placed else None
+        yield from self._prepared(gathered, group, prepared) if isinstance(prepared, PreparedPrompts) else [group]
+
+    def _prepared(self, gathered: Sequence[Prompt], group: Group, prepared: PreparedPrompts) -> Iterator[Group | None]:
+        """A group with the token ids that its model's own processor gave, less those that it refused."""
+        kept: dict[Position, tuple[int, ...]] = {}
+        for prompt, ids in zip(gathered, prepared.prompts, strict=True):
+            if isinstance(ids, ItemError):
+                self._fail(prompt, ids)
+            else:
+                kept[prompt.position] = ids
+        if len(kept) < len(gathered):
+            yield None
+        if kept:
+            yield from prepared.parts(replace(group, numbers=list(kept), prompts=list(kept.values())))
+
+    def _fail(self, prompt: Prompt, error: ItemError) -> None:
+        del self.prompts[prompt.position]
+        self.failures[prompt.position] = Failure.of(prompt.sample.id, "infer", error)
 
 
 def _is_bare(sample: Sample) -> bool:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mgtool.boxes import coordinates
 from mgtool.errors import UsageError
 from mgtool.files.remote import check_patterns
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.runs.devices import Dtype
 from mgtool.runs.ray_cluster import Engine
 
@@ -22,11 +24,15 @@ class InferOptions:
     """What `mgtool infer` is asked for.
 
     Attributes:
-        model: the model's folder; a string may be the name of a shipped one, ``tiny``.
+        model: the model's folder; a string may be the name of a shipped one, ``tiny``, or ``hf:`` and a folder, or
+            ``owner/name`` of the hub, of any image-text-to-text model of transformers.
         images: where relative names of pictures start.
         allow_absolute: whether a record may name absolute paths of pictures and videos.
         allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
+        allow_missing: go on where `images` is not given and the first hundred items all miss their pictures.
         boxes: a box file or folder; ``off`` for none; None for those that the samples carry.
+        box_format: what a box file's numbers are, as `mgtool.boxes.coordinates.named` takes it; empty for what the kind
+            of file says.
         task: ``caption``, ``vqa``, or a benchmark: its prompt and limit of tokens; empty for questions as they are.
         prompt: a template in place of the task's; ``{question}`` and fields of the sample's metadata are filled in.
         system: text before the first turn; None for the sample's own.
@@ -49,6 +55,7 @@ class InferOptions:
         deterministic: every prompt is computed alone, with torch's deterministic algorithms.
         workers: processes that prepare pictures, for each device; with 0, threads; None for what suits the device.
         cache: folder of answers of earlier runs.
+        max_pixels: width times height over which a picture or video is a failure, before it is decoded.
         rank: which share of the samples this run answers, from 0; ``slurm`` or ``torchrun`` read both numbers.
         world_size: number of shares.
         engine: ``ray`` makes every share a task of a Ray cluster and joins them.
@@ -62,7 +69,9 @@ class InferOptions:
     images: str | None = None
     allow_absolute: bool = False
     allow_remote: list[str] | None = None
+    allow_missing: bool = False
     boxes: str | None = None
+    box_format: str = ""
     task: str = ""
     prompt: str | None = None
     system: str | None = None
@@ -85,6 +94,7 @@ class InferOptions:
     deterministic: bool = False
     workers: int | None = None
     cache: Path | None = None
+    max_pixels: int = MAX_PIXELS
     rank: str = "0"
     world_size: int = 1
     engine: Engine = "local"
@@ -93,6 +103,9 @@ class InferOptions:
     def __post_init__(self) -> None:
         self._as_declared()
         check_patterns(self.allow_remote)
+        coordinates.named(self.box_format)
+        if self.max_pixels < 1:
+            raise UsageError("max_pixels", f"{self.max_pixels}: give a number from 1 on")
         if self.choices is not None and self.yes_no:
             raise UsageError("yes_no", "and `choices` both name the options: choose one")
         several = self.several_devices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,6 +60,22 @@ class InOrder(Writer):
         while self.next in self.held:
             super().put(self.next, self.held.pop(self.next))
             self.next += 1
+
+
+class Ready:
+    """A sink from which results are taken at once."""
+
+    def __init__(self) -> None:
+        self._records: deque[Answer | Failure] = deque()
+
+    def write(self, position: int, result: Result) -> None:
+        """Keep a result for `taken`."""
+        self._records.extend((result,) if isinstance(result, Failure) else result)
+
+    def taken(self) -> Iterator[Answer | Failure]:
+        """What was written since the last time."""
+        while self._records:
+            yield self._records.popleft()
 
 
 class NumberedFailure(msgspec.Struct, frozen=True):
@@ -201,7 +218,7 @@ def share_file(out: Path, share: Share) -> Path:
     return out if share.is_all else out.with_name(f"{out.stem}-{share.name}{out.suffix}")
 
 
-def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, int]:
+def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, Any]:
     """Write the files of one run from those of its shares, which stay; gives the counts.
 
     Args:
@@ -224,6 +241,7 @@ def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: b
     _concatenate([part.failures_path for part in parts if part.failures_path.exists()], whole.failures_path)
     ended = [parse(part.run_path.read_bytes(), dict[str, Any], where=str(part.run_path))["counts"] for part in parts]
     counts = {name: sum(count[name] for count in ended) for name in (*whole.counts, "new_tokens")}
+    counts |= {name: ended[0][name] for name in ("left_out",) if name in ended[0]}  # each share reads all of the input
     run.finish(counts)
     for part in (*parts, whole):
         part.failures.remove()

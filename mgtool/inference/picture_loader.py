@@ -7,6 +7,7 @@ memory would be copied once less, but containers as a rule have 64 MB of it.
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mgtool.boxes.placement import Framed, Framing
 from mgtool.errors import ItemError
 from mgtool.media import images, videos
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Detections
 from mgtool.runs.workers import SPAWN
 from mgtool.runs.workers import begin as begin_worker
 
 if TYPE_CHECKING:
+    from mgtool.inference.grouping import Prompt
     from mgtool.model.processor import PlacedPicture
 
 THREADS = 2
@@ -58,13 +61,15 @@ class PictureLoader:
         processor: the model's.
         workers: processes; with 0, threads of this one.
         pinned: the pixels are for a CUDA device.
+        max_pixels: of a picture or video; larger ones are failures.
 
     Attributes:
         ahead: pictures that may be under way or waiting.
     """
 
-    def __init__(self, processor: Any, workers: int = 0, *, pinned: bool = False) -> None:
+    def __init__(self, processor: Any, workers: int = 0, *, pinned: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         self.processor, self.workers, self.pinned = processor, workers, pinned
+        self.max_pixels = max_pixels
         self.ahead = AHEAD + AHEAD_PER_WORKER * workers
         self._framing: Framing = processor.framing
         self._idle: queue.SimpleQueue[_PictureProcess | None] = queue.SimpleQueue()  # None: not started
@@ -83,26 +88,30 @@ class PictureLoader:
             if worker is not None:
                 worker.close()
 
+    def begin(self, prompts: Sequence[Prompt]) -> list[Future[list[PlacedPicture]]]:
+        """Begin to prepare the files that some prompts share."""
+        return [self.submit(media) for media in prompts[0].media]
+
     def submit(self, media: MediaInput) -> Future[list[PlacedPicture]]:
         """Begin to prepare a file; its pictures, or an `ItemError`."""
         return self._threads.submit(self._prepare, media)
 
     def _prepare(self, media: MediaInput) -> list[PlacedPicture]:
-        framed = self._fit_elsewhere(media) if self.workers else fit(self._framing, media)
+        framed = self._fit_elsewhere(media) if self.workers else fit(self._framing, media, self.max_pixels)
         return [self.processor.normalize(one, pinned=self.pinned) for one in framed]
 
     def _fit_elsewhere(self, media: MediaInput) -> list[Framed]:
         worker = self._idle.get()
         try:
             worker = worker or _PictureProcess()
-            return worker.fit(self._framing, media)
+            return worker.fit(self._framing, media, self.max_pixels)
         except (EOFError, OSError):
             if worker is not None:
                 worker.close()
             worker = None
         finally:
             self._idle.put(worker)
-        return fit(self._framing, media)
+        return fit(self._framing, media, self.max_pixels)
 
 
 class _PictureProcess:
@@ -118,13 +127,13 @@ class _PictureProcess:
         self._process.start()
         theirs.close()
 
-    def fit(self, framing: Framing, media: MediaInput) -> list[Framed]:
+    def fit(self, framing: Framing, media: MediaInput, max_pixels: int) -> list[Framed]:
         """As `fit`, there.
 
         Raises:
             EOFError, OSError: the process was killed.
         """
-        self._connection.send((framing, media))
+        self._connection.send((framing, media, max_pixels))
         found = self._connection.recv()
         if isinstance(found, ItemError):
             raise found
@@ -142,30 +151,30 @@ def _serve(connection: Connection) -> None:
     begin_worker()
     while True:
         try:
-            framing, media = connection.recv()
+            given = connection.recv()
         except EOFError:
             return
         try:
-            connection.send(fit(framing, media))
+            connection.send(fit(*given))
         except ItemError as error:
             connection.send(error)
 
 
-def fit(framing: Framing, media: MediaInput) -> list[Framed]:
+def fit(framing: Framing, media: MediaInput, max_pixels: int = MAX_PIXELS) -> list[Framed]:
     """A file's picture, or a video's frames, with their boxes in the model frame.
 
     Raises:
         ItemError: what cannot be decoded, or boxes that are not those of the frames.
     """
     try:
-        return _fit(framing, media)
+        return _fit(framing, media, max_pixels)
     except MemoryError as error:
         raise ItemError("out_of_memory", "the picture does not fit into memory") from error
 
 
-def _fit(framing: Framing, media: MediaInput) -> list[Framed]:
+def _fit(framing: Framing, media: MediaInput, max_pixels: int) -> list[Framed]:
     if not media.is_video:
         found = media.detections[0] if media.detections else None
-        return [framing.fit(images.decode(media.data), found)]
-    frames = videos.with_boxes(videos.decode_frames(media.data), media.detections)
+        return [framing.fit(images.decode(media.data, max_pixels=max_pixels), found)]
+    frames = videos.with_boxes(videos.decode_frames(media.data, max_pixels=max_pixels), media.detections)
     return [framing.fit(picture, boxes) for picture, boxes in frames]

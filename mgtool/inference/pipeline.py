@@ -20,7 +20,11 @@ from mgtool.inference.output import Result
 from mgtool.inference.plan import InferencePlan
 from mgtool.inference.sampling import Choices, Sampler, make_sampler
 from mgtool.inference.scheduler import Completion, Group, Outcome
+from mgtool.inference.static_engine import StaticEngine
+from mgtool.inference.transformers_model import TransformersModel
+from mgtool.inference.transformers_processor import TransformersProcessor
 from mgtool.inference.truncation import Truncator
+from mgtool.inputs.model_folders import model_name
 from mgtool.records import Answer, Failure
 
 Items = Iterable[tuple[int, records.Item]]
@@ -70,7 +74,11 @@ def _first_group(
 
 def make_engine(plan: InferencePlan, model: Any, processor: Any, sampler: Sampler, *, batch_size: int | None) -> Engine:
     """The engine for a plan, with at most `batch_size` prompts at a time."""
-    return Engine(
+    kind = Engine
+    if isinstance(processor, TransformersProcessor):
+        model = TransformersModel(model, processor)
+        kind = Engine if model.shares_prefixes() else StaticEngine
+    return kind(
         model,
         processor,
         max_new_tokens=max(map(len, sampler.options)) if isinstance(sampler, Choices) else plan.max_new_tokens,
@@ -104,6 +112,7 @@ class Answering:
             workers=plan.workers,
             pinned=plan.device.startswith("cuda"),
             timeless=plan.tensor_parallel > 1,
+            max_pixels=plan.options.max_pixels,
         )
         self.sampler = make_sampler(plan.decoding, processor, self._name)
         self._truncator = Truncator(plan, processor) if plan.options.truncate else None
@@ -208,7 +217,7 @@ class Answering:
                 question_id=sample.id,
                 prompt=one.prompt or prompt.question,
                 text=one.text,
-                model_id=self.plan.model.resolve().name,
+                model_id=model_name(self.plan.model),
                 image=media[0].name if media else "",
                 finish_reason=one.finish_reason,
                 tokens=one.tokens,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from mgtool.errors import ItemError
 from mgtool.media import magic
@@ -67,16 +67,17 @@ def probe(data: bytes, *, with_format: bool = False) -> tuple[int, int] | tuple[
         return (*picture.size, _JPEG_FAMILY.get(stored, stored))
 
 
-def is_turned(data: bytes) -> bool:
-    """Whether a picture's EXIF says that it is to be shown turned or mirrored; mgtool's boxes are of stored pixels."""
+def orientation(data: bytes) -> int:
+    """How a picture's EXIF says that it is to be shown, 1 for as it is, to 8; mgtool's boxes are of stored pixels."""
     within = _before_scan(data) if data.startswith(b"\xff\xd8") else len(data)
     if all(data.find(mark, 0, within) < 0 for mark in (b"Exif\0", b"eXIf", b"EXIF")):
-        return False
+        return 1
     try:
         with _opened(data) as picture:
-            return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
+            found = picture.getexif().get(_ORIENTATION, 1)
+            return int(found) if found in range(2, 9) else 1
     except (ItemError, *_DECODER_ERRORS):
-        return False
+        return 1
 
 
 def _before_scan(data: bytes) -> int:
@@ -107,7 +108,7 @@ def check(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
         if data.startswith(start):
             found = _walked(walk, data)
             if found is not None:
-                _refuse_over(max_pixels, *found[:2])
+                refuse_over(max_pixels, *found[:2])
                 return found
     decode(data, max_pixels=max_pixels)
     return probe(data, with_format=True)
@@ -127,7 +128,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         ItemError: ``empty``, ``not_an_image``, ``too_many_pixels``, ``truncated`` or ``corrupt``.
     """
     with _opened(data) as picture:
-        _refuse_over(max_pixels, *picture.size)
+        refuse_over(max_pixels, *picture.size)
         with _turns.of(picture), _explained():
             return _to_rgb(picture)
 
@@ -139,7 +140,7 @@ def reduce(data: bytes, side: int) -> tuple[int, int, Image.Image]:
     """
     with _opened(data) as picture:
         width, height = picture.size
-        _refuse_over(MAX_PIXELS, width, height)
+        refuse_over(MAX_PIXELS, width, height)
         with _turns.of(picture), _explained():
             if picture.format == "JPEG" and picture.mode == "RGB":
                 picture.draft("RGB", (2 * side, 2 * side))
@@ -183,7 +184,12 @@ class _Turns:
 _turns = _Turns()
 
 
-def _refuse_over(max_pixels: int, width: int, height: int) -> None:
+def refuse_over(max_pixels: int, width: int, height: int) -> None:
+    """Refuse a picture or video of more pixels.
+
+    Raises:
+        ItemError: ``too_many_pixels``.
+    """
     if width * height > max_pixels:
         raise ItemError("too_many_pixels", f"{width} x {height} is over the limit of {max_pixels:,} pixels")
 
@@ -248,7 +254,7 @@ def _opened(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=_heif_format() if magic.is_heif(data) else _FORMATS)
+            return Image.open(io.BytesIO(data), formats=_formats_of(data))
     except UnidentifiedImageError as error:
         raise ItemError("not_an_image", f"no decoder knows these {len(data):,} bytes") from error
     except Image.DecompressionBombError as error:
@@ -257,13 +263,21 @@ def _opened(data: bytes) -> Image.Image:
         raise ItemError("corrupt", _short(error)) from error
 
 
-def _heif_format() -> tuple[str, ...]:
+def _formats_of(data: bytes) -> tuple[str, ...]:
+    """Decoders to try; those of HEIC and AVIF are Pillow's own, or else plugins where they are installed."""
+    if magic.is_heif(data):
+        _plugin("a HEIC picture", "pillow-heif").register_heif_opener()
+        return ("HEIF",)
+    if magic.is_avif(data) and not features.check("avif"):
+        _plugin("an AVIF picture", "pillow-avif-plugin")
+    return _FORMATS
+
+
+def _plugin(what: str, package: str) -> Any:
     try:
-        plugin = importlib.import_module("pillow_heif")
+        return importlib.import_module(package.removesuffix("-plugin").replace("-", "_"))
     except ModuleNotFoundError as error:
-        raise ItemError("unsupported", "a HEIC picture; `pip install pillow-heif` lets it be read") from error
-    plugin.register_heif_opener()
-    return ("HEIF",)
+        raise ItemError("unsupported", f"{what}; `pip install {package}` lets it be read") from error
 
 
 def _why(error: Exception) -> Literal["truncated", "corrupt", "too_many_pixels"]:

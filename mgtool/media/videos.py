@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from mgtool.errors import ItemError
-from mgtool.media.images import MAX_PIXELS
+from mgtool.media import images
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Detections
 
 FRAMES = 8
@@ -50,7 +51,7 @@ def frame_indices(total: int, n: int) -> list[int]:
     return [int(index) for index in np.linspace(0, total - 1, n, dtype=int)]
 
 
-def decode_frames(data: bytes, n: int = FRAMES) -> list[Frame]:
+def decode_frames(data: bytes, n: int = FRAMES, *, max_pixels: int = MAX_PIXELS) -> list[Frame]:
     """Decode the frames at `frame_indices` of a video's first video stream, in order.
 
     What a cut file of a streaming container (Matroska, MPEG-TS, ASF) still holds counts as the whole video.
@@ -58,14 +59,15 @@ def decode_frames(data: bytes, n: int = FRAMES) -> list[Frame]:
     Args:
         data: the video file's bytes.
         n: number of frames.
+        max_pixels: width times height above which the video is refused before it is decoded.
 
     Raises:
         ItemError: ``empty``, ``corrupt``, ``truncated`` or ``too_many_pixels``.
     """
     with _explained():
-        stamps, keys = _timeline(data)
-        found = _by_seeking(data, stamps, keys, n) if stamps else None
-        return in_sequence(data, n) if found is None else found
+        stamps, keys = _timeline(data, max_pixels)
+        found = _by_seeking(data, stamps, keys, n, max_pixels) if stamps else None
+        return in_sequence(data, n, max_pixels) if found is None else found
 
 
 def with_boxes(
@@ -107,7 +109,7 @@ def _explained() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
+def _opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream."""
     if not data:
         raise ItemError("empty", "0 bytes")
@@ -117,18 +119,17 @@ def _opened(data: bytes) -> Iterator[tuple[Any, Any]]:
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise ItemError("corrupt", "no decoder knows the video stream")
-        width, height = stream.width, stream.height
-        if width * height > MAX_PIXELS:
-            raise ItemError("too_many_pixels", f"{width} x {height} is over the limit of {MAX_PIXELS:,} pixels")
+        images.refuse_over(max_pixels, stream.width, stream.height)
+        stream.codec_context.options = {"max_pixels": str(max_pixels)}  # frames may be larger than the header says
         yield container, stream
 
 
-def _timeline(data: bytes) -> tuple[list[int], list[tuple[int, int]]]:
+def _timeline(data: bytes, max_pixels: int) -> tuple[list[int], list[tuple[int, int]]]:
     """Time stamps of all frames in order, and (time stamp, where to seek) of those that begin anew.
 
     Both are empty where the container has no clear time stamps.
     """
-    with _opened(data) as (container, stream):
+    with _opened(data, max_pixels) as (container, stream):
         packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
         if stream.frames and "mov" in container.format.name and len(packets) < stream.frames:
             raise ItemError("truncated", f"{len(packets)} of {stream.frames} frames are there")
@@ -139,11 +140,13 @@ def _timeline(data: bytes) -> tuple[list[int], list[tuple[int, int]]]:
     return stamps, sorted(keys)
 
 
-def _by_seeking(data: bytes, stamps: list[int], keys: list[tuple[int, int]], n: int) -> list[Frame] | None:
+def _by_seeking(
+    data: bytes, stamps: list[int], keys: list[tuple[int, int]], n: int, max_pixels: int
+) -> list[Frame] | None:
     """Decode little more than what is wanted; None where the video does not keep to its time stamps."""
     indices = frame_indices(len(stamps), n)
     pictures: dict[int, Image.Image] = {}
-    with _opened(data) as (container, stream):
+    with _opened(data, max_pixels) as (container, stream):
         position: int | None = None
         frames: Iterator[Any] = iter(())
         for index in dict.fromkeys(indices):
@@ -162,9 +165,9 @@ def _by_seeking(data: bytes, stamps: list[int], keys: list[tuple[int, int]], n: 
     return [Frame(index, (stamps[index] - stamps[0]) * base, pictures[index]) for index in indices]
 
 
-def in_sequence(data: bytes, n: int) -> list[Frame]:
+def in_sequence(data: bytes, n: int, max_pixels: int = MAX_PIXELS) -> list[Frame]:
     """Decode all frames twice: to count them, and to keep some."""
-    with _opened(data) as (container, stream):
+    with _opened(data, max_pixels) as (container, stream):
         times = [frame.time for frame in container.decode(stream)]
         rate = float(stream.average_rate or stream.guessed_rate or 25)
     if not times:
@@ -172,7 +175,7 @@ def in_sequence(data: bytes, n: int) -> list[Frame]:
     indices = frame_indices(len(times), n)
     wanted = set(indices)
     pictures: dict[int, Image.Image] = {}
-    with _opened(data) as (container, stream):
+    with _opened(data, max_pixels) as (container, stream):
         for index, frame in enumerate(container.decode(stream)):
             if index in wanted:
                 if frame.is_corrupt:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Literal
 
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, one_of
 from mgtool.evaluation.comparison import Difference
 from mgtool.scoring.statistics import Metric
 
@@ -113,7 +113,7 @@ def form(name: str) -> TableFormat:
     for known in _RENDER:
         if known == name:
             return known
-    raise UsageError("format", f"{name}: there are {', '.join(_RENDER)}")
+    raise UsageError("format", f"{name}: there are {one_of(name, _RENDER)}")
 
 
 def _widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:

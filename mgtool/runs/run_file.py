@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mgtool.errors import RecordError, ResumeError
+from mgtool.errors import MgtoolError, RecordError, ResumeError
 from mgtool.files.atomic import remove, sweep, write_bytes
 from mgtool.records import canonical, convert, dumps, escaped, parse
 
@@ -165,6 +165,16 @@ class Run:
         self.record["times"] = {"started": times.get("started") or _timestamp(self._began)}
         if not times.get("finished"):
             self._write()
+
+    @contextlib.contextmanager
+    def binding_none(self, has_written: Callable[[], bool]) -> Iterator[None]:
+        """Remove the record where a mistake ends the run before it has written anything: it binds no other run."""
+        try:
+            yield
+        except MgtoolError:
+            if not has_written():
+                self.path.unlink(missing_ok=True)
+            raise
 
     def refuse_other(self, noted: Mapping[str, Any]) -> None:
         """Check what only a finished run's record has of its inputs.

@@ -61,13 +61,23 @@ class RawSample(NamedTuple):
 
 
 class PackedPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture of a packed sample; `sha256` is of the original bytes, `converted_from` a format or empty."""
+    """A picture of a packed sample.
+
+    Attributes:
+        sha256: of the original bytes.
+        converted_from: a format, or empty where the bytes are the original ones.
+        orientation: what the EXIF of the packed bytes says; where that is not 1, some readers turn the picture, and
+            its boxes do not fit.
+        turned_from: what the original's EXIF said where picture and boxes were turned by it; else 1.
+    """
 
     name: str = ""
     sha256: str = ""
     width: int = 0
     height: int = 0
     converted_from: str = ""
+    orientation: int = 1
+    turned_from: int = 1
 
 
 class PackedSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,15 +147,18 @@ def open_tars(
 
 
 def read_tars(
-    source: str | Path | Sequence[str | Path], *, stdin: IO[bytes] | None = None
+    source: str | Path | Sequence[str | Path], *, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
 ) -> Iterator[tuple[str, Item]]:
     """The samples of tars as `open_tars` takes them, and failures in their places, each with its tar.
+
+    `left_out` is told of members that are not used.
 
     Raises:
         InputError: no tar there.
     """
     for url in find(source):
-        for item in read_stream(stdin or sys.stdin.buffer, "-") if url == "-" else read_samples([url]):
+        stream = stdin or sys.stdin.buffer
+        for item in read_stream(stream, "-", left_out) if url == "-" else read_samples([url], left_out):
             yield url, item
 
 
@@ -320,7 +333,8 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         for index, name in enumerate(names)
     )
     turns = _turns(key, fields, metadata if names or video else None)
-    _refuse_no_json(key, metadata, is_told=bool(names or video or turns or "txt" in parts))
+    if not (names or video or turns or "txt" in parts):
+        raise RecordError(f"{key}: neither picture, video nor text in {', '.join(f'.{part}' for part in parts)}")
     return Sample(
         id=given if isinstance(given, int | str) else key,
         images=pictures,
@@ -328,11 +342,6 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         turns=turns,
         metadata=metadata,
     )
-
-
-def _refuse_no_json(key: str, metadata: Mapping[str, Any], *, is_told: bool) -> None:
-    if not is_told and set(metadata) == {"json"}:
-        raise RecordError(f"{key}.json: neither an object nor beside a picture")
 
 
 def _turns(key: str, fields: Mapping[str, Any], metadata: dict[str, Any] | None) -> tuple[Turn, ...]:

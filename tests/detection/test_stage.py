@@ -5,9 +5,11 @@ from __future__ import annotations
 import pickle
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mgtool.detection.options import DetectOptions
 from mgtool.errors import MissingExtraError, ResumeError, UsageError
@@ -98,7 +100,6 @@ def test_another_input_is_refused(pictures: Path, tmp_path: Path) -> None:
 
 def test_a_drawn_picture_is_whole_or_absent(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk fills up while a picture is written: nothing lies under its name, and the same call goes on."""
-    from PIL import Image
 
     def full(picture: Image.Image, file, *args: object) -> None:
         file.write(b"half")
@@ -123,3 +124,15 @@ def test_an_error_of_another_process_comes_back_as_it_was() -> None:
 def test_stdin_is_not_read_twice() -> None:
     with pytest.raises(UsageError, match="`paths` -"):
         describe_boxes(["-"])
+
+
+def test_a_limit_of_pixels_makes_larger_pictures_failures(pictures: Path, tmp_path: Path) -> None:
+    with Image.open(pictures / "coffee.jpg") as picture:
+        most = picture.width * picture.height
+    for workers in (0, 1):
+        done = detect([pictures], tmp_path / str(workers), replace(QUICK, workers=workers, max_pixels=most - 1))
+        assert done.statistics.failures["too_many_pixels"] == 3  # two pictures, one of them under two names
+    with pytest.raises(ResumeError, match="max_pixels"):
+        detect([pictures], tmp_path / "0", QUICK)
+    with pytest.raises(UsageError, match="max_pixels"):
+        detect([pictures], tmp_path / "1", replace(QUICK, max_pixels=0))

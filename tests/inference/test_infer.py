@@ -117,3 +117,15 @@ def test_the_command_lines_defaults_are_those_of_the_options():
     assert {name: parameters[name].default for name in fields if name != "model"} == {
         name: default for name, default in fields.items() if name != "model"
     }
+
+
+def test_a_limit_of_pixels_makes_larger_pictures_failures(write, options):
+    names = ("coffee.jpg", "astronaut_portrait.jpg")
+    questions = write("q.jsonl", [{"question_id": n, "image": name, "text": "Q"} for n, name in enumerate(names)])
+    for workers in (0, 1):
+        small = dataclasses.replace(options, max_pixels=360 * 512, workers=workers)
+        large, answered = stage.answers([questions], small)
+        assert (large.id, large.reason) == (0, "too_many_pixels")
+        assert answered.question_id == 1
+    with pytest.raises(UsageError, match="max_pixels"):
+        dataclasses.replace(options, max_pixels=0)

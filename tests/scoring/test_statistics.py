@@ -65,6 +65,13 @@ def test_clusters_that_agree_are_worth_few_items() -> None:
     assert high - low == pytest.approx(100 * (wilson.high - wilson.low), rel=0.1)
 
 
+def test_shares_that_miss_1_by_a_rounding_count_as_1() -> None:
+    metric = mean_of([1 - 2**-53, 1 - 2**-53, 1.0, 1.0], ["a", "a", "b", "b"]).estimate()
+    whole = mean_of([1.0, 1.0, 1.0, 1.0], ["a", "a", "b", "b"]).estimate()
+    assert whole.interval is not None
+    assert metric.interval == pytest.approx(whole.interval)
+
+
 def test_the_mean_of_what_is_no_share_is_resampled_within_its_values() -> None:
     metric = mean_of([0.0] * 9 + [8.0], range(10), scale=1.0).estimate()
     assert metric.interval[0] == 0
