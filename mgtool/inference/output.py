@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,6 +60,22 @@ class InOrder(Writer):
         while self.next in self.held:
             super().put(self.next, self.held.pop(self.next))
             self.next += 1
+
+
+class Ready:
+    """A sink from which results are taken at once."""
+
+    def __init__(self) -> None:
+        self._records: deque[Answer | Failure] = deque()
+
+    def write(self, position: int, result: Result) -> None:
+        """Keep a result for `taken`."""
+        self._records.extend((result,) if isinstance(result, Failure) else result)
+
+    def taken(self) -> Iterator[Answer | Failure]:
+        """What was written since the last time."""
+        while self._records:
+            yield self._records.popleft()
 
 
 class NumberedFailure(msgspec.Struct, frozen=True):

@@ -14,6 +14,8 @@ from mgtool.files.atomic import remove
 from mgtool.files.journal import Journal
 from mgtool.files.lock import HeldError, one_share
 from mgtool.inference.output import AnswersFile, InOrder, NumberedFailure, Result, share_file
+from mgtool.inference.plan import InferencePlan
+from mgtool.inputs import sources
 from mgtool.records import Answer, Failure
 from mgtool.runs.claims import State
 from mgtool.runs.run_file import Run
@@ -73,9 +75,13 @@ class SharedAnswers:
             found.add(ALL)
         return sorted((one for one in found if one.world_size != world_size), key=lambda one: one.name)
 
-    def known(self, share: Share, total: int) -> KnownResults:
-        """What other ways of sharing out have of a share's stretch; `total` is the number of all samples."""
-        parts = [part for other in self.others(share.world_size) for part in self._parts(other, share, total)]
+    def known(self, plan: InferencePlan) -> KnownResults:
+        """What other ways of sharing out have of the stretch of a plan's share."""
+        share = plan.share
+        if "-" in plan.inputs or not (others := self.others(share.world_size)):
+            return KnownResults()
+        total = sum(sources.count(plan.read_samples()))
+        parts = [part for other in others for part in self._parts(other, share, total)]
         return KnownResults(parts, share.stretch(total))
 
     def _parts(self, other: Share, share: Share, total: int) -> Iterator[_Part]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -21,13 +20,13 @@ from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
 from mgtool.inference.loading import kept_model, load_config
 from mgtool.inference.options import InferOptions, refuse_together
-from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, refuse_target, share_file
+from mgtool.inference.output import AnswersFile, InOrder, Ready, Writer, join, refuse_target, share_file
 from mgtool.inference.parity import Parity
 from mgtool.inference.pipeline import Items, Results, answered
 from mgtool.inference.plan import InferencePlan
 from mgtool.inference.replicas import answer_on_devices
 from mgtool.inference.retrying import failed_samples, may_be_mended, put_among
-from mgtool.inference.shared_output import KnownResults, SharedAnswers
+from mgtool.inference.shared_output import SharedAnswers
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import FOREIGN, check_config, check_model
@@ -261,12 +260,12 @@ def _into_shares(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Ad
 
 def _summed(share: Share, out: Path, done: Sequence[Inferred], missing: Sequence[Share]) -> Inferred:
     """What one rank did, whose own share comes first."""
-    named = out if share.is_any or not done else done[0].out
-    answered, failed, tokens = (
-        sum(getattr(one, name) for one in done) for name in ("answered", "failed", "new_tokens")
-    )
-    failures = done[0].failures if done else AnswersFile(out).failures_path
-    return Inferred(named, answered, failed, tokens, failures, missing=tuple(missing))
+    if not done:
+        return Inferred(out, 0, 0, 0, AnswersFile(out).failures_path, missing=tuple(missing))
+    answered, failed = sum(one.answered for one in done), sum(one.failed for one in done)
+    tokens = sum(one.new_tokens for one in done)
+    first = replace(done[0], answered=answered, failed=failed, new_tokens=tokens, missing=tuple(missing))
+    return replace(first, out=out) if share.is_any else first
 
 
 def _joined(plan: InferencePlan, shared: SharedAnswers) -> Inferred:
@@ -292,7 +291,7 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
     if not _is_finished(run, file, stdin, overwrite=overwrite):
         left_out = LeftOut()
         with run.binding_none(lambda: any(file.counts.values())):
-            tokens = _fill(plan, shared, stdin, advance, file, left_out)
+            tokens = _fill(plan, shared, file, stdin, advance, left_out)
         file.publish()
         unused = {"left_out": found} if (found := left_out.summary()) else {}
         run.finish({**file.counts, "new_tokens": tokens, **unused}, noted=stdin.noted())
@@ -335,9 +334,9 @@ def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
 def _fill(
     plan: InferencePlan,
     shared: SharedAnswers,
+    file: AnswersFile,
     stdin: HashedStdin,
     advance: Advance,
-    file: AnswersFile,
     left_out: LeftOut,
 ) -> int:
     """Write what is left to answer; gives the number of new tokens."""
@@ -345,7 +344,7 @@ def _fill(
     begin = next(items, None)
     if begin is None:
         return 0
-    writer, known = InOrder(begin[0], file, advance), _known(plan, shared)
+    writer, known = InOrder(begin[0], file, advance), shared.known(plan)
     known.write(writer)
     unknown = (one for one in itertools.chain([begin], items) if not known.has(one[0]))
     first = next(unknown, None)
@@ -358,29 +357,6 @@ def _fill(
     return writer.tokens
 
 
-def _known(plan: InferencePlan, shared: SharedAnswers) -> KnownResults:
-    """What ranks of another number answered."""
-    if "-" in plan.inputs or not shared.others(plan.share.world_size):
-        return KnownResults()
-    return shared.known(plan.share, sum(sources.count(plan.read_samples())))
-
-
-class _Ready:
-    """A sink from which results are taken at once."""
-
-    def __init__(self) -> None:
-        self._records: deque[Answer | Failure] = deque()
-
-    def write(self, position: int, result: Result) -> None:
-        """Keep a result for `taken`."""
-        self._records.extend((result,) if isinstance(result, Failure) else result)
-
-    def taken(self) -> Iterator[Answer | Failure]:
-        """What was written since the last time."""
-        while self._records:
-            yield self._records.popleft()
-
-
 def _stream(
     plan: InferencePlan, *, unordered: bool, advance: Advance, left_out: LeftOut | None
 ) -> Generator[Answer | Failure]:
@@ -388,7 +364,7 @@ def _stream(
     begin = next(items, None)
     if begin is None:
         return
-    ready = _Ready()
+    ready = Ready()
     writer = Writer(ready, advance) if unordered else InOrder(begin[0], ready, advance)
     with closing(_results(plan, itertools.chain([begin], items), left_out)) as results:
         for position, result in results:
