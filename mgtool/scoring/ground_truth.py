@@ -10,6 +10,7 @@ import io
 import json
 import sys
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,7 @@ import msgspec
 from mgtool.errors import InputError
 from mgtool.files.regular import read_regular, refuse_endless
 from mgtool.records import parse
+from mgtool.scoring.layouts import described
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -62,8 +64,11 @@ class Truth:
         return _documents(self.questions) if self.questions else ()
 
     def mismatch(self, expected: str) -> InputError:
-        """The error for files that are not what a benchmark needs."""
-        return InputError(f"{', '.join(str(path) for path in self.paths)}: expected {expected}")
+        """The error for files that are not what a benchmark needs, with what the first of them looks like."""
+        found = next((path for path in self.paths if path.is_file()), None)
+        looks = described(Document(found)) if found is not None and found.suffix != ".tar" else ""
+        looks = f"; {looks}" if looks else ""
+        return InputError(f"{', '.join(str(path) for path in self.paths)}: expected {expected}{looks}")
 
 
 @dataclass(frozen=True)
@@ -236,8 +241,18 @@ def _workbook(document: Document) -> Iterator[Row]:
         rows = iter(book.worksheets[0].iter_rows(values_only=True))
         names = next(rows, ())
         yield from (dict(zip(map(str, names), row, strict=False)) for row in rows)
-    except (zipfile.BadZipFile, InvalidFileException, SyntaxError, LookupError, ValueError) as error:
-        raise InputError(f"{document.path}: not a readable workbook: {error}") from error
+    except (
+        zipfile.BadZipFile,
+        InvalidFileException,
+        SyntaxError,
+        LookupError,
+        ValueError,
+        zlib.error,
+    ) as error:
+        data = document.bytes
+        damaged = "it is cut off or damaged" if data.startswith(b"PK") else "it is of another kind"
+        looks = damaged if data else "it is empty"
+        raise InputError(f"{document.path}: not a readable workbook: {looks} ({error})") from error
 
 
 def _filled(row: Row, keep: Collection[str]) -> Row:
