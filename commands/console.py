@@ -7,10 +7,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
@@ -18,10 +19,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, Task
     from rich.table import Table
 
+    from mgtool.runs.shares import Share
+
 PLAIN_LINE_EVERY_S = 30.0
 Advance = Callable[[int], None]
 
-err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+class _Screen(Console):
+    """What stands on stderr; a reader of it that went away ends no run."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would exit with 1."""
+        _to_nowhere(sys.stderr)
+
+
+err = _Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 FLAGS: dict[str, str] = {}
@@ -123,6 +135,18 @@ def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: b
         err.print(_table(summary, title))
 
 
+def tell(facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """Facts as data on stdout: names and values, those with parts over several lines; or one JSON object."""
+    if as_json:
+        summarize(facts, title="", as_json=True, quiet=True)
+        return
+    wide = max(map(len, facts))
+    for name, value in facts.items():
+        parts = [f"{key} {entry}" for key, entry in value.items()] if isinstance(value, Mapping) else [_shown(value)]
+        for number, part in enumerate(parts or ["none"]):
+            sys.stdout.write(f"{'' if number else name.replace('_', ' '):{wide}}  {printable(part)}\n")
+
+
 def show_failures(count: int, where: Path, *, quiet: bool) -> None:
     """Say where the items are listed that a run could not use: in a file, or in a folder's list of them."""
     if count and not quiet:
@@ -143,15 +167,42 @@ def _table(summary: Mapping[str, Any], title: str) -> Table:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Mapping) and value.keys() == {"count", "examples"}:
+        more = ", ..." if value["count"] > len(value["examples"]) else ""
+        return f"{value['count']:,} ({', '.join(value['examples'])}{more})"
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_shown(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, float):
         return f"{value:,.4g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@contextlib.contextmanager
+def read_enough() -> Iterator[None]:
+    """A text on stdout that nobody reads to its end, as of help, is no failure."""
+    try:
+        yield
+    except (BrokenPipeError, SystemExit):  # the latter is how Rich ends a process then
+        close_stdout()
+        raise typer.Exit from None
 
 
 def close_stdout() -> None:
     """Point stdout at nothing after its reader went away, so that the interpreter ends without noise."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _to_nowhere(sys.stdout)
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def show_missing(shares: Sequence[Share], *, quiet: bool) -> None:
+    """Name the shares of a run that are not there yet."""
+    from mgtool.runs.claims import told
+
+    if shares and not quiet:
+        say(f"waiting for {told(shares)}; the rank that ends last joins all of them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
     AllowRemote,
+    BoxFormat,
     Config,
     DryRun,
     EngineOption,
@@ -24,10 +26,12 @@ from mgtool.commands.options import (
     Quiet,
     Rank,
     RayAddress,
+    Strict,
     Tmp,
     Wait,
     WorldSize,
     allowed_failures,
+    allows_missing,
     exit_code,
 )
 from mgtool.detection.options import DetectOptions
@@ -52,11 +56,19 @@ def detect(
     vocabulary: options.Vocabulary = DetectOptions.vocabulary,
     preset: options.Preset = DetectOptions.preset,
     boxes: options.Boxes = DetectOptions.boxes,
+    box_format: BoxFormat = DetectOptions.box_format,
     threshold: options.Threshold = DetectOptions.threshold,
+    iou: options.Iou = DetectOptions.iou,
+    slice: options.Slice = DetectOptions.slice,
+    overlap: options.Overlap = DetectOptions.overlap,
+    scales: options.Scales = DetectOptions.scales,
+    max_size: options.MaxSize = DetectOptions.max_size,
+    merge: options.Merge = DetectOptions.merge,
     keep: options.Keep = DetectOptions.keep,
     drop: options.Drop = DetectOptions.drop,
     min_size: options.MinSize = DetectOptions.min_size,
     nms: options.Nms = DetectOptions.nms,
+    class_agnostic: options.ClassAgnostic = DetectOptions.class_agnostic,
     max_boxes: options.MaxBoxes = DetectOptions.max_boxes,
     round: options.Round = DetectOptions.round,
     frames: options.Frames = DetectOptions.frames,
@@ -84,6 +96,7 @@ def detect(
     overwrite: Overwrite = False,
     wait: Wait = False,
     allow_failures: AllowFailures = "0",
+    strict: Strict = False,
 ) -> None:
     """Find the objects of every distinct picture and write them as box records."""
     allowed_failures(allow_failures, 0)
@@ -94,8 +107,8 @@ def detect(
         raise UsageError("out", "is missing: give the folder to write, or - for box lines on stdout")
     settings = _settings(context, out)
     if dry_run:
-        _say_what_would_be_done(inputs, out, settings, as_json)
-        return
+        left_out = _say_what_would_be_done(inputs, out, settings, as_json)
+        raise typer.Exit(exit_code(0, 0, allow_failures, unused=left_out if strict else None))
     if settings.trust_config and settings.detector.startswith("mmdet:") and not quiet:
         console.say(f"runs the Python of {settings.detector.split(':')[1]} and of the files that it names")
     if out != "-":
@@ -106,12 +119,13 @@ def detect(
         raise UsageError("out", "- is for box lines alone: leave `as_json`, `format`, `visualize` and `report` out")
     else:
         statistics = _stream(inputs, settings, quiet)
-    raise typer.Exit(exit_code(statistics.failures.total(), statistics.items, allow_failures))
+    unused = statistics.left_out if strict else None
+    raise typer.Exit(exit_code(statistics.failures.total(), statistics.items, allow_failures, unused=unused))
 
 
 def _settings(context: typer.Context, out: str) -> DetectOptions:
     """The options, a preset's values in place of those that are given nowhere; stdout has a form of its own."""
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"allow_missing": allows_missing(context.params["allow_failures"])}
     for field in fields(DetectOptions):
         source = context.get_parameter_source(field.name)
         if source and source.name != "DEFAULT":
@@ -149,7 +163,9 @@ def _tell(detected: Detected, settings: DetectOptions, *, as_json: bool, quiet: 
     reasons = detected.statistics.failures
     counted = {"failures": reasons.total(), "failures_by_reason": dict(sorted(reasons.items()))}
     summary = {**about, **detected.statistics.summary(), **counted}
+    summary |= {"waiting_for": [share.rank for share in detected.missing]} if detected.missing else {}
     console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
+    console.show_missing(detected.missing, quiet=quiet)
     if not detected.share:
         console.show_failures(detected.failures, folder, quiet=quiet)
 
@@ -158,11 +174,12 @@ def _stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStati
     """Box lines on stdout as they come; failures as lines on stderr."""
     from mgtool.boxes.statistics import BoxStatistics
     from mgtool.detection.output import count
-    from mgtool.records import dumps
+    from mgtool.records import LeftOut, dumps
     from mgtool.stages.detect import found
 
-    statistics = BoxStatistics()
-    with console.progress("pictures", quiet=quiet) as advance, closing(found(inputs, settings)) as entries:
+    statistics, left_out = BoxStatistics(), LeftOut()
+    records = found(inputs, settings, left_out=left_out)
+    with console.progress("pictures", quiet=quiet) as advance, closing(records) as entries:
         for entry in entries:
             count(statistics, entry)
             advance(1)
@@ -171,6 +188,7 @@ def _stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStati
                 sys.stdout.buffer.flush()
             elif entry.failure is not None and not quiet:
                 console.say(f"failed: {entry.failure.id}: {entry.failure.reason}: {entry.failure.detail}")
+    statistics.left_out = left_out.summary()
     console.summarize(statistics.summary(), title="mgtool detect", as_json=False, quiet=quiet)
     return statistics
 
@@ -191,7 +209,8 @@ def _describe(paths: list[str], settings: DetectOptions, report: str | None, *, 
     console.summarize(summary, title="mgtool detect --stats", as_json=as_json, quiet=quiet)
 
 
-def _say_what_would_be_done(inputs: list[str], out: str, settings: DetectOptions, as_json: bool) -> None:
+def _say_what_would_be_done(inputs: list[str], out: str, settings: DetectOptions, as_json: bool) -> Mapping[str, Any]:
+    """Gives what the inputs hold that would not be used."""
     from mgtool.stages.detect import plan
 
     planned = plan(inputs, out, settings)
@@ -203,5 +222,7 @@ def _say_what_would_be_done(inputs: list[str], out: str, settings: DetectOptions
         "shards_at_most": planned.shards_at_most,
         "batch_size": settings.batch_size or "auto",
         "workers": planned.workers,
+        "left_out": planned.left_out,
     }
     console.summarize(summary, title="mgtool detect would look at", as_json=as_json, quiet=False)
+    return planned.left_out

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -15,16 +16,17 @@ from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
     AllowRemote,
+    BoxFormat,
     Config,
     DryRun,
     EngineOption,
     Json,
     MaxPixels,
-    Model,
     Overwrite,
     Quiet,
     Rank,
     RayAddress,
+    Strict,
     Tmp,
     Wait,
     WorldSize,
@@ -41,12 +43,13 @@ if TYPE_CHECKING:
 def infer(
     context: typer.Context,
     inputs: options.Inputs,
-    model: Model,
+    model: options.Model,
     out: options.Out = None,
     images: options.Images = InferOptions.images,
     allow_absolute: AllowAbsolute = InferOptions.allow_absolute,
     allow_remote: AllowRemote = InferOptions.allow_remote,
     boxes: options.Boxes = InferOptions.boxes,
+    box_format: BoxFormat = InferOptions.box_format,
     task: options.Task = InferOptions.task,
     prompt: options.Prompt = InferOptions.prompt,
     system: options.System = InferOptions.system,
@@ -59,6 +62,7 @@ def infer(
     choices: options.Choices = InferOptions.choices,
     yes_no: options.YesNo = InferOptions.yes_no,
     logprobs: options.Logprobs = InferOptions.logprobs,
+    explain: options.Explain = InferOptions.explain,
     truncate: options.Truncate = InferOptions.truncate,
     batch_size: options.BatchSize = InferOptions.batch_size,
     dtype: options.DtypeOption = InferOptions.dtype,
@@ -84,24 +88,34 @@ def infer(
     overwrite: Overwrite = False,
     wait: Wait = False,
     allow_failures: AllowFailures = "0",
+    strict: Strict = False,
 ) -> None:
     """Caption pictures and answer questions about them."""
     allowed_failures(allow_failures, 0)
     options.check_output(out, as_json=as_json, unordered=unordered, parity=check_parity)
     wanted = asked(InferOptions, context)
-    if dry_run:
-        _say_plan(inputs, wanted, out, as_json)
-    elif check_parity:
+    if check_parity and not dry_run:
         _compare(inputs, wanted, check_parity, as_json)
+        return
+    if dry_run:
+        ended = _say_plan(inputs, wanted, out, as_json)
     elif out == "-":
-        failed, total = _print(inputs, wanted, unordered=unordered, quiet=quiet)
-        raise typer.Exit(exit_code(failed, total, allow_failures))
+        ended = _print(inputs, wanted, unordered=unordered, quiet=quiet)
     else:
-        failed, total = _write(inputs, str(out), wanted, overwrite=overwrite, wait=wait, quiet=quiet, as_json=as_json)
-        raise typer.Exit(exit_code(failed, total, allow_failures))
+        ended = _write(inputs, str(out), wanted, overwrite=overwrite, wait=wait, quiet=quiet, as_json=as_json)
+    unused = ended.left_out if strict else None
+    raise typer.Exit(exit_code(ended.failed, ended.items, allow_failures, unused=unused))
 
 
-def _say_plan(inputs: list[str], wanted: InferOptions, out: str | None, as_json: bool) -> None:
+class _Ended(NamedTuple):
+    """What the exit code depends on: numbers of failures and of samples, and what else the inputs hold."""
+
+    failed: int
+    items: int
+    left_out: Mapping[str, Any]
+
+
+def _say_plan(inputs: list[str], wanted: InferOptions, out: str | None, as_json: bool) -> _Ended:
     from mgtool.stages import infer as stage
 
     found = stage.plan(inputs, wanted, out=out or "")
@@ -114,8 +128,10 @@ def _say_plan(inputs: list[str], wanted: InferOptions, out: str | None, as_json:
         "batch_size": found.batch_size or "auto",
         "dtype": found.dtype,
         "memory_gb": {name: round(size / 1e9, 6) for name, size in takes.items()},
+        "left_out": found.left_out,
     }
     console.summarize(summary, title="mgtool infer would answer", as_json=as_json, quiet=False)
+    return _Ended(0, 0, found.left_out)
 
 
 def _compare(inputs: list[str], wanted: InferOptions, count: int, as_json: bool) -> None:
@@ -127,36 +143,40 @@ def _compare(inputs: list[str], wanted: InferOptions, count: int, as_json: bool)
 
 def _write(
     inputs: list[str], out: str, wanted: InferOptions, *, overwrite: bool, wait: bool, quiet: bool, as_json: bool
-) -> tuple[int, int]:
-    """Into a file; numbers of failures and of samples."""
+) -> _Ended:
+    """Into a file."""
     from mgtool.stages import infer as stage
 
     with console.progress("shares" if wanted.engine == "ray" else "answers", quiet=quiet) as advance:
         done = stage.infer(inputs, out, wanted, overwrite=overwrite, wait=wait, advance=advance)
     written = out if done.out == Path(out) else str(done.out)
-    counts = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
+    counts: dict[str, Any] = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
+    counts |= {"left_out": done.left_out} if done.left_out else {}
+    counts |= {"waiting_for": [share.rank for share in done.missing]} if done.missing else {}
     console.summarize({"out": written, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
     console.show_failures(done.failed, done.failures, quiet=quiet)
-    return done.failed, done.answered + done.failed
+    console.show_missing(done.missing, quiet=quiet)
+    return _Ended(done.failed, done.answered + done.failed, done.left_out)
 
 
-def _print(inputs: list[str], wanted: InferOptions, *, unordered: bool, quiet: bool) -> tuple[int, int]:
-    """Answers on stdout; failures, which have no file then, on stderr. Numbers of failures and of samples."""
-    from mgtool.records import Failure
+def _print(inputs: list[str], wanted: InferOptions, *, unordered: bool, quiet: bool) -> _Ended:
+    """Answers on stdout; failures, which have no file then, on stderr."""
+    from mgtool.records import Failure, LeftOut
     from mgtool.stages import infer as stage
 
-    answered = failed = 0
+    answered, failed, left_out = 0, 0, LeftOut()
     with console.progress("answers", quiet=quiet) as advance:
-        stream = stage.answers(inputs, wanted, unordered=unordered, advance=advance)
+        stream = stage.answers(inputs, wanted, unordered=unordered, advance=advance, left_out=left_out)
         with contextlib.closing(stream) as records:
             for record in records:
                 _print_one(record)
                 failed += isinstance(record, Failure)
                 answered += not isinstance(record, Failure)
     answered //= wanted.num_samples
-    counts = {"answered": answered, "failures": failed}
+    counts: dict[str, Any] = {"answered": answered, "failures": failed}
+    counts |= {"left_out": left_out.summary()} if left_out.summary() else {}
     console.summarize({"out": "-", **counts}, title="mgtool infer", as_json=False, quiet=quiet)
-    return failed, answered + failed
+    return _Ended(failed, answered + failed, left_out.summary())
 
 
 def _print_one(record: Answer | Failure) -> None:

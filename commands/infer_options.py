@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from mgtool.commands.options import model_folder
 from mgtool.errors import UsageError
-from mgtool.inference.options import Quantization, Side
+from mgtool.inference.options import Explained, Quantization, Side
 from mgtool.runs.devices import Dtype
 
 _ANSWERS, _MODEL, _RUN = "Answers", "Model and devices", "Run"
@@ -16,6 +17,15 @@ _ANSWERS, _MODEL, _RUN = "Answers", "Model and devices", "Run"
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Pictures, questions, box files, tars, or -.")]
 Out = Annotated[
     str | None, typer.Option("--out", metavar="FILE|-", help="Answers file, JSON lines; - for stdout. Needed.")
+]
+Model = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        metavar="PATH|tiny|hf:NAME",
+        parser=model_folder,
+        help="A folder of `mgtool import`, or tiny; hf: and a folder or owner/name: any of transformers.",
+    ),
 ]
 Images = Annotated[str | None, typer.Option("--images", help="Folder that names of pictures start from.")]
 Boxes = Annotated[
@@ -61,6 +71,10 @@ Choices = Annotated[
 ]
 YesNo = Annotated[bool, typer.Option("--yes-no", help="The same as --choices Yes,No.", rich_help_panel=_ANSWERS)]
 Logprobs = Annotated[bool, typer.Option("--logprobs", help="Log-probability of every token.", rich_help_panel=_ANSWERS)]
+Explain = Annotated[
+    Explained | None,
+    typer.Option("--explain", help="boxes: what each object's token did to the answer.", rich_help_panel=_ANSWERS),
+]
 Truncate = Annotated[
     Side | None,
     typer.Option("--truncate", help="Cut questions that are too long on this side.", rich_help_panel=_ANSWERS),

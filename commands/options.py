@@ -14,14 +14,16 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from mgtool.commands import console, signals
-from mgtool.errors import MgtoolError, OutputError, UsageError
+from mgtool.commands import console, help_page, signals
+from mgtool.errors import MgtoolError, OutputError, UsageError, nearest
 from mgtool.files import temporary
 from mgtool.files.regular import open_input
 from mgtool.runs.ray_cluster import Engine
 
 Options = TypeVar("Options")
 DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+READER_LEFT = 141
+"""As a shell says it of a program that SIGPIPE ended."""
 
 
 MOST_CONFIG_BYTES = 1 << 20
@@ -51,15 +53,25 @@ class Command(TyperCommand):
                 param.envvar = f"MGTOOL_{_spelled(param).upper().replace('-', '_')}"
                 param.show_envvar = False  # type: ignore[attr-defined]
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """In mgtool's own groups."""
+        formatter.write(help_page.page(self, ctx))
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """As Typer; a reader of the help that went away has seen enough."""
+        with console.read_enough():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run; a reader of stdout that went away ends it quietly, a full disk with one line, Ctrl-C with 130."""
+        """Run; a reader of stdout that went away ends it with 141, a full disk with one line, Ctrl-C with 130."""
         _refuse_odd(ctx.params)
         try:
             with signals.as_interrupts(), temporary.all_in_one_folder(ctx.meta.get(_TMP)):
                 return super().invoke(ctx)
         except BrokenPipeError as error:
             console.close_stdout()
-            raise typer.Exit(DONE) from error
+            told = ctx.params.get("dry_run") or ctx.params.get("show_list")
+            raise typer.Exit(DONE if told else READER_LEFT) from error
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 console.close_stdout()
@@ -126,20 +138,37 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     values = _toml(path)
     command = context.info_name or ""
     known = {_spelled(param): param.name for param in context.command.params}
-    tables = {key for key, value in values.items() if isinstance(value, dict)}
-    shared = {key: value for key, value in values.items() if key not in tables or _normal(key) in known}
     own = values.get(command, {})
     if not isinstance(own, dict):
         raise UsageError("config", f"{path}: {command}: give a table of options, as in [{command}]")
-    unknown = sorted(key for key in own if _normal(key) not in known)
-    if unknown:
-        raise UsageError("config", f"{path}: `mgtool {command}` has no option {unknown[0]}")
+    _refuse_unknown_keys(values, own, context, path)
+    tables = {key for key, value in values.items() if isinstance(value, dict)}
+    shared = {key: value for key, value in values.items() if key not in tables or _normal(key) in known}
     params = {param.name: param for param in context.command.params}
     merged = {known[_normal(key)]: value for key, value in {**shared, **own}.items() if _normal(key) in known}
     for name, value in merged.items():
         _check_configured(params[name], value, path)
     context.default_map = {**(context.default_map or {}), **merged}
     return path
+
+
+def _refuse_unknown_keys(values: Mapping[str, Any], own: Mapping[str, Any], context: typer.Context, path: Path) -> None:
+    """Refuse keys that are no option, tables that are no command's, and in the command's own what it does not have."""
+    commands = getattr(context.find_root().command, "commands", None) or {context.info_name: context.command}
+    options = {_spelled(param) for command in commands.values() for param in command.params}
+    here = sorted(_spelled(param) for param in context.command.params)
+    for key, value in values.items():
+        if _normal(key) in options or key in commands:
+            continue
+        if isinstance(value, dict):
+            hint = nearest(key, commands) or nearest(key, sorted(options))
+            raise UsageError("config", f"{path}: there is no command and no option {short(key)}{hint}")
+        hint = nearest(_normal(key), here) or nearest(_normal(key), sorted(options))
+        raise UsageError("config", f"{path}: no command has an option {short(key)}{hint}")
+    for key in own:
+        if _normal(key) not in here:
+            command = context.info_name
+            raise UsageError("config", f"{path}: `mgtool {command}` has no option {short(key)}{nearest(key, here)}")
 
 
 def _check_configured(param: Any, value: Any, path: Path) -> None:
@@ -177,15 +206,16 @@ def allowed_failures(text: str, total: int) -> int:
     return int(total * float(match[1]) / 100) if match[1] else int(match[2])
 
 
-def exit_code(failures: int, total: int, allow: str) -> int:
-    """0 when at most the allowed number of items failed, else 3."""
-    return DONE if failures <= allowed_failures(allow, total) else ITEMS_FAILED
+def exit_code(failures: int, total: int, allow: str, *, unused: Mapping[str, Any] | None = None) -> int:
+    """0 when at most the allowed number of items failed and nothing is `unused` that has to be used, else 3."""
+    return DONE if failures <= allowed_failures(allow, total) and not unused else ITEMS_FAILED
 
 
-def _model_folder(given: str) -> Path:
-    from mgtool.inputs.model_folders import model_folder
+def model_folder(given: str) -> Path:
+    """The folder that a model's name means."""
+    from mgtool.inputs import model_folders
 
-    return model_folder(given)
+    return model_folders.model_folder(given)
 
 
 Model = Annotated[
@@ -193,7 +223,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="PATH|tiny",
-        parser=_model_folder,
+        parser=model_folder,
         help="A model's folder, as `mgtool import` writes it, or tiny: the shipped one of the example scenes.",
     ),
 ]
@@ -220,7 +250,10 @@ MaxPixels = Annotated[
 Rank = Annotated[
     str,
     typer.Option(
-        "--rank", metavar="N|slurm|torchrun", help="This run's share; the two read both numbers.", rich_help_panel=_RUN
+        "--rank",
+        metavar="N|any|slurm|torchrun",
+        help="This run's share; the last two read both numbers.",
+        rich_help_panel=_RUN,
     ),
 ]
 WorldSize = Annotated[
@@ -281,6 +314,14 @@ Wait = Annotated[
     bool,
     typer.Option("--wait", help="Wait for another run that writes the same output to end.", rich_help_panel=_COMMON),
 ]
+BoxFormat = Annotated[
+    str,
+    typer.Option(
+        "--box-format",
+        metavar="F",
+        help="What a box file's numbers are: xyxy, xywh or cxcywh, in parts of 1 with -normalised behind it.",
+    ),
+]
 AllowFailures = Annotated[
     str,
     typer.Option(
@@ -288,8 +329,29 @@ AllowFailures = Annotated[
     ),
 ]
 
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Exit code 3 where an input holds anything that is not used.",
+        rich_help_panel=_COMMON,
+    ),
+]
+
 
 def asked(options: type[Options], context: typer.Context) -> Options:
     """The options of a stage, from the command's parameters of the same names."""
     names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
-    return options(**{name: value for name, value in context.params.items() if name in names})
+    given = {**context.params, "allow_missing": allows_missing(context.params.get("allow_failures", "0"))}
+    return options(**{name: value for name, value in given.items() if name in names})
+
+
+def allows_missing(allow_failures: str) -> bool:
+    """Whether a run may go on where none of the first hundred items has its picture: where all of them may fail.
+
+    >>> allows_missing("100%"), allows_missing("10%")
+    (True, False)
+    """
+    from mgtool.inputs.first_items import MOST
+
+    return allowed_failures(allow_failures, MOST) >= MOST

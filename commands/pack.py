@@ -14,15 +14,16 @@ import typer
 from mgtool.commands import console
 from mgtool.commands import pack_options as options
 from mgtool.commands.options import (
-    DONE,
     AllowAbsolute,
     AllowFailures,
     AllowRemote,
+    BoxFormat,
     Config,
     DryRun,
     Json,
     Overwrite,
     Quiet,
+    Strict,
     Tmp,
     Wait,
     allowed_failures,
@@ -30,7 +31,8 @@ from mgtool.commands.options import (
     exit_code,
 )
 from mgtool.errors import UsageError
-from mgtool.packing.options import PackOptions, Source
+from mgtool.packing.options import Check, PackOptions, Source
+from mgtool.tars.verify_options import Readers
 
 
 def pack(
@@ -42,6 +44,7 @@ def pack(
     add: options.Add = None,
     allow_absolute: AllowAbsolute = PackOptions.allow_absolute,
     allow_remote: AllowRemote = PackOptions.allow_remote,
+    box_format: BoxFormat = PackOptions.box_format,
     missing_boxes: options.MissingBoxes = PackOptions.missing_boxes,
     shard_size: options.ShardSize = PackOptions.shard_size,
     shuffle: options.Shuffle = PackOptions.shuffle,
@@ -50,12 +53,15 @@ def pack(
     check: options.Check = PackOptions.check,
     max_pixels: options.MaxPixels = PackOptions.max_pixels,
     resize: options.Resize = PackOptions.resize,
+    exif: options.Exif = PackOptions.exif,
     reencode: options.Reencode = PackOptions.reencode,
     dedupe: options.Dedupe = PackOptions.dedupe,
     min_boxes: options.MinBoxes = PackOptions.min_boxes,
     where: options.Where = PackOptions.where,
     energon: options.Energon = PackOptions.energon,
+    explain: options.Explain = False,
     verify: options.Verify = False,
+    readers: options.Readers = "sample",
     unpack: options.Unpack = None,
     workers: options.Workers = PackOptions.workers,
     quiet: Quiet = False,
@@ -66,17 +72,20 @@ def pack(
     overwrite: Overwrite = False,
     wait: Wait = False,
     allow_failures: AllowFailures = "0",
+    strict: Strict = False,
 ) -> None:
     """Pack samples into WebDataset tars that every reader opens; a second run goes on where the first stopped."""
-    _refuse_two_modes({"--verify": verify, "--unpack": unpack, "--out": out})
+    _refuse_two_modes({"--explain": explain, "--verify": verify, "--unpack": unpack, "--out": out})
     allowed_failures(allow_failures, 0)
-    screen = _Screen(quiet, as_json, allow_failures)
+    screen = _Screen(quiet, as_json, allow_failures, strict)
     if verify:
-        raise typer.Exit(_verify(inputs, workers, screen))
+        raise typer.Exit(_verify(inputs, check, readers, workers, screen))
     if unpack is not None:
         raise typer.Exit(_unpack(inputs, unpack, screen, overwrite=overwrite, wait=wait))
     chosen = asked(PackOptions, context)
     sources = [Source(inputs, images, boxes), *(add or [])]
+    if explain:
+        raise typer.Exit(_explain(sources, chosen, screen))
     if dry_run:
         raise typer.Exit(_plan(sources, out, chosen, overwrite, screen))
     raise typer.Exit(_pack(sources, out, chosen, screen, overwrite=overwrite, wait=wait))
@@ -88,6 +97,7 @@ class _Screen(NamedTuple):
     quiet: bool
     as_json: bool
     allow_failures: str
+    strict: bool = False
 
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[tuple[Callable[[int], None], console.Advance]]:
@@ -106,13 +116,17 @@ class _Screen(NamedTuple):
     def summarize(self, summary: Mapping[str, Any], title: str) -> None:
         console.summarize(summary, title=title, as_json=self.as_json, quiet=self.quiet)
 
+    def exit_code(self, failures: int, total: int, left_out: Mapping[str, Any] | None = None) -> int:
+        return exit_code(failures, total, self.allow_failures, unused=left_out if self.strict else None)
+
 
 def _refuse_two_modes(modes: Mapping[str, Any]) -> None:
     """Raise a `UsageError` unless exactly one of the things that the command does is asked for."""
     given = [option for option, value in modes.items() if value]
     if len(given) != 1:
         wrong = f"{' and '.join(given)} do not go together" if given else "Missing option '--out'"
-        raise UsageError("", f"{wrong}: give `out` to pack, `verify` to check tars, or `unpack` DIR")
+        wanted = "give `out` to pack, `explain` to look at inputs, `verify` to check tars, or `unpack` DIR"
+        raise UsageError("", f"{wrong}: {wanted}")
 
 
 def _pack(
@@ -129,9 +143,14 @@ def _pack(
     for failure in packed.failed:
         console.say(f"{failure.id}: {failure.reason}: {failure.detail}")
     screen.summarize({"out": out, **packed.counts}, "mgtool pack")
+    if packed.turned_by_exif and not screen.quiet:
+        console.say(
+            f"warning: {packed.turned_by_exif:,} pictures are to be shown turned by their EXIF, and Hugging Face "
+            "datasets turns them; boxes are of the stored pixels: `exif` apply turns both"
+        )
     if not is_stream:
         console.show_failures(packed.failures, Path(out), quiet=screen.quiet)
-    return exit_code(packed.failures, packed.items, screen.allow_failures)
+    return screen.exit_code(packed.failures, packed.items, packed.left_out)
 
 
 def _plan(sources: Sequence[Source], out: str, chosen: PackOptions, overwrite: bool, screen: _Screen) -> int:
@@ -141,7 +160,23 @@ def _plan(sources: Sequence[Source], out: str, chosen: PackOptions, overwrite: b
     planned = stage.plan(sources, None if out == "-" else out, chosen, overwrite=overwrite)
     summary = {"out": out, **dataclasses.asdict(planned)}
     console.summarize(summary, title="pack would write", as_json=screen.as_json, quiet=False)
-    return DONE
+    return screen.exit_code(0, 0, planned.left_out)
+
+
+def _explain(sources: Sequence[Source], chosen: PackOptions, screen: _Screen) -> int:
+    """Say on stdout what each input is taken for, and why."""
+    from mgtool.commands.pack_explanation import lines
+    from mgtool.stages import pack as stage
+
+    explained = list(stage.explain(sources, chosen))
+    if screen.as_json:
+        screen.summarize({"inputs": explained}, "mgtool pack --explain")
+    else:
+        text = "".join(_on_a_terminal(line) + "\n" for one in explained for line in lines(one))
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+        sys.stdout.flush()
+    failed, left_out = (any(getattr(one, name) for one in explained) for name in ("failures", "left_out"))
+    return screen.exit_code(int(failed), 1, {"inputs": left_out} if left_out else {})
 
 
 def _refuse_both_on_stdout(is_stream: bool, screen: _Screen) -> None:
@@ -149,15 +184,15 @@ def _refuse_both_on_stdout(is_stream: bool, screen: _Screen) -> None:
         raise UsageError("as_json", "and `out` - both want stdout: give `out` a folder")
 
 
-def _verify(tars: Sequence[str], workers: int, screen: _Screen) -> int:
+def _verify(tars: Sequence[str], check: Check, readers: Readers, workers: int, screen: _Screen) -> int:
     """Say on stdout what is wrong with which sample."""
     from mgtool.stages import verify as stage
 
     with screen.progress("tars") as (started, advance):
-        verified = stage.verify(tars, workers=workers, started=started, advance=advance)
+        verified = stage.verify(tars, check=check, readers=readers, workers=workers, started=started, advance=advance)
     findings = verified.findings
     counts = {"tars": verified.tars, "samples": verified.samples, "findings": len(findings)}
-    summary: dict[str, Any] = {**counts, "readers": verified.readers}
+    summary: dict[str, Any] = {**counts, "readers": verified.readers, "readers_read": verified.readers_read}
     if screen.as_json:
         summary |= {"findings": findings}
     else:
@@ -167,7 +202,7 @@ def _verify(tars: Sequence[str], workers: int, screen: _Screen) -> int:
             sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace"))
         sys.stdout.flush()
     screen.summarize(summary, "mgtool pack --verify")
-    return exit_code(verified.bad, max(verified.samples, verified.bad), screen.allow_failures)
+    return screen.exit_code(verified.bad, max(verified.samples, verified.bad))
 
 
 def _on_a_terminal(text: str) -> str:
@@ -183,4 +218,4 @@ def _unpack(tars: Sequence[str], folder: Path, screen: _Screen, *, overwrite: bo
         unpacked = stage.unpack(tars, folder, overwrite=overwrite, wait=wait, advance=advance)
     screen.summarize({"out": str(folder), **dataclasses.asdict(unpacked)}, "mgtool pack --unpack")
     console.show_failures(unpacked.failures, folder, quiet=screen.quiet)
-    return exit_code(unpacked.failures, unpacked.samples + unpacked.failures, screen.allow_failures)
+    return screen.exit_code(unpacked.failures, unpacked.samples + unpacked.failures, unpacked.left_out)

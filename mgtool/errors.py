@@ -14,6 +14,7 @@ MgtoolError                 anything mgtool says about its user's world; one lin
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Literal, get_args
 
@@ -34,11 +35,14 @@ Reason = Literal[
     "out_of_memory",  # does not fit even alone
     "model_error",  # the model or detector failed on this item alone
     "unsupported",  # well-formed, but nothing here can use it
-    "unreadable",  # the storage failed
+    "unreadable",  # the storage refused or failed
+    "unreachable",  # the storage did not answer, which may pass: a second run asks again
 ]
 Stage = Literal["read", "load", "detect", "pack", "unpack", "infer", "eval", "train"]
 """Where an item failed."""
 
+UNREACHABLE: Reason = "unreachable"
+"""The reason of failures that are no fault of the item."""
 REASONS: tuple[str, ...] = get_args(Reason)
 
 
@@ -113,6 +117,29 @@ class ItemError(MgtoolError):
 
     def __reduce__(self) -> tuple[type[ItemError], tuple[Reason, str]]:
         return ItemError, (self.reason, self.detail)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A question after the known word that is spelt most alike, to end a message with; empty where none is alike.
+
+    >>> nearest("persn", ["person", "cat"]), nearest("sofa", ["person", "cat"])
+    ('; did you mean person?', '')
+    """
+    import difflib
+
+    by_case = {one.casefold(): one for one in known}
+    found = difflib.get_close_matches(word.casefold(), by_case, n=1)
+    return f"; did you mean {by_case[found[0]]}?" if found else ""
+
+
+def one_of(word: str, known: Iterable[str]) -> str:
+    """All that is known, and then what `nearest` says of a word that is not.
+
+    >>> one_of("jsnol", ["jsonl", "coco"])
+    'jsonl, coco; did you mean jsonl?'
+    """
+    names = tuple(known)
+    return f"{', '.join(names) or 'none'}{nearest(word, names)}"
 
 
 def require(module: str, *, what: str, extra: str) -> ModuleType:

@@ -11,7 +11,7 @@ import functools
 import json
 import mmap
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
@@ -181,6 +181,12 @@ class LeftOut:
         """Count one thing."""
         count, examples = self._found.get(reason, (0, []))
         self._found[reason] = (count + 1, [*examples, name_text(example)] if count < self._EXAMPLES else examples)
+
+    def take(self, summary: Mapping[str, Any]) -> None:
+        """Count what another counted, by its `summary`."""
+        for reason, found in summary.items():
+            count, examples = self._found.get(reason, (0, []))
+            self._found[reason] = (count + found["count"], [*examples, *found["examples"]][: self._EXAMPLES])
 
     def clear(self) -> None:
         """Begin anew."""

@@ -162,11 +162,11 @@ def test_allowed_failures() -> None:
         allowed_failures("many", 10)
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_ends_a_stream_without_a_word(tmp_path: Path) -> None:
     photos = ROOT / "examples/photos/images"
     line = f"{sys.executable} -m mgtool.commands.main detect {photos} --out - -q | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (141, "")
     assert len(done.stdout.splitlines()) == 1
 
 

@@ -6,10 +6,12 @@ have, `score` is the official score of one answer, `metrics` the official number
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Sequence
 
 from mgtool.benchmarks.activitynet_qa import ActivitynetQa
 from mgtool.benchmarks.ai2d import Ai2d
+from mgtool.benchmarks.aokvqa import Aokvqa, AokvqaDirect
+from mgtool.benchmarks.blink import Blink
 from mgtool.benchmarks.ccbench import Ccbench
 from mgtool.benchmarks.chartqa import ChartQa
 from mgtool.benchmarks.coco_caption import CocoCaption
@@ -22,6 +24,7 @@ from mgtool.benchmarks.hallusionbench import HallusionBench
 from mgtool.benchmarks.infovqa import InfoVqa
 from mgtool.benchmarks.llava_bench import LlavaBench
 from mgtool.benchmarks.lvis import Lvis
+from mgtool.benchmarks.mathverse import MathVerse
 from mgtool.benchmarks.mathvista import MathVista
 from mgtool.benchmarks.mm_vet import MmVet
 from mgtool.benchmarks.mmbench import Mmbench, MmbenchChinese
@@ -46,7 +49,7 @@ from mgtool.benchmarks.textvqa import TextVqa
 from mgtool.benchmarks.tgif_qa import TgifQa
 from mgtool.benchmarks.vizwiz import VizWiz
 from mgtool.benchmarks.vqav2 import Vqav2
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, nearest
 from mgtool.scoring.benchmark import Benchmark, Item, Verdict
 
 __all__ = ["TABLE", "Benchmark", "Item", "Verdict", "get"]
@@ -76,12 +79,16 @@ TABLE: dict[str, Benchmark] = {
         MmStar(),
         Mmmu(),
         RealWorldQa(),
+        Blink(),
+        Aokvqa(),
+        AokvqaDirect(),
         ScienceQa(),
         Ai2d(),
         MmVet(),
         LlavaBench(),
         Mmvp(),
         MathVista(),
+        MathVerse(),
         CocoCaption(),
         NoCaps(),
         Flickr30k(),
@@ -97,14 +104,18 @@ TABLE: dict[str, Benchmark] = {
 }
 
 
-def get(name: str) -> Benchmark:
+def get(name: str, *, option: str = "benchmark", others: Sequence[str] = ()) -> Benchmark:
     """The benchmark of a name.
+
+    Args:
+        name: as in `TABLE`.
+        option: the field that named it.
+        others: what else the field may hold.
 
     Raises:
         UsageError: for an unknown name, with the nearest one.
     """
     if name in TABLE:
         return TABLE[name]
-    near = difflib.get_close_matches(name.lower(), TABLE, n=1)
-    hint = f"did you mean {near[0]}?" if near else "see `mgtool eval --list`"
-    raise UsageError("benchmark", f"{name}: not known; {hint}")
+    hint = nearest(name, [*others, *TABLE]) or "; see `mgtool eval --list`"
+    raise UsageError(option, f"{name}: not known{hint}")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 import msgspec
-import numpy as np
 
 from mgtool.records import Score
 from mgtool.scoring.benchmark import (
+    OFFICIAL,
     SINGLE_WORD,
     Benchmark,
     Item,
     Verdict,
     by_field,
+    mean_of_parts,
     mean_score,
 )
 from mgtool.scoring.ground_truth import TABLES, Document, Row, Truth, first, listed, whole
+from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.predictions import Prediction
-from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
+from mgtool.scoring.statistics import Metric, Statistic
 from mgtool.scoring.text_metrics import relaxed
 
 SPLITS = ("human", "augmented")
@@ -32,6 +35,11 @@ class ChartQa(Benchmark):
     title = "ChartQA"
     files = "test_human.json and test_augmented.json (github.com/vis-nlp/ChartQA), or ChartQA_TEST.tsv, or Parquet"
     metric = "relaxed accuracy: human, augmented, and the mean of the two"
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "relaxed equality without white space around; the mean of the two splits, as MG-LLaVA has it",
+        "vlmevalkit": "the same, over all questions together",
+        LMMS_EVAL: "white space around a word counts; over all questions together",
+    }
     instruction = SINGLE_WORD
 
     def load(self, truth: Truth) -> list[Item]:
@@ -57,7 +65,7 @@ class ChartQa(Benchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The best over the answers, of which there is one as a rule."""
-        said = text.strip()
+        said = text if variant == LMMS_EVAL else text.strip()
         return Verdict(said, float(any(relaxed(said, answer) for answer in item.target)))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
@@ -65,7 +73,8 @@ class ChartQa(Benchmark):
         parts = by_field(scores, "split")
         known = [split for split in SPLITS if split in parts] or list(parts)
         splits: dict[str, Statistic | Metric] = {split: mean_score(parts[split]) for split in known}
-        return {"accuracy": _mean_of_splits(scores, known), **splits}
+        whole = mean_of_parts(scores, "split", known) if variant == OFFICIAL else mean_score(scores)
+        return {"accuracy": whole, **splits}
 
 
 def _number_of(item: Item) -> str:
@@ -95,17 +104,3 @@ def _item(row: Row, place: int, document: Document) -> Item:
 
 def _key(image: str, question: str) -> str:
     return f"{PurePosixPath(image).name}\n{question.strip()}"
-
-
-def _mean_of_splits(scores: Sequence[Score], splits: Sequence[str]) -> Statistic:
-    rows = np.zeros((len(scores), 2 * len(splits)))
-    for row, score in zip(rows, scores, strict=True):
-        at = splits.index(score.fields["split"]) if score.fields["split"] in splits else -1
-        if at >= 0:
-            row[2 * at : 2 * at + 2] = score.score, 1
-
-    def mean(sums: Floats) -> Floats:
-        parts = ratio(sums[..., 0::2], sums[..., 1::2])
-        return np.asarray(parts.mean(-1))
-
-    return Statistic(rows, codes(score.group for score in scores), mean)

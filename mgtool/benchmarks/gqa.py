@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -50,7 +50,11 @@ class Gqa(Benchmark):
         "consistency, val_choices.json adds validity and plausibility"
     )
     metric = "accuracy, of binary and of open questions; distribution; by type and number of steps"
-    variants = ("official", "lmms-eval")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "equal in lower case, without full stops at the end",
+        "vlmevalkit": "equal in lower case, without white space around",
+        "lmms-eval": "equal in lower case, without white space around and any punctuation",
+    }
     breakdowns = ("structural", "semantic", "detailed", "steps", "words")
     instruction = SINGLE_WORD
 
@@ -85,7 +89,9 @@ class Gqa(Benchmark):
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Equal, once full stops at the end are gone and all is lower case; nothing else is forgiven."""
         if variant == "lmms-eval":
-            said, expected = (value.lower().translate(_PUNCTUATION) for value in (text, item.target))
+            said, expected = (value.lower().translate(_PUNCTUATION) for value in (text.strip(), item.target))
+        elif variant == "vlmevalkit":
+            said, expected = text.strip().lower(), item.target.strip().lower()
         else:
             said, expected = text.rstrip(".").lower(), item.target
         checks = {}

@@ -6,7 +6,7 @@ The official script asks a judge about every answer; without one, yes and no are
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from mgtool.records import Score
@@ -41,7 +41,11 @@ class HallusionBench(Benchmark):
     metric = "aAcc over answers, fAcc over figures, qAcc over questions"
     headline = "aAcc"
     judge = "optional"
-    variants = ("official", "vlmevalkit")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "a judge about every answer, else by the word; fAcc is over questions with a figure",
+        "vlmevalkit": "exactly one of the words yes and no, a judge where there is none; fAcc is over all questions",
+        "mg-llava": "as vlmevalkit, without a judge",
+    }
     breakdowns: ClassVar[tuple[str, ...]] = ("category", "l2-category")
     instruction = YES_OR_NO
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,7 +36,12 @@ class Mme(Benchmark):
     files = "the folder MME_Benchmark_release_version or eval_tool/Your_Results (github.com/BradyFU), or MME.tsv"
     metric = "perception: the sum of 10 tasks; cognition: the sum of 4; a task is 100 acc + 100 acc+"
     headline = "perception"
-    variants = ("official", "vlmevalkit", "lmms-eval")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "yes or no within the first four characters",
+        "vlmevalkit": "exactly one of the words yes and no, anywhere; a judge where there is none",
+        "mg-llava": "exactly one of the words yes and no, anywhere; no judge",
+        "lmms-eval": "as the official one, without periods and white space around; the letters y and n suffice",
+    }
     judge = "optional"
 
     def prompt(self, sample: Sample) -> str:
@@ -132,6 +138,7 @@ def _lmms_eval(text: str) -> str:
 _READERS: dict[str, Callable[[str], str]] = {
     "official": _official,
     "vlmevalkit": lambda text: yes_or_no(text) or "other",
+    "mg-llava": lambda text: yes_or_no(text) or "other",
     "lmms-eval": _lmms_eval,
 }
 

@@ -7,7 +7,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mgtool.errors import InputError
 from mgtool.records import Sample, Score
@@ -24,7 +24,9 @@ from mgtool.scoring.benchmark import (
     with_suffix,
 )
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
+from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.multiple_choice import (
+    CHOICE_VARIANTS,
     VLMEVALKIT,
     ChoiceBenchmark,
     LetteredQuestion,
@@ -40,11 +42,16 @@ SPLITS = ("dev", "validation", "test")
 HIDDEN = "?"
 """The answer of a question whose answer is not public."""
 SEED = 42
+SEEDS = {OFFICIAL: SEED, LMMS_EVAL: 0}
+"""What the variants that draw a choice begin to draw with."""
 OPEN = "open"
 CHOICE = "multiple-choice"
 
 _STRIPPED = (",", ".", "!", "?", ";", ":", "'")
 _FEW_WORDS = 5
+_BETWEEN_SPACES = " {} "
+_FORMS = {OFFICIAL: ("({})", _BETWEEN_SPACES), LMMS_EVAL: ("({})", "{} ", "{}.")}
+"""How a letter is told from other text, the surest first."""
 _SENTENCE_END = re.compile(r"\.\s(?=[A-Z])|\n")
 _BEFORE_THE_ANSWER = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
 _NUMBERS = (
@@ -65,6 +72,13 @@ class Mmmu(ChoiceBenchmark):
         "MMMU_DEV_VAL.tsv (opencompass.openxlab.space), the Parquet files of huggingface.co/datasets/MMMU/MMMU, or "
         "answer_dict_val.json or an output.json (github.com/MMMU-Benchmark/MMMU)"
     )
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "a letter in brackets or between spaces, else a text, else one is drawn; open: texts and numbers",
+        VLMEVALKIT: "its rules for choices; an open question is one between its answer and `Other Answers`",
+        "mg-llava": CHOICE_VARIANTS["mg-llava"],
+        LMMS_EVAL: "a letter in brackets, before a space or a period, even inside words, else a text, else one drawn; "
+        "open questions are never right, as its script compares single characters",
+    }
     breakdowns = ("category", "l2-category")
 
     def prompt(self, sample: Sample) -> str:
@@ -122,9 +136,9 @@ class Mmmu(ChoiceBenchmark):
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """As the official script does, which draws a choice where an answer names none, in the file's order."""
         verdicts = super().grade(pairs, variant, judge)
-        if variant != OFFICIAL:
+        if variant not in SEEDS:
             return verdicts
-        generator = random.Random(SEED)
+        generator = random.Random(SEEDS[variant])
         for place, (item, answer) in enumerate(pairs):
             letters = list(item.fields["options"])
             if answer is not None and verdicts[place].extracted is None and letters and _is_choice(item):
@@ -134,13 +148,13 @@ class Mmmu(ChoiceBenchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Officially a choice by its letter or text, an open answer by the texts and numbers in it."""
-        if variant != OFFICIAL:
+        if variant not in SEEDS:
             return super().score(item, text, variant)
         if not _is_choice(item):
             found = candidates(text)
-            return Verdict(found, float(_is_right(item.target, found)))
+            return Verdict(found, float(variant == OFFICIAL and _is_right(item.target, found)))
         options = item.fields["options"]
-        read = chosen(text, options) if options else text  # without options, letters that were read already
+        read = chosen(text, options, variant) if options else text  # without options, letters that were read already
         return Verdict(read, float(read is not None and read == item.target))
 
     def question(self, item: Item, variant: str) -> LetteredQuestion:
@@ -164,14 +178,14 @@ class Mmmu(ChoiceBenchmark):
         """How many answers were drawn."""
         drawn = [score.score for score in scores if "drawn" in score.fields]
         said = (
-            f"{len(drawn):,} answers name no choice: one was drawn for each (Python's generator, seed {SEED}), as the "
-            f"official script does, and {int(sum(drawn)):,} of them are right"
+            f"{len(drawn):,} answers name no choice: one was drawn for each (Python's generator, seed "
+            f"{SEEDS.get(variant, SEED)}), as the {variant} script does, and {int(sum(drawn)):,} of them are right"
         )
         return [*([said] if drawn else []), *super().notes(scores, variant)]
 
 
-def chosen(text: str, options: Mapping[str, str]) -> str | None:
-    """The choice that an answer names last: in brackets, else between spaces, else by its text; None where none is.
+def chosen(text: str, options: Mapping[str, str], variant: str = OFFICIAL) -> str | None:
+    """The choice that an answer names last: by a mark of the variant, else by its text; None where none is.
 
     >>> chosen("(A) is wrong, so (B)", {"A": "cat", "B": "dog"}), chosen("B.", {"A": "cat", "B": "dog"})
     ('B', 'B')
@@ -179,10 +193,11 @@ def chosen(text: str, options: Mapping[str, str]) -> str | None:
     for mark in _STRIPPED:
         text = text.strip(mark)
     said = f" {text} "
-    for before, after in (("(", ")"), (" ", " ")):
-        named = [letter for letter in options if f"{before}{letter}{after}" in said]
+    for form in _FORMS[variant]:
+        named = [letter for letter in options if form.format(letter) in said]
         if named:
-            return max(named, key=lambda letter: said.rfind(f"{before}{letter}{after}"))
+            place = form if form in _FORMS[OFFICIAL] else _BETWEEN_SPACES
+            return max(named, key=lambda letter: said.rfind(place.format(letter)))
     lower = said.lower()
     named = [letter for letter, option in options.items() if option.lower() in lower]
     if not named or len(said.split()) <= _FEW_WORDS:

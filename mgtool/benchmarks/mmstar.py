@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import msgspec
 
-from mgtool.scoring.benchmark import OFFICIAL, Item, Verdict
+from mgtool.records import Score
+from mgtool.scoring.benchmark import OFFICIAL, Item, Verdict, by_field, mean_of_parts
 from mgtool.scoring.ground_truth import Row
-from mgtool.scoring.multiple_choice import VLMEVALKIT, ChoiceBenchmark
+from mgtool.scoring.lmms_eval import ANYWHERE, LMMS_EVAL
+from mgtool.scoring.multiple_choice import CHOICE_VARIANTS, VLMEVALKIT, ChoiceBenchmark, named_anywhere
+from mgtool.scoring.statistics import Metric, Statistic
 
 LETTERS = "ABCD"
+KIND = "l2_category"
 _STARTS = ("", "(", "option ", "the answer is ")
 _LIST = re.compile(r"(?:Options|Choices):")
 _MARK = re.compile(r"(?:(?<=[\s,])|^)\(?([A-Z])([:.)])\s*")
@@ -22,6 +28,11 @@ class MmStar(ChoiceBenchmark):
     name = "mmstar"
     title = "MMStar"
     files = "MMStar.tsv (opencompass.openxlab.space) or the Parquet of huggingface.co/datasets/Lin-Chen/MMStar"
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "the first character, or the one behind `(`, `option ` or `the answer is `",
+        **CHOICE_VARIANTS,
+        LMMS_EVAL: f"{ANYWHERE}; accuracy is the mean over the 18 kinds of questions",
+    }
     breakdowns = ("category", "l2_category")
 
     def item(self, row: Row) -> Item:
@@ -31,12 +42,20 @@ class MmStar(ChoiceBenchmark):
         return msgspec.structs.replace(item, fields={**item.fields, "options": options})
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
-        """Officially by the first character, or by the one behind three fixed beginnings."""
+        """Officially by the first character, or by the one behind three fixed beginnings; elsewhere by the letter."""
+        if variant == LMMS_EVAL:
+            return named_anywhere(item, text)
         if variant != OFFICIAL:
             return super().score(item, text, variant)
         read = _characters(text)
         right = item.target is not None and item.target.strip().lower() in read
         return Verdict(item.target if right else read[0].upper() if read else None, float(right))
+
+    def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+        """Accuracy; lmms-eval's is the mean over the kinds of questions."""
+        kinds = list(by_field(scores, KIND))
+        means = variant == LMMS_EVAL and kinds
+        return {"accuracy": mean_of_parts(scores, KIND, kinds)} if means else super().metrics(scores, variant)
 
     def asks_judge(self, variant: str) -> bool:
         """The official script asks nobody."""

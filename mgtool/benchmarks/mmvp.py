@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from mgtool.records import Sample, Score
 from mgtool.scoring.benchmark import (
@@ -21,6 +23,7 @@ from mgtool.scoring.benchmark import (
 )
 from mgtool.scoring.ground_truth import Row, Truth, first, whole
 from mgtool.scoring.judged import JudgedBenchmark
+from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.multiple_choice import (
     LetteredQuestion,
     as_pandas_reads,
@@ -34,6 +37,18 @@ from mgtool.scoring.statistics import Metric, Statistic, mean_of
 _SYSTEM = (
     "You are a helpful and precise assistant for checking the quality of the answer. Please answer in only yes or no."
 )
+_LETTER = r"\(?([AB])\)?"
+_LETTERS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"^{_LETTER}\.?\s*$",
+        rf"^{_LETTER}[.\s]",
+        rf"answer\s+is\s+{_LETTER}",
+        rf"option\s+{_LETTER}",
+        rf"{_LETTER}(?:\s|$)",
+    )
+)
+"""Where lmms-eval looks for a letter, in this order; the last two find it inside words, too."""
 
 
 class Mmvp(JudgedBenchmark):
@@ -43,7 +58,11 @@ class Mmvp(JudgedBenchmark):
     title = "MMVP"
     files = "Questions.csv (huggingface.co/datasets/MMVP/MMVP), or MMVP.tsv"
     metric = "accuracy of pairs, and of single questions"
-    variants = ("official", "vlmevalkit")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "a judge says whether an answer is right",
+        "vlmevalkit": "the letter by VLMEvalKit's rules, a judge where they find none",
+        LMMS_EVAL: "a letter of either case: alone, first, behind `answer is` or `option`, or before a space",
+    }
 
     def prompt(self, sample: Sample) -> str:
         """The question, its options and the request for the letter."""
@@ -62,7 +81,15 @@ class Mmvp(JudgedBenchmark):
         if variant == OFFICIAL:
             return super().grade(pairs, variant, judge)
         verdicts = Benchmark.grade(self, pairs, variant)
-        return verdicts if judge is None else matched(pairs, verdicts, [_question(item) for item, _ in pairs], judge)
+        return (
+            verdicts
+            if judge is None or variant == LMMS_EVAL
+            else matched(pairs, verdicts, [_question(item) for item, _ in pairs], judge)
+        )
+
+    def asks_judge(self, variant: str) -> bool:
+        """lmms-eval asks nobody."""
+        return variant != LMMS_EVAL
 
     def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
         """The original's question."""
@@ -79,7 +106,7 @@ class Mmvp(JudgedBenchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """By the letter that was named."""
-        read = inferred(text, _question(item).options)
+        read = _lmms_eval(text) if variant == LMMS_EVAL else inferred(text, _question(item).options)
         return Verdict(read, float(read == item.target))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
@@ -89,6 +116,17 @@ class Mmvp(JudgedBenchmark):
             pairs[score.fields["pair"]].append(score.score)
         hits = [float(len(hits) > 1 and all(hits)) for hits in pairs.values()]
         return {"accuracy": mean_of(hits, list(pairs)), "question_accuracy": mean_score(scores)}
+
+
+def _lmms_eval(text: str) -> str | None:
+    """The letter of the first pattern that is there, else the first character.
+
+    >>> _lmms_eval("it is (b)"), _lmms_eval("a dog"), _lmms_eval("left")
+    ('B', 'A', None)
+    """
+    said = text.strip()
+    found = next((match[1] for pattern in _LETTERS if (match := pattern.search(said))), said[:1]).upper()
+    return found if found in tuple("AB") else None
 
 
 def _item(row: Row, place: int) -> Item:

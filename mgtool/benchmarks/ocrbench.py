@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from mgtool.scoring.benchmark import Benchmark, Item, Verdict
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, picture_name, whole
 
@@ -20,7 +23,11 @@ class OcrBench(Benchmark):
     title = "OCRBench"
     files = "FullTest.json (github.com/Yuliang-Liu/MultimodalOCR), OCRBench.tsv, or the Parquet of echo840/OCRBench"
     metric = "accuracy: of the whole set a tenth of its points; by group and kind of question"
-    variants = ("official", "vlmevalkit", "lmms-eval")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "a right text is in the answer; in formulas white space does not count, and case does",
+        "vlmevalkit": "as the official one",
+        "lmms-eval": "as the official one, but full-width characters are plain ones",
+    }
     breakdowns = ("group", "question_type")
 
     def load(self, truth: Truth) -> list[Item]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mgtool.benchmarks.vqav2 import Vqav2, whole_processor
+from collections.abc import Mapping
+from typing import ClassVar
+
+from mgtool.benchmarks.vqav2 import WHOLE_PROCESSOR, Vqav2, whole_processor
 from mgtool.scoring.benchmark import OFFICIAL, Item, Verdict
 
 
@@ -12,6 +15,7 @@ class OkVqa(Vqav2):
     name = "okvqa"
     title = "OK-VQA"
     files = "mscoco_val2014_annotations.json and OpenEnded_mscoco_val2014_questions.json (okvqa.allenai.org)"
+    variants: ClassVar[Mapping[str, str]] = {**Vqav2.variants, "lmms-eval": WHOLE_PROCESSOR}
     breakdowns = ("question_type",)
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -34,7 +34,12 @@ class Pope(Benchmark):
     )
     metric = "mean F1 of the three splits; accuracy, precision, recall, F1, yes ratio of each"
     headline = "f1"
-    variants = ("official", "vlmevalkit", "lmms-eval")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "a no in the first sentence is no, all else is yes; f1 is the mean over the three splits",
+        "vlmevalkit": "exactly one of the words yes and no, a judge where there is none; f1 is over all items together",
+        "mg-llava": "the word yes without the word no is yes, all else is no; f1 is the mean over the splits",
+        "lmms-eval": "the answer in lower case is yes or no alone; f1 is over all items, yes_ratio of the labels",
+    }
     instruction = YES_OR_NO
     judge = "optional"
 
@@ -77,7 +82,7 @@ class Pope(Benchmark):
         parts = _in_order(by_field(scores, "split"))
         members = [score for part in parts.values() for score in part]  # an item of two splits counts in both
         pooled = Statistic(_confusion(members, variant), codes(score.group for score in members), _f1)
-        headline = _mean_f1(scores, list(parts)) if variant == OFFICIAL and parts else pooled
+        headline = _mean_f1(scores, list(parts)) if variant in _MEANS and parts else pooled
         numbers: dict[str, Statistic | Metric] = {"f1": headline}
         functions = {**_FUNCTIONS, **({"yes_ratio": _yes_labels} if variant == "lmms-eval" else {})}
         for split, part in parts.items():
@@ -89,7 +94,7 @@ class Pope(Benchmark):
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """Which splits the mean is over."""
         splits = list(_in_order(by_field(scores, "split")))
-        if variant != OFFICIAL:
+        if variant not in _MEANS:
             unread = unread_notes(scores, "they count as neither")
             labels = ["yes_ratio is the share of labels that are yes, as lmms-eval has it, whatever the answers are"]
             return [
@@ -105,9 +110,12 @@ def _official(text: str) -> str:
     return "no" if _NO & set(first_sentence.replace(",", "").split(" ")) else "yes"
 
 
+_MEANS = (OFFICIAL, "mg-llava")
+"""The variants whose f1 is the mean over the splits."""
 _READERS: dict[str, Callable[[str], str | None]] = {
     "official": _official,
     "vlmevalkit": yes_or_no,
+    "mg-llava": lambda text: "yes" if yes_or_no(text) == "yes" else "no",
     "lmms-eval": lambda text: text.lower().strip(),
 }
 

@@ -10,22 +10,32 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import msgspec
-import numpy as np
 
 from mgtool.errors import InputError
 from mgtool.records import Box, Detections, Sample, Score
-from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict, by_field, mean_score, question_of
-from mgtool.scoring.boxes_in_text import LARGEST_FRACTION, SCALES, corners, in_pixels
+from mgtool.scoring.benchmark import (
+    Benchmark,
+    Item,
+    Judge,
+    Pair,
+    Verdict,
+    by_field,
+    mean_of_parts,
+    mean_score,
+    question_of,
+)
+from mgtool.scoring.boxes_in_text import LARGEST_FRACTION, SCALES, corners, hundredths_overlap, in_pixels
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
 from mgtool.scoring.multiple_choice import picture_of
 from mgtool.scoring.predictions import Prediction
-from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
+from mgtool.scoring.statistics import Metric, Statistic
 
 THRESHOLD = 0.5
 ASKED = "Please provide the bounding box coordinate of the region this sentence describes"
 SPLITTINGS = ("(unc)", "(umd)")
 """Whose splits RefCOCO and RefCOCO+, and RefCOCOg, are reported on; the authors of the data made others, `google`."""
 Size = tuple[float, float] | None
+MG_LLAVA = "mg-llava"
 NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
 VLMEVALKIT_SPLITS = (
     *(f"{name}_{split}" for name in ("RefCOCO", "RefCOCO+") for split in ("val", "testA", "testB")),
@@ -46,7 +56,7 @@ class RefCoco(Benchmark):
     )
     metric = "accuracy at IoU 0.5"
     takes = "either"
-    variants = SCALES
+    variants: ClassVar[Mapping[str, str]] = SCALES
     breakdowns: ClassVar[tuple[str, ...]] = ("split",)
 
     def prompt(self, sample: Sample) -> str:
@@ -93,6 +103,8 @@ class RefCoco(Benchmark):
         Raises:
             InputError: for fractions, where the ground truth does not say how large the picture is.
         """
+        if variant == MG_LLAVA:
+            return _in_hundredths(item, text)
         written = corners(text, variant)
         if written is None:
             return Verdict(None, 0.0)
@@ -108,7 +120,9 @@ class RefCoco(Benchmark):
         parts = by_field(scores, "split")
         splits = [split for split in VLMEVALKIT_SPLITS if split in parts]
         return {
-            "accuracy": _mean_of_splits(scores, splits) if variant == "vlmevalkit" and splits else mean_score(scores)
+            "accuracy": mean_of_parts(scores, "split", splits)
+            if variant == "vlmevalkit" and splits
+            else mean_score(scores)
         }
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
@@ -121,22 +135,16 @@ class RefCoco(Benchmark):
         return [f"{unlabelled:,} pictures have no box labelled with an expression: the best box was taken"]
 
 
+def _in_hundredths(item: Item, text: str) -> Verdict:
+    if item.target["size"] is None:
+        raise InputError(f"expression {item.id}: hundredths need `width` and `height` of {item.image} in the truth")
+    overlap = hundredths_overlap(text, item.target["xyxy"], item.target["size"])
+    return Verdict(" ".join(text.split()), float(overlap > THRESHOLD), {"iou": round(overlap, 4)})
+
+
 def _is_of_split(item: Item, split: str) -> bool:
     own = str(item.fields.get("split", split))
     return not split or own == split or own.endswith(f"_{split}")
-
-
-def _mean_of_splits(scores: Sequence[Score], splits: Sequence[str]) -> Statistic:
-    rows = np.zeros((len(scores), 2 * len(splits)))
-    for row, score in zip(rows, scores, strict=True):
-        if score.fields.get("split") in splits:
-            at = 2 * splits.index(score.fields["split"])
-            row[at : at + 2] = score.score, 1
-
-    def mean(sums: Floats) -> Floats:
-        return np.asarray(ratio(sums[..., 0::2], sums[..., 1::2]).mean(-1))
-
-    return Statistic(rows, codes(score.group for score in scores), mean)
 
 
 def _verdict(item: Item, answer: Prediction, asked: frozenset[str] | set[str]) -> Verdict:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import msgspec
 
@@ -12,6 +13,7 @@ from mgtool.records import Sample, Score
 from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict, mean_score
 from mgtool.scoring.ground_truth import Document, Row, Truth, whole
 from mgtool.scoring.multiple_choice import (
+    CHOICE_VARIANTS,
     as_pandas_reads,
     choice_prompt,
     first_letters,
@@ -46,7 +48,11 @@ class ScienceQa(Benchmark):
     title = "ScienceQA"
     files = "problems.json and pid_splits.json (github.com/lupantech/ScienceQA), or ScienceQA_TEST.tsv"
     metric = "accuracy, and of the questions with a picture; by subject, context, grade"
-    variants = ("official", "vlmevalkit", "mg-llava", "lmms-eval")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "LLaVA's reading: a letter alone, before a full stop, or in `The answer is X.`",
+        **CHOICE_VARIANTS,
+        "lmms-eval": "a letter of either case alone, or a capital before a full stop",
+    }
     breakdowns = ("subject", "context", "grade")
 
     def prompt(self, sample: Sample) -> str:

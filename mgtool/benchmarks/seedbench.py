@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import msgspec
 
-from mgtool.scoring.benchmark import Item, Verdict
+from mgtool.scoring.benchmark import OFFICIAL, Item, Verdict
 from mgtool.scoring.ground_truth import Document, Row
-from mgtool.scoring.multiple_choice import ChoiceBenchmark
+from mgtool.scoring.multiple_choice import VLMEVALKIT, ChoiceBenchmark
 
 
 class SeedBench(ChoiceBenchmark):
@@ -15,7 +18,11 @@ class SeedBench(ChoiceBenchmark):
     name = "seedbench"
     title = "SEED-Bench (image)"
     files = "SEED-Bench.json (huggingface.co/datasets/AILab-CVC/SEED-Bench) or SEEDBench_IMG.tsv"
-    variants = ("official", "vlmevalkit", "lmms-eval", "mg-llava")
+    variants: ClassVar[Mapping[str, str]] = {
+        **{name: ChoiceBenchmark.variants[name] for name in (OFFICIAL, VLMEVALKIT)},
+        "lmms-eval": "the first character, of either case",
+        "mg-llava": ChoiceBenchmark.variants["mg-llava"],
+    }
     breakdowns = ("category",)
 
     def rows(self, document: Document) -> list[Row]:
@@ -41,10 +48,6 @@ class SeedBench(ChoiceBenchmark):
             return super().score(item, text, variant)
         read = text.strip()[:1].upper()
         return Verdict(read or None, float(bool(read) and read == item.target))
-
-    def asks_judge(self, variant: str) -> bool:
-        """lmms-eval asks nobody."""
-        return variant != "lmms-eval" and super().asks_judge(variant)
 
 
 def _row(question: Row, names: dict[int, str]) -> Row:

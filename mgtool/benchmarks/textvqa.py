@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import msgspec
 
@@ -35,7 +36,10 @@ class TextVqa(Benchmark):
     title = "TextVQA"
     files = "TextVQA_0.5.1_val.json (textvqa.org/dataset), or TextVQA_VAL.tsv"
     metric = "VQA accuracy over ten annotators; the name of the result says whether prompts had OCR tokens"
-    variants = ("official", "vlmevalkit")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "the M4C evaluator, as LLaVA's, lmms-eval's and MG-LLaVA's copies of it",
+        "vlmevalkit": "VQA's processor without M4C's tokens; a period beside a digit stays",
+    }
     instruction = SINGLE_WORD
 
     def load(self, truth: Truth) -> list[Item]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import ClassVar
 
-from mgtool.benchmarks.vqav2 import Vqav2, whole_processor
+from mgtool.benchmarks.vqav2 import WHOLE_PROCESSOR, Vqav2, whole_processor
 from mgtool.records import dumps
 from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import OFFICIAL, Item, Pair, Submission, Verdict
@@ -19,6 +20,10 @@ class VizWiz(Vqav2):
     name = "vizwiz"
     title = "VizWiz-VQA"
     files = "Annotations/val.json (vizwiz.org/tasks-and-datasets/vqa), or VizWiz.tsv; test.json: submission"
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "the script normalises every answer, and no annotator's",
+        "lmms-eval": WHOLE_PROCESSOR,
+    }
     breakdowns = ("answer_type",)
 
     def load(self, truth: Truth) -> list[Item]:

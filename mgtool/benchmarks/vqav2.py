@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -57,7 +57,10 @@ class Vqav2(Benchmark):
         "test-dev and test-std: the question file alone as `questions` writes the submission for EvalAI"
     )
     metric = "VQA accuracy over ten annotators, by question and answer type"
-    variants = ("official", "lmms-eval")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "VQA's script: answers are normalised only where the annotators differ",
+        "lmms-eval": "answers are always normalised",
+    }
     breakdowns: ClassVar[tuple[str, ...]] = ("question_type", "answer_type")
     instruction = SINGLE_WORD
 
@@ -99,6 +102,9 @@ class Vqav2(Benchmark):
             for item, answer in pairs
         ]
         return Submission("submission.json", msgspec.json.encode(entries))
+
+
+WHOLE_PROCESSOR = "answers, the annotators' too, are always normalised, by the whole M4C processor"
 
 
 def whole_processor(item: Item, text: str) -> Verdict:

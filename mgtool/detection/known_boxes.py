@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from typing import Any
 
 from mgtool.boxes import lookup
+from mgtool.boxes.coordinates import Coordinates
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.records import Detections, SampleId
@@ -15,20 +17,32 @@ class KnownBoxes:
     """The boxes of one file or folder, of any form that boxes are read in.
 
     Args:
-        path: as `mgtool.boxes.formats.read`.
+        path, coordinates: as of `mgtool.boxes.formats.entries`.
         alone: it stands in for the detector: pictures are also known by their sample's id and by their name, and one
             that it does not know is an error.
+
+    Attributes:
+        labels: of its boxes, each once.
 
     Raises:
         InputError: no such file, or one of no known form.
     """
 
-    def __init__(self, path: str, *, alone: bool = False) -> None:
+    def __init__(self, path: str, coordinates: Coordinates | None = None, *, alone: bool = False) -> None:
         self._path, self._alone = path, alone
-        self._index = BoxIndex(path)
+        self._index = BoxIndex(path, coordinates)
         weakref.finalize(self, self._index.close)
-        self.left_out = self._index.left_out.summary()
+        self.labels = self._index.labels
         self.identity = f"boxes{'' if alone else ' reused'} {self._index.count} records:{self._index.sha256[:16]}"
+
+    @property
+    def left_out(self) -> dict[str, Any]:
+        """What the file holds that is not used, and what `note` was told."""
+        return self._index.left_out.summary()
+
+    def note(self, reason: str, example: str) -> None:
+        """Count something that does not fit the file."""
+        self._index.left_out.add(reason, example)
 
     def find(self, sha256: str, name: str, id: SampleId | None, size: tuple[int, int]) -> Detections | ItemError | None:
         """A picture's objects; where the file does not know it an ``ItemError`` or, when not `alone`, None.

@@ -8,20 +8,24 @@ from dataclasses import replace
 from typing import IO
 
 from mgtool import detectors
+from mgtool.boxes import coordinates, formats
 from mgtool.boxes.filters import Filters
-from mgtool.detection import replicas
+from mgtool.boxes.thresholds import LabelThresholds
+from mgtool.detection import labels, replicas
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder
 from mgtool.detection.known_boxes import KnownBoxes
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.picture_loader import Named
+from mgtool.detection.views import ViewingDetector
 from mgtool.detectors import vocabulary
 from mgtool.inputs import sources
+from mgtool.inputs.first_items import refuse_without_pictures
 from mgtool.media.reading import Place
 from mgtool.records import Failure, LeftOut
 from mgtool.runs.workers import default_workers
 
-_NO_VIDEOS = "COCO's form has no place for videos; jsonl, parquet and mg-llava have"
+_NO_VIDEOS = "this form has no place for videos; jsonl, parquet and mg-llava have"
 
 
 def named_media(
@@ -39,8 +43,10 @@ def named_media(
         stdin=stdin,
         left_out=left_out,
     )
+    if not options.allow_missing:
+        samples = refuse_without_pictures(samples, options.images)
     items = sources.pictures(samples)
-    return _without_videos(items) if options.format == "coco" else items
+    return items if formats.FORMATS[options.format].has_videos else _without_videos(items)
 
 
 def place(options: DetectOptions) -> Place:
@@ -72,18 +78,32 @@ def load_finder(options: DetectOptions) -> Finder:
     kind, _, target = options.detector.partition(":")
     filters = _filters(options)
     if kind == detectors.BOXES:
-        return Finder(None, None, filters, KnownBoxes(target, alone=True))
-    known = KnownBoxes(options.boxes) if options.boxes else None
+        alone = KnownBoxes(target, coordinates.named(options.box_format), alone=True)
+        labels.note_unknown(options, alone)
+        return Finder(None, None, filters, alone)
+    known = KnownBoxes(options.boxes, coordinates.named(options.box_format)) if options.boxes else None
     if len(options.devices) > 1:
-        load = functools.partial(_on_device, replace(options, boxes=None))
+        load = functools.partial(_on_device, options)
         return replicas.launch(load, options.devices, options.batch_size, filters, known)
-    tagger = _load_tagger(options) if options.tagger else None
-    detector = None if options.detector == "none" else _load_detector(options)
-    return Finder(detector, tagger, filters, known)
+    finder = _load(options, filters, known)
+    labels.refuse_unknown(options, finder.detector, finder.tagger, known)
+    return finder
 
 
 def _on_device(options: DetectOptions, device: str) -> Finder:
-    return load_finder(replace(options, device=device))
+    """What looks at the pictures that are not known; labels of known boxes are not at hand there."""
+    finder = _load(replace(options, device=device), _filters(options), None)
+    if not options.boxes:
+        labels.refuse_unknown(options, finder.detector, finder.tagger, None)
+    return finder
+
+
+def _load(options: DetectOptions, filters: Filters, known: KnownBoxes | None) -> Finder:
+    tagger = _load_tagger(options) if options.tagger else None
+    detector = None if options.detector == "none" else _load_detector(options)
+    if detector is not None and isinstance(options.threshold, LabelThresholds):
+        filters = replace(filters, own_threshold=detector.own_threshold)
+    return Finder(detector, tagger, filters, known)
 
 
 def _load_tagger(options: DetectOptions) -> detectors.Tagger:
@@ -97,7 +117,7 @@ def _load_tagger(options: DetectOptions) -> detectors.Tagger:
 
 
 def _load_detector(options: DetectOptions) -> detectors.Detector:
-    return detectors.load(
+    detector = detectors.load(
         options.detector,
         threshold=options.threshold,
         device=options.device,
@@ -105,7 +125,9 @@ def _load_detector(options: DetectOptions) -> detectors.Detector:
         vocabulary=words(options),
         trust_checkpoint=options.trust_checkpoint,
         trust_config=options.trust_config,
+        iou=options.iou,
     )
+    return detector if options.views.is_plain else ViewingDetector(detector, options.views, options.merging)
 
 
 def words(options: DetectOptions) -> tuple[str, ...] | None:
@@ -120,6 +142,7 @@ def _filters(options: DetectOptions) -> Filters:
         drop=vocabulary.read(options.drop, option="drop") if options.drop else (),
         min_size=options.min_size,
         nms=options.nms,
+        class_agnostic=options.class_agnostic and options.nms is not None,
         max_boxes=options.max_boxes,
         round=options.round,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -17,10 +17,11 @@ from mgtool.boxes.drawing import Draw
 from mgtool.boxes.statistics import BoxStatistics
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.picture_loader import Content
+from mgtool.errors import UNREACHABLE
 from mgtool.files.atomic import atomic_file, remove, sweep, write_bytes, write_lines
 from mgtool.files.journal import Journal
 from mgtool.files.shard_names import list_shards, shard_name
-from mgtool.records import BoxRecord, Failure, SampleId, parse
+from mgtool.records import BoxRecord, Failure, SampleId, dumps, parse
 from mgtool.runs.run_file import DRAWN_FOLDER, FAILURES_FILE, RUN_FILE
 
 PREFIX, SUFFIX = "boxes", ".jsonl"
@@ -43,6 +44,16 @@ class DetectionEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     box: BoxRecord | None = None
     failure: Failure | None = None
     name: str = ""
+
+    def unless_in(self, seen: set[bytes]) -> DetectionEntry:
+        """Without the boxes where an entry before has these bytes, too; `seen` are hashes of those, and grows."""
+        if self.box is None:
+            return self
+        digest = bytes.fromhex(self.sha256)
+        if digest in seen:
+            return DetectionEntry(self.id, self.sha256, name=self.box.image or self.box.video)
+        seen.add(digest)
+        return self
 
 
 class DetectionOutput:
@@ -73,12 +84,15 @@ class DetectionOutput:
     def is_whole(self, records: int) -> bool:
         """Whether the files of a run that found so many distinct pictures and videos are all there."""
         shards = range(max(1, -(-records // self._shard_size)))
-        names = formats.FILES.get(self._format) or [shard_name(PREFIX, index, SUFFIX) for index in shards]
+        whole = (*formats.FILES.get(self._format, ()), *formats.FOLDERS.get(self._format, ()))
+        names = whole or tuple(shard_name(PREFIX, index, SUFFIX) for index in shards)
         return all((self.folder / name).exists() for name in (*names, FAILURES_FILE))
 
     def clear(self) -> None:
         """Remove what an earlier run wrote."""
         shutil.rmtree(self.folder / DRAWN_FOLDER, ignore_errors=True)
+        for name in itertools.chain(*formats.FOLDERS.values()):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         names = (JOURNAL, FAILURES_FILE, RUN_FILE, *itertools.chain(*formats.FILES.values()))
         for path in [*list_shards(self.folder, PREFIX, SUFFIX), *(self.folder / name for name in names)]:
             remove(path)
@@ -103,6 +117,14 @@ class DetectionOutput:
                 name = path.name.replace(f"{place:06d}", f"{self.statistics.records:06d}", 1)
                 write_bytes(self.folder / DRAWN_FOLDER / name, path.read_bytes())
 
+    def entries(self) -> Iterator[DetectionEntry]:
+        """What became of each item, in order, as long as that is kept."""
+        return self._journal.read(DetectionEntry)
+
+    def replace(self, entries: Iterable[DetectionEntry]) -> None:
+        """Have other entries in place of those that are kept."""
+        write_lines(self._journal.path, entries)
+
     def add(self, entry: DetectionEntry) -> None:
         """Write one entry."""
         self._journal.append(entry)
@@ -116,12 +138,12 @@ class DetectionOutput:
         else:
             records = self._records_by_name if formats.FORMATS[self._format].by_name else self._records
             formats.write(self._format, self.folder, records, self._pairs())
-        failed = (entry.failure for entry in self._entries() if entry.failure is not None)
+        failed = (entry.failure for entry in self.entries() if entry.failure is not None)
         write_lines(self.folder / FAILURES_FILE, itertools.chain(failed, self._without_place))
 
     def close(self, *, done: bool = False) -> None:
-        """Close the journal; when the run is done, delete it."""
-        if done:
+        """Close the journal; when the run is done, delete it unless what could not be reached is to be asked again."""
+        if done and not self.statistics.failures[UNREACHABLE]:
             self._journal.remove()
         else:
             self._journal.close()
@@ -136,8 +158,9 @@ class DetectionOutput:
     def _write_shard(self) -> None:
         index = max(0, self.statistics.records - 1) // self._shard_size
         path = self.folder / shard_name(PREFIX, index, SUFFIX)
-        if not path.exists():
-            write_lines(path, self._shard)
+        lines = b"".join(dumps(one) + b"\n" for one in self._shard)
+        if not path.exists() or path.read_bytes() != lines:  # others than those, of before pictures were asked again
+            write_bytes(path, lines)
         self._shard = []
 
     def _draw(self, box: BoxRecord, content: Content, draw: Draw) -> None:
@@ -153,11 +176,8 @@ class DetectionOutput:
         with atomic_file(self.folder / DRAWN_FOLDER / name) as file:
             drawn.save(file, "PNG")
 
-    def _entries(self) -> Iterator[DetectionEntry]:
-        return self._journal.read(DetectionEntry)
-
     def _records(self) -> Iterator[BoxRecord]:
-        return (entry.box for entry in self._entries() if entry.box is not None)
+        return (entry.box for entry in self.entries() if entry.box is not None)
 
     def _records_by_name(self) -> Iterator[BoxRecord]:
         """A record for each name of a picture: identical ones have the boxes of the first."""

@@ -9,7 +9,7 @@ from typing import cast
 
 from mgtool.detectors import weights_files
 from mgtool.detectors.base import Detector, Settings, Tagger, refuse_words
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, nearest
 
 __all__ = [
     "BOXES",
@@ -77,12 +77,13 @@ def load(
     vocabulary: tuple[str, ...] | None = None,
     trust_checkpoint: bool = False,
     trust_config: bool = False,
+    iou: float | None = None,
 ) -> Detector:
     """The detector that `spec` names, with its weights.
 
     Args:
         spec: ``nanodet``, ``tiny``, ``mmdet:[CONFIG:]CHECKPOINT``, ``owlv2:PATH`` or ``hf:PATH``.
-        threshold, device, dtype, vocabulary, trust_checkpoint, trust_config: see `Settings`.
+        threshold, device, dtype, vocabulary, trust_checkpoint, trust_config, iou: see `Settings`.
 
     Raises:
         UsageError: a spec that names no detector.
@@ -90,7 +91,7 @@ def load(
         CheckpointError: weights that are not there or do not fit.
     """
     kind, target = check(spec)
-    settings = Settings(threshold, device, dtype, vocabulary, trust_checkpoint, trust_config)
+    settings = Settings(threshold, device, dtype, vocabulary, trust_checkpoint, trust_config, iou)
     return cast(Detector, importlib.import_module(DETECTORS[kind].module).load(target, settings))
 
 
@@ -116,7 +117,8 @@ def check(spec: str) -> tuple[str, str]:
     """
     kind, _, target = spec.partition(":")
     if kind not in (*DETECTORS, BOXES) or bool(target) == (kind in SHIPPED):
-        raise UsageError("detector", f"{spec}: give one of {', '.join((*_forms(DETECTORS), f'{BOXES}:PATH'))}")
+        hint = "" if kind in (*DETECTORS, BOXES) else nearest(kind, (*DETECTORS, BOXES))
+        raise UsageError("detector", f"{spec}: give one of {', '.join((*_forms(DETECTORS), f'{BOXES}:PATH'))}{hint}")
     return kind, target
 
 

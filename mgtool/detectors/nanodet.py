@@ -28,10 +28,10 @@ class NanoDet(ShippedDetector):
     """A `Detector` of COCO's 80 classes."""
 
     name, weights, threshold = "nanodet", "nanodet_g_coco_416.onnx", 0.35
+    labels = shipped("coco")
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._labels = shipped("coco")
         self._centres, self._strides = _places()
 
     def _detect_one(self, picture: Image.Image) -> Detections:
@@ -39,8 +39,8 @@ class NanoDet(ShippedDetector):
         places, classes = np.nonzero(scores[0] >= self._threshold)
         boxes = self._boxes(sides[0][places], places, picture.size)
         found = scores[0][places, classes]
-        labels = [self._labels[index] for index in classes]
-        kept = nms(boxes, found, labels, self.nms_iou)
+        labels = [self.labels[index] for index in classes]
+        kept = nms(boxes, found, labels, self._iou)
         return Detections(
             boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes[kept].tolist()),
             scores=tuple(found[kept].tolist()),

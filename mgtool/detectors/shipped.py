@@ -24,6 +24,7 @@ class ShippedDetector(ABC):
         name: as in ``--detector``.
         weights: name of the ONNX file.
         threshold: lowest score of a box, where none is asked for.
+        labels: what it finds.
         nms_iou: overlap above which the lesser of two boxes of a label is dropped.
 
     Args:
@@ -36,15 +37,17 @@ class ShippedDetector(ABC):
     name: ClassVar[str]
     weights: ClassVar[str]
     threshold: ClassVar[float]
+    labels: ClassVar[tuple[str, ...]]
     nms_iou: ClassVar[float] = 0.6
 
     def __init__(self, settings: Settings) -> None:
         settings.refuse_narrow(self.name)
         refuse_words(self.name, settings.vocabulary)
         weights = (resources.files(__package__) / "weights" / self.weights).read_bytes()
-        self._threshold = self.threshold if settings.threshold is None else settings.threshold
+        self.own_threshold, self._threshold = self.threshold, settings.lowest(self.threshold)
+        self._iou = self.nms_iou if settings.iou is None else settings.iou
         self._session = _session(weights, settings.device)
-        kept = f"threshold:{self._threshold:g} nms:{self.nms_iou:g}"
+        kept = f"threshold:{self._threshold:g} nms:{self._iou:g}"
         self.identity = f"{self.name} sha256:{sha256(weights)[:16]} {kept}"
 
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:

@@ -28,6 +28,7 @@ _HEAD = re.compile(r"(^|[._])((b?box|class|score|labels)_(embed|head|predictor|c
 
 def load(target: str, settings: Settings) -> TransformersDetector:
     """The detector of ``hf:PATH``; errors as `TransformersDetector`."""
+    settings.refuse_iou("hf")
     chosen = settings.devices()
     return TransformersDetector(
         target,
@@ -76,10 +77,16 @@ class TransformersDetector:
             _keep_heads_in_float32(self.model)
         self.processor = load_processor(auto_processor, path)
         defaults = dict.fromkeys(OWL, 0.1) | dict.fromkeys(GROUNDING, 0.25)
-        self._threshold = defaults.get(self.kind, 0.5) if threshold is None else threshold
+        self.own_threshold = defaults.get(self.kind, 0.5)
+        self._threshold = Settings(threshold).lowest(self.own_threshold)
         self.vocabulary = None if vocabulary is None else tuple(vocabulary)
         weights = f"weights={hash_folder(path)} dtype={dtype}"
         self.identity = f"hf {self.kind} {weights} threshold={self._threshold}"
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """What it can find; None where the words come picture by picture."""
+        return self.vocabulary if self.open_vocabulary else tuple(self.model.config.id2label.values())
 
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
         """Objects of each picture, best first; boxes as the model gives them, not clipped.

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, one_of
 from mgtool.records import BoxRecord, Score
 from mgtool.scoring.benchmark import mean_score
 from mgtool.scoring.statistics import Metric
@@ -41,8 +41,8 @@ def sliced(
         slices["smallest_box"] = _by(scores, lambda score: _size_bin(boxes.get(score.image), min), BOX_SIZES)
     for field in fields:
         if not any(field in score.fields for score in scores):
-            known = ", ".join(sorted({name for score in scores for name in score.fields})) or "none"
-            raise UsageError("slices", f"{field}: no item has this field; there are: {known}")
+            known = sorted({name for score in scores for name in score.fields})
+            raise UsageError("slices", f"{field}: no item has this field; there are: {one_of(field, known)}")
         slices[field] = _by(scores, functools.partial(_field_text, field))
     return {name: bins for name, bins in slices.items() if len(bins) > 1 or name in fields}
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from mgtool.errors import OutputError
 from mgtool.files.holders import Holder, this_process
+from mgtool.files.local import refuse_url
 
 BEATS_EVERY_S = 10.0
 STALE_AFTER_S = 60.0
@@ -23,6 +24,10 @@ _LOOKS_EVERY_S = 0.2
 _NAME = ".mgtool.lock"
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+class HeldError(OutputError):
+    """Another run writes."""
 
 
 @contextlib.contextmanager
@@ -38,8 +43,11 @@ def one_writer(out: Path, *, is_file: bool = False, share: str = "", wait: bool 
         wait: wait for the other run to end.
 
     Raises:
-        OutputError: another run writes, and is not waited for; or nobody can.
+        UsageError: `out` is a URL.
+        HeldError: another run writes, and is not waited for.
+        OutputError: nobody can.
     """
+    refuse_url("out", out)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_held(out, _lock_file(out, "", is_file=is_file), shared=bool(share), wait=wait))
         if share:
@@ -83,7 +91,7 @@ def _take(out: Path, lock: _Lock, made: list[Path], *, wait: bool) -> None:
         if lock.take():
             return
         if lock.held_for_certain and not wait:
-            raise OutputError(
+            raise HeldError(
                 f"{out} is being written by another run ({lock.holder}): add `wait` to wait for it, "
                 "or choose another `out`"
             )

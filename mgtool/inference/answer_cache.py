@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from mgtool.errors import OutputError
+from mgtool.files.local import refuse_url
 from mgtool.inference.grouping import Prompt
 from mgtool.records import FinishReason, canonical, decode
 
@@ -52,6 +53,7 @@ class AnswerCache:
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, by_id: bool, settled: bool = False) -> None:
         self.by_id, self._identity = by_id, dict(identity)
+        refuse_url("cache", folder)
         self._file = folder / _FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -25,17 +25,19 @@ class Prefix(NamedTuple):
     Attributes:
         keys, values: of each layer, (heads, P, d).
         length: P; 0 for rows that share nothing.
+        offset: of the positions behind it, from their places in the row: a picture may take fewer than it has tokens.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     length: int
+    offset: int = 0
 
     @classmethod
-    def of(cls, cache: DynamicCache) -> Prefix:
+    def of(cls, cache: DynamicCache, offset: int = 0) -> Prefix:
         """The cache of one row, (1, heads, P, d) a layer."""
         keys = [layer.keys[0] for layer in cache.layers]
-        return cls(keys, [layer.values[0] for layer in cache.layers], keys[0].shape[1] if keys else 0)
+        return cls(keys, [layer.values[0] for layer in cache.layers], keys[0].shape[1] if keys else 0, offset)
 
 
 class View:

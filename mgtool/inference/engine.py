@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mgtool.errors import ItemError
 from mgtool.inference.cache_support import CacheSupport
 from mgtool.inference.limits import PositionLimit
 from mgtool.inference.memory import is_out_of_memory, is_scarce, token_budget
-from mgtool.inference.prefix_support import shares_prefixes
 from mgtool.inference.rows import Prefill, Rows
 from mgtool.inference.rows_alone import AloneRows
 from mgtool.inference.sampling import Greedy, Sampler
 from mgtool.inference.scheduler import Completion, Group, Outcome, RunningSequence, Scheduler
-from mgtool.model.config import IMAGE_TOKEN_ID
+from mgtool.inference.served import ServedModel
 
 VISUALS_KEPT = 8
 """Pictures whose tokens are kept for later groups."""
@@ -34,7 +34,7 @@ class Engine:
     """Continuous batches over a stream of groups.
 
     Args:
-        model: in evaluation mode, on its device.
+        model: a `ServedModel`, or an `MGLlavaForConditionalGeneration` in evaluation mode, on its device.
         processor: the model's.
         max_new_tokens: limit of an answer.
         batch_size: most prompts that are decoded together, None for what the device is good for; halved for good
@@ -53,13 +53,13 @@ class Engine:
         sampler: Sampler | None = None,
         stops: Sequence[str] = (),
     ) -> None:
-        self.model, self.processor = model, processor
-        self.token_budget = token_budget(model)
+        self.model, self.processor = _served(model, processor), processor
+        self.token_budget = token_budget(self.model)
         self.sampler: Sampler = sampler or Greedy()
         self._scheduler = Scheduler(
-            batch_size=batch_size or MOST_ROWS.get(model.device.type, 64),
+            batch_size=batch_size or MOST_ROWS.get(self.model.device.type, 64),
             max_new_tokens=max_new_tokens,
-            vision_tokens=int(model.config.low_grid) ** 2,
+            vision_tokens=self.model.vision_tokens,
             shares=batch_size != 1,
         )
         self._ends = {*processor.eos_token_ids, *_special_tokens(stops, processor.tokenizer)}
@@ -67,8 +67,8 @@ class Engine:
         # A token is a byte at least; one more begins within a word, where tokenizers drop a space.
         self._stop_tokens = max((len(stop.encode()) for stop in self._stops), default=0) + 1
         self._visuals: OrderedDict[tuple[str, ...], list[Tensor]] = OrderedDict()
-        self._limit = PositionLimit.of(model.language_model)
-        self._known_tokens = len(model.get_input_embeddings().weight)
+        self._limit = PositionLimit.of(self.model.language_model)
+        self._known_tokens = len(self.model.get_input_embeddings().weight)
         self._rows = self._no_rows()
         self._ready: list[Outcome] = []
         self._broken: str | None = None  # the first weight that is not finite, once that was looked for
@@ -118,13 +118,14 @@ class Engine:
                 self._retreat(group, error)
 
     def _admit(self, group: Group) -> None:
-        visuals = self._see(group)
+        visuals = self.visuals(group)
         singles = [group.part(at, at + 1) for at in range(len(group.prompts))]
         begun = [self._begin(single, visuals) for single in singles]
         sequences = [one for one in begun if isinstance(one, RunningSequence)]
         if sequences:
             prompts = [sequence.prompt.prompts[0] for sequence in sequences]
-            prefill = Prefill(group.key, prompts, group.common, visuals, self._splice)
+            begin = functools.partial(self.model.begin, group)
+            prefill = Prefill(group.key, prompts, group.common, visuals, self.model.splice, begin)
             self._rows.enter(self.model.language_model, prefill, lambda logits: self._choose(logits, sequences))
             self._scheduler.running += sequences
             _note(sequences, self._rows.tokens[-len(sequences) :])
@@ -156,33 +157,21 @@ class Engine:
         rows = f"the tokenizer has {len(tokenizer)} tokens, the language model's embedding {self._known_tokens} rows"
         return ItemError("unsupported", f"the prompt holds {text!r}, token {token}: {rows}")
 
-    def _see(self, group: Group) -> list[Tensor]:
+    def visuals(self, group: Group) -> list[Tensor]:
         """The visual tokens of a group's pictures, (tokens, H) each; those of the last pictures are kept."""
         if not group.pictures:
             return []
         if group.key not in self._visuals:
-            counts = [len(group.pictures)] if group.is_video else None
-            # From pinned memory, each goes to the device while this thread goes on.
-            pixels = [picture.pixels.to(self.model.device, non_blocking=True) for picture in group.pictures]
-            pictures = [one._replace(pixels=moved) for one, moved in zip(group.pictures, pixels, strict=True)]
-            batch = self.processor.collate([[IMAGE_TOKEN_ID]], pictures, counts)
-            batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
-            seen = self.model.see(batch["pixel_values"], batch["boxes"], batch["box_counts"], batch["frame_counts"])
-            self._visuals[group.key] = list(seen)
+            self._visuals[group.key] = self.model.see(group)
         self._visuals.move_to_end(group.key)
         while len(self._visuals) > VISUALS_KEPT:
             self._visuals.popitem(last=False)
         return self._visuals[group.key]
 
     def _no_rows(self) -> Rows | AloneRows:
-        if not shares_prefixes(self.model.language_model):
+        if not self.model.shares_prefixes():
             return AloneRows(self.model.device, CacheSupport.of(self.model.language_model))
-        return Rows(self.model.config.text_config.num_hidden_layers, self.model.device)
-
-    def _splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Any:
-        batch = self.processor.collate(prompts)
-        device = self.model.device
-        return self.model.splice(batch["input_ids"].to(device), batch["attention_mask"].to(device), visuals)
+        return Rows(self.model.text_config.num_hidden_layers, self.model.device)
 
     def _choose(self, logits: Tensor, sequences: Sequence[RunningSequence]) -> Tensor:
         """A token for each row; `_NO_TOKEN` where the model gave no finite number, as half precision may."""
@@ -250,7 +239,7 @@ class Engine:
             self._ready.append((group.numbers[0], _failure(error)))
         self._free(scarce)
 
-    def _back_off(self, error: RuntimeError) -> None:
+    def _back_off(self, error: Exception) -> None:
         """Rows that cannot be decoded together begin again; one that cannot alone is a failure."""
         scarce = is_scarce(error)
         failed = self._scheduler.back_off()
@@ -265,6 +254,15 @@ class Engine:
             self._rows.forget()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+def _served(model: Any, processor: Any) -> ServedModel:
+    if isinstance(model, nn.Module):
+        from mgtool.inference.native_model import NativeModel
+
+        return NativeModel(model, processor)
+    served: ServedModel = model
+    return served
 
 
 def _special_tokens(texts: Sequence[str], tokenizer: Any) -> list[int]:

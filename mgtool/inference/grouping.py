@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from mgtool import records
@@ -20,9 +20,11 @@ from mgtool.inference.picture_loader import MediaInput, PictureLoader
 from mgtool.inference.prompts import Prompter
 from mgtool.inference.read_ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.inference.scheduler import Group
-from mgtool.media import images, reading, videos
+from mgtool.inference.transformers_processor import PreparedPrompts, TransformersLoader, TransformersProcessor
+from mgtool.media import images, videos
 from mgtool.media.limits import MAX_PIXELS
-from mgtool.model.processor import PlacedPicture
+from mgtool.media.placeholders import Exchange
+from mgtool.media.recent import RecentFiles
 from mgtool.records import Failure, Media, Sample, canonical
 
 WINDOW = 256
@@ -37,18 +39,20 @@ Position = int
 
 @dataclass(frozen=True)
 class Prompt:
-    """A sample on its way: its question, the prompt's token ids with placeholders, its pictures."""
+    """A sample on its way: its question, the prompt's token ids with placeholders, its pictures, its conversation."""
 
     position: Position
     sample: Sample
     question: str
     ids: list[int]
     media: tuple[MediaInput, ...]
+    turns: Sequence[Exchange] = ()
+    system: str = ""
 
 
 class _Loading(NamedTuple):
     gathered: list[Prompt]
-    files: list[Future[list[PlacedPicture]]]
+    files: list[Future[list[Any]]]
 
     @property
     def pictures(self) -> int:
@@ -90,18 +94,18 @@ class Planner:
         self.prompts: dict[Position, Prompt] = {}
         self.failures: dict[Position, Failure] = {}
         self._ahead: Ahead[tuple[Position, records.Item]] | None = None
-        self._is_inside = True
+        self._is_inside, self._files = True, RecentFiles()
 
     def groups(self, items: Iterable[tuple[Position, records.Item]]) -> Generator[Group | None]:
         """Groups, window by window, their pictures prepared ahead; None where items came to nothing but failures."""
-        loader = PictureLoader(self.processor, self.workers, pinned=self.pinned, max_pixels=self.max_pixels)
+        loader = self._loader()
         with read_ahead(items) as self._ahead, loader:
             loading: deque[_Loading] = deque()
             patience = None if self.timeless else PATIENCE_S
             for window in windows(self._ahead, self._planned, samples=WINDOW, size=WINDOW_BYTES, patience=patience):
                 self._is_inside = True
                 for gathered in _gather(window):
-                    loading.append(_Loading(gathered, [loader.submit(media) for media in gathered[0].media]))
+                    loading.append(_Loading(gathered, loader.begin(gathered)))
                     while sum(one.pictures for one in loading) > loader.ahead and len(loading) > 1:
                         yield from self._loaded(*loading.popleft())
                 # What an input that is slow has given is asked before it is waited for again.
@@ -137,10 +141,15 @@ class Planner:
         conversation = self.prompter.converse(item)
         media = tuple(self._read(item, one) for one in records.media_of(item))
         ids = self.processor.tokenize(conversation.turns, conversation.system)
-        return Prompt(position, item, conversation.question, ids, media)
+        return Prompt(position, item, conversation.question, ids, media, conversation.turns, conversation.system)
+
+    def _loader(self) -> PictureLoader | TransformersLoader:
+        if isinstance(self.processor, TransformersProcessor):
+            return self.processor.loader(max_pixels=self.max_pixels)
+        return PictureLoader(self.processor, self.workers, pinned=self.pinned, max_pixels=self.max_pixels)
 
     def _read(self, sample: Sample, media: Media) -> MediaInput:
-        data = reading.read_bytes(media)
+        data = self._files.read(media)
         sha256 = hashing.sha256(data)
         is_video = media is sample.video
         try:
@@ -151,20 +160,36 @@ class Planner:
             raise
         return MediaInput(sha256 + hashing.sha256(canonical(detections)), data, detections, is_video)
 
-    def _loaded(
-        self, gathered: Sequence[Prompt], files: Sequence[Future[list[PlacedPicture]]]
-    ) -> Iterator[Group | None]:
+    def _loaded(self, gathered: Sequence[Prompt], files: Sequence[Future[list[Any]]]) -> Iterator[Group | None]:
         try:
             placed = [picture for file in files for picture in file.result()]
         except ItemError as error:
             for prompt in gathered:
-                del self.prompts[prompt.position]
-                self.failures[prompt.position] = Failure.of(prompt.sample.id, "infer", error)
+                self._fail(prompt, error)
             yield None
             return
         media = gathered[0].media
         numbers, ids = [prompt.position for prompt in gathered], [prompt.ids for prompt in gathered]
-        yield Group(_key(media), placed, numbers, ids, is_video=any(one.is_video for one in media))
+        group = Group(_key(media), placed, numbers, ids, is_video=any(one.is_video for one in media))
+        prepared = placed[0] if placed else None
+        yield from self._prepared(gathered, group, prepared) if isinstance(prepared, PreparedPrompts) else [group]
+
+    def _prepared(self, gathered: Sequence[Prompt], group: Group, prepared: PreparedPrompts) -> Iterator[Group | None]:
+        """A group with the token ids that its model's own processor gave, less those that it refused."""
+        kept: dict[Position, tuple[int, ...]] = {}
+        for prompt, ids in zip(gathered, prepared.prompts, strict=True):
+            if isinstance(ids, ItemError):
+                self._fail(prompt, ids)
+            else:
+                kept[prompt.position] = ids
+        if len(kept) < len(gathered):
+            yield None
+        if kept:
+            yield from prepared.parts(replace(group, numbers=list(kept), prompts=list(kept.values())))
+
+    def _fail(self, prompt: Prompt, error: ItemError) -> None:
+        del self.prompts[prompt.position]
+        self.failures[prompt.position] = Failure.of(prompt.sample.id, "infer", error)
 
 
 def _is_bare(sample: Sample) -> bool:

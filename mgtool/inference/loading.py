@@ -6,13 +6,16 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from mgtool.errors import CheckpointError, UsageError, require
 from mgtool.inference.plan import InferencePlan
-from mgtool.inputs.model_folders import check_model
+from mgtool.inputs.model_folders import check_model, is_foreign, local_folder
+from mgtool.runs.shares import ALL
 
 
 def load_processor(plan: InferencePlan) -> Any:
@@ -21,9 +24,12 @@ def load_processor(plan: InferencePlan) -> Any:
     Raises:
         InputError: the folder holds no model, or no tokenizer that can be loaded.
     """
+    from mgtool.inference import transformers_model
     from mgtool.model import MGLlavaProcessor
 
-    check_model(plan.model)
+    check_model(plan.model, takes_foreign=True)
+    if is_foreign(plan.model):
+        return transformers_model.load_processor(local_folder(plan.model))
     try:
         return MGLlavaProcessor.from_pretrained(plan.model)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -31,7 +37,46 @@ def load_processor(plan: InferencePlan) -> Any:
         raise CheckpointError(f"`model` {plan.model}: its tokenizer or processor cannot be loaded: {reason}") from error
 
 
+def load_config(plan: InferencePlan) -> Any:
+    """The model's configuration, without its weights.
+
+    Raises:
+        InputError: the folder holds no model.
+    """
+    from mgtool.inference import transformers_model
+    from mgtool.model import MGLlavaConfig
+
+    if is_foreign(plan.model):
+        return transformers_model.load_config(local_folder(plan.model))
+    return MGLlavaConfig.from_pretrained(plan.model)
+
+
+_kept: ContextVar[list[tuple[InferencePlan, Any]] | None] = ContextVar("_kept", default=None)
+
+
+@contextlib.contextmanager
+def kept_model() -> Iterator[None]:
+    """Until the end of the block, a model that is loaded serves whoever asks for the same one again."""
+    token = _kept.set(_kept.get() or [])
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def load_model(plan: InferencePlan) -> Any:
+    """The model in evaluation mode; errors as of `_load_model`."""
+    kept = _kept.get()
+    if kept is None:
+        return _load_model(plan)
+    wanted = replace(plan, inputs=(), share=ALL, options=replace(plan.options, rank="0", world_size=1))
+    if not kept or kept[0][0] != wanted:
+        kept.clear()
+        kept.append((wanted, _load_model(plan)))
+    return kept[0][1]
+
+
+def _load_model(plan: InferencePlan) -> Any:
     """The model in evaluation mode.
 
     Raises:
@@ -40,13 +85,17 @@ def load_model(plan: InferencePlan) -> Any:
     """
     from transformers.utils.logging import disable_progress_bar
 
+    from mgtool.inference import transformers_model
     from mgtool.model import MGLlavaForConditionalGeneration
 
-    check_model(plan.model)
+    check_model(plan.model, takes_foreign=True)
     disable_progress_bar()
     kwargs = _loading_options(plan)
     try:
-        model = MGLlavaForConditionalGeneration.from_pretrained(plan.model, **kwargs)
+        if is_foreign(plan.model):
+            model = transformers_model.load_model(local_folder(plan.model), **kwargs)
+        else:
+            model = MGLlavaForConditionalGeneration.from_pretrained(plan.model, **kwargs)
     except (ValueError, RuntimeError) as error:
         narrow = plan.options.quantize
         if not narrow:

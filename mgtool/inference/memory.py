@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 import torch.distributed as dist
 from torch import nn
+from transformers import AutoModelForImageTextToText
 
 from mgtool.errors import MgtoolError
+
+if TYPE_CHECKING:
+    from mgtool.inference.served import ServedModel
 
 BITS = {"8bit": 8, "4bit": 4}
 MEMORY_SHARE = 0.6
@@ -29,27 +33,26 @@ def token_bytes(config: Any, dtype: torch.dtype) -> int:
 
 
 def weight_bytes(config: Any, dtype: torch.dtype, quantize: str = "") -> int:
-    """Bytes of an `MGLlavaConfig`'s weights; no weight is loaded or made.
+    """Bytes of a model's weights; none is loaded or made.
 
     Args:
         config: the model's.
         dtype: of the weights.
         quantize: a key of `BITS`, for the language model's matrices; its scales, a few percent, do not count.
     """
-    from mgtool.model import MGLlavaForConditionalGeneration
-
     with torch.device("meta"):
-        model = MGLlavaForConditionalGeneration(config)
+        model = AutoModelForImageTextToText.from_config(config)
     whole = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     if not quantize:
         return whole
     head = model.get_output_embeddings()
-    linear = [one for one in model.language_model.modules() if isinstance(one, nn.Linear) and one is not head]
+    decoder = getattr(model, "language_model", None) or model.get_decoder()
+    linear = [one for one in decoder.modules() if isinstance(one, nn.Linear) and one is not head]
     narrow = sum(one.weight.numel() for one in linear)
     return whole - narrow * dtype.itemsize + narrow * BITS[quantize] // 8
 
 
-def token_budget(model: Any) -> int:
+def token_budget(model: ServedModel) -> int:
     """Tokens whose keys and values the free memory holds; of a split model, that of the process with the least."""
     on_gpu = model.device.type == "cuda"
     free = torch.cuda.mem_get_info(model.device)[0] if on_gpu else psutil.virtual_memory().available
@@ -57,7 +60,7 @@ def token_budget(model: Any) -> int:
         least = torch.tensor(free, device=model.device)
         dist.all_reduce(least, dist.ReduceOp.MIN)
         free = int(least)
-    return int(free * MEMORY_SHARE) // token_bytes(model.config.text_config, model.dtype)
+    return int(free * MEMORY_SHARE) // token_bytes(model.text_config, model.dtype)
 
 
 def _is_split() -> bool:

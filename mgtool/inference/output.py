@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from mgtool.errors import OutputError, ResumeError
+from mgtool.errors import MgtoolError, OutputError, ResumeError
 from mgtool.files.atomic import atomic_file, remove, write_lines
 from mgtool.files.journal import Journal
 from mgtool.inference.plan import InferencePlan
@@ -62,7 +63,25 @@ class InOrder(Writer):
             self.next += 1
 
 
-class _NumberedFailure(msgspec.Struct, frozen=True):
+class Ready:
+    """A sink from which results are taken at once."""
+
+    def __init__(self) -> None:
+        self._records: deque[Answer | Failure] = deque()
+
+    def write(self, position: int, result: Result) -> None:
+        """Keep a result for `taken`."""
+        self._records.extend((result,) if isinstance(result, Failure) else result)
+
+    def taken(self) -> Iterator[Answer | Failure]:
+        """What was written since the last time."""
+        while self._records:
+            yield self._records.popleft()
+
+
+class NumberedFailure(msgspec.Struct, frozen=True):
+    """A failure by its position among all samples."""
+
     position: int
     failure: Failure
 
@@ -114,14 +133,21 @@ class AnswersFile:
         if self.out.exists() and not self.answers.path.exists():
             self.out.replace(self.answers.path)
 
-    def forget_beginning(self) -> None:
-        """Remove what a run left that came to nothing, so that the next one is not bound to its options."""
-        if self.out.exists() or any(map(_has_line, (self.answers.path, self.failures.path))):
-            return
-        with contextlib.suppress(OutputError):
-            for beginning in (self.answers, self.failures):
-                beginning.remove()
-            remove(self.run_path)
+    def is_begun(self) -> bool:
+        """Whether there is an answer, or a failure, that a later run goes on from."""
+        return self.out.exists() or any(map(_has_line, (self.answers.path, self.failures.path)))
+
+    @contextlib.contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Where a mistake ends the run, leave no file that holds nothing whole."""
+        try:
+            yield
+        except MgtoolError:
+            if not self.is_begun():
+                with contextlib.suppress(OutputError, OSError):
+                    self.answers.remove()
+                    self.failures.remove()
+            raise
 
     def skip_done(self, items: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
         """The items from where the run goes on.
@@ -129,7 +155,7 @@ class AnswersFile:
         Raises:
             ResumeError: the input has other items than the answers.
         """
-        failed = {entry.position for entry in self.failures.read(_NumberedFailure)}
+        failed = {entry.position for entry in self.failures.read(NumberedFailure)}
         ids = (entry.question_id for entry in self.answers.read(Answer))
         numbered = iter(items)
         for position, item in numbered:
@@ -148,17 +174,22 @@ class AnswersFile:
     def write(self, position: int, result: Result) -> None:
         """Append one result."""
         if isinstance(result, Failure):
-            self.failures.append(_NumberedFailure(position, result))
+            self.failures.append(NumberedFailure(position, result))
             self.counts["failed"] += 1
             return
         for answer in result:
             self.answers.append(answer)
         self.counts["answered"] += 1
 
+    def forget_places(self) -> None:
+        """Of all of the input, when it is done: where failures were; a share's are for ranks of another number."""
+        if not self.is_share:
+            self.failures.remove()
+
     def publish(self) -> None:
         """Give the files their final names; a share without failures has no file of them. Their numbers are left."""
         self.failures.close()
-        entries = {entry.position: entry.failure for entry in self.failures.read(_NumberedFailure)}
+        entries = {entry.position: entry.failure for entry in self.failures.read(NumberedFailure)}
         remove(self.failures_path)
         if entries or not self.is_share:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
@@ -204,7 +235,7 @@ def share_file(out: Path, share: Share) -> Path:
     return out if share.is_all else out.with_name(f"{out.stem}-{share.name}{out.suffix}")
 
 
-def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, int]:
+def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: bool) -> dict[str, Any]:
     """Write the files of one run from those of its shares, which stay; gives the counts.
 
     Args:
@@ -227,7 +258,11 @@ def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: b
     _concatenate([part.failures_path for part in parts if part.failures_path.exists()], whole.failures_path)
     ended = [parse(part.run_path.read_bytes(), dict[str, Any], where=str(part.run_path))["counts"] for part in parts]
     counts = {name: sum(count[name] for count in ended) for name in (*whole.counts, "new_tokens")}
+    counts |= {name: ended[0][name] for name in ("left_out",) if name in ended[0]}  # each share reads all of the input
     run.finish(counts)
+    for part in (*parts, whole):
+        part.failures.remove()
+    whole.answers.remove()
     return counts
 
 

@@ -7,6 +7,7 @@ memory would be copied once less, but containers as a rule have 64 MB of it.
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ from mgtool.runs.workers import SPAWN
 from mgtool.runs.workers import begin as begin_worker
 
 if TYPE_CHECKING:
+    from mgtool.inference.grouping import Prompt
     from mgtool.model.processor import PlacedPicture
 
 THREADS = 2
@@ -85,6 +87,10 @@ class PictureLoader:
             worker = self._idle.get()
             if worker is not None:
                 worker.close()
+
+    def begin(self, prompts: Sequence[Prompt]) -> list[Future[list[PlacedPicture]]]:
+        """Begin to prepare the files that some prompts share."""
+        return [self.submit(media) for media in prompts[0].media]
 
     def submit(self, media: MediaInput) -> Future[list[PlacedPicture]]:
         """Begin to prepare a file; its pictures, or an `ItemError`."""

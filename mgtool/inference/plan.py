@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from mgtool import records
+from mgtool.errors import UsageError
 from mgtool.inference.decoding import Decoding
 from mgtool.inference.options import InferOptions
 from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
-from mgtool.inputs.model_folders import model_identity
+from mgtool.inputs.first_items import refuse_unknown_fields, refuse_without_pictures
+from mgtool.inputs.model_folders import is_foreign, model_identity
 from mgtool.media.limits import MAX_PIXELS
-from mgtool.records import Inputs, input_names
+from mgtool.records import Inputs, LeftOut, input_names
 from mgtool.runs import devices
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import Share, share_of
@@ -61,6 +63,8 @@ class InferencePlan:
         Raises:
             UsageError: options that do not go together, or that this machine cannot follow.
         """
+        if is_foreign(options.model):
+            _refuse_for_foreign(options)
         prompter, parts = Prompter(options.task, options.prompt, options.system), options.tensor_parallel
         chosen = devices.choose(options.device, options.dtype, workers=options.workers, parts=parts, is_here=is_here)
         return cls(
@@ -75,15 +79,19 @@ class InferencePlan:
             workers=chosen.workers,
         )
 
-    def read_samples(self, stdin: IO[bytes] | None = None) -> Iterator[records.Item]:
-        """The input's samples; ``-`` reads `stdin`."""
-        return sources.read_samples(
+    def read_samples(self, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None) -> Iterator[records.Item]:
+        """The input's samples; ``-`` reads `stdin`, `left_out` is told of what the input holds beside them."""
+        samples = sources.read_samples(
             self.inputs,
             images=self.options.images,
             allow_absolute=self.options.allow_absolute,
             allow_remote=self.options.allow_remote,
             stdin=stdin,
+            left_out=left_out,
         )
+        if not self.options.allow_missing:
+            samples = refuse_without_pictures(samples, self.options.images)
+        return refuse_unknown_fields(samples, self.prompter.template)
 
     @property
     def devices(self) -> list[str]:
@@ -92,8 +100,13 @@ class InferencePlan:
 
     @property
     def model(self) -> Path:
-        """The model's folder."""
+        """The model's folder, or ``hf:`` and a folder or name."""
         return self.options.model
+
+    @property
+    def boxes(self) -> str | None:
+        """Where boxes come from; ``off`` for a model that takes none."""
+        return "off" if is_foreign(self.model) else self.options.boxes
 
     @property
     def tensor_parallel(self) -> int:
@@ -117,8 +130,7 @@ class InferencePlan:
                 "task": self.prompter.task,
                 "prompt": self.prompter.template,
                 "system": self.prompter.system,
-                "allow_absolute": given.allow_absolute or None,
-                "allow_remote": given.allow_remote or None,
+                **{name: getattr(given, name) or None for name in ("allow_absolute", "allow_remote", "box_format")},
                 "share": None if self.share.is_all else self.share.name,
             },
             inputs={
@@ -141,8 +153,19 @@ class InferencePlan:
             "decoding": self.decoding.identity(),
             "truncate": self.options.truncate or "",
             "deterministic": self.options.deterministic,
+            **({"explain": self.options.explain} if self.options.explain else {}),
             **({} if self.options.max_pixels == MAX_PIXELS else {"max_pixels": self.options.max_pixels}),
         }
+
+
+def _refuse_for_foreign(options: InferOptions) -> None:
+    """Raise a `UsageError` for what models of transformers do not take."""
+    if options.boxes not in (None, "off"):
+        raise UsageError("boxes", f"{options.boxes}: `model` {options.model} takes no boxes: leave them out")
+    if options.explain:
+        raise UsageError("explain", f"{options.explain}: `model` {options.model} takes no boxes: leave it out")
+    if options.truncate:
+        raise UsageError("truncate", "is for models of `mgtool import`: leave it out, and long prompts are failures")
 
 
 def _decoding(options: InferOptions) -> Decoding:

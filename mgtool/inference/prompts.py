@@ -15,8 +15,10 @@ from mgtool.inference.options import InferOptions
 from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, bare, show_media
 from mgtool.records import Sample, Turn, media_of
-from mgtool.scoring.benchmark import SINGLE_WORD, with_suffix
+from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, with_suffix
 
+TASKS = ("caption", "vqa")
+"""What a model can be asked for beside a benchmark's questions."""
 CAPTION = "Describe this picture."
 """What the task ``caption`` asks."""
 MAX_NEW_TOKENS = 100
@@ -58,13 +60,17 @@ class Prompter:
     def __post_init__(self) -> None:
         if any(placeholder in (self.system or "") for placeholder in (IMAGE, VIDEO)):
             raise UsageError("system", "is text alone: pictures stand in the questions")
-        if self.task not in ("", "caption", "vqa") and benchmarks.get(self.task).takes == "boxes":
+        if self.task not in ("", *TASKS) and self._benchmark.takes == "boxes":
             raise UsageError("task", f"{self.task}: this benchmark scores boxes, there is nothing to ask")
 
     @property
     def max_new_tokens(self) -> int:
         """The task's published limit of an answer."""
-        return MAX_NEW_TOKENS if self.task in ("", "caption", "vqa") else benchmarks.get(self.task).max_new_tokens
+        return MAX_NEW_TOKENS if self.task in ("", *TASKS) else self._benchmark.max_new_tokens
+
+    @property
+    def _benchmark(self) -> Benchmark:
+        return benchmarks.get(self.task, option="task", others=TASKS)
 
     @property
     def needs_question(self) -> bool:
@@ -102,7 +108,7 @@ class Prompter:
             return with_suffix(question, SINGLE_WORD)
         if self.task:
             turns = (Turn("human", question),)
-            return bare(benchmarks.get(self.task).prompt(msgspec.structs.replace(sample, turns=turns)))
+            return bare(self._benchmark.prompt(msgspec.structs.replace(sample, turns=turns)))
         return question
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mgtool import records
-from mgtool.errors import ItemError
+from mgtool.errors import UNREACHABLE, ItemError
 from mgtool.files.atomic import atomic_file, write_lines
 from mgtool.files.journal import Journal
 from mgtool.inference.output import AnswersFile, Result
@@ -16,7 +16,7 @@ from mgtool.media import reading
 from mgtool.records import Answer, Failure, Item, Sample, dumps
 
 _ALWAYS = ("no_boxes", "out_of_memory")
-_WITH_ITS_FILE = ("missing", "unreadable")
+_WITH_ITS_FILE = ("missing", "unreadable", UNREACHABLE)
 _WITH_ANOTHER_FILE = ("empty", "not_an_image", "truncated", "corrupt")
 
 

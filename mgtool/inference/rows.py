@@ -28,6 +28,7 @@ class Prefill(NamedTuple):
         shared: tokens that all begin with; all of them in a prompt that is alone.
         visuals: of each picture that a prompt shows, (tokens, H).
         splice: prompts, and visual tokens in the order of their placeholders, -> embeddings as `MGLlava.splice` gives.
+        begin: token ids that prompts begin with, and visual tokens, -> as `ServedModel.begin` gives.
     """
 
     key: tuple[str, ...]
@@ -35,6 +36,7 @@ class Prefill(NamedTuple):
     shared: int
     visuals: Sequence[Tensor]
     splice: Callable[[Sequence[Sequence[int]], Sequence[Tensor]], Any]
+    begin: Callable[[Sequence[int], Sequence[Tensor]], tuple[Prefix, Tensor]]
 
 
 class OwnLayer(DynamicLayer):
@@ -110,11 +112,11 @@ class Rows:
         """Add prompts and choose their first tokens: what they share is computed once, their ends as one batch."""
         ids, shared, splice = prefill.prompts, prefill.shared, prefill.splice
         if len(ids[0]) == shared:
-            prefix, logits = _prefix(language_model, splice([ids[0]], prefill.visuals).inputs_embeds)
+            prefix, logits = prefill.begin(ids[0], prefill.visuals)
             self.add(prefix, None, self.lengths.new_zeros(1), choose(logits))
             return
         placed = sum(token < 0 for token in ids[0][:shared])
-        prefix = self._remembered(language_model, prefill, placed)
+        prefix = self._remembered(prefill, placed)
         ends = splice([one[shared:] for one in ids], list(prefill.visuals[placed:]) * len(ids))
         positions, is_own = ends.position_ids + prefix.length, ends.attention_mask.bool()
         view = View([(slice(None), prefix)], positions, positions.where(is_own, -1))
@@ -122,7 +124,7 @@ class Rows:
         with shared_prefixes(language_model):
             output = language_model(
                 inputs_embeds=ends.inputs_embeds,
-                position_ids=positions,
+                position_ids=positions + prefix.offset,
                 past_key_values=own,
                 use_cache=True,
                 logits_to_keep=1,
@@ -134,13 +136,14 @@ class Rows:
         """Choose the next token of every row."""
         self._make_room(self.layers[0].keys, len(self), self.width + 1)
         starts = self.lengths.new_tensor([prefix.length for prefix in self.prefixes])
+        offsets = self.lengths.new_tensor([prefix.offset for prefix in self.prefixes])
         positions = (starts + self.lengths)[:, None]
         columns = torch.arange(self.width + 1, device=self.lengths.device)
         view = View(self._groups(), positions, starts[:, None] + columns)
         with shared_prefixes(language_model):
             output = language_model(
                 input_ids=self.tokens[:, None],
-                position_ids=positions,
+                position_ids=positions + offsets[:, None],
                 past_key_values=self.cache,
                 use_cache=True,
                 view=view,
@@ -181,14 +184,14 @@ class Rows:
         """Give up what is kept for a group's other parts."""
         self._kept = None
 
-    def _remembered(self, language_model: Any, prefill: Prefill, placed: int) -> Prefix:
+    def _remembered(self, prefill: Prefill, placed: int) -> Prefix:
         """A group's prefix, with so many of its visuals; the last one is kept for the group's other parts."""
         ids = prefill.prompts[0][: prefill.shared]
         name = (prefill.key, tuple(ids))
         if self._kept is None or self._kept[0] != name:
             self._kept, prefix = None, Prefix([], [], 0)
             if ids:
-                prefix, _ = _prefix(language_model, prefill.splice([ids], prefill.visuals[:placed]).inputs_embeds)
+                prefix, _ = prefill.begin(ids, prefill.visuals[:placed])
             self._kept = name, prefix
         return self._kept[1]
 
@@ -207,13 +210,6 @@ class Rows:
         for row, prefix in enumerate(self.prefixes):
             places.setdefault(id(prefix), []).append(row)
         return [(_selection(rows, self.lengths), self.prefixes[rows[0]]) for rows in places.values()]
-
-
-def _prefix(language_model: Any, embeds: Tensor) -> tuple[Prefix, Tensor]:
-    """Keys and values of (1, T, H) that rows begin with, and the logits behind them, (1, vocabulary) float32."""
-    cache = DynamicCache()
-    output = language_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return Prefix.of(cache), output.logits[:, -1].float()
 
 
 def _selection(rows: Sequence[int], like: Tensor) -> slice | Tensor:

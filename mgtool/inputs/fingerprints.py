@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import posixpath
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from mgtool.errors import InputError
+from mgtool.files import urls
 from mgtool.records import Failure
 from mgtool.tars import paths
 
@@ -22,16 +25,23 @@ _END = 1 << 20
 def fingerprint(
     given: str, listed: Callable[[Path], Iterable[Path | Failure]] | None = None, *, whole: bool = False
 ) -> str:
-    """An input's name with a hash: of files' content, of a folder's names and sizes; URLs and pipes by name alone.
+    """An input's name with a hash: of files' content, of a folder's names and sizes; pipes by name alone.
+
+    Of a URL the ETag, or size and time of change, stand for the content; by name alone where its server tells neither.
 
     Args:
         given: path, URL, pattern or ``-``.
         listed: gives the files of a folder that count, for instance `sources.files`; all of them where it is None.
         whole: the content of a folder's files counts, too: for folders of few files.
+
+    Raises:
+        InputError: a URL whose server cannot be asked.
     """
     path, digest = Path(given), hashlib.sha256()
-    if given == "-" or "://" in given:
+    if given == "-":
         return given
+    if "://" in given:
+        return _of_url(given)
     if path.is_dir():
         for file in (listed or _all_files)(path):
             if isinstance(file, Path):
@@ -44,6 +54,17 @@ def fingerprint(
     for file in files:
         _update(digest, file)
     return f"{path.name} sha256:{digest.hexdigest()[:16]}" if files else given
+
+
+def _of_url(given: str) -> str:
+    try:
+        versions = [urls.version(one) for one in paths.expand(given) or [given]]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{given}: cannot be read: {error}") from error
+    if not all(versions):
+        return given
+    name = posixpath.basename(given.partition("?")[0].rstrip("/"))
+    return f"{name} sha256:{hashlib.sha256(chr(0).join(versions).encode()).hexdigest()[:16]}"
 
 
 def _all_files(folder: Path) -> Iterable[Path]:

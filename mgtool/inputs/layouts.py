@@ -1,13 +1,14 @@
-"""The layouts of records that users have, brought to LLaVA's: one table of the keys of pictures, videos and texts.
+"""Records under LLaVA's keys: which keys name pictures, videos, turns and questions, and what becomes of their values.
 
 LLaVA's own conversations and questions; `messages` with `images` (chat templates, ms-swift, TRL), in texts or parts;
-ShareGPT's `conversations` with `images`; `file_name` with a caption (Hugging Face's image folders); and records that
-name their picture by one of the other keys.
+ShareGPT's `conversations` with `images`; `texts` of users and assistants (The Cauldron); `file_name` with a caption
+(Hugging Face's image folders); and records that name their picture by one of the other keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from mgtool.errors import RecordError
@@ -18,9 +19,12 @@ PICTURE_KEYS = (
     "image_url", "file_name", "file_names", "filename",
 )  # fmt: skip
 VIDEO_KEYS = ("video", "videos", "video_path")
-TURN_KEYS = ("conversations", "messages")
+TURN_KEYS = ("conversations", "messages", "texts")
 QUESTION_KEYS = ("text", "question", "prompt", "query")
+EXPECTED = f"expected one of {', '.join((*PICTURE_KEYS[:3], *VIDEO_KEYS[:1], *TURN_KEYS, *QUESTION_KEYS[:2]))}, ..."
 _CAPTIONED = ("file_name", "file_names")
+_NAMING = ("_file_name", "_file_names")
+"""Ends of keys that name pictures in an image folder's metadata."""
 _ID_KEYS = ("id", "question_id")
 _VAGUE = frozenset({"image_id", "img_id", "picture", "photo", "video_id"})
 """Keys that point to a picture which nothing here can find."""
@@ -28,6 +32,24 @@ _VAGUE = frozenset({"image_id", "img_id", "picture", "photo", "video_id"})
 _SPEAKERS = {"user": "human", "human": "human", "assistant": "gpt", "gpt": "gpt", "system": "system"}
 _PLACES = {"image": IMAGE, "image_url": IMAGE, "video": VIDEO, "video_url": VIDEO}
 _NAME_KEYS = ("path", "url", "file_name", "image", "video", "image_url", "video_url")
+
+
+def is_media(key: str) -> bool:
+    """Whether a key of this name, in any case of letters, names pictures or videos."""
+    return key.lower() in (*PICTURE_KEYS, *VIDEO_KEYS) or key.lower().endswith(_NAMING)
+
+
+def is_known(key: str) -> bool:
+    """Whether a key of this name, in any case of letters, names pictures or videos, or holds turns or a question."""
+    return is_media(key) or key.lower() in (*TURN_KEYS, *QUESTION_KEYS)
+
+
+def is_caption(fields: Mapping[str, Any]) -> bool:
+    """Whether the `text` of a record is what its picture shows, and no question."""
+    named = {key.lower() for key, value in fields.items() if value is not None}
+    first = next((name for name in PICTURE_KEYS if name in named), "")
+    has_name = first in _CAPTIONED or (not first and any(name.endswith(_NAMING) for name in named))
+    return has_name and "question_id" not in fields
 
 
 def to_llava(fields: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -43,12 +65,13 @@ def to_llava(fields: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dic
     names = {key: key.lower() for key in fields}
     chosen: dict[str, Any] = {key: fields[key] for key in _ID_KEYS if key in fields}
     pictures, video, said = (_first(fields, names, keys) for keys in (PICTURE_KEYS, VIDEO_KEYS, TURN_KEYS))
+    pictures = (
+        pictures if pictures[0] else _first(fields, names, [name for name in names.values() if name.endswith(_NAMING)])
+    )
     turns, inline, films = _turns(said[1], where)
-    used = {*chosen, pictures[0], video[0], said[0]}
-    question = ("", None)
-    if names.get(pictures[0]) not in _CAPTIONED or "question_id" in fields:
-        question = _first(fields, names, QUESTION_KEYS)
-        used |= {key for key in QUESTION_KEYS if key in ("text", "question") and key in fields} | {question[0]}
+    question = _first(fields, names, QUESTION_KEYS[1:] if is_caption(fields) else QUESTION_KEYS)
+    used = {*chosen, pictures[0], video[0], said[0], question[0]}
+    used |= {"text", "question"} & fields.keys() if not is_caption(fields) else set()
     chosen["image"] = _media_names(pictures[1], f"{where}: {pictures[0]}") or inline or None
     chosen["video"] = _only(_media_names(video[1], f"{where}: {video[0]}") or films, where)
     chosen["conversations"], chosen["text"] = turns, question[1]
@@ -57,7 +80,7 @@ def to_llava(fields: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dic
     return chosen, {key: value for key, value in fields.items() if key not in used}
 
 
-def _first(fields: Mapping[str, Any], names: Mapping[str, str], wanted: tuple[str, ...]) -> tuple[str, Any]:
+def _first(fields: Mapping[str, Any], names: Mapping[str, str], wanted: Sequence[str]) -> tuple[str, Any]:
     """The first of some keys that a record has a value for, in any case of letters; an empty key without one."""
     found = {names[key]: key for key, value in reversed(list(fields.items())) if value is not None}
     key = next((found[name] for name in wanted if name in found), "")
@@ -77,8 +100,6 @@ def _name(value: Any, where: str) -> str:
         return _name(inner, where)
     if not isinstance(value, str) or not value:
         raise RecordError(f"{where}: expected the name of a picture or video, got `{type(value).__name__}`")
-    if value.startswith("data:"):
-        raise RecordError(f"{where}: a data: URL; a name of a file is needed")
     return value
 
 
@@ -92,6 +113,11 @@ def _only(names: list[str] | str | None, where: str) -> str | None:
 
 def _turns(turns: Any, where: str) -> tuple[Any, list[str], list[str]]:
     """Turns in LLaVA's form, with the pictures and videos that stand among their parts."""
+    if isinstance(turns, list) and turns and all(isinstance(turn, dict) and "user" in turn for turn in turns):
+        pairs = ((turn["user"], turn.get("assistant")) for turn in turns)
+        given = (("user", "assistant")[number] for _ in turns for number in (0, 1))
+        flat = ({"role": role, "content": text} for role, text in zip(given, chain.from_iterable(pairs), strict=True))
+        turns = [turn for turn in flat if turn["content"] is not None]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) and "role" in turn for turn in turns):
         return turns, [], []
     media: dict[str, list[str]] = {IMAGE: [], VIDEO: []}
@@ -129,7 +155,13 @@ def _refuse_blank(chosen: Mapping[str, Any], fields: Mapping[str, Any], where: s
     says_none = any(key in fields for key in ("image", "video"))
     if not has_media and vague and not says_none and "conversations" not in fields:
         raise RecordError(f"{where}: `{vague[0]}` names no file; expected one of {', '.join(PICTURE_KEYS)}")
-    if not has_media and not chosen["conversations"] and chosen["text"] is None:
+    if not has_media and not _says_anything(chosen):
         keys = ", ".join(f"`{key}`" for key in list(fields)[:8]) or "no field at all"
-        known = ", ".join((*PICTURE_KEYS[:3], *VIDEO_KEYS[:1], *TURN_KEYS, *QUESTION_KEYS[:2]))
-        raise RecordError(f"{where}: neither picture, video nor text in {keys}; expected one of {known}, ...")
+        raise RecordError(f"{where}: neither picture, video nor text in {keys}; {EXPECTED}")
+
+
+def _says_anything(chosen: Mapping[str, Any]) -> bool:
+    turns, text = chosen["conversations"], chosen["text"]
+    if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns):
+        return any(turn.get("value") != "" for turn in turns)
+    return bool(turns) or text not in (None, "")

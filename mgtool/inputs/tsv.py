@@ -144,6 +144,8 @@ def _sample(row: Row, cells: _Cells) -> Sample:
     if bad := [column for column, cell in row.items() if not _is_text(cell)]:
         raise ItemError("bad_record", f"{bad[0]} is not UTF-8")
     pictures, video = cells.pictures(row), _video_column(row)
+    if not pictures and not video and not row["question"].strip():
+        raise ItemError("bad_record", "neither a picture, a video nor a question")
     used = {"index", "image", "image_path", video, *_picture_columns(row)}
     rest = {key: value for key, value in row.items() if key not in used and value != ""}
     return Sample(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from mgtool.errors import ItemError
 from mgtool.media import magic
@@ -67,16 +67,17 @@ def probe(data: bytes, *, with_format: bool = False) -> tuple[int, int] | tuple[
         return (*picture.size, _JPEG_FAMILY.get(stored, stored))
 
 
-def is_turned(data: bytes) -> bool:
-    """Whether a picture's EXIF says that it is to be shown turned or mirrored; mgtool's boxes are of stored pixels."""
+def orientation(data: bytes) -> int:
+    """How a picture's EXIF says that it is to be shown, 1 for as it is, to 8; mgtool's boxes are of stored pixels."""
     within = _before_scan(data) if data.startswith(b"\xff\xd8") else len(data)
     if all(data.find(mark, 0, within) < 0 for mark in (b"Exif\0", b"eXIf", b"EXIF")):
-        return False
+        return 1
     try:
         with _opened(data) as picture:
-            return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
+            found = picture.getexif().get(_ORIENTATION, 1)
+            return int(found) if found in range(2, 9) else 1
     except (ItemError, *_DECODER_ERRORS):
-        return False
+        return 1
 
 
 def _before_scan(data: bytes) -> int:
@@ -253,7 +254,7 @@ def _opened(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=_heif_format() if magic.is_heif(data) else _FORMATS)
+            return Image.open(io.BytesIO(data), formats=_formats_of(data))
     except UnidentifiedImageError as error:
         raise ItemError("not_an_image", f"no decoder knows these {len(data):,} bytes") from error
     except Image.DecompressionBombError as error:
@@ -262,13 +263,21 @@ def _opened(data: bytes) -> Image.Image:
         raise ItemError("corrupt", _short(error)) from error
 
 
-def _heif_format() -> tuple[str, ...]:
+def _formats_of(data: bytes) -> tuple[str, ...]:
+    """Decoders to try; those of HEIC and AVIF are Pillow's own, or else plugins where they are installed."""
+    if magic.is_heif(data):
+        _plugin("a HEIC picture", "pillow-heif").register_heif_opener()
+        return ("HEIF",)
+    if magic.is_avif(data) and not features.check("avif"):
+        _plugin("an AVIF picture", "pillow-avif-plugin")
+    return _FORMATS
+
+
+def _plugin(what: str, package: str) -> Any:
     try:
-        plugin = importlib.import_module("pillow_heif")
+        return importlib.import_module(package.removesuffix("-plugin").replace("-", "_"))
     except ModuleNotFoundError as error:
-        raise ItemError("unsupported", "a HEIC picture; `pip install pillow-heif` lets it be read") from error
-    plugin.register_heif_opener()
-    return ("HEIF",)
+        raise ItemError("unsupported", f"{what}; `pip install {package}` lets it be read") from error
 
 
 def _why(error: Exception) -> Literal["truncated", "corrupt", "too_many_pixels"]:

@@ -17,9 +17,29 @@ _HEIF = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
 _AVIF = re.compile(rb"....ftyp.{4,48}?avi[fs]", re.DOTALL)
 
 
+_ENDINGS = {
+    b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"GIF8": "gif", b"RIFF": "webp",
+    b"II*\0": "tif", b"MM\0*": "tif", b"BM": "bmp",
+}  # fmt: skip
+
+
+def ending(head: bytes) -> str:
+    """What a picture file that begins with these bytes is called, ``img`` where that is not known.
+
+    >>> ending(b"GIF89a"), ending(b"P6 1 1")
+    ('gif', 'img')
+    """
+    return next((name for start, name in _ENDINGS.items() if head.startswith(start)), "img")
+
+
 def is_heif(head: bytes) -> bool:
     """Whether a file that begins with these bytes is of HEIC's family and not AVIF."""
     return _HEIF.match(head) is not None and _AVIF.match(head[:HEAD_BYTES]) is None
+
+
+def is_avif(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is an AVIF one."""
+    return _AVIF.match(head[:HEAD_BYTES]) is not None
 
 
 def is_picture(head: bytes) -> bool:

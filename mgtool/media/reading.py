@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from mgtool.errors import ItemError
+from mgtool.errors import UNREACHABLE, ItemError, Reason
 from mgtool.files import remote, urls
 from mgtool.files.regular import open_regular, read_regular
 from mgtool.media.limits import MAX_PICTURE_BYTES, MAX_VIDEO_BYTES
@@ -116,7 +116,8 @@ def read_bytes(media: Media) -> bytes:
     """The bytes of a picture or video.
 
     Raises:
-        ItemError: ``missing``, ``unreadable``, or ``unsupported`` for a redirect that is not followed.
+        ItemError: ``missing``, ``unreadable``, ``unreachable`` where another time may do, or ``unsupported`` for a
+            redirect that is not followed.
         InputError: a URL of a protocol that nothing here knows.
     """
     if media.data is not None:
@@ -133,7 +134,8 @@ def read_bytes(media: Media) -> bytes:
     except (OSError, ValueError) as error:
         if isinstance(error, remote.RefusedError):
             raise ItemError("unsupported", f"{name_text(media.uri)}: {name_text(str(error))}") from error
-        raise ItemError("unreadable", f"{name_text(media.uri)}: {name_text(str(error))}") from error
+        reason: Reason = UNREACHABLE if urls.is_of_network(error) else "unreadable"
+        raise ItemError(reason, f"{name_text(media.uri)}: {name_text(str(error))}") from error
 
 
 def announce(media: Media) -> None:

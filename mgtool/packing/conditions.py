@@ -9,7 +9,7 @@ from typing import Any
 
 import simpleeval
 
-from mgtool.errors import ItemError, UsageError
+from mgtool.errors import ItemError, UsageError, one_of
 
 NAMES = (
     "id",
@@ -102,7 +102,7 @@ class Condition:
     def _refuse_unknown(self, parsed: ast.AST) -> None:
         for node in ast.walk(parsed):
             if isinstance(node, ast.Name) and node.id not in NAMES:
-                raise UsageError("where", f": {node.id} is not known; there are {', '.join(NAMES)}")
+                raise UsageError("where", f": {node.id} is not known; there are {one_of(node.id, NAMES)}")
             if isinstance(node, ast.expr) and type(node) not in self._evaluator.nodes:
                 raise UsageError("where", f": `{ast.unparse(node)}` is not allowed, only comparisons and sums of names")
             if isinstance(node, ast.operator | ast.unaryop | ast.cmpop) and type(node) not in self._evaluator.operators:

@@ -13,10 +13,12 @@ from PIL import Image
 from mgtool.boxes import lookup
 from mgtool.boxes.index import BoxIndex
 from mgtool.boxes.placement import Shrinking
+from mgtool.boxes.turning import Turning
 from mgtool.errors import ItemError
 from mgtool.files import hashing
-from mgtool.media import images, reading
+from mgtool.media import images
 from mgtool.media.placeholders import BOTH
+from mgtool.media.recent import RecentFiles
 from mgtool.packing.conditions import Condition
 from mgtool.packing.layout import EXTENSIONS, Layout
 from mgtool.packing.options import PackOptions
@@ -49,9 +51,16 @@ class SampleMembers(NamedTuple):
 
 
 class _StoredPicture(NamedTuple):
+    """A picture's part: what is said of it, its bytes, and how boxes come from the original to it."""
+
     about: PackedPicture
     data: bytes
+    turning: Turning
     shrinking: Shrinking
+
+    def move_boxes(self, detections: Detections) -> Detections:
+        """The same objects in pixels of the part."""
+        return self.shrinking.move_boxes(self.turning.move_boxes(detections))
 
 
 class Packer:
@@ -67,6 +76,11 @@ class Packer:
         self.layout, self.options, self.boxes = layout, options, boxes
         self._encoding = options.encoding
         self._condition = Condition(options.where) if options.where else None
+
+    @functools.cached_property
+    def _files(self) -> RecentFiles:
+        """Of this process."""
+        return RecentFiles()
 
     def pack(self, sample: Sample, source: int = 0) -> SampleMembers:
         """The members of a sample, the same set for every sample.
@@ -85,7 +99,7 @@ class Packer:
         video = self._video(sample.video) if sample.video is not None else b""
         if sample.video is not None:
             hashes.append(hashing.sha256(video))
-        sizes = [(picture.shrinking.width, picture.shrinking.height) for picture in pictures]
+        sizes = [(picture.turning.width, picture.turning.height) for picture in pictures]
         found, times = self._detections(sample, hashes, sizes, source)
         parts = {"json": dumps(_about(sample, [picture.about for picture in pictures], times))}
         if self.layout.pictures:
@@ -93,10 +107,10 @@ class Packer:
         if self.layout.video:
             parts[self.layout.video] = video
         if self.layout.boxes:
-            moved = [picture.shrinking.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
+            moved = [picture.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
             parts |= _box_parts(moved or found)
         size = (pictures[0].about.width, pictures[0].about.height) if pictures else (0, 0)
-        boxes, turned = sum(len(one.boxes) for one in found), sum(images.is_turned(one.data) for one in pictures)
+        boxes, turned = sum(len(one.boxes) for one in found), sum(one.about.orientation != 1 for one in pictures)
         return SampleMembers(parts, tuple(hashes), size, boxes, turned)
 
     def examine(self, sample: Sample, source: int = 0) -> tuple[bool, tuple[str, ...]]:
@@ -106,16 +120,18 @@ class Packer:
             ItemError, Skipped: as `pack`, and where the condition cannot be asked.
         """
         if not self.options.selects:
-            return True, tuple(hashing.sha256(reading.read_bytes(one)) for one in media_of(sample))
-        data = [reading.read_bytes(one) for one in media_of(sample)]
-        sizes = [images.probe(one) for one in data[: len(sample.images)]]
+            return True, tuple(hashing.sha256(self._files.read(one)) for one in media_of(sample))
+        data = [self._files.read(one) for one in media_of(sample)]
+        pictures = data[: len(sample.images)]
+        sizes = [images.probe(one) for one in pictures]
         hashes = [hashing.sha256(one) for one in data]
         found, _ = self._detections(sample, hashes, sizes, source)
         if sum(len(one.boxes) for one in found) < self.options.min_boxes:
             return False, tuple(hashes)
         if self._condition is None:
             return True, tuple(hashes)
-        return self._condition.holds(_facts(sample, sum(map(len, data)), sizes, found)), tuple(hashes)
+        shown = [self._turning(*size, images.orientation(one)).size for size, one in zip(sizes, pictures, strict=True)]
+        return self._condition.holds(_facts(sample, sum(map(len, data)), shown, found)), tuple(hashes)
 
     def _refuse_misfit(self, sample: Sample) -> None:
         """Tars that a later run adds to keep the layout of the first."""
@@ -129,22 +145,30 @@ class Packer:
 
     def _picture(self, media: Media) -> _StoredPicture:
         """The file's own bytes where it is of the data set's format and nothing is to be done to it."""
-        data = reading.read_bytes(media)
+        data = self._files.read(media)
         examine = images.check if self.options.check == "structure" else _decoded
         width, height, stored = examine(data, max_pixels=self.options.max_pixels)
-        shrinking = Shrinking(width, height, self.options.resize or max(width, height))
-        same = stored == self.layout.format and shrinking.size == (width, height) and self._encoding is None
+        said = images.orientation(data)
+        turning = self._turning(width, height, said)
+        shrinking = Shrinking(*turning.size, self.options.resize or max(width, height))
+        kept = turning.orientation == 1 and shrinking.size == turning.size
+        same = kept and stored == self.layout.format and self._encoding is None
         about = PackedPicture(
             name=media.name,
             sha256=hashing.sha256(data),
             width=shrinking.size[0],
             height=shrinking.size[1],
             converted_from="" if same else stored,
+            orientation=said if same else 1,
+            turned_from=turning.orientation,
         )
         if not same:
             picture = images.decode(data, max_pixels=self.options.max_pixels)
-            data = self._encode(shrinking.move_picture(picture))
-        return _StoredPicture(about, data, shrinking)
+            data = self._encode(shrinking.move_picture(turning.move_picture(picture)))
+        return _StoredPicture(about, data, turning, shrinking)
+
+    def _turning(self, width: int, height: int, orientation: int) -> Turning:
+        return Turning(width, height, orientation if self.options.exif == "apply" else 1)
 
     def _picture_parts(self, pictures: list[_StoredPicture]) -> dict[str, bytes]:
         extension = EXTENSIONS[self.layout.format]
@@ -178,7 +202,7 @@ class Packer:
     def _video(self, media: Media) -> bytes:
         from mgtool.media import videos
 
-        data = reading.read_bytes(media)
+        data = self._files.read(media)
         try:
             videos.check(data)
         except ItemError as error:

@@ -22,7 +22,7 @@ import msgspec
 
 from mgtool import records
 from mgtool.boxes.index import BoxIndex
-from mgtool.errors import ItemError
+from mgtool.errors import UNREACHABLE, ItemError
 from mgtool.files import atomic
 from mgtool.media import reading
 from mgtool.packing.layout import Base, CompleteShard, Examined, Layout, ShardJob
@@ -130,13 +130,8 @@ def write_stream(plan: ShardPlan, out: IO[bytes], advance: Advance) -> FilledSha
 
 
 def ready_workers() -> BaseContext:
-    """Have a process load what workers need, while this one goes on; they are then forked off it, and begin at once."""
-    if processes.FORK_SERVER is not processes.SPAWN:
-        from multiprocessing import forkserver
-
-        forkserver.set_forkserver_preload([__name__])
-        forkserver.ensure_running()
-    return processes.FORK_SERVER
+    """Have a process load what workers need, while this one goes on."""
+    return processes.loaded(__name__)
 
 
 _packer: Packer | None = None
@@ -218,9 +213,15 @@ def _examine_one(number: int, item: records.Item, packer: Packer, source: int) -
 
 
 def _whole(folder_job: tuple[Path, ShardJob]) -> ShardReport | None:
-    """The report of a shard that is complete; it was looked at before that it holds the job's items."""
+    """The report of a shard that is complete; it was looked at before that it holds the job's items.
+
+    One that lacks what could not be reached is written again.
+    """
     folder, job = folder_job
-    return whole((folder / job.tar).with_suffix(".json"))
+    report = whole((folder / job.tar).with_suffix(".json"))
+    if report is None or any(failure.reason == UNREACHABLE for failure in report.failures):
+        return None
+    return report
 
 
 def _write(folder_job: tuple[Path, ShardJob]) -> ShardReport:

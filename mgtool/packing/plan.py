@@ -22,6 +22,7 @@ from mgtool.boxes.index import BoxIndex
 from mgtool.errors import InputError, ItemError, OutputError, Reason, ResumeError
 from mgtool.files import hashing
 from mgtool.media import reading
+from mgtool.media.recent import RecentFiles
 from mgtool.packing.layout import Base, CompleteShard, Examined, Layout, ShardJob
 from mgtool.packing.options import PackOptions, Size
 from mgtool.packing.spool import UNSAFE, Spool
@@ -139,11 +140,11 @@ class ShardPlan:
     def _surveyed(
         self, inputs: Sequence[Iterator[records.Item]], survey: Survey
     ) -> Iterator[tuple[int, int, records.Item]]:
-        numbers = itertools.count()
+        numbers, files = itertools.count(), RecentFiles()
         for source, items in enumerate(inputs):
             for number, item in zip(numbers, items, strict=False):
                 digest = survey.add(item)
-                size = bytes_of(item) if self.options.shard_size.bytes else 0
+                size = bytes_of(item, files) if self.options.shard_size.bytes else 0
                 row = (number, digest, size)
                 self._database.execute("INSERT INTO items (number, digest, bytes) VALUES (?, ?, ?)", row)
                 if self._remembers:

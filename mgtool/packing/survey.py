@@ -14,6 +14,7 @@ from mgtool.files import hashing
 from mgtool.files.space import size_on_disk
 from mgtool.media import images, reading
 from mgtool.media.names import VIDEO_EXTENSIONS
+from mgtool.media.recent import RecentFiles
 from mgtool.packing.layout import EXTENSIONS, OTHERWISE, Layout
 from mgtool.records import Failure, Media, Sample, dumps, media_of
 
@@ -74,12 +75,12 @@ def pieces(whole: bytes | None) -> list[bytes]:
     return [whole[at : at + HASH_BYTES] for at in range(0, len(whole), HASH_BYTES)] if whole else []
 
 
-def bytes_of(item: records.Item) -> int:
-    """About what a sample takes in a tar."""
+def bytes_of(item: records.Item, files: RecentFiles) -> int:
+    """About what a sample takes in a tar; `files` tells the sizes of its pictures."""
     if isinstance(item, Failure):
         return 0
     texts = sum(len(turn.value) for turn in item.turns)
-    return texts + _OVERHEAD + sum(reading.size(media) for media in media_of(item))
+    return texts + _OVERHEAD + sum(files.size(media) for media in media_of(item))
 
 
 def _format_of(pictures: tuple[Media, ...]) -> str:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from mgtool.errors import MgtoolError, OutputError, UsageError
+from mgtool.runs import ray_probe
 from mgtool.runs.shares import Share
 
 RETRIES = 3
 """How often a share is taken up again whose node went away; it goes on where it stopped."""
-TIMEOUT_S = 10.0
 _DEVICES = ("auto", "cpu", "cuda")
 _GOES_ON = "the same command goes on from here"
 _INSTALL = "ray: Ray is not installed here; pip install 'mgtool[ray]'"
@@ -46,22 +46,15 @@ class Cluster:
             import ray
         except ImportError as error:
             raise UsageError("engine", _INSTALL) from error
-        self._knock()
+        if (asked := ray_probe.asked_address(self.address)) is not None:
+            _knock(asked)
+            ray_probe.insist(asked)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that begins here tells nobody
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise UsageError("ray_address", f"{self.address}: {error}") from error
         return ray
-
-    def _knock(self) -> None:
-        """Raise where nothing listens: Ray itself would go on trying for minutes."""
-        host, _, port = (self.address or "").removeprefix("ray://").rpartition(":")
-        if host and port.isdecimal():
-            try:
-                socket.create_connection((host, int(port)), timeout=TIMEOUT_S).close()
-            except OSError as error:
-                raise UsageError("ray_address", f"{self.address}: {error}") from error
 
     def plan(self, nodes: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], int]:
         """What each task asks for, and how many run side by side: one for its GPUs, or else one for each node."""
@@ -70,6 +63,16 @@ class Cluster:
             return {"num_gpus": self.gpus_each, "num_cpus": 1}, places
         cores = [node["CPU"] for node in alive if node.get("CPU")]
         return {"num_cpus": min(cores)}, len(cores)
+
+
+def _knock(address: str) -> None:
+    """Raise at once where nothing listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=ray_probe.TIMEOUT_S).close()
+        except OSError as error:
+            raise UsageError("ray_address", f"{address}: {error}") from error
 
 
 def check_engine(

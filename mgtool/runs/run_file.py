@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mgtool.errors import RecordError, ResumeError
+from mgtool.errors import MgtoolError, RecordError, ResumeError
 from mgtool.files.atomic import remove, sweep, write_bytes
 from mgtool.records import canonical, convert, dumps, escaped, parse
 
@@ -113,11 +113,11 @@ class Run:
         """The day on which the run began, UTC; that of the first time where it was run again."""
         return str(self.record["times"].get("started") or _timestamp(self._began))[:10]
 
-    def share(self, path: Path, share: str) -> Run:
-        """The record of the same run over a share of its input."""
+    def share(self, path: Path, share: str, **free: Any) -> Run:
+        """The record of the same run over a share of its input; `free` are options of its own."""
         part = object.__new__(Run)
         part.__dict__ |= {**self.__dict__, "path": path}
-        part.record = {**self.record, "options": {**self.record["options"], "share": share}}
+        part.record = {**self.record, "options": {**self.record["options"], **free, "share": share}}
         return part
 
     def differences(self) -> Iterator[tuple[str, Any, Any]]:
@@ -165,6 +165,16 @@ class Run:
         self.record["times"] = {"started": times.get("started") or _timestamp(self._began)}
         if not times.get("finished"):
             self._write()
+
+    @contextlib.contextmanager
+    def binding_none(self, has_written: Callable[[], bool]) -> Iterator[None]:
+        """Remove the record where a mistake ends the run before it has written anything: it binds no other run."""
+        try:
+            yield
+        except MgtoolError:
+            if not has_written():
+                self.path.unlink(missing_ok=True)
+            raise
 
     def refuse_other(self, noted: Mapping[str, Any]) -> None:
         """Check what only a finished run's record has of its inputs.

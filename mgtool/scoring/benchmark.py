@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 
 from mgtool.errors import UsageError
 from mgtool.records import Sample, SampleId, Score, Turn
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.predictions import Answers, Prediction
-from mgtool.scoring.statistics import Metric, Statistic, mean_of
+from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of, ratio
 
 OFFICIAL = "official"
 SINGLE_WORD = "Answer the question using a single word or phrase."
@@ -122,7 +123,7 @@ class Benchmark:
         files: what `ground_truth` (and `questions`) takes, and where it comes from.
         metric: the metric in a few words.
         headline: the metric that is named first.
-        variants: ways to score, the official one first.
+        variants: ways to score, the official one first, each with what tells it apart.
         breakdowns: fields of the items by which the score is broken down.
         takes: what is scored: an answers file, a box folder, or either.
         instruction: the published request that stands below each question.
@@ -135,7 +136,7 @@ class Benchmark:
     files: ClassVar[str]
     metric: ClassVar[str]
     headline: ClassVar[str] = "accuracy"
-    variants: ClassVar[tuple[str, ...]] = (OFFICIAL,)
+    variants: ClassVar[Mapping[str, str]] = {OFFICIAL: ""}
     breakdowns: ClassVar[tuple[str, ...]] = ()
     takes: ClassVar[Literal["answers", "boxes", "either"]] = "answers"
     instruction: ClassVar[str] = ""
@@ -244,6 +245,11 @@ class Benchmark:
             "variants": list(self.variants),
         }
 
+    def ways(self) -> list[dict[str, str]]:
+        """What tells each variant from the others, as a list of all benchmarks' has it."""
+        ways = self.variants.items()
+        return [{"benchmark": self.name, "variant": name, "does": text or self.metric} for name, text in ways]
+
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission | None:
         """The file for the test server; None where there is none."""
         return None
@@ -283,6 +289,21 @@ def mean_score(scores: Sequence[Score], *, selected: bool = False) -> Statistic:
     """The mean score in percent, clustered by the scores' group; `selected` where answers decide which items count."""
     ids = [score.question_id for score in scores] if selected else ()
     return mean_of([score.score for score in scores], [score.group for score in scores], ids=ids)
+
+
+def mean_of_parts(scores: Sequence[Score], field: str, parts: Sequence[str]) -> Statistic:
+    """The mean of the mean scores of some values of a field, each of which counts the same, in percent."""
+    place = {part: number for number, part in enumerate(parts)}
+    rows = np.zeros((len(scores), 2 * len(parts)))
+    for row, score in zip(rows, scores, strict=True):
+        at = place.get(str(score.fields.get(field)))
+        if at is not None:
+            row[2 * at : 2 * at + 2] = score.score, 1
+
+    def mean(sums: Floats) -> Floats:
+        return np.asarray(ratio(sums[..., 0::2], sums[..., 1::2]).mean(-1))
+
+    return Statistic(rows, codes(score.group for score in scores), mean)
 
 
 def with_targets(items: Sequence[Item]) -> list[Item]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
 
 from mgtool.records import Box
 
-Scale = Literal["official", "per-mille", "padded", "lmms-eval", "vlmevalkit"]
-SCALES: tuple[str, ...] = get_args(Scale)
+SCALES = {
+    "official": "fractions of width and height where no number is over 1.5, pixels otherwise",
+    "per-mille": "thousandths of width and height",
+    "padded": "fractions of the picture padded to a square, as LLaVA's training data has them",
+    "lmms-eval": "fractions always, in square brackets, the corners as they are",
+    "vlmevalkit": "fractions up to 1.5, thousandths up to 1000, then pixels, cut at the edges; mean over the splits",
+    "mg-llava": "four whole numbers, hundredths; boxes have their edges, and overlap by more than half",
+}
+"""How the numbers of a box are meant, and what that does."""
 PER_MILLE = 1000.0
 LARGEST_FRACTION = 1.5
 """A box whose numbers are no larger is one of fractions: an object may reach a little over the edge."""
@@ -42,10 +48,7 @@ def in_pixels(box: Box, scale: str, size: tuple[float, float] | None) -> Box | N
 
     Args:
         box: as it was written.
-        scale: ``official``: fractions of width and height where no number is over 1.5, pixels otherwise;
-            ``per-mille``: thousandths of width and height; ``padded``: fractions of the picture padded to a square,
-            as LLaVA's training data has them; ``lmms-eval``: fractions always, the corners as they are;
-            ``vlmevalkit``: fractions up to 1.5, thousandths up to 1000, pixels above, cut at the edges.
+        scale: one of `SCALES`; those of ``mg-llava`` are no boxes of pixels, see `hundredths_overlap`.
         size: width and height of the picture.
 
     >>> in_pixels((0.0, 0.25, 0.5, 0.75), "padded", (100, 50))
@@ -70,6 +73,27 @@ def in_pixels(box: Box, scale: str, size: tuple[float, float] | None) -> Box | N
     if scale == "lmms-eval":
         return scaled
     return _ordered(_cut(scaled, size) if is_vlmevalkit else scaled)
+
+
+def hundredths_overlap(text: str, box: Box, size: tuple[float, float]) -> float:
+    """How far four whole numbers in a text, hundredths of the picture, are a box, by MG-LLaVA's measure.
+
+    Args:
+        text: an answer; any other count of numbers is no box.
+        box: xyxy in pixels, cut down to whole hundredths.
+        size: width and height of the picture.
+
+    >>> hundredths_overlap("[10, 10, 19, 19]", (10.0, 10.0, 19.0, 19.0), (100, 100))
+    1.0
+    """
+    said = [int(number) for number in re.findall(r"\d+", text)]
+    if len(said) != len("xyxy"):
+        return 0.0
+    expected = [int(edge / side * 100) for edge, side in zip(box, size * 2, strict=True)]
+    sides = [min(said[axis + 2], expected[axis + 2]) - max(said[axis], expected[axis]) + 1 for axis in (0, 1)]
+    areas = [(one[2] - one[0] + 1) * (one[3] - one[1] + 1) for one in (said, expected)]
+    shared = max(0, sides[0]) * max(0, sides[1])
+    return shared / (sum(areas) - shared) if sum(areas) != shared else 0.0
 
 
 def _ordered(box: Box) -> Box:

@@ -24,6 +24,7 @@ import msgspec
 from mgtool.errors import InputError
 from mgtool.files.regular import read_regular, refuse_endless
 from mgtool.records import parse
+from mgtool.scoring.layouts import described
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -72,8 +73,11 @@ class Truth:
         return _documents(self.questions) if self.questions else ()
 
     def mismatch(self, expected: str) -> InputError:
-        """The error for files that are not what a benchmark needs."""
-        return InputError(f"{', '.join(str(path) for path in self.paths)}: expected {expected}")
+        """The error for files that are not what a benchmark needs, with what the first of them looks like."""
+        found = next((path for path in self.paths if path.is_file()), None)
+        looks = described(Document(found)) if found is not None and found.suffix != ".tar" else ""
+        looks = f"; {looks}" if looks else ""
+        return InputError(f"{', '.join(str(path) for path in self.paths)}: expected {expected}{looks}")
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,10 @@ def _workbook(document: Document) -> Iterator[Row]:
         names = next(rows, ())
         yield from (dict(zip(map(str, names), row, strict=False)) for row in rows)
     except (InvalidFileException, *_BROKEN_WORKBOOK) as error:
-        raise InputError(f"{document.path}: not a readable workbook: {error}") from error
+        data = document.bytes
+        damaged = "it is cut off or damaged" if data.startswith(b"PK") else "it is of another kind"
+        looks = damaged if data else "it is empty"
+        raise InputError(f"{document.path}: not a readable workbook: {looks} ({error})") from error
 
 
 def _filled(row: Row, keep: Collection[str]) -> Row:
@@ -280,11 +287,18 @@ def _parquet(document: Document) -> list[Row]:
     try:
         file = parquet.ParquetFile(io.BytesIO(document.bytes))
         schema = file.schema_arrow
-        columns = [name for name in schema.names if not pa.types.is_struct(schema.field(name).type)]
+        columns = [field.name for field in schema if not _is_picture(field.type)]
         rows = file.read(columns).to_pylist()
     except (pa.ArrowException, OSError, ValueError, ArithmeticError, LookupError) as error:
         raise InputError(f"{document.path}: cannot be read as Parquet: {error}") from error
     return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
+def _is_picture(type: Any) -> bool:
+    """Whether a Parquet column holds pictures, as the Hub's data sets do: their bytes and their name."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_struct(type)) and type.get_field_index("bytes") >= 0
 
 
 def listed(cell: Any) -> list[str]:

@@ -21,6 +21,7 @@ from mgtool.scoring.benchmark import (
 )
 from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, first, listed, whole
 from mgtool.scoring.judged import ask_until_read, rubric, unread_notes
+from mgtool.scoring.lmms_eval import LMMS_EVAL, letter_anywhere
 
 LETTER_CHINESE = "请直接回答选项字母。"
 _NUMBERS_THAT_ARE_NONE = ("-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "-NaN", "-nan", "NaN", "nan")
@@ -45,6 +46,10 @@ _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 Choices = Mapping[str, str]
 VLMEVALKIT = "vlmevalkit"
 MATCHING_ATTEMPTS = 3
+CHOICE_VARIANTS = {
+    VLMEVALKIT: "its rules, without options that are spelled as pandas spells a missing cell (None, NA, ...)",
+    "mg-llava": "the first run of the capitals A to D, wherever it stands, is the whole letter",
+}
 
 
 class LetteredQuestion(NamedTuple):
@@ -54,18 +59,23 @@ class LetteredQuestion(NamedTuple):
         text: the question.
         options: letters and texts.
         target: the right letter; None where it is not known.
+        rubric: what a judge is asked with, where it is not the usual.
     """
 
     text: str
     options: Choices
     target: str | None
+    rubric: str = ""
 
 
 class ChoiceBenchmark(Benchmark):
     """Questions with lettered options; right is the letter."""
 
     metric = "accuracy of the chosen letter, by category"
-    variants: ClassVar[tuple[str, ...]] = ("official", "vlmevalkit", "mg-llava")
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "VLMEvalKit's rules: a letter that stands alone, else the one option in the text, else a judge",
+        **CHOICE_VARIANTS,
+    }
     judge = "optional"
     breakdowns: ClassVar[tuple[str, ...]] = ("l2-category", "category")
     image_fields: ClassVar[tuple[str, ...]] = ("image_path", "image")
@@ -125,8 +135,8 @@ class ChoiceBenchmark(Benchmark):
         )
 
     def asks_judge(self, variant: str) -> bool:
-        """VLMEvalKit matches with a judge; the reference implementation asks nobody."""
-        return variant != "mg-llava"
+        """VLMEvalKit matches with a judge; lmms-eval and the reference implementation ask nobody."""
+        return variant not in ("mg-llava", LMMS_EVAL)
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """How many answers named no option, and which options are none."""
@@ -190,7 +200,7 @@ def missing_options(scores: Sequence[Score], options: Sequence[Choices]) -> list
 def _matching_request(question: LetteredQuestion, text: str, attempt: int) -> JudgeRequest:
     lines = (f"{letter}. {option}\n" for letter, option in question.options.items())
     options = "There are several options: \n" + "".join(lines)
-    prompt = rubric("choices-cn" if _CHINESE.search(question.text) else "choices")
+    prompt = rubric(question.rubric or ("choices-cn" if _CHINESE.search(question.text) else "choices"))
     return JudgeRequest(user=prompt.format(question.text, options, text.strip()), repeat=attempt)
 
 
@@ -233,6 +243,12 @@ def choice_prompt(sample: Sample) -> str:
     lines = [*([str(hint)] if hint else []), question, *(f"{letter}. {text}" for letter, text in options.items())]
     text = "\n".join(lines)
     return with_suffix(text, LETTER_CHINESE if _CHINESE.search(text) else LETTER)
+
+
+def named_anywhere(item: Item, text: str, letters: Sequence[str] = "ABCD") -> Verdict:
+    """The letter that stands where it counts most, as lmms-eval reads it, whatever the options are."""
+    read = letter_anywhere(text, letters)
+    return Verdict(read, float(read is not None and read == str(item.target).strip().upper()))
 
 
 def inferred(text: str, options: Choices) -> str | None:

@@ -140,14 +140,15 @@ def _design_effect(values: Floats, groups: NDArray[np.int64], size: float) -> tu
     n, mean = len(values), values.mean()
     variance = float(values.var())
     few = min(len(np.unique(groups[values > 0])), len(np.unique(groups[values < 1])))
-    if variance == 0:
+    room = float(mean * (1 - mean))
+    if variance == 0 or room <= 0:  # shares that differ from 1 by a rounding have a mean of 1
         return size, few
     residuals = np.bincount(groups, weights=values - mean)
     clusters = int(np.count_nonzero(np.bincount(groups)))
     found = clusters / (clusters - 1) * float(np.square(residuals).sum()) / n / variance
     usual = 1 + (size - 1) * USUAL_CORRELATION
     effect = (found * few + usual * USUAL_WEIGHT) / (few + USUAL_WEIGHT)
-    graded = variance / float(mean * (1 - mean))  # answers that are partly right vary less than yes and no do
+    graded = variance / room  # answers that are partly right vary less than yes and no do
     return effect * (graded * n + 1) / (n + 1), few
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mgtool.boxes import statistics
 from mgtool.boxes.statistics import BoxStatistics
 from mgtool.errors import UsageError
+from mgtool.files.local import refuse_url
 from mgtool.files.remote import check_patterns
 from mgtool.media.reading import Place
 from mgtool.records import Inputs, input_names
@@ -30,7 +31,7 @@ def describe_boxes(
         report: HTML file to write; None for no page.
 
     Raises:
-        UsageError: stdin, which cannot be read twice, or an unknown form of `allow_remote`.
+        UsageError: stdin, which cannot be read twice, an unknown form of `allow_remote`, or a URL for the page.
         InputError: no such file, or one of no known form.
         OutputError: the page cannot be written.
     """
@@ -38,6 +39,8 @@ def describe_boxes(
     if "-" in boxes:
         raise UsageError("paths", "-: give folders or files of boxes; stdin cannot be read twice")
     check_patterns(allow_remote)
+    if report is not None:
+        refuse_url("report", report)
     place = Place.of(images, allow_absolute=allow_absolute, allow_remote=allow_remote)
     summed = statistics.of_files(boxes)
     if report is not None:

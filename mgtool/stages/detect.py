@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Generator, Iterator
+import operator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mgtool.boxes import statistics as box_statistics
 from mgtool.boxes.statistics import BoxStatistics
+from mgtool.boxes.thresholds import LabelThresholds
 from mgtool.detection import loading, pipeline, shared_output
+from mgtool.detection.asking_again import ask_again
 from mgtool.detection.finder import Finder
+from mgtool.detection.known_entries import KnownEntries
 from mgtool.detection.ledger import Ledger
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Named
-from mgtool.errors import UsageError
+from mgtool.errors import UNREACHABLE, UsageError
 from mgtool.files.hashing import sha256
+from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
 from mgtool.runs import ray_cluster
+from mgtool.runs.claims import do_shares
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
-from mgtool.runs.shares import Share
+from mgtool.runs.shares import ALL, Share
 
 _PREVIEWED = 4
 """Drawn pictures of a notebook's preview."""
@@ -43,12 +49,14 @@ class Detected:
         statistics: counts; of labels the commonest.
         share: the name of the run's share where the counts are of this alone; empty where they are of all the input.
         had_finished: whether the folder was complete before.
+        missing: shares that are not there yet; the rank that ends last joins all of them.
     """
 
     folder: Path
     statistics: BoxStatistics
     share: str = ""
     had_finished: bool = False
+    missing: tuple[Share, ...] = ()
 
     @property
     def failures(self) -> int:
@@ -99,6 +107,8 @@ def detect(
     if str(out) == "-":
         raise UsageError("out", "-: give a folder; `found` gives box records one by one")
     given = input_names(inputs)
+    if report is not None:
+        refuse_url("report", report)
     options.check(given, str(out))
     on_ray, folder = options.engine == "ray", Path(out)
     with one_writer(folder, share="" if on_ray or options.share.is_all else options.share.name, wait=wait):
@@ -111,14 +121,19 @@ def detect(
 def found(
     inputs: Inputs,
     options: DetectOptions = DetectOptions(),  # noqa: B008 - frozen
+    *,
+    left_out: LeftOut | None = None,
 ) -> Generator[DetectionEntry]:
     """What becomes of each picture and video, in input order, as soon as it is known; errors as `detect`.
 
-    An entry has a box record or a failure; it has neither for a picture that came before.
+    An entry has a box record or a failure; it has neither for a picture that came before. `left_out` is told of what
+    the inputs and the file of known boxes hold that is not used.
     """
     given = input_names(inputs)
     options.check(given, "-")
-    items, finder = loading.named_share(given, options), loading.load_finder(options)
+    items, finder = loading.named_share(given, options, left_out=left_out), loading.load_finder(options)
+    if left_out is not None:
+        left_out.take(finder.left_out)
     return _entries(items, finder, options)
 
 
@@ -146,23 +161,26 @@ class DetectPlan(NamedTuple):
         unreadable_records: items of the input that name none.
         shards_at_most: fewer where pictures repeat or fail.
         workers: decoding processes.
+        left_out: what else the inputs hold: count and examples by reason.
     """
 
     pictures: int
     unreadable_records: int
     shards_at_most: int
     workers: int
+    left_out: Mapping[str, Any]
 
 
 def plan(inputs: Inputs, out: str | Path, options: DetectOptions) -> DetectPlan:
     """Count what `detect` with the same arguments would go through; no picture is opened, no weights are loaded."""
     given = input_names(inputs)
     options.check(given, str(out))
-    failures = pictures = 0
-    for item in loading.named_share(given, options):
+    failures, pictures, left_out = 0, 0, LeftOut()
+    for item in loading.named_share(given, options, left_out=left_out):
         failures += isinstance(item, Failure)
         pictures += not isinstance(item, Failure)
-    return DetectPlan(pictures, failures, -(-pictures // options.shard_size), loading.decoding_workers(options))
+    shards, workers = -(-pictures // options.shard_size), loading.decoding_workers(options)
+    return DetectPlan(pictures, failures, shards, workers, left_out.summary())
 
 
 def _on_cluster(
@@ -201,20 +219,22 @@ def _run(inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrit
     run = _run_record(work, folder)
     output = DetectionOutput(folder, format=options.format, shard_size=options.shard_size, visualize=options.visualize)
     _begin(run, output, overwrite)
-    return (_detect_all if options.share.is_all else _detect_part)(work, output, run, overwrite)
+    return (_detect_all if options.share.is_all else _detect_shares)(work, output, run, overwrite)
 
 
 def _run_record(work: _Work, folder: Path) -> Run:
     options = work.options
     words = loading.words(options)
-    names = ("vocabulary", "threshold", "format", "shard_size", "frames")
+    names = ("vocabulary", "format", "shard_size", "frames")
     return Run(
         folder / RUN_FILE,
         command="detect",
         options={
             **{name: getattr(options, name) for name in names},
+            "threshold": _plain(options.threshold),
             "allow_absolute": options.allow_absolute or None,
             "allow_remote": options.allow_remote or None,
+            "box_format": options.box_format or None,
             "max_pixels": None if options.max_pixels == MAX_PIXELS else options.max_pixels,
             "words": None if words is None else sha256("\n".join(words).encode())[:16],
         },
@@ -227,6 +247,10 @@ def _run_record(work: _Work, folder: Path) -> Run:
         detector=work.finder.identity,
         computes=("onnxruntime", "mmdet", "pillow", "numpy"),
     )
+
+
+def _plain(threshold: float | None) -> float | str | None:
+    return repr(threshold) if isinstance(threshold, LabelThresholds) else threshold
 
 
 def _begin(run: Run, output: DetectionOutput, overwrite: bool) -> None:
@@ -252,43 +276,86 @@ def _detect_all(work: _Work, output: DetectionOutput, run: Run, overwrite: bool)
         shared_output.clear(output.folder)
         run.begin()
     had_finished = run.finished
-    return Detected(output.folder, _fill(work, output, run), had_finished=had_finished)
+    if had_finished and "-" not in work.inputs and output.begun and _counted(run).failures[UNREACHABLE]:
+        _ask_again(work, output)
+        run.begin(overwrite=True)
+    found = _fill(work, output, run, KnownEntries() if had_finished else _known(work, run, ALL, output.folder))
+    shared_output.clear(output.folder)
+    return Detected(output.folder, found, had_finished=had_finished)
 
 
-def _detect_part(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
-    """This run's share, joined with the others where it is the last to end."""
+def _ask_again(work: _Work, output: DetectionOutput) -> None:
+    """What could not be reached."""
+    options = work.options
+    detect = functools.partial(
+        pipeline.detect,
+        finder=work.finder,
+        ledger=Ledger(),
+        batch=loading.first_batch(options),
+        workers=loading.decoding_workers(options),
+        frames=options.frames,
+        max_pixels=options.max_pixels,
+    )
+    ask_again(loading.named_share(work.inputs, options), output, detect)
+
+
+def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
+    """This run's share, and those of ranks that died; joined with the others where all are there."""
+    own, folder, done = work.options.share, output.folder, list[BoxStatistics]()
     if run.finished:
-        return Detected(output.folder, _counted(run), had_finished=True)
-    share = work.options.share
-    part = shared_output.SharedOutput(output.folder, share, visualize=work.options.visualize)
-    part_run = run.share(part.folder / RUN_FILE, share.name)
+        return Detected(folder, _counted(run), had_finished=True)
+    if overwrite and own.is_any:
+        raise UsageError("overwrite", "and `rank` any do not go together, as others may be at work: remove the output")
+
+    def detect(share: Share) -> None:
+        done.append(_detect_part(work, run, share, folder, overwrite=overwrite and share == own))
+
+    hold, state = functools.partial(shared_output.hold, folder), functools.partial(shared_output.state, run, folder)
+    missing = do_shares(own, hold=hold, state=state, work=detect)
+    output.statistics.left_out = done[0].left_out if done else {}
+    joined = None if missing else shared_output.join(folder, output, run, own.world_size)
+    if joined is None:
+        statistics = functools.reduce(operator.add, done, BoxStatistics())
+        return Detected(folder, statistics, own.name, missing=tuple(missing))
+    return Detected(folder, BoxStatistics.of_summary(joined))
+
+
+def _detect_part(work: _Work, run: Run, share: Share, folder: Path, *, overwrite: bool) -> BoxStatistics:
+    options = replace(work.options, rank=str(share.rank), world_size=share.world_size)
+    part = shared_output.SharedOutput(folder, share, visualize=options.visualize)
+    part_run = shared_output.run_of(run, folder, share)
     if overwrite:
         part.clear()
     part_run.begin(overwrite=overwrite)
-    statistics = _fill(work, part, part_run)
-    output.statistics.left_out = statistics.left_out
-    joined = shared_output.join(output.folder, output, run, share.world_size)
-    if joined is None:
-        return Detected(output.folder, statistics, share.name)
-    return Detected(output.folder, BoxStatistics.of_summary(joined))
+    return _fill(replace(work, options=options), part, part_run, _known(work, run, share, folder))
 
 
-def _fill(work: _Work, output: DetectionOutput, run: Run) -> BoxStatistics:
+def _known(work: _Work, run: Run, share: Share, folder: Path) -> KnownEntries:
+    """What ranks of another number found, or one process did."""
+    if "-" in work.inputs or not shared_output.others(folder, share.world_size):
+        return KnownEntries()
+    total = sum(1 for _ in loading.named_media(work.inputs, work.options))
+    return shared_output.known(folder, run, share, total)
+
+
+def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -> BoxStatistics:
     """Detect what is left, and end the run; gives the statistics as its record has them."""
     options, stdin, left_out = work.options, HashedStdin(work.inputs), LeftOut()
     if run.finished:
         run.refuse_other(stdin.noted())
     else:
-        detected = pipeline.fill(
-            loading.named_share(work.inputs, options, stdin.file, left_out),
-            work.finder,
-            output,
-            batch=loading.first_batch(options),
-            workers=loading.decoding_workers(options),
-            frames=options.frames,
-            max_pixels=options.max_pixels,
-            advance=work.advance,
-        )
+        with run.binding_none(lambda: output.begun):
+            detected = pipeline.fill(
+                loading.named_share(work.inputs, options, stdin.file, left_out),
+                work.finder,
+                output,
+                batch=loading.first_batch(options),
+                workers=loading.decoding_workers(options),
+                frames=options.frames,
+                max_pixels=options.max_pixels,
+                advance=work.advance,
+                known=known,
+            )
         detected.left_out = left_out.summary() | work.finder.left_out
         run.finish(detected.summary(), noted=stdin.noted())
     output.close(done=True)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from mgtool.boxes import coordinates
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UsageError
 from mgtool.files import atomic
+from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_writer
 from mgtool.files.space import check_space, size_on_disk
 from mgtool.files.temporary import temporary_folder
+from mgtool.inputs import explain as explaining
+from mgtool.inputs.explain import Explained
+from mgtool.inputs.first_items import refuse_without_pictures
 from mgtool.inputs.sources import read_samples
 from mgtool.packing import pipeline
 from mgtool.packing.layout import Base, Layout
@@ -21,11 +26,11 @@ from mgtool.packing.options import PackOptions, Source
 from mgtool.packing.output import PackFolder
 from mgtool.packing.pipeline import OpenSource
 from mgtool.packing.plan import ShardPlan
-from mgtool.records import Advance, Failure, LeftOut
+from mgtool.records import Advance, Failure, Item, LeftOut
 from mgtool.report.html import summary_table
 from mgtool.tars import other_readers
 
-__all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "pack", "plan"]
+__all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "explain", "pack", "plan"]
 
 _FOLDER_ONLY = ("split", "append", "energon")
 
@@ -71,20 +76,22 @@ class PlannedTars:
 
     Attributes:
         samples, unreadable: numbers of the input's samples, and of what could not be read.
-        left_out: samples that are not asked for, come twice or are packed already.
+        skipped: samples that are not asked for, come twice or are packed already.
         shards: number of tars.
         pictures_a_sample: most pictures that one sample has.
         format: Pillow's name of the pictures' format.
         boxes: whether samples carry boxes.
+        left_out: as of `Packed`.
     """
 
     samples: int
     unreadable: int
-    left_out: int
+    skipped: int
     shards: int
     pictures_a_sample: int
     format: str
     boxes: bool
+    left_out: Mapping[str, Any] = field(default_factory=dict)
 
 
 def pack(
@@ -116,6 +123,7 @@ def pack(
     """
     if not isinstance(out, str | Path):
         return _pack_stream(sources, out, options, started, advance)
+    refuse_url("out", out)
     if options.energon:
         other_readers.require_energon()
     folder, left_out = PackFolder(Path(out), options, overwrite=overwrite), LeftOut()
@@ -140,17 +148,32 @@ def plan(
     """What `pack` would write; writes nothing. `out` is None for a stream, errors are those of `pack`."""
     if out is None:
         _refuse_for_stream(options)
+    refuse_url("out", out or "")
     folder = None if out is None else PackFolder(Path(out), options, overwrite=overwrite, dry=True)
-    with _planned(sources, options, folder, LeftOut()) as planned:
+    left_out = LeftOut()
+    with _planned(sources, options, folder, left_out) as planned:
         return PlannedTars(
             samples=planned.samples,
             unreadable=planned.failures,
-            left_out=planned.skipped,
+            skipped=planned.skipped,
             shards=1 if out is None else sum(1 for _ in planned.jobs()),
             pictures_a_sample=planned.layout.pictures,
             format=planned.layout.format,
             boxes=planned.layout.boxes,
+            **_unused(left_out, planned),
         )
+
+
+def explain(sources: Sequence[Source], options: PackOptions = PackOptions()) -> Iterator[Explained]:  # noqa: B008 - frozen
+    """What `pack` takes each of the inputs for, and why; writes nothing. Errors as of `pack`."""
+    for source in sources:
+        for given in source.inputs:
+            yield explaining.explain(
+                given,
+                images=None if source.images is None else str(source.images),
+                allow_absolute=options.allow_absolute,
+                allow_remote=options.allow_remote,
+            )
 
 
 def _pack_stream(
@@ -186,9 +209,9 @@ def _unused(left_out: LeftOut, planned: ShardPlan) -> dict[str, Any]:
 
 
 def _refuse_for_stream(options: PackOptions) -> None:
-    for field in _FOLDER_ONLY:
-        if getattr(options, field):
-            raise UsageError(field, "needs a folder: `out` - is one tar")
+    for name in _FOLDER_ONLY:
+        if getattr(options, name):
+            raise UsageError(name, "needs a folder: `out` - is one tar")
 
 
 @contextlib.contextmanager
@@ -244,17 +267,24 @@ def _scratch(folder: PackFolder | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _opened(sources: Sequence[Source], options: PackOptions, left_out: LeftOut) -> Iterator[list[OpenSource]]:
+    box_format = coordinates.named(options.box_format)
     with contextlib.ExitStack() as stack:
         yield [
             OpenSource(
-                read_samples(
-                    source.inputs,
-                    images=None if source.images is None else str(source.images),
-                    allow_absolute=options.allow_absolute,
-                    allow_remote=options.allow_remote,
-                    left_out=left_out,
-                ),
-                None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes))),
+                _samples(source, options, left_out),
+                None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes), box_format)),
             )
             for source in sources
         ]
+
+
+def _samples(source: Source, options: PackOptions, left_out: LeftOut) -> Iterator[Item]:
+    images = None if source.images is None else str(source.images)
+    samples = read_samples(
+        source.inputs,
+        images=images,
+        allow_absolute=options.allow_absolute,
+        allow_remote=options.allow_remote,
+        left_out=left_out,
+    )
+    return samples if options.allow_missing else refuse_without_pictures(samples, images)

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from mgtool.errors import InputError, UsageError
+from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_writer
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.model_folders import check_config, check_model, model_identity
@@ -115,6 +116,7 @@ def plan(inputs: Inputs, options: TrainOptions, *, devices: int = 1) -> TrainPla
 
 
 def _check(inputs: Sequence[str], out: Path, options: TrainOptions) -> None:
+    refuse_url("out", out)
     check_model(options.model)
     if out.resolve() == options.model.resolve():
         raise UsageError("out", f"{out} is the model that is trained: choose another `out`")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mgtool.errors import OutputError, UsageError
 from mgtool.files import atomic
@@ -13,7 +14,7 @@ from mgtool.files.lock import one_writer
 from mgtool.files.space import check_space, size_on_disk
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.packing.unpack import CONVERSATIONS_FILE, unpack_samples
-from mgtool.records import Advance
+from mgtool.records import Advance, LeftOut
 from mgtool.runs import run_file
 from mgtool.tars.paths import below, find
 from mgtool.tars.samples import read_tars
@@ -28,6 +29,7 @@ class Unpacked:
         samples, pictures: numbers of samples and of files of pictures and videos.
         renamed: pictures and videos that could not keep their names.
         boxes_differ: pictures that came again with other boxes, which are left out.
+        left_out: what else the tars hold: count and examples by reason.
     """
 
     failures: int
@@ -35,6 +37,7 @@ class Unpacked:
     pictures: int
     renamed: int
     boxes_differ: int
+    left_out: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unpack(
@@ -75,7 +78,9 @@ def _unpack(tars: str | Path | Sequence[str | Path], folder: Path, advance: Adva
     with atomic.atomic_folder(folder) as aside:
         run = run_file.Run(aside / run_file.RUN_FILE, command="unpack", options={}, inputs=inputs)
         run.begin()
-        unpacked = Unpacked(**unpack_samples((item for _, item in read_tars(tars)), aside, advance))
+        left_out = LeftOut()
+        items = (item for _, item in read_tars(tars, left_out=left_out))
+        unpacked = Unpacked(**unpack_samples(items, aside, advance), left_out=left_out.summary())
         run.finish(dataclasses.asdict(unpacked))
     return unpacked
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mgtool.errors import InputError, ItemError, RecordError
+from mgtool.files.urls import is_of_network
 from mgtool.media.names import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS
 from mgtool.records import (
     Box,
@@ -60,13 +61,23 @@ class RawSample(NamedTuple):
 
 
 class PackedPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture of a packed sample; `sha256` is of the original bytes, `converted_from` a format or empty."""
+    """A picture of a packed sample.
+
+    Attributes:
+        sha256: of the original bytes.
+        converted_from: a format, or empty where the bytes are the original ones.
+        orientation: what the EXIF of the packed bytes says; where that is not 1, some readers turn the picture, and
+            its boxes do not fit.
+        turned_from: what the original's EXIF said where picture and boxes were turned by it; else 1.
+    """
 
     name: str = ""
     sha256: str = ""
     width: int = 0
     height: int = 0
     converted_from: str = ""
+    orientation: int = 1
+    turned_from: int = 1
 
 
 class PackedSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,15 +147,18 @@ def open_tars(
 
 
 def read_tars(
-    source: str | Path | Sequence[str | Path], *, stdin: IO[bytes] | None = None
+    source: str | Path | Sequence[str | Path], *, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
 ) -> Iterator[tuple[str, Item]]:
     """The samples of tars as `open_tars` takes them, and failures in their places, each with its tar.
+
+    `left_out` is told of members that are not used.
 
     Raises:
         InputError: no tar there.
     """
     for url in find(source):
-        for item in read_stream(stdin or sys.stdin.buffer, "-") if url == "-" else read_samples([url]):
+        stream = stdin or sys.stdin.buffer
+        for item in read_stream(stream, "-", left_out) if url == "-" else read_samples([url], left_out):
             yield url, item
 
 
@@ -157,6 +171,8 @@ def read_samples(urls: Sequence[str], left_out: LeftOut | None = None) -> Iterat
         except FileNotFoundError:
             yield Failure(id=url, stage="read", reason="missing", detail=f"no file {url}")
         except (OSError, ValueError) as error:
+            if is_of_network(error):  # what it holds is not known, so that nothing can stand for it
+                raise InputError(f"{url}: cannot be reached: {error}") from error
             yield Failure(id=url, stage="read", reason="unreadable", detail=f"{url}: {error}")
 
 
@@ -175,9 +191,19 @@ def read_stream(fileobj: IO[bytes], where: str, left_out: LeftOut | None = None)
 
     try:
         for raw in group(read_members(fileobj, behind=behind), unused):
-            yield sample(raw, unused)
+            yield _told(sample(raw, unused), raw)
     except ItemError as error:
         yield Failure(id=where, stage="read", reason=error.reason, detail=f"{where}: {error.detail}")
+
+
+def _told(item: Item, raw: RawSample) -> Item:
+    """A sample, or a `Failure` in place of one that nothing can be made of."""
+    if isinstance(item, Failure) or item.images or item.video or item.turns or "txt" in raw.parts:
+        return item
+    if raw.parts.get("json", b"").startswith(_OWN_START):
+        return item
+    detail = f"{raw.key}: neither picture, video nor text in {', '.join(f'.{part}' for part in raw.parts)}"
+    return Failure(id=raw.key, stage="read", reason="bad_record", detail=detail)
 
 
 def read_parts(file: IO[bytes], *, offset: int = 0) -> Iterator[RawSample]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, one_of
 
 TrainingStage = Literal["align", "tune"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -60,4 +60,5 @@ class TrainOptions:
             raise UsageError("device", f"{self.device}: auto or cpu; torchrun gives each process its own device")
         for name, known in (("stage", get_args(TrainingStage)), ("dtype", get_args(Precision))):
             if getattr(self, name) not in known:
-                raise UsageError(name, f"{getattr(self, name)}: there are {', '.join(known)}")
+                value = getattr(self, name)
+                raise UsageError(name, f"{value}: there are {one_of(value, known)}")

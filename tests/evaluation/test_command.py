@@ -230,7 +230,7 @@ def test_explain_variants(mgtool, bench, tmp_path) -> None:
     answers = bench.write("answers.jsonl", [{"question_id": 1, "text": "Answer: B"}, {"question_id": 2, "text": "B"}])
     code, out, err = mgtool("eval", answers, "--benchmark", "mmstar", "--ground-truth", truth, "--explain-variants")
     assert code == 0
-    assert out.splitlines()[2].split() == ["1", "0", "1", "0", "Answer:", "B"]
+    assert out.splitlines()[2].split() == ["1", "0", "1", "0", "1", "Answer:", "B"]
     assert "1 of 2 items" in err
 
 

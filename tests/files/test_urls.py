@@ -118,7 +118,7 @@ def test_a_date_to_come_is_that_far_away() -> None:
 
 @pytest.mark.parametrize(
     ("name", "reason", "times"),
-    [("broken", "unreadable", urls.ATTEMPTS), ("secret", "unreadable", 1), ("missing", "missing", 1)],
+    [("broken", "unreachable", urls.ATTEMPTS), ("secret", "unreadable", 1), ("missing", "missing", 1)],
 )
 def test_a_picture_that_does_not_come_is_its_own_failure(server: Server, name: str, reason: str, times: int) -> None:
     with pytest.raises(ItemError) as raised:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def test_each_layout_keeps_picture_and_text(tmp_path: Path, row: Any, turns: Any
         ({"foo": 1}, "neither picture, video nor text in `foo`"),
         ({}, "no field at all"),
         ({"image": "", "id": 3}, "neither picture"),
+        ({"text": "", "id": 3}, "neither picture"),
+        ({"conversations": [{"from": "human", "value": ""}]}, "neither picture"),
         ({"image_id": "cat", "text": "What?"}, "`image_id` names no file"),
         ({"image": "data:image/png;base64,xx", "text": "What?"}, "data: URL"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "role tool"),
@@ -69,3 +72,39 @@ def test_coco_on_one_line_with_any_key_first(tmp_path: Path, first: str) -> None
     whole = {**whole, "annotations": [], "categories": []}
     ordered = {first: whole[first], **whole}
     assert [item.images[0].name for item in read(tmp_path, ordered, name="coco.json")] == ["a.jpg", "b.jpg"]
+
+
+QAS = [{"qa_id": 9, "image_id": 1, "question": "Q?", "answer": "A"}, {"image_id": 1}]
+VISUAL_GENOME = {
+    "image_data": {
+        "image_id": 1,
+        "url": "https://x.org/VG_100K_2/1.jpg",
+        "width": 9,
+        "height": 9,
+        "coco_id": None,
+        "flickr_id": 3,
+    },
+    "question_answers": {"id": 1, "qas": QAS},
+    "region_descriptions": {"id": 1, "regions": [{"region_id": 2, "phrase": "a cat"}]},
+    "objects": {"image_id": 1, "objects": [{"names": ["cat"], "x": 1}]},
+}
+
+
+@pytest.mark.parametrize("name", VISUAL_GENOME)
+def test_visual_genome(tmp_path: Path, name: str) -> None:
+    (tmp_path / "VG_100K_2").mkdir()
+    (tmp_path / "VG_100K_2/1.jpg").write_bytes(b"x")
+    sample, *others = read(tmp_path, VISUAL_GENOME[name], name=f"{name}.json")
+    assert sample.images[0].name == "VG_100K_2/1.jpg"
+    assert sample.id == (9 if name == "question_answers" else 1)
+    assert [turn.value for turn in sample.turns] == (["Q?"] if name == "question_answers" else [])
+    assert [isinstance(one, Failure) for one in others] == [True] * (name == "question_answers")
+
+
+def test_a_data_url_is_the_picture(tmp_path: Path) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(b'a picture').decode()}"
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "What?"}]
+    (sample,) = read(tmp_path, {"messages": [{"role": "user", "content": content}]})
+    assert [one.data for one in sample.images] == [b"a picture"]
+    assert sample.turns[0].value == "<image>What?"
+    assert len(str(sample.id)) < 30

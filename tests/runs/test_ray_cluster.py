@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from mgtool.runs import ray_probe
 from mgtool.runs.ray_cluster import Cluster
 
 pytest.importorskip("ray")
@@ -101,6 +104,33 @@ def test_an_address_where_nothing_listens_is_told_at_once(mgtool, pictures: Path
     options = ("--out", tmp_path / "o", "--engine", "ray", "--ray-address", address)
     code, _, stderr = mgtool("detect", pictures, *options)
     assert (code, stderr.count("\n"), address in stderr) == (2, 1, True)
+    assert not (tmp_path / "o").exists()
+
+
+class _Web(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+@pytest.mark.parametrize("is_variable", [False, True])
+def test_another_server_is_told_in_one_line(
+    scheme: str, is_variable: bool, mgtool, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_probe, "TIMEOUT_S", 2.0)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Web) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"{scheme}127.0.0.1:{server.server_port}"
+        options: list[object] = ["--out", tmp_path / "o", "--engine", "ray"]
+        if is_variable:
+            monkeypatch.setenv("RAY_ADDRESS", address)
+        else:
+            options += ["--ray-address", address]
+        code, stdout, stderr = mgtool("detect", pictures, *options)
+        server.shutdown()
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1), stderr
+    assert f"--ray-address {address}: no Ray cluster answers" in stderr
+    assert "6379" in stderr
     assert not (tmp_path / "o").exists()
 
 

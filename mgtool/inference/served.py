@@ -1,0 +1,66 @@
+"""What the engine needs of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mgtool.inference.attention import Prefix
+from mgtool.inference.scheduler import Group
+
+
+class ServedModel(Protocol):
+    """A language model that is shown pictures, on its device, in evaluation mode.
+
+    Attributes:
+        language_model: takes token ids or embeddings, positions and a cache, and gives logits.
+        vision_tokens: places that a picture has beside those in a prompt's ids.
+    """
+
+    vision_tokens: int
+
+    @property
+    def language_model(self) -> Any: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def text_config(self) -> Any:
+        """The language model's configuration."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def get_input_embeddings(self) -> Any: ...
+
+    def shares_prefixes(self) -> bool:
+        """Whether prompts that begin alike may share what was computed of it."""
+        ...
+
+    def see(self, group: Group) -> list[Tensor]:
+        """What stands at each placeholder of a group's prompts, (tokens, H) each."""
+        ...
+
+    def splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Any:
+        """Prompts, and what stands at their placeholders in order, as `mgtool.model.splice.Spliced`."""
+        ...
+
+    def begin(self, group: Group, ids: Sequence[int], visuals: Sequence[Tensor]) -> tuple[Prefix, Tensor]:
+        """Keys and values of tokens that prompts of a group begin with, and the logits behind them.
+
+        Args:
+            group: of which the pictures are.
+            ids: T token ids with placeholders.
+            visuals: at those placeholders.
+
+        Returns:
+            The prefix, and (1, vocabulary) float32.
+        """
+        ...

@@ -1,0 +1,299 @@
+"""Any transformers image-text-to-text model as the engine's model; no code but that of transformers itself."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    DynamicCache,
+    GenerationConfig,
+)
+
+from mgtool.errors import CheckpointError
+from mgtool.inference.attention import Prefix
+from mgtool.inference.cache_support import is_same
+from mgtool.inference.memory import is_out_of_memory
+from mgtool.inference.rows import Prefill, Rows
+from mgtool.inference.scheduler import Group
+from mgtool.inference.transformers_processor import TransformersProcessor
+from mgtool.model.config import MGLlavaConfig
+from mgtool.model.loading import refuse_misfits
+from mgtool.model.splice import Spliced, splice
+
+_PROBED = ("<image>\nWhat is in the picture?", "<image>\nWhat colour is it, and why?")
+"""Two questions with which it is found out whether a model's prompts may share a picture."""
+_SIDE = 64
+_BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
+
+
+class TextModel:
+    """The language model behind a model's vision, asked by way of the whole, so that logits are the whole model's.
+
+    Attributes:
+        config: of the decoder; changing its attention changes the decoder's alone.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        decoder = model.get_decoder()
+        self.decoder: Any = model if decoder is None else decoder
+        self.config = self.decoder.config
+        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    def __call__(self, *, logits_to_keep: int | None = None, **inputs: Any) -> Any:
+        """The whole model's output."""
+        kept = {} if logits_to_keep is None or not self._keeps else {"logits_to_keep": logits_to_keep}
+        return self.model(**inputs, **kept)
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The decoder's."""
+        yield from self.decoder.named_modules()
+
+
+class TransformersModel:
+    """A `ServedModel`.
+
+    Args:
+        model: as `AutoModelForImageTextToText` gives it, in evaluation mode, on its device.
+        processor: the model's.
+    """
+
+    vision_tokens = 0
+
+    def __init__(self, model: Any, processor: TransformersProcessor) -> None:
+        self.model, self.processor = model, processor
+        self.language_model = TextModel(model)
+        self._shares: bool | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Of the weights."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.language_model.dtype
+
+    @property
+    def text_config(self) -> Any:
+        """The language model's configuration."""
+        return self.language_model.config
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All weights by name."""
+        yield from self.model.named_parameters()
+
+    def get_input_embeddings(self) -> Any:
+        """The language model's."""
+        return self.model.get_input_embeddings()
+
+    def shares_prefixes(self) -> bool:
+        """Whether answers about one picture over a shared prefix are those of `generate`; tried once, with two."""
+        if self._shares is None:
+            self._shares = self._agrees()
+        return self._shares
+
+    def see(self, group: Group) -> list[Tensor]:
+        """Nothing: pictures are seen where a prefix begins."""
+        return []
+
+    def splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Spliced:
+        """Ends of prompts, which are text alone."""
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in prompts], device=self.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=self.device)
+        return splice(ids, mask, visuals, self.get_input_embeddings())
+
+    @torch.inference_mode()
+    def begin(self, group: Group, ids: Sequence[int], visuals: Sequence[Tensor]) -> tuple[Prefix, Tensor]:
+        """As `ServedModel.begin`; the model is given what `generate` gives it first."""
+        cache = DynamicCache()
+        positions, following = self._positions(group, ids)
+        given = {**self.inputs(group, ids), "past_key_values": cache, "use_cache": True}
+        prepared = self.model.prepare_inputs_for_generation(position_ids=positions, is_first_iteration=True, **given)
+        logits = self.language_model(logits_to_keep=1, **prepared).logits[:, -1].float()
+        return Prefix.of(cache, following - len(ids)), logits
+
+    def _positions(self, group: Group, ids: Sequence[int]) -> tuple[Tensor, int]:
+        """Positions of a prompt's beginning, (1, T) or (dimensions, 1, T), and that of the text behind it."""
+        given = self.inputs(group, ids, more=1)
+        tokens = given.pop("input_ids")
+        positions: Tensor = self.model._prepare_position_ids_for_generation(tokens, given)
+        rotary = positions[-3:] if positions.ndim == 3 else positions
+        is_whole = tokens.shape[1] == len(ids)
+        return positions[..., : len(ids)], int(rotary[..., -1].max()) + is_whole
+
+    def inputs(self, group: Group, ids: Sequence[int], more: int = 0) -> dict[str, Tensor]:
+        """What the model is given for a prompt of a group, or for its beginning, on the device and in its precision.
+
+        Args:
+            group: whose prompts begin so.
+            ids: with which.
+            more: tokens behind them, where there are so many.
+        """
+        [prepared] = group.pictures
+        found: dict[str, Tensor] = prepared.begin(ids, more)  # type: ignore[attr-defined]
+        return {name: self._placed(tensor) for name, tensor in found.items()}
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+
+    @torch.inference_mode()
+    def _agrees(self) -> bool:
+        if getattr(self.text_config, "attention_chunk_size", None):
+            return False  # a few tokens would all be in one chunk
+        try:
+            return self._is_shared(self._example())
+        except _BROKEN as error:
+            return is_out_of_memory(error)  # which is said where a prompt meets it
+
+    def _example(self) -> Group:
+        noise = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)
+        texts = [self.processor.render([(question, None)]) for question in _PROBED]
+        prepared = self.processor.prepare(texts, {"images": [[Image.fromarray(noise)]]})
+        group = Group(("",), [prepared], range(len(texts)), prepared.prompts)  # type: ignore[list-item,arg-type]
+        [whole] = prepared.parts(group)
+        return whole
+
+    def _is_shared(self, group: Group) -> bool:
+        """Whether two steps over a prefix give the logits that `generate` gives for the first prompt."""
+        expected = self.model.generate(
+            **self.inputs(group, group.prompts[0]),
+            generation_config=GenerationConfig(
+                max_new_tokens=2,
+                min_new_tokens=2,
+                do_sample=False,
+                output_logits=True,
+                return_dict_in_generate=True,
+            ),
+        )
+        found: list[Tensor] = []
+
+        def choose(logits: Tensor) -> Tensor:
+            found.append(logits[0])
+            return expected.sequences[0, len(found) - 3].repeat(len(logits))
+
+        rows = Rows(self.text_config.num_hidden_layers, self.device)
+        prefill = Prefill(
+            group.key, group.prompts, group.common, [], self.splice, lambda ids, seen: self.begin(group, ids, seen)
+        )
+        rows.enter(self.language_model, prefill, choose)
+        rows.advance(self.language_model, choose)
+        pairs = zip(expected.logits, found, strict=True)
+        return all(is_same(self.language_model, wanted[0].float(), given) for wanted, given in pairs)
+
+
+def load_processor(folder: Path) -> TransformersProcessor:
+    """A folder's processor.
+
+    Raises:
+        CheckpointError: in one line; what transformers does not know, files that are missing.
+    """
+    config = load_config(folder)
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    except (*_BROKEN, OSError, ImportError) as error:
+        raise CheckpointError(f"`model` hf:{folder}: its processor cannot be loaded: {_line(error)}") from error
+    if getattr(processor, "tokenizer", None) is None:
+        detail = "it has no processor (processor_config.json or preprocessor_config.json) beside its tokenizer"
+        raise CheckpointError(f"`model` hf:{folder}: {detail}: take the files of the published model")
+    ends = _ends(_generation(folder, config).eos_token_id, processor.tokenizer.eos_token_id)
+    names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+    seen = [getattr(config, name, None) for name in names]
+    return TransformersProcessor(processor, ends, [token for token in seen if token is not None])
+
+
+def load_model(folder: Path, **kwargs: Any) -> Any:
+    """A folder's model in evaluation mode, whose `generate` makes nothing likelier but by its weights.
+
+    Args:
+        folder: of the model.
+        kwargs: of `from_pretrained`.
+
+    Raises:
+        CheckpointError: in one line; weights that are missing or of another shape.
+    """
+    load_config(folder)
+    try:
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"`model` hf:{folder} cannot be loaded: {_line(error)}") from error
+    refuse_misfits(f"hf:{folder}", info["missing_keys"], (), info["mismatched_keys"])
+    model.generation_config = _plain(model.generation_config)
+    return model.eval()
+
+
+def load_config(folder: Path) -> Any:
+    """A model's configuration, of a kind that is shown pictures and answers in text.
+
+    Raises:
+        CheckpointError: for any other.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (*_BROKEN, OSError, ImportError) as error:
+        raise CheckpointError(f"`model` hf:{folder}: {_unknown(folder, error)}") from error
+    if isinstance(config, MGLlavaConfig):
+        raise CheckpointError(f"`model` hf:{folder} is a model that `mgtool import` wrote: leave hf: out")
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        kind = f"{config.model_type} is no model that is shown pictures and answers in text"
+        raise CheckpointError(f"`model` hf:{folder}: {kind} (transformers: AutoModelForImageTextToText)")
+    return config
+
+
+def _unknown(folder: Path, error: Exception) -> str:
+    """Why transformers cannot read a configuration."""
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"its config.json cannot be read: {_line(error)}"
+    kind = about.get("model_type")
+    if "auto_map" in about:
+        return f"{kind} brings code of its own, which is not run; take a version that transformers knows (often ...-hf)"
+    return f"{kind} is not known to transformers {transformers.__version__}; `pip install -U transformers` may help"
+
+
+def _generation(folder: Path, config: Any) -> GenerationConfig:
+    try:
+        return GenerationConfig.from_pretrained(folder)
+    except (OSError, ValueError):
+        return GenerationConfig.from_model_config(config)
+
+
+def _ends(named: int | list[int] | None, fallback: int | None) -> list[int]:
+    ends = fallback if named is None else named
+    return list(ends) if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _plain(own: GenerationConfig) -> GenerationConfig:
+    """A model's special tokens but for the ends, which the engine sees to; no penalties, temperatures and the like."""
+    kept = {name: value for name, value in own.to_dict().items() if name.endswith("_token_id")}
+    return GenerationConfig(**(kept | {"eos_token_id": None}))
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

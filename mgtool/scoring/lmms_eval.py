@@ -1,0 +1,80 @@
+"""How lmms-eval finds a choice in an answer."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Sequence
+
+LMMS_EVAL = "lmms-eval"
+ANYWHERE = "a capital, by where it stands: first, last, behind `answer is` and the like, in brackets, before a mark"
+
+_STRIPPED = ",.!?;:'\""
+_MARKED = {"({})": 6, "{}.": 5, "{}:": 4, "{})": 3, "{} ": 2}
+"""Spellings of a letter, and how much they count."""
+_FIRST, _LAST, _ANNOUNCED, _ANYWHERE = 10, 9, 7, 0
+_ANNOUNCING = (
+    *(f"{start}answer is" for start in ("", "the ", "correct ", "the correct ", "best ", "the best ", "my ")),
+    *(f"{start}option is" for start in ("correct ", "the correct ", "best ", "the best ")),
+    *(f"{start}choice is" for start in ("", "the ", "correct ", "the correct ", "my ")),
+    *(f"i {verb}" for verb in ("choose", "select", "pick")),
+    *("옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
+)
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def letter_anywhere(text: str, letters: Sequence[str] = "ABCD") -> str | None:
+    """The letter that stands where it counts most, of several such the last one; None without any.
+
+    >>> letter_anywhere("(A) is wrong, so the answer is B"), letter_anywhere("A Dog"), letter_anywhere("dog")
+    ('B', 'A', None)
+    """
+    said = f" {_stripped(text.strip())} "
+    found = [*_marked(said, letters), *_announced(said, letters), *_at_the_ends(said, letters)]
+    found = found or [(_ANYWHERE, said.rfind(letter), letter) for letter in letters if letter in said]
+    return max(found, key=lambda each: each[:2])[2] if found else None
+
+
+Found = tuple[int, int, str]
+"""How much a letter counts, its place, and itself."""
+
+
+def _stripped(text: str) -> str:
+    for mark in _STRIPPED:
+        text = text.strip(mark)
+    return text
+
+
+def _marked(said: str, letters: Sequence[str]) -> Iterable[Found]:
+    for form, weight in _MARKED.items():
+        for letter in letters:
+            place = said.rfind(form.format(letter))
+            if place >= 0:
+                yield weight, place, letter
+
+
+def _announced(said: str, letters: Sequence[str]) -> Iterable[Found]:
+    lower = said.lower()
+    for phrase in _ANNOUNCING:
+        start = lower.find(phrase)
+        for letter in letters if start >= 0 else ():
+            place = said.find(letter, start + len(phrase))
+            if place >= 0:
+                yield _ANNOUNCED, place, letter
+
+
+def _at_the_ends(said: str, letters: Sequence[str]) -> Iterable[Found]:
+    inner = said.strip()
+    for letter in letters:
+        if inner.startswith(letter) and not inner[1:2].isalpha():
+            yield _FIRST, 0, letter
+        if inner.endswith(letter) and not inner[-2:-1].isalpha():
+            yield _LAST, len(said) - 1, letter
+
+
+def bare(text: str) -> str:
+    """Lower case, without white space around and any ASCII punctuation: what `exact_match` compares.
+
+    >>> bare(" (B)."), bare("It's B")
+    ('b', 'its b')
+    """
+    return text.strip().lower().translate(_PUNCTUATION)
