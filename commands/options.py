@@ -288,6 +288,14 @@ Wait = Annotated[
     bool,
     typer.Option("--wait", help="Wait for another run that writes the same output to end.", rich_help_panel=_COMMON),
 ]
+BoxFormat = Annotated[
+    str,
+    typer.Option(
+        "--box-format",
+        metavar="F",
+        help="What a box file's numbers are: xyxy, xywh or cxcywh, in parts of 1 with -normalised behind it.",
+    ),
+]
 AllowFailures = Annotated[
     str,
     typer.Option(

@@ -17,6 +17,7 @@ from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
     AllowRemote,
+    BoxFormat,
     Config,
     DryRun,
     Json,
@@ -41,6 +42,7 @@ def pack(
     add: options.Add = None,
     allow_absolute: AllowAbsolute = PackOptions.allow_absolute,
     allow_remote: AllowRemote = PackOptions.allow_remote,
+    box_format: BoxFormat = PackOptions.box_format,
     missing_boxes: options.MissingBoxes = PackOptions.missing_boxes,
     shard_size: options.ShardSize = PackOptions.shard_size,
     shuffle: options.Shuffle = PackOptions.shuffle,
@@ -49,6 +51,7 @@ def pack(
     check: options.Check = PackOptions.check,
     max_pixels: options.MaxPixels = PackOptions.max_pixels,
     resize: options.Resize = PackOptions.resize,
+    exif: options.Exif = PackOptions.exif,
     reencode: options.Reencode = PackOptions.reencode,
     dedupe: options.Dedupe = PackOptions.dedupe,
     min_boxes: options.MinBoxes = PackOptions.min_boxes,
@@ -136,6 +139,11 @@ def _pack(
     for failure in packed.failed:
         console.say(f"{failure.id}: {failure.reason}: {failure.detail}")
     screen.summarize({"out": out, **packed.counts}, "mgtool pack")
+    if packed.turned_by_exif and not screen.quiet:
+        console.say(
+            f"warning: {packed.turned_by_exif:,} pictures are to be shown turned by their EXIF, and Hugging Face "
+            "datasets turns them; boxes are of the stored pixels: `exif` apply turns both"
+        )
     if not is_stream:
         console.show_failures(packed.failures, Path(out), quiet=screen.quiet)
     return screen.exit_code(packed.failures, packed.items, packed.left_out)

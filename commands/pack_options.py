@@ -68,7 +68,7 @@ Out = Annotated[
     str, typer.Option("--out", metavar="DIR|-", help="Folder of tars, or one tar on stdout.", show_default=False)
 ]
 Images = Annotated[str | None, typer.Option("--images", metavar="DIR", help="Where relative picture names start.")]
-Boxes = Annotated[str | None, typer.Option("--boxes", metavar="PATH", help="Boxes in any form that detect writes.")]
+Boxes = Annotated[str | None, typer.Option("--boxes", metavar="PATH", help="Boxes as they lie: COCO, YOLO, VOC, ...")]
 Add = Annotated[
     list[Source] | None,
     typer.Option(
@@ -134,6 +134,16 @@ Resize = Annotated[
         metavar="SIDE",
         min=0,
         help="Make larger pictures smaller, to this longest side, and their boxes with them.",
+        rich_help_panel=_PICTURES,
+    ),
+]
+Exif = Annotated[
+    options.Exif,
+    typer.Option(
+        "--exif",
+        parser=str,
+        metavar="keep|apply",
+        help="Pictures to be shown turned: keep bytes and boxes as stored, or turn both and drop the tag.",
         rich_help_panel=_PICTURES,
     ),
 ]

@@ -125,7 +125,7 @@ def of(records: Iterable[BoxRecord], reasons: Iterable[str] = ()) -> BoxStatisti
 def of_files(paths: Iterable[str]) -> BoxStatistics:
     """What box files hold, and how often what failed in the runs that wrote them; errors as `formats.read`."""
     listed = tuple(paths)
-    return of((record for path in listed for record in formats.read(path)), _reasons(listed))
+    return of((entry.record for path in listed for entry in formats.entries(path)), _reasons(listed))
 
 
 def _reasons(paths: Iterable[str]) -> Iterator[str]:

@@ -47,6 +47,7 @@ def load(target: str, settings: Settings) -> MMDetection:
             _refuse_foreign(name)
         import_mmdet()
         config, checkpoint = _read(name, weights, trust=settings.trust_checkpoint)
+        _set_iou(config, settings.iou)
         if "language_model" not in config.model:
             refuse_words(f"mmdet:{target}", settings.vocabulary)
         digest = sha256(canonical(_plain(config.to_dict())))[:16]
@@ -56,7 +57,7 @@ def load(target: str, settings: Settings) -> MMDetection:
             place_language_model(config, language)
             digest += f" language:{hash_files(p for p in sorted(language.iterdir()) if p.suffix in _TEXT_FILES)}"
         model = _build(config, checkpoint, settings.devices().name)
-    threshold = THRESHOLD if settings.threshold is None else settings.threshold
+    threshold = settings.lowest(THRESHOLD)
     with Path(weights).open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256").hexdigest()
     identity = f"mmdet {Path(name or weights).stem} config:{digest} weights:{hashed[:16]} threshold:{threshold:g}"
@@ -75,6 +76,8 @@ class MMDetection:
         threshold: lowest score of a box.
         vocabulary: words where pictures do not bring their own.
     """
+
+    own_threshold = THRESHOLD
 
     def __init__(self, model: Any, identity: str, threshold: float, vocabulary: tuple[str, ...] | None) -> None:
         from mmcv.transforms import Compose
@@ -246,6 +249,17 @@ def _read(name: str, weights: str, *, trust: bool) -> tuple[Any, dict[str, Any]]
         raise UsageError("detector", f"mmdet:{name}: give its weights too: {WHAT}:{name}:CHECKPOINT.pth")
     checkpoint = _checkpoint(checkpoint_file(weights), trust=trust)
     return config if config is not None else _own_config(weights, checkpoint, trust=trust), checkpoint
+
+
+def _set_iou(config: Any, iou: float | None) -> None:
+    """Let the model's own suppression of boxes, of its last stage, take another overlap."""
+    if iou is None:
+        return
+    last = config.model.get("test_cfg") or {}
+    last = last.get("rcnn", last)
+    if "nms" not in last:
+        raise UsageError("iou", ": this model suppresses no boxes itself; `nms` does so with what it finds")
+    last.nms.iou_threshold = iou
 
 
 def _shipped() -> Path | None:

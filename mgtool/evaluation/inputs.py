@@ -95,8 +95,11 @@ class EvalInputs:
 
     def _refuse_unknown_split(self, items: Sequence[Item]) -> None:
         """A folder of several files, none of which belongs to the split that is asked for, is not all of that split."""
-        files, split = self.truth.files, self.options.split
-        if not split or len(files) < 2 or not any(path.is_dir() for path in self.ground_truth):
+        split = self.options.split
+        if not split or not any(path.is_dir() and not any(path.glob("*.tar")) for path in self.ground_truth):
+            return
+        files = self.truth.files
+        if len(files) < 2:
             return
         named = [file.member or str(file.path.relative_to(file.path.parents[1])) for file in files]
         held = (str(value) for item in items for value in item.fields.values())

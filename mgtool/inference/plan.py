@@ -130,8 +130,7 @@ class InferencePlan:
                 "task": self.prompter.task,
                 "prompt": self.prompter.template,
                 "system": self.prompter.system,
-                "allow_absolute": given.allow_absolute or None,
-                "allow_remote": given.allow_remote or None,
+                **{name: getattr(given, name) or None for name in ("allow_absolute", "allow_remote", "box_format")},
                 "share": None if self.share.is_all else self.share.name,
             },
             inputs={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,6 +87,22 @@ class Template:
             if self.separator:
                 yield Piece(self.separator)
 
+    def stretches(self, text: str, eos: str) -> Iterator[str]:
+        """A rendered conversation in the texts that `pieces` gives, each of which is tokenised by itself.
+
+        >>> list(Template("Q {input} A:", separator="!").stretches("Q who? A:me</s>!Q why? A:", "</s>"))
+        ['Q who? A:', 'me</s>', '!', 'Q why? A:', '']
+        """
+        begins, end = self.instruction.split("{input}")[1], self.answer_end or eos
+        *asked, last = text.split(begins) if begins else [text]
+        for number, part in enumerate([one + begins for one in asked] + [last]):
+            answer, ends, rest = part.partition(end) if number and end else ("", "", part)
+            if ends:
+                yield answer + ends
+                rest = rest.removeprefix(self.separator)
+                yield part[len(answer + ends) : len(part) - len(rest)]
+            yield rest
+
     def to_jinja(self) -> str:
         """The same as a chat template of transformers."""
         before, after = (_said(text) for text in self.instruction.split("{input}"))
@@ -98,7 +115,8 @@ class Template:
         bos %= f"{texts[0]} if message['role'] == 'system' else {opening}"
         bos = bos if self.bos else ""
         again = "{%- set start.bos = true -%}" if not self.answer_end else ""
-        end = (_said(self.answer_end) if self.answer_end else "{{- eos_token -}}") + again + _said(self.separator)
+        end = _said(self.answer_end) if self.answer_end else "{{- eos_token -}}"
+        answer = "{%- generation -%}" + _CONTENT + end + "{%- endgeneration -%}" + again + _said(self.separator)
         first = "{%- if start.bos -%}" + bos + "{%- set start.bos = false -%}{%- endif -%}"
         opens = "{%- if loop.first -%}" + _said(self.opening) + "{%- endif -%}" if self.opening else ""
         return (
@@ -109,7 +127,7 @@ class Template:
             "{%- elif message['role'] == 'user' -%}"
             f"{first}{opens}{before}{_CONTENT}{after}"
             "{%- elif message['role'] == 'assistant' -%}"
-            f"{_CONTENT}{end}"
+            f"{answer}"
             "{%- endif -%}"
             "{%- endfor -%}"
         )
@@ -182,3 +200,30 @@ def find_template(spec: str | dict[str, Any]) -> Template:
         raise UsageError(
             "template", f"{where} holds no template (instruction, answer_end, separator, system): {error}"
         ) from error
+
+
+def told_apart(piece: Piece, special: re.Pattern[str]) -> list[tuple[str, bool]]:
+    """A piece's text in stretches, and whether each is a special token of the template; what is foreign never is."""
+    found: list[tuple[str, bool]] = [("", False)]
+
+    def add(text: str, *, is_special: bool = False) -> None:
+        if is_special or found[-1][1]:
+            found.append((text, is_special))
+        else:
+            found[-1] = (found[-1][0] + text, False)
+
+    def add_own(text: str) -> None:
+        end = 0
+        for match in special.finditer(text):
+            add(text[end : match.start()])
+            add(match[0], is_special=True)
+            end = match.end()
+        add(text[end:])
+
+    rest = piece.text
+    for text in piece.foreign:
+        before, _, rest = rest.partition(text) if text else ("", "", rest)
+        add_own(before)
+        add(text)
+    add_own(rest)
+    return [(text, is_special) for text, is_special in found if text]

@@ -258,8 +258,15 @@ def _parquet(document: Document) -> list[Row]:
         file = parquet.ParquetFile(io.BytesIO(document.bytes))
     except pa.ArrowInvalid as error:
         raise InputError(f"{document.path}: cannot be read as Parquet: {error}") from error
-    columns = [name for name in file.schema_arrow.names if not pa.types.is_struct(file.schema_arrow.field(name).type)]
+    columns = [field.name for field in file.schema_arrow if not _is_picture(field.type)]
     return [{key: value for key, value in row.items() if value is not None} for row in file.read(columns).to_pylist()]
+
+
+def _is_picture(type: Any) -> bool:
+    """Whether a Parquet column holds pictures, as the Hub's data sets do: their bytes and their name."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_struct(type)) and type.get_field_index("bytes") >= 0
 
 
 def listed(cell: Any) -> list[str]:

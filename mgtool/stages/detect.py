@@ -13,6 +13,7 @@ import msgspec
 
 from mgtool.boxes import statistics as box_statistics
 from mgtool.boxes.statistics import BoxStatistics
+from mgtool.boxes.thresholds import LabelThresholds
 from mgtool.detection import loading, pipeline, shared_output
 from mgtool.detection.asking_again import ask_again
 from mgtool.detection.finder import Finder
@@ -219,14 +220,16 @@ def _run(inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrit
 def _run_record(work: _Work, folder: Path) -> Run:
     options = work.options
     words = loading.words(options)
-    names = ("vocabulary", "threshold", "format", "shard_size", "frames")
+    names = ("vocabulary", "format", "shard_size", "frames")
     return Run(
         folder / RUN_FILE,
         command="detect",
         options={
             **{name: getattr(options, name) for name in names},
+            "threshold": _plain(options.threshold),
             "allow_absolute": options.allow_absolute or None,
             "allow_remote": options.allow_remote or None,
+            "box_format": options.box_format or None,
             "max_pixels": None if options.max_pixels == MAX_PIXELS else options.max_pixels,
             "words": None if words is None else sha256("\n".join(words).encode())[:16],
         },
@@ -239,6 +242,10 @@ def _run_record(work: _Work, folder: Path) -> Run:
         detector=work.finder.identity,
         computes=("onnxruntime", "mmdet", "pillow", "numpy"),
     )
+
+
+def _plain(threshold: float | None) -> float | str | None:
+    return repr(threshold) if isinstance(threshold, LabelThresholds) else threshold
 
 
 def _begin(run: Run, output: DetectionOutput, overwrite: bool) -> None:

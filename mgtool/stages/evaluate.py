@@ -15,7 +15,8 @@ from mgtool.errors import UsageError
 from mgtool.evaluation import output, pipeline
 from mgtool.evaluation.comparison import Comparison
 from mgtool.evaluation.inputs import EvalInputs
-from mgtool.evaluation.judge_models import CountingJudge, KeptJudge, kept_judge
+from mgtool.evaluation.judge_models import CountingJudge, kept_judge
+from mgtool.evaluation.judging import with_judge
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.picture_reader import PictureReader
 from mgtool.evaluation.pipeline import ScoredRun, VariantScores
@@ -119,7 +120,7 @@ def evaluate(
 def _evaluate(inputs: EvalInputs, folder: Path | None, overwrite: bool, advance: Advance) -> Evaluation:
     options, run = inputs.options, _begun(inputs, folder, overwrite=overwrite)
     with kept_judge(options, folder, advance) as judge:
-        scored = _with_ways_of_asking(_scored(inputs, inputs.answers, judge), judge)
+        scored = with_judge(_scored(inputs, inputs.answers, judge), judge)
         scored = pipeline.with_slices(scored, options.slices or (), inputs.boxes or None)
         comparison = _compared(inputs, scored, judge)
     scored = _named(inputs, scored, today() if run is None else run.date)
@@ -205,15 +206,6 @@ def _scored(inputs: EvalInputs, answers: Answers, judge: Judge | None) -> Scored
         trust_ids=options.trust_ids,
         joined=inputs.joined if answers is inputs.answers else None,
     )
-
-
-def _with_ways_of_asking(scored: ScoredRun, judge: KeptJudge | None) -> ScoredRun:
-    """A run with a note where the judge was asked otherwise than the original asks."""
-    if judge is None or not judge.otherwise:
-        return scored
-    note = f"the judge was asked otherwise than the original asks: {', '.join(judge.otherwise)}"
-    result = msgspec.structs.replace(scored.result, notes=[*scored.result.notes, note])
-    return dataclasses.replace(scored, result=result)
 
 
 def _named(inputs: EvalInputs, scored: ScoredRun, date: str) -> ScoredRun:

@@ -14,6 +14,7 @@ from typing import IO, Any
 import torch
 
 from mgtool import records
+from mgtool.boxes import coordinates
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
@@ -153,7 +154,7 @@ def check_parity(inputs: Inputs, options: InferOptions, count: int) -> Parity:
     for name, is_given in {**sampled, **options.several_devices}.items():
         refuse_together({"`check_parity`": True, name: is_given}, "it compares greedy answers on one device")
     plan = InferencePlan.of(inputs, options)
-    with opened_boxes(plan.boxes) as boxes:
+    with opened_boxes(plan.boxes, coordinates.named(options.box_format)) as boxes:
         return parity.check_parity(plan, _numbered(plan), boxes, count)
 
 
@@ -210,7 +211,7 @@ def _numbered(
 
 def _results(plan: InferencePlan, items: Items, left_out: LeftOut | None = None) -> Results:
     """Positions and results of numbered items, as they are final; `left_out` is told of unused boxes."""
-    with opened_boxes(plan.boxes) as boxes:
+    with opened_boxes(plan.boxes, coordinates.named(plan.options.box_format)) as boxes:
         if left_out is not None:
             left_out.take(boxes.left_out)
         yield from (answer_on_devices if plan.is_spread else answered)(plan, items, boxes)

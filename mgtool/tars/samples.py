@@ -61,13 +61,23 @@ class RawSample(NamedTuple):
 
 
 class PackedPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture of a packed sample; `sha256` is of the original bytes, `converted_from` a format or empty."""
+    """A picture of a packed sample.
+
+    Attributes:
+        sha256: of the original bytes.
+        converted_from: a format, or empty where the bytes are the original ones.
+        orientation: what the EXIF of the packed bytes says; where that is not 1, some readers turn the picture, and
+            its boxes do not fit.
+        turned_from: what the original's EXIF said where picture and boxes were turned by it; else 1.
+    """
 
     name: str = ""
     sha256: str = ""
     width: int = 0
     height: int = 0
     converted_from: str = ""
+    orientation: int = 1
+    turned_from: int = 1
 
 
 class PackedSample(msgspec.Struct, frozen=True, kw_only=True):
