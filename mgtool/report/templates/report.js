@@ -10,11 +10,13 @@
     item.hay = [item.id, item.question, item.answer, item.target, item.image].filter(Boolean).join("\n").toLowerCase();
   }
 
-  function overlay(pic, labels, scale) {
+  const effect = (box) => `${box[4] > 0 ? "−" : "+"}${Math.abs(box[4]).toFixed(2)}`;
+
+  function overlay(pic, effects, labels, scale) {
     const svg = shape("svg", { viewBox: `0 0 ${pic.size[0]} ${pic.size[1]}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" });
-    const draw = (box, className, label, baseline) => {
+    const draw = (box, className, label, baseline, strength = 1) => {
       const at = { x: box[0], y: box[1], width: Math.max(box[2] - box[0], 0), height: Math.max(box[3] - box[1], 0) };
-      svg.append(shape("rect", at, "under"), shape("rect", at, className));
+      svg.append(shape("rect", at, "under"), shape("rect", { ...at, "stroke-opacity": strength }, className));
       if (labels) {
         const text = shape("text", { x: box[0] + 4 * scale, y: Math.max(baseline, 14 * scale) });
         text.setAttribute("style", `font-size:${12 * scale}px;stroke-width:${3 * scale}px`);
@@ -23,7 +25,12 @@
       }
     };
     for (const box of pic.objects) draw(box, "object", box[4], box[3] - 5 * scale);
-    for (const box of pic.boxes) draw(box, "found", `${box[5]} ${box[4].toFixed(2)}`, box[1] + 14 * scale);
+    const most = Math.max(...(effects || []).map((box) => Math.abs(box[4])), 1e-9);
+    for (const box of (effects || []).slice().reverse()) {
+      const strength = 0.25 + (0.75 * Math.abs(box[4])) / most;
+      draw(box, box[4] <= 0 ? "for" : "against", `${box[5]} ${effect(box)}`, box[1] + 14 * scale, strength);
+    }
+    for (const box of effects ? [] : pic.boxes) draw(box, "found", `${box[5]} ${box[4].toFixed(2)}`, box[1] + 14 * scale);
     return svg;
   }
 
@@ -43,7 +50,7 @@
     if (state.boxes && pic.size[0]) {
       const room = frame.getBoundingClientRect();
       const scale = room.width ? 1 / Math.min(room.width / pic.size[0], room.height / pic.size[1]) : 1;
-      frame.append(overlay(pic, labels, scale));
+      frame.append(overlay(pic, item.effects, labels, scale));
     }
   }
 
@@ -169,7 +176,10 @@
     add("score", String(+item.score.toFixed(4)));
     for (const [name, value] of Object.entries(item.fields)) add(name.replaceAll("_", " "), value);
     const pic = picture(item.picture);
-    if (pic && pic.boxes.length) add("boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
+    if (item.effects) {
+      add("boxes shown", "what each did to the answer's log-probability: blue raised it, orange lowered it");
+      add("most", item.effects.slice(0, 5).map((box) => `${box[5]} ${effect(box)}`).join(", "));
+    } else if (pic && pic.boxes.length) add("boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
     add("picture", item.image, true);
     add("id", item.id, true);
     box.replaceChildren(badge(item), ...(item.flip ? [flipBadge(item)] : []), make("h3", "", item.question || item.image || item.id), list);
