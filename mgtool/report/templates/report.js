@@ -12,57 +12,23 @@
     item.hay = [item.id, item.question, item.answer, item.target, item.image].filter(Boolean).join("\n").toLowerCase();
   }
 
-<<<<<<< HEAD
-  const effect = (box) => `${box[4] > 0 ? "−" : "+"}${Math.abs(box[4]).toFixed(2)}`;
-
-  function overlay(pic, effects, labels, scale) {
-    const svg = shape("svg", { viewBox: `0 0 ${pic.size[0]} ${pic.size[1]}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" });
-    const draw = (box, className, label, baseline, strength = 1) => {
-      const at = { x: box[0], y: box[1], width: Math.max(box[2] - box[0], 0), height: Math.max(box[3] - box[1], 0) };
-      svg.append(shape("rect", at, "under"), shape("rect", { ...at, "stroke-opacity": strength }, className));
-      if (labels) {
-        const text = shape("text", { x: box[0] + 4 * scale, y: Math.max(baseline, 14 * scale) });
-        text.setAttribute("style", `font-size:${12 * scale}px;stroke-width:${3 * scale}px`);
-        text.textContent = label;
-        svg.append(text);
-      }
-    };
-    for (const box of pic.objects) draw(box, "object", box[4], box[3] - 5 * scale);
-    const most = Math.max(...(effects || []).map((box) => Math.abs(box[4])), 1e-9);
-    for (const box of (effects || []).slice().reverse()) {
-      const strength = 0.25 + (0.75 * Math.abs(box[4])) / most;
-      draw(box, box[4] <= 0 ? "for" : "against", `${box[5]} ${effect(box)}`, box[1] + 14 * scale, strength);
-    }
-    for (const box of effects ? [] : pic.boxes) draw(box, "found", `${box[5]} ${box[4].toFixed(2)}`, box[1] + 14 * scale);
-    return svg;
-  }
-
-  function fill(frame, item, labels) {
-    const pic = picture(item.picture);
-    if (!pic || (!pic.uri && !pic.size[0])) {
-      frame.append(make("span", "", item.image || "no picture"));
-      return;
-    }
-    if (pic.uri) {
-      const image = make("img");
-      image.alt = "";
-      image.decoding = "sync";
-      image.src = pic.uri;
-      frame.append(image);
-    }
-    if (state.boxes && pic.size[0]) {
-      const room = frame.getBoundingClientRect();
-      const scale = room.width ? 1 / Math.min(room.width / pic.size[0], room.height / pic.size[1]) : 1;
-      frame.append(overlay(pic, item.effects, labels, scale));
-    }
-=======
   const told = (item) => [item.question, item.image].filter(Boolean).join(": ") || `item ${item.id}`;
+
+  const effect = (box) => `${box[5]} ${box[4] > 0 ? "−" : "+"}${Math.abs(box[4]).toFixed(2)}`;
+
+  // What each box did to the answer: the stronger the more, the strongest on top.
+  function effects(item, seen) {
+    const most = Math.max(...item.effects.map((box) => Math.abs(box[4])), 1e-9);
+    return item.effects.filter((box) => seen(box[5])).map((box) => ({
+      box, className: box[4] <= 0 ? "for" : "against", text: effect(box), strength: 0.25 + (0.75 * Math.abs(box[4])) / most,
+    }));
+  }
 
   function rows(item, labelled) {
     const pic = picture(item.picture);
     if (!pic || !state.boxes) return [];
     const seen = (label) => !labelled || !state.hidden.has(label);
-    const found = pic.boxes.filter((box) => seen(box[5])).map((box) => ({
+    const found = item.effects ? effects(item, seen) : pic.boxes.filter((box) => seen(box[5])).map((box) => ({
       box, className: "found", text: `${box[5]} ${box[4].toFixed(2)}`, stroke: labelled ? colour(box[5]) : "",
     }));
     const expected = pic.objects.filter((box) => seen(box[4])).map((box) => ({ box, className: "object", text: box[4] || "", low: true }));
@@ -71,7 +37,6 @@
 
   function fill(frame, item, labelled, zoom) {
     fillFrame(frame, picture(item.picture), told(item), rows(item, labelled), { labelled, zoom, missing: item.image || "no picture" });
->>>>>>> main
   }
 
   const score = (item) => (item.status !== "answered" ? item.status : item.kind === "partly" ? item.score.toFixed(2) : item.kind);
@@ -233,17 +198,10 @@
     fact(list, "score", String(+item.score.toFixed(4)));
     for (const [name, value] of Object.entries(item.fields)) fact(list, name.replaceAll("_", " "), value);
     const pic = picture(item.picture);
-<<<<<<< HEAD
     if (item.effects) {
-      add("boxes shown", "what each did to the answer's log-probability: blue raised it, orange lowered it");
-      add("most", item.effects.slice(0, 5).map((box) => `${box[5]} ${effect(box)}`).join(", "));
-    } else if (pic && pic.boxes.length) add("boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
-    add("picture", item.image, true);
-    add("id", item.id, true);
-    box.replaceChildren(badge(item), ...(item.flip ? [flipBadge(item)] : []), make("h3", "", item.question || item.image || item.id), list);
-    box.scrollTop = 0;
-=======
-    if (pic && pic.boxes.length) fact(list, "boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
+      fact(list, "boxes shown", "by what each did to the answer's log-probability: blue (solid) raised it, orange (dotted) lowered it");
+      fact(list, "the most", item.effects.slice(0, 5).map(effect).join(", "));
+    } else if (pic && pic.boxes.length) fact(list, "boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
     fact(list, "picture", item.image, true);
     if (pic && pic.size[0]) fact(list, "size", `${pic.size[0]} × ${pic.size[1]} pixels`);
     fact(list, "id", item.id, true);
@@ -251,12 +209,11 @@
     const link = make("a", "hint", "open the file in full size");
     if (file) link.href = [data.files, item.image].map((part) => part.split("/").map(encodeURIComponent).join("/")).join("/");
     link.target = "_blank";
-    const labels = pic ? [...pic.boxes.map((box) => box[5]), ...pic.objects.map((box) => box[4] || "")] : [];
+    const labels = pic ? [...(item.effects || pic.boxes).map((box) => box[5]), ...pic.objects.map((box) => box[4] || "")] : [];
     $("facts").replaceChildren(
       badge(item), ...(item.flip ? [flipBadge(item)] : []), make("h3", "", item.question || item.image || item.id),
       ...(item.flip ? [sideBySide(item)] : []), labelSwitches(labels, state.hidden, () => dialog.repaint()), list, ...(file ? [link] : []));
     $("facts").scrollTop = 0;
->>>>>>> main
   }
 
   const dialog = viewer({
