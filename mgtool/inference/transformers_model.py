@@ -232,11 +232,13 @@ def load_model(folder: Path, **kwargs: Any) -> Any:
         CheckpointError: in one line; weights that are missing or of another shape.
     """
     load_config(folder)
+    # an error of fewer bits is the caller's to explain
+    known = (ValueError,) if kwargs.get("quantization_config") is None else ()
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
             folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ImportError, *known) as error:
         raise CheckpointError(f"`model` hf:{folder} cannot be loaded: {_line(error)}") from error
     refuse_misfits(f"hf:{folder}", info["missing_keys"], (), info["mismatched_keys"])
     model.generation_config = _plain(model.generation_config)
