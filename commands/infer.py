@@ -51,6 +51,7 @@ def infer(
     box_format: BoxFormat = InferOptions.box_format,
     task: options.Task = InferOptions.task,
     prompt: options.Prompt = InferOptions.prompt,
+    prompts: options.Prompts = InferOptions.prompts,
     system: options.System = InferOptions.system,
     max_new_tokens: options.MaxNewTokens = InferOptions.max_new_tokens,
     temperature: options.Temperature = InferOptions.temperature,

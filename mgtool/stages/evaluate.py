@@ -15,6 +15,7 @@ import msgspec
 from mgtool.errors import UsageError
 from mgtool.evaluation import output, pipeline
 from mgtool.evaluation.comparison import Comparison
+from mgtool.evaluation.explanations import effects
 from mgtool.evaluation.inputs import EvalInputs
 from mgtool.evaluation.judge_models import CountingJudge, kept_judge
 from mgtool.evaluation.judging import with_judge
@@ -264,6 +265,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
         notes=result.notes,
         scores=evaluation.scores,
         boxes=inputs.boxes,
+        effects=effects(evaluation.pairs),
         comparison=evaluation.comparison,
         read=PictureReader(inputs.place, inputs.ground_truth),
         confidences=diagnostics.confidences(evaluation.pairs),
