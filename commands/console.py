@@ -135,6 +135,18 @@ def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: b
         err.print(_table(summary, title))
 
 
+def tell(facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """Facts as data on stdout: names and values, those with parts over several lines; or one JSON object."""
+    if as_json:
+        summarize(facts, title="", as_json=True, quiet=True)
+        return
+    wide = max(map(len, facts))
+    for name, value in facts.items():
+        parts = [f"{key} {entry}" for key, entry in value.items()] if isinstance(value, Mapping) else [_shown(value)]
+        for number, part in enumerate(parts or ["none"]):
+            sys.stdout.write(f"{'' if number else name.replace('_', ' '):{wide}}  {printable(part)}\n")
+
+
 def show_failures(count: int, where: Path, *, quiet: bool) -> None:
     """Say where the items are listed that a run could not use: in a file, or in a folder's list of them."""
     if count and not quiet:
@@ -164,6 +176,8 @@ def _shown(value: Any) -> str:
         return f"{value:,.4g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -61,6 +61,7 @@ def infer(
     choices: options.Choices = InferOptions.choices,
     yes_no: options.YesNo = InferOptions.yes_no,
     logprobs: options.Logprobs = InferOptions.logprobs,
+    explain: options.Explain = InferOptions.explain,
     truncate: options.Truncate = InferOptions.truncate,
     batch_size: options.BatchSize = InferOptions.batch_size,
     dtype: options.DtypeOption = InferOptions.dtype,

@@ -338,7 +338,7 @@ class OpenAiBackend:
             text = str(choice["message"]["content"] or "")
             used.append(counted(body.get("usage"), request, text))
             return text, choice.get("finish_reason") == "length"
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _BusyError("a reply that is not what it should be") from error
 
     def _accepted(self, client: Any, request: JudgeRequest, limit: int) -> Any:

@@ -28,7 +28,7 @@ def refused_parameter(response: Any) -> str:
         error = body.get("error", body)  # some servers have its fields at the top, or a mere text
         named = error.get("param") if isinstance(error, dict) else None
         words = str(error.get("message", "") if isinstance(error, dict) else error)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
     found = re.search(r"max_completion_tokens|max_tokens|temperature", words)
     return named if isinstance(named, str) and named else found[0] if found else ""
@@ -38,5 +38,5 @@ def refusal(response: Any) -> str:
     """The server's own words, short; they hold no key, as the request's headers are not in them."""
     try:
         return str(response.json()["error"]["message"])[:200]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return str(response.text)[:200]
