@@ -36,6 +36,7 @@ from mgtool.runs.claims import do_shares
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
+from mgtool.tars import stretches
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,9 @@ def _numbered(
 ) -> Iterator[tuple[int, records.Item]]:
     """The run's share of its samples, with their positions among all; arguments as of `read_samples`."""
     once = iter([left_out])  # a share goes over the input twice
+    if not plan.share.is_all and (tars := stretches.places(plan.inputs)) is not None:
+        begin, end = plan.share.stretch(sum(len(tar.offsets) for tar in tars))
+        return enumerate(stretches.read(tars, begin, end, left_out), begin)
     return plan.share.of(lambda: enumerate(plan.read_samples(stdin, next(once, None))))
 
 
