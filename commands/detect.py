@@ -16,6 +16,7 @@ from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
     AllowRemote,
+    BoxFormat,
     Config,
     DryRun,
     EngineOption,
@@ -54,11 +55,19 @@ def detect(
     vocabulary: options.Vocabulary = DetectOptions.vocabulary,
     preset: options.Preset = DetectOptions.preset,
     boxes: options.Boxes = DetectOptions.boxes,
+    box_format: BoxFormat = DetectOptions.box_format,
     threshold: options.Threshold = DetectOptions.threshold,
+    iou: options.Iou = DetectOptions.iou,
+    slice: options.Slice = DetectOptions.slice,
+    overlap: options.Overlap = DetectOptions.overlap,
+    scales: options.Scales = DetectOptions.scales,
+    max_size: options.MaxSize = DetectOptions.max_size,
+    merge: options.Merge = DetectOptions.merge,
     keep: options.Keep = DetectOptions.keep,
     drop: options.Drop = DetectOptions.drop,
     min_size: options.MinSize = DetectOptions.min_size,
     nms: options.Nms = DetectOptions.nms,
+    class_agnostic: options.ClassAgnostic = DetectOptions.class_agnostic,
     max_boxes: options.MaxBoxes = DetectOptions.max_boxes,
     round: options.Round = DetectOptions.round,
     frames: options.Frames = DetectOptions.frames,
@@ -152,7 +161,9 @@ def _tell(detected: Detected, settings: DetectOptions, *, as_json: bool, quiet: 
     reasons = detected.statistics.failures
     counted = {"failures": reasons.total(), "failures_by_reason": dict(sorted(reasons.items()))}
     summary = {**about, **detected.statistics.summary(), **counted}
+    summary |= {"waiting_for": [share.rank for share in detected.missing]} if detected.missing else {}
     console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
+    console.show_missing(detected.missing, quiet=quiet)
     if not detected.share:
         console.show_failures(detected.failures, folder, quiet=quiet)
 

@@ -16,6 +16,7 @@ from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
     AllowRemote,
+    BoxFormat,
     Config,
     DryRun,
     EngineOption,
@@ -47,6 +48,7 @@ def infer(
     allow_absolute: AllowAbsolute = InferOptions.allow_absolute,
     allow_remote: AllowRemote = InferOptions.allow_remote,
     boxes: options.Boxes = InferOptions.boxes,
+    box_format: BoxFormat = InferOptions.box_format,
     task: options.Task = InferOptions.task,
     prompt: options.Prompt = InferOptions.prompt,
     system: options.System = InferOptions.system,
@@ -59,6 +61,7 @@ def infer(
     choices: options.Choices = InferOptions.choices,
     yes_no: options.YesNo = InferOptions.yes_no,
     logprobs: options.Logprobs = InferOptions.logprobs,
+    explain: options.Explain = InferOptions.explain,
     truncate: options.Truncate = InferOptions.truncate,
     batch_size: options.BatchSize = InferOptions.batch_size,
     dtype: options.DtypeOption = InferOptions.dtype,
@@ -147,8 +150,10 @@ def _write(
     written = out if done.out == Path(out) else str(done.out)
     counts: dict[str, Any] = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
     counts |= {"left_out": done.left_out} if done.left_out else {}
+    counts |= {"waiting_for": [share.rank for share in done.missing]} if done.missing else {}
     console.summarize({"out": written, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
     console.show_failures(done.failed, done.failures, quiet=quiet)
+    console.show_missing(done.missing, quiet=quiet)
     return _Ended(done.failed, done.answered + done.failed, done.left_out)
 
 

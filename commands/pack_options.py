@@ -69,7 +69,7 @@ Out = Annotated[
     str, typer.Option("--out", metavar="DIR|-", help="Folder of tars, or one tar on stdout.", show_default=False)
 ]
 Images = Annotated[str | None, typer.Option("--images", metavar="DIR", help="Where relative picture names start.")]
-Boxes = Annotated[str | None, typer.Option("--boxes", metavar="PATH", help="Boxes in any form that detect writes.")]
+Boxes = Annotated[str | None, typer.Option("--boxes", metavar="PATH", help="Boxes as they lie: COCO, YOLO, VOC, ...")]
 Add = Annotated[
     list[Source] | None,
     typer.Option(

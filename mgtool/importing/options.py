@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+AUTO = "auto"
+"""The template that the language model's tokenizer brings."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
@@ -15,7 +18,7 @@ class ImportOptions:
         llm: the language model's folder.
         clip: the low-resolution tower's folder, CLIP or SigLIP.
         convnext: the high-resolution tower's folder in OpenCLIP's layout.
-        template: name of the prompt template, or a JSON file with one.
+        template: name of the prompt template, a JSON file with one, or ``auto`` for the language model's own.
         fusion: the variant that is expected; None takes what the checkpoint holds.
         max_shard_size: gigabytes of a file of weights.
     """

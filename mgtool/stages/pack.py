@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from mgtool.boxes import coordinates
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UsageError
 from mgtool.files import atomic
@@ -255,11 +256,12 @@ def _scratch(folder: PackFolder | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _opened(sources: Sequence[Source], options: PackOptions, left_out: LeftOut) -> Iterator[list[OpenSource]]:
+    box_format = coordinates.named(options.box_format)
     with contextlib.ExitStack() as stack:
         yield [
             OpenSource(
                 _samples(source, options, left_out),
-                None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes))),
+                None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes), box_format)),
             )
             for source in sources
         ]
