@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,6 +18,8 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, Task
     from rich.table import Table
+
+    from mgtool.runs.shares import Share
 
 PLAIN_LINE_EVERY_S = 30.0
 Advance = Callable[[int], None]
@@ -133,6 +135,18 @@ def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: b
         err.print(_table(summary, title))
 
 
+def tell(facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """Facts as data on stdout: names and values, those with parts over several lines; or one JSON object."""
+    if as_json:
+        summarize(facts, title="", as_json=True, quiet=True)
+        return
+    wide = max(map(len, facts))
+    for name, value in facts.items():
+        parts = [f"{key} {entry}" for key, entry in value.items()] if isinstance(value, Mapping) else [_shown(value)]
+        for number, part in enumerate(parts or ["none"]):
+            sys.stdout.write(f"{'' if number else name.replace('_', ' '):{wide}}  {printable(part)}\n")
+
+
 def show_failures(count: int, where: Path, *, quiet: bool) -> None:
     """Say where the items are listed that a run could not use: in a file, or in a folder's list of them."""
     if count and not quiet:
@@ -162,6 +176,8 @@ def _shown(value: Any) -> str:
         return f"{value:,.4g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -182,3 +198,11 @@ def close_stdout() -> None:
 
 def _to_nowhere(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def show_missing(shares: Sequence[Share], *, quiet: bool) -> None:
+    """Name the shares of a run that are not there yet."""
+    from mgtool.runs.claims import told
+
+    if shares and not quiet:
+        say(f"waiting for {told(shares)}; the rank that ends last joins all of them")

@@ -161,7 +161,9 @@ def _tell(detected: Detected, settings: DetectOptions, *, as_json: bool, quiet: 
     reasons = detected.statistics.failures
     counted = {"failures": reasons.total(), "failures_by_reason": dict(sorted(reasons.items()))}
     summary = {**about, **detected.statistics.summary(), **counted}
+    summary |= {"waiting_for": [share.rank for share in detected.missing]} if detected.missing else {}
     console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
+    console.show_missing(detected.missing, quiet=quiet)
     if not detected.share:
         console.show_failures(detected.failures, folder, quiet=quiet)
 

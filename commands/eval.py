@@ -57,6 +57,9 @@ def evaluate(
     judge: options.JudgeModel = EvalOptions.judge,
     judge_url: options.JudgeUrl = EvalOptions.judge_url,
     judge_workers: options.JudgeWorkers = EvalOptions.judge_workers,
+    judge_rate: options.JudgeRate = EvalOptions.judge_rate,
+    judge_price: options.JudgePrice = EvalOptions.judge_price,
+    judge_budget: options.JudgeBudget = EvalOptions.judge_budget,
     submission: options.Submission = EvalOptions.submission,
     format: options.Format = "table",
     show_list: options.ShowList = False,
@@ -84,7 +87,8 @@ def evaluate(
         benchmark, ground_truth=ground_truth, questions=questions, split=split, metric=metric, by=by, variant=variant,
         only_answered=only_answered, samples=samples, trust_ids=trust_ids, compare=compare, slices=slices,
         images=images, allow_absolute=allow_absolute, allow_remote=allow_remote, boxes=boxes, judge=judge,
-        judge_url=judge_url, judge_workers=judge_workers, submission=submission,
+        judge_url=judge_url, judge_workers=judge_workers, judge_rate=judge_rate, judge_price=judge_price,
+        judge_budget=judge_budget, submission=submission,
     )  # fmt: skip
     if dry_run:
         _say_what_would_be_done(answers, asked, out, as_json)
@@ -134,6 +138,8 @@ def _show(evaluation: Evaluation, asked: EvalOptions, out: Path | None, format: 
     console.say(f"{result.name}: " + ", ".join(f"{n:,} {name}" for name, n in counts.items() if n))
     _name_some("items without an answer", [s.question_id for s in evaluation.scores if s.status != "answered"])
     _name_some("ids that the benchmark does not have", evaluation.unknown)
+    if result.judge is not None:
+        console.say(result.judge.line)
     for note in result.notes:
         console.say(f"note: {note}")
     if out is not None:
@@ -145,14 +151,17 @@ def _show_tables(evaluation: Evaluation, asked: EvalOptions, format: str) -> Non
 
     form, result, comparison = tables.form(format), evaluation.result, evaluation.comparison
     sys.stdout.write(tables.render(tables.HEADER, tables.metric_rows(result.metrics), form))
-    sys.stdout.write(tables.caption(f"{result.name}, {result.provenance.line}", form))
+    sys.stdout.write(tables.caption(result.caption, form))
     for field in asked.slices or ():
         header = (field, *tables.HEADER[1:])
         sys.stdout.write("\n" + tables.render(header, tables.metric_rows(result.slices[field]), form))
     if comparison is not None:
         rows = tables.difference_rows(comparison.metrics)
         sys.stdout.write("\n" + tables.render(tables.COMPARED, rows, form))
+        console.say(f"first: {comparison.first_run.line}")
+        console.say(f"second: {comparison.second_run.line}")
         console.say(f"{comparison.fixed:,} items fixed, {comparison.broken:,} broken against {asked.compare}")
+        console.say("n needed: items of this kind that it takes to see such a difference (5 %, with a power of 80 %)")
 
 
 def _name_some(what: str, ids: Sequence[SampleId]) -> None:

@@ -26,7 +26,9 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Template = Annotated[
     str,
     typer.Option(
-        "--template", help="Prompt template: vicuna, llama3_chat, phi3_chat, yi_chat, chatml, or a JSON file."
+        "--template",
+        help="Prompt template: vicuna, llama3_chat, phi3_chat, yi_chat, chatml, auto (the language model's own), or a "
+        "JSON file.",
     ),
 ]
 Fusion = Annotated[

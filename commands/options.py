@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from mgtool.commands import console, signals
+from mgtool.commands import console, help_page, signals
 from mgtool.errors import MgtoolError, OutputError, UsageError, nearest
 from mgtool.files import temporary
 from mgtool.files.regular import open_input
@@ -26,7 +26,7 @@ READER_LEFT = 141
 """As a shell says it of a program that SIGPIPE ended."""
 
 
-_MOST_CONFIG_BYTES = 1 << 20
+MOST_CONFIG_BYTES = 1 << 20
 _FILE_ERRORS = "EACCES EEXIST EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENOENT ENOTDIR ENOTEMPTY EPERM EROFS ESTALE"
 _BEYOND = 1 << 63
 _MOST_SHOWN = 30
@@ -48,6 +48,10 @@ class Command(TyperCommand):
             if param.param_type_name == "option" and param.name and not param.envvar:
                 param.envvar = f"MGTOOL_{_spelled(param).upper().replace('-', '_')}"
                 param.show_envvar = False  # type: ignore[attr-defined]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """In mgtool's own groups."""
+        formatter.write(help_page.page(self, ctx))
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """As Typer; a reader of the help that went away has seen enough."""
@@ -108,9 +112,9 @@ def _toml(path: Path) -> dict[str, Any]:
 
     try:
         with open_input(path) as file:
-            text = file.read(_MOST_CONFIG_BYTES + 1)
-        if len(text) > _MOST_CONFIG_BYTES:
-            raise UsageError("config", f"{path}: larger than {_MOST_CONFIG_BYTES:,} bytes")
+            text = file.read(MOST_CONFIG_BYTES + 1)
+        if len(text) > MOST_CONFIG_BYTES:
+            raise UsageError("config", f"{path}: larger than {MOST_CONFIG_BYTES:,} bytes")
         return tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError("config", f"{path}: no such file") from error
@@ -244,7 +248,10 @@ MaxPixels = Annotated[
 Rank = Annotated[
     str,
     typer.Option(
-        "--rank", metavar="N|slurm|torchrun", help="This run's share; the two read both numbers.", rich_help_panel=_RUN
+        "--rank",
+        metavar="N|any|slurm|torchrun",
+        help="This run's share; the last two read both numbers.",
+        rich_help_panel=_RUN,
     ),
 ]
 WorldSize = Annotated[

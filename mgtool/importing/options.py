@@ -24,6 +24,10 @@ class ImportParts:
     max_shard_size: float
 
 
+AUTO = "auto"
+"""The template that the language model's tokenizer brings."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
     """What a user of the published model has, and what the folder is to be.
@@ -36,7 +40,8 @@ class ImportOptions:
         llm: the language model's folder.
         clip: the low-resolution tower's folder, CLIP or SigLIP.
         convnext: the high-resolution tower's folder in OpenCLIP's layout.
-        template: name of the prompt template, or a JSON file with one; empty for the preset's, or ``vicuna``.
+        template: name of the prompt template, a JSON file with one, or ``auto`` for the language model's own; empty for
+            the preset's, or ``vicuna``.
         fusion: the variant that is expected; None takes what the checkpoint holds.
         max_shard_size: gigabytes of a file of weights.
     """

@@ -96,7 +96,9 @@ def plan_import(asked: ImportOptions | ImportParts) -> ImportPlan:
         weights |= published.high_tower(options.convnext)
     weights = published.fitted(config, weights, where=str(options.checkpoint))
     shards = list(_cut(weights, round(options.max_shard_size * _GIGABYTE)))
-    return ImportPlan(config, published.processor(options, config), shards, missing_llm)
+    processor = published.processor(options, config)
+    config.image_token_id = processor.image_token_id
+    return ImportPlan(config, processor, shards, missing_llm)
 
 
 def _cut(weights: Entries, max_bytes: int) -> Iterator[Entries]:

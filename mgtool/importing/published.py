@@ -9,11 +9,14 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from mgtool.errors import CheckpointError, InputError
+from mgtool.importing.chat_templates import own_template
 from mgtool.importing.deepspeed import ZeroFolder, find_folder
-from mgtool.importing.options import ImportParts
+from mgtool.importing.options import AUTO, ImportParts
 from mgtool.importing.weights import Entries, file_entries, folder_entries, read_json
-from mgtool.model.config import ConvNextTowerConfig, MGLlavaConfig
-from mgtool.model.modeling import MGLlavaForConditionalGeneration, refuse_misfits
+from mgtool.media.placeholders import IMAGE
+from mgtool.model.config import IMAGE_TOKEN_ID, ConvNextTowerConfig, MGLlavaConfig
+from mgtool.model.loading import refuse_misfits
+from mgtool.model.modeling import MGLlavaForConditionalGeneration
 from mgtool.model.processor import MGLlavaProcessor
 from mgtool.model.templates import TEMPLATES, find_template
 
@@ -169,14 +172,36 @@ def fitted(config: MGLlavaConfig, weights: Entries, *, where: str) -> Entries:
 
 def processor(options: ImportParts, config: MGLlavaConfig) -> MGLlavaProcessor:
     """The model's processor: the language model's tokenizer, a template, and the low tower's pixels."""
-    template = options.template if options.template in TEMPLATES else find_template(options.template).to_dict()
     preprocessor = options.clip / "preprocessor_config.json"
     settings = read_json(preprocessor) if preprocessor.is_file() else {}
     pixels = {key: settings[key] for key in ("image_mean", "image_std") if key in settings}
     tokenizer = _tokenizer(options.llm)
-    made = MGLlavaProcessor(tokenizer, template=template, image_size=config.image_size, **pixels)
+    template: str | dict[str, Any] = options.template
+    if template == AUTO:
+        template = own_template(tokenizer).to_dict()
+    elif template not in TEMPLATES:
+        template = find_template(template).to_dict()
+    made = MGLlavaProcessor(
+        tokenizer,
+        template=template,
+        image_size=config.image_size,
+        vision_tokens=config.vision_tokens,
+        box_tokens=config.boxes,
+        image_token_id=_place_token(tokenizer, config.text_config.vocab_size),
+        **pixels,
+    )
     tokenizer.chat_template = made.chat_template
     return made
+
+
+def _place_token(tokenizer: Any, rows: int) -> int:
+    """An id of the embedding that no text has: a token for pictures, a row beyond the tokenizer's, or a NUL's token."""
+    own = tokenizer.get_vocab().get(IMAGE)
+    nul = tokenizer.encode("\0", add_special_tokens=False)[-1:]
+    spare = rows - 1 if rows > len(tokenizer) else None
+    found = [token for token in (own, spare, *nul) if token is not None and token < rows]
+    unusable = {tokenizer.unk_token_id, *tokenizer.all_special_ids} - {own}
+    return next((token for token in found if token not in unusable), IMAGE_TOKEN_ID)
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -12,7 +12,6 @@ from transformers import DynamicCache
 from mgtool.inference.attention import Prefix
 from mgtool.inference.prefix_support import shares_prefixes
 from mgtool.inference.scheduler import Group
-from mgtool.model.config import IMAGE_TOKEN_ID
 
 
 class NativeModel:
@@ -63,13 +62,11 @@ class NativeModel:
 
     def see(self, group: Group) -> list[Tensor]:
         """The tokens of each picture or video, (tokens, H) each."""
-        counts = [len(group.pictures)] if group.is_video else None
         # From pinned memory, each goes to the device while this thread goes on.
         pixels = [picture.pixels.to(self.device, non_blocking=True) for picture in group.pictures]
         pictures = [one._replace(pixels=moved) for one, moved in zip(group.pictures, pixels, strict=True)]
-        batch = self.processor.collate([[IMAGE_TOKEN_ID]], pictures, counts)
-        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        return list(self.model.see(batch["pixel_values"], batch["boxes"], batch["box_counts"], batch["frame_counts"]))
+        media = self.processor.media(pictures, [len(pictures)] if group.is_video else [1] * len(pictures))
+        return list(self.model.see(**{name: tensor.to(self.device) for name, tensor in media.items()}))
 
     def splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Any:
         """As `ServedModel.splice`."""

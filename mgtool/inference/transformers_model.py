@@ -31,7 +31,7 @@ from mgtool.inference.rows import Prefill, Rows
 from mgtool.inference.scheduler import Group
 from mgtool.inference.transformers_processor import TransformersProcessor
 from mgtool.model.config import MGLlavaConfig
-from mgtool.model.modeling import refuse_misfits
+from mgtool.model.loading import refuse_misfits
 from mgtool.model.splice import Spliced, splice
 
 _PROBED = ("<image>\nWhat is in the picture?", "<image>\nWhat colour is it, and why?")

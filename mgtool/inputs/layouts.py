@@ -65,7 +65,9 @@ def to_llava(fields: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dic
     names = {key: key.lower() for key in fields}
     chosen: dict[str, Any] = {key: fields[key] for key in _ID_KEYS if key in fields}
     pictures, video, said = (_first(fields, names, keys) for keys in (PICTURE_KEYS, VIDEO_KEYS, TURN_KEYS))
-    pictures = pictures if pictures[0] else _first(fields, names, [name for name in names.values() if is_media(name)])
+    pictures = (
+        pictures if pictures[0] else _first(fields, names, [name for name in names.values() if name.endswith(_NAMING)])
+    )
     turns, inline, films = _turns(said[1], where)
     question = _first(fields, names, QUESTION_KEYS[1:] if is_caption(fields) else QUESTION_KEYS)
     used = {*chosen, pictures[0], video[0], said[0], question[0]}

@@ -27,7 +27,7 @@ CLIP_LARGE_336 = {
 """The published low-resolution tower, where a configuration names none."""
 
 IMAGE_TOKEN_ID = -200
-"""Stands in `input_ids` for one picture; no id of any vocabulary is negative."""
+"""Stands in `input_ids` for one picture, or for one of its tokens; no id of any vocabulary is negative."""
 VIDEO_TOKEN_ID = -201
 """Stands in `input_ids` for one video."""
 
@@ -84,6 +84,8 @@ class MGLlavaConfig(PreTrainedConfig):
         boxes: whether objects become tokens.
         low_layer: index into the low tower's hidden states.
         box_bins: RoIAlign bins a side, before their mean.
+        image_token_id: stands in `input_ids` at each vision and box token; one that is in the vocabulary and in no text
+            lets everything that reads ids (penalties, assistants, tokenizers) read these, too.
     """
 
     model_type = "mg_llava"
@@ -102,6 +104,7 @@ class MGLlavaConfig(PreTrainedConfig):
     boxes: bool = True
     low_layer: int = -2
     box_bins: int = 56
+    image_token_id: int = IMAGE_TOKEN_ID
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -132,6 +135,11 @@ class MGLlavaConfig(PreTrainedConfig):
     def low_grid(self) -> int:
         """Patches a side of the low tower."""
         return self.low_config.image_size // self.low_config.patch_size
+
+    @property
+    def vision_tokens(self) -> int:
+        """Vision tokens of a picture."""
+        return self.low_grid**2
 
     @property
     def image_size(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -25,13 +27,18 @@ class LowTower(nn.Module):
         self.encoder: PreTrainedModel = AutoModel.from_config(config.low_config)
         self._no_split_modules = self.encoder._no_split_modules  # transformers collects these from direct children
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(P, 3, S, S) float32 in the model frame -> (P, patches, d) in the tower's dtype.
+    def forward(self, pixels: Tensor, **kwargs: Any) -> Any:
+        """(P, 3, S, S) float32 in the model frame -> the encoder's output, with its hidden states.
 
         The small picture is the large one resized (bilinear, not antialiased), not a second resize of the file.
+        kwargs are of the encoder's forward.
         """
         small = low_pixels(pixels, self.image_size).to(self.encoder.dtype)
-        states = self.encoder(pixel_values=small, output_hidden_states=True).hidden_states[self.layer]
+        return self.encoder(pixel_values=small, **(kwargs | {"output_hidden_states": True, "return_dict": True}))
+
+    def tokens(self, output: Any) -> Tensor:
+        """(P, patches, d) in the tower's dtype, of what `forward` gives."""
+        states: Tensor = output.hidden_states[self.layer]
         return states[:, -self.patches :]
 
 

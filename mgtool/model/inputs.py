@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +12,27 @@ from PIL import Image
 from transformers import BatchFeature
 from transformers.image_utils import load_image
 
-from mgtool.media import images, reading
-from mgtool.records import Media
+from mgtool.media import images, reading, videos
+from mgtool.media.names import is_video_name
+from mgtool.records import Detections, Media
 
 _CHANNELS = (1, 3, 4)
+
+
+class PlacedPicture(NamedTuple):
+    """A picture and its boxes in the model frame.
+
+    Attributes:
+        pixels: (3, S, S) float32, RGB, normalised.
+        boxes: (n, 4) float32 xyxy, n >= 1.
+        labels: names of the boxes; empty where one box (0, 0, 0, 0) stands in for none.
+        kept: places of the boxes among those of the detector.
+    """
+
+    pixels: torch.Tensor
+    boxes: torch.Tensor
+    labels: tuple[str, ...]
+    kept: tuple[int, ...] = ()
 
 
 class Batch(BatchFeature):
@@ -57,3 +75,58 @@ def _of_array(array: Any) -> Image.Image:
         array = (array * 255).round() if array.max(initial=0) <= 1 else array.round()
     levels = np.ascontiguousarray(array.clip(0, 255).astype(np.uint8))
     return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels).convert("RGB")
+
+
+def flatten(nested: Any) -> list[Any]:
+    """Pictures or detections out of nested lists; a stack of pictures, (N, H, W, 3), is N of them."""
+    if nested is None:
+        return []
+    if isinstance(nested, (list, tuple)) and not isinstance(nested, Detections):
+        return [leaf for entry in nested for leaf in (flatten(entry) if entry is not None else [None])]
+    return list(nested) if getattr(nested, "ndim", 0) == 4 else [nested]
+
+
+def as_films(given: Any, frames: int | None = None) -> list[list[Any]]:
+    """The frames of each video, whatever holds them.
+
+    Args:
+        given: a video or nested lists of videos; one is a path, an array or tensor (F, H, W, 3) or (F, 3, H, W), or a
+            list of frames.
+        frames: to take of each, evenly; None for all that are given, and for the published number of a file's.
+
+    Raises:
+        ItemError: a file that is not there, or no whole video.
+    """
+    return [_frames(film, frames) for film in _films(given)]
+
+
+def _films(given: Any) -> Iterator[Any]:
+    if given is None:
+        return
+    if _is_film(given):
+        yield given
+        return
+    for part in given:
+        yield from _films(part)
+
+
+def _is_film(given: Any) -> bool:
+    if isinstance(given, str | Path):
+        return True
+    if hasattr(given, "ndim"):
+        return bool(given.ndim == 4)
+    return bool(given) and all(map(_is_frame, given))
+
+
+def _is_frame(given: Any) -> bool:
+    if isinstance(given, str | Path):
+        return not is_video_name(str(given))
+    return isinstance(given, Image.Image) or 2 <= getattr(given, "ndim", 0) <= 3
+
+
+def _frames(film: Any, count: int | None) -> list[Any]:
+    if isinstance(film, str | Path):
+        data = reading.read_bytes(Media(name=str(film), uri=str(film)))
+        return [frame.picture for frame in videos.decode_frames(data, count or videos.FRAMES)]
+    found = list(film)
+    return found if count is None else [found[at] for at in videos.frame_indices(len(found), count)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -17,16 +15,13 @@ from mgtool.errors import CheckpointError
 from mgtool.model.config import MGLlavaConfig
 from mgtool.model.encoders import HighTower, LowTower
 from mgtool.model.fusion import Projector, ZeroConv2d, build_fusion
+from mgtool.model.generation import PlacedGeneration, encoded
+from mgtool.model.loading import no_load_report, refuse_misfits, spare_from_quantization
 from mgtool.model.regions import pad_boxes, pool_boxes
-from mgtool.model.splice import Spliced, group_visuals, splice
+from mgtool.model.splice import Spliced, group_visuals, positions, splice
 
 Stage = Literal["align", "tune"]
 """The paper's two stages of training (section 3)."""
-
-UNQUANTIZED = ("low_tower", "high_tower", "fusion", "projector", "box_projector", "lm_head", "language_model.lm_head")
-"""Modules that quantisation leaves alone: the towers are small, frozen and feed everything else."""
-
-_SHOWN = 10
 
 
 class ImageFeatures(NamedTuple):
@@ -41,7 +36,7 @@ class ImageFeatures(NamedTuple):
     stages: list[Tensor]
 
 
-class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
+class MGLlavaForConditionalGeneration(PreTrainedModel, PlacedGeneration, GenerationMixin):
     """Two image towers, their fusion, box tokens, and a causal language model.
 
     P pictures (and frames of videos), M boxes, V placeholders, B samples, H the language model's width.
@@ -79,50 +74,62 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         frame_counts: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        mm_encoder_outputs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
         """The model's diagram.
 
         Args:
-            input_ids: (B, T) int64 with a placeholder for each picture or video.
+            input_ids: (B, T) int64, as the processor gives them: `image_token_id` at each vision and box token; or with
+                one negative placeholder for each picture or video, whose batch is then padded on the left.
             pixel_values: (P, 3, S, S) float32, normalised, in the model frame; None for text alone.
             boxes: (M, 4) float32 xyxy in the model frame, picture after picture.
             box_counts: (P,) int64, boxes of each picture.
             frame_counts: (V,) int64, pictures of each placeholder; None where each has one.
             attention_mask: (B, T), 0 on padding.
             position_ids: (B, L) int64; counted from the mask where not given.
+            past_key_values: of the tokens before these.
+            inputs_embeds: (B, L, H) in place of `input_ids`, and of pictures.
             labels: (B, T) int64, -100 where there is no loss.
-            kwargs: of the language model's forward, for instance `inputs_embeds`, `past_key_values`.
+            logits_to_keep: so many of the last places have logits, or those at its places; 0 for all.
+            mm_encoder_outputs: ``image``: what `get_image_features` gives, in place of `pixel_values`.
+            kwargs: of the language model's forward.
 
         Returns:
-            The language model's output; logits (B, L, vocabulary) where L counts visual tokens too.
+            The language model's output; logits (B, L, vocabulary), L = T where ids have a place for each visual token.
         """
-        kwargs = _without_doubles(input_ids, pixel_values, kwargs)
-        if pixel_values is None:
-            input_ids, kwargs = self._text_alone(input_ids, labels, kwargs)
-        if pixel_values is None or input_ids is None:
-            return self.decode(input_ids, attention_mask, position_ids, labels, **kwargs)
-        stages = self.encode_high(pixel_values)
-        vision = self.project(self.fuse(self.encode_low(pixel_values), stages))
-        regions = self.pool_regions(stages, boxes, box_counts)
-        visuals = self.visual_tokens(vision, regions, box_counts, frame_counts)
-        spliced = self.splice(input_ids, attention_mask, visuals, labels)
-        return self.decode(None, *spliced[1:], inputs_embeds=spliced.inputs_embeds, **kwargs)
+        _refuse_doubles(input_ids, inputs_embeds, pixel_values)
+        known: dict[str, Any] = {"past_key_values": past_key_values, "logits_to_keep": logits_to_keep, **kwargs}
+        visuals = encoded(mm_encoder_outputs)
+        if pixel_values is not None:
+            visuals = self.see(pixel_values, boxes, box_counts, frame_counts)
+        if input_ids is None or visuals is None:
+            ids, embeds = self._text_alone(input_ids, inputs_embeds, past_key_values)
+            return self.decode(ids, attention_mask, position_ids, labels, inputs_embeds=embeds, **known)
+        embeds, mask, places, targets, is_kept = self.splice(input_ids, attention_mask, visuals, labels)
+        if not is_kept:  # else a mask of all that is in the cache, and positions from there on, hold as they are given
+            attention_mask, position_ids = mask, places
+        return self.decode(None, attention_mask, position_ids, targets, inputs_embeds=embeds, **known)
 
     def _text_alone(
-        self, input_ids: Tensor | None, labels: Tensor | None, kwargs: dict[str, Any]
-    ) -> tuple[Tensor | None, dict[str, Any]]:
-        """The language model's arguments where no picture comes with a text; while training, its embeddings."""
-        if input_ids is not None and kwargs.get("past_key_values") is None:
-            _refuse_placeholders(input_ids)
-        if input_ids is not None and labels is not None and self.training:
-            return None, {**kwargs, "inputs_embeds": self._embed_alone(input_ids)}
-        return input_ids, kwargs
+        self, input_ids: Tensor | None, inputs_embeds: Tensor | None, past_key_values: Any
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Ids or embeddings where no picture comes with a text; while training, its embeddings."""
+        if input_ids is None:
+            return None, inputs_embeds
+        if past_key_values is None:
+            self._refuse_places(input_ids)
+        if self.training and torch.is_grad_enabled():
+            return None, self._embed_alone(input_ids)
+        return input_ids.clamp(min=0), None
 
     def encode_low(self, pixel_values: Tensor) -> Tensor:
         """(P, 3, S, S) -> (P, n, d) patch tokens of the low-resolution tower."""
-        return self.low_tower(pixel_values)
+        return self.low_tower.tokens(self.low_tower(pixel_values))
 
     def encode_high(self, pixel_values: Tensor) -> list[Tensor]:
         """(P, 3, S, S) -> the high-resolution tower's maps, largest first; none without the tower."""
@@ -189,9 +196,11 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         visuals: Sequence[Tensor],
         labels: Tensor | None = None,
     ) -> Spliced:
-        """Text (B, T) and the visual tokens of its placeholders as one batch, padded on the left."""
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return splice(input_ids, mask, visuals, self.embed_text, labels)
+        """Text (B, T) and the visual tokens of its placeholders as one batch; see `mgtool.model.splice.splice`."""
+        mask = None
+        if attention_mask is not None and attention_mask.ndim == 2:
+            mask = attention_mask[:, -input_ids.shape[1] :]
+        return splice(input_ids, mask, visuals, self.embed_text, labels, self.config.image_token_id)
 
     def decode(
         self,
@@ -202,8 +211,10 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         **kwargs: Any,
     ) -> Any:
         """The language model: token ids (B, L) or `inputs_embeds` (B, L, H) -> its output with logits and loss."""
-        if position_ids is None and attention_mask is not None and kwargs.get("past_key_values") is None:
-            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+        begins = position_ids is None and kwargs.get("past_key_values") is None
+        if begins and attention_mask is not None and attention_mask.ndim == 2:
+            position_ids = positions(attention_mask)
+        kwargs = {name: value for name, value in kwargs.items() if name not in _OPTIONAL or _is_given(value)}
         if labels is not None:
             kwargs["labels"] = labels
         return self.language_model(
@@ -212,8 +223,11 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def encode_images(self, pixel_values: Tensor) -> ImageFeatures:
         """Both towers, fused and projected: what an engine may keep of a picture for several sets of boxes."""
-        stages = self.encode_high(pixel_values)
-        return ImageFeatures(self.project(self.fuse(self.encode_low(pixel_values), stages)), stages)
+        return self.features(self.encode_low(pixel_values), self.encode_high(pixel_values))
+
+    def features(self, low: Tensor, stages: list[Tensor]) -> ImageFeatures:
+        """What both towers gave, fused and projected."""
+        return ImageFeatures(self.project(self.fuse(low, stages)), stages)
 
     def see(
         self,
@@ -241,32 +255,6 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         picture = torch.zeros(1, 3, side, side, device=text.device)
         (tokens,) = self.see(picture, picture.new_zeros(1, 4), [1])
         return text + tokens[:0].sum().to(text)
-
-    @torch.no_grad()
-    def generate(
-        self,
-        inputs: Tensor | None = None,
-        *,
-        input_ids: Tensor | None = None,
-        pixel_values: Tensor | None = None,
-        boxes: Tensor | None = None,
-        box_counts: Tensor | None = None,
-        frame_counts: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Generate from a batch as `forward` takes it, or from `inputs_embeds`.
-
-        Returns:
-            As transformers' `generate`; the ids are the new tokens alone, (B, new).
-        """
-        ids = input_ids if inputs is None else inputs
-        kwargs = _without_doubles(ids, pixel_values, kwargs)
-        if ids is not None:
-            visuals = [] if pixel_values is None else self.see(pixel_values, boxes, box_counts, frame_counts)
-            spliced = self.splice(ids, attention_mask, visuals)
-            kwargs["inputs_embeds"], attention_mask = spliced.inputs_embeds, spliced.attention_mask
-        return super().generate(attention_mask=attention_mask, **kwargs)
 
     def parameter_groups(self, stage: Stage) -> list[dict[str, Any]]:
         """What a stage of the paper's training (section 3) changes, as groups for an optimizer.
@@ -300,7 +288,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         kwargs.setdefault("ignore_mismatched_sizes", True)
         spare_from_quantization(kwargs.get("quantization_config"))
         try:
-            with _no_load_report():
+            with no_load_report():
                 model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
@@ -332,70 +320,21 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             super()._init_weights(module)
 
 
-def _without_doubles(ids: Tensor | None, pixel_values: Tensor | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What else is given, without empty embeddings as PEFT gives them.
+_OPTIONAL = ("past_key_values", "logits_to_keep", "inputs_embeds")
+"""Arguments that not every language model takes; left out where they ask for nothing."""
 
-    Raises:
-        ValueError: something would be left out without a word.
-    """
-    given = {name: value for name, value in kwargs.items() if name != "inputs_embeds" or value is not None}
-    if "inputs_embeds" in given and ids is not None:
+
+def _is_given(value: Any) -> bool:
+    return value is not None and not (isinstance(value, int) and value == 0)
+
+
+def _refuse_doubles(ids: Tensor | None, embeds: Tensor | None, pixel_values: Tensor | None) -> None:
+    """Raise a `ValueError` where something would be left out without a word."""
+    if embeds is not None and ids is not None:
         raise ValueError("input_ids and inputs_embeds are both given: choose one")
-    if "inputs_embeds" in given and pixel_values is not None:
+    if embeds is not None and pixel_values is not None:
         raise ValueError("pixel_values stand at the placeholders of input_ids: give those in place of inputs_embeds")
-    return given
-
-
-def _refuse_placeholders(ids: Tensor) -> None:
-    """Raise a `ValueError` for ids that would reach the embedding and are no tokens there."""
-    if bool((ids < 0).any()):
-        raise ValueError("input_ids hold a placeholder, and there are no pixel_values")
 
 
 def _ints(numbers: Tensor | Sequence[int] | None) -> list[int]:
     return numbers.tolist() if isinstance(numbers, Tensor) else list(numbers or ())
-
-
-@contextlib.contextmanager
-def _no_load_report() -> Iterator[None]:
-    """Keep transformers' table of misfits off stderr: they are refused in one line."""
-    logger = logging.getLogger("transformers.modeling_utils")
-
-    def is_wanted(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in record.getMessage()
-
-    logger.addFilter(is_wanted)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_wanted)
-
-
-def spare_from_quantization(config: Any) -> None:
-    """Quantise the language model alone, and not its head, unless the user names what to spare."""
-    for field in ("llm_int8_skip_modules", "modules_to_not_convert"):
-        if hasattr(config, field) and getattr(config, field) is None:
-            setattr(config, field, list(UNQUANTIZED))
-
-
-def refuse_misfits(where: str, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[Any]) -> None:
-    """Raise where weights and model do not fit each other exactly.
-
-    Args:
-        where: the weights' place, for the message.
-        missing: keys that the model needs.
-        unexpected: keys that the model has no place for.
-        mismatched: keys of another shape, or tuples that begin with the key.
-
-    Raises:
-        CheckpointError: with the numbers and the first keys of each kind.
-    """
-    wrong = sorted(entry if isinstance(entry, str) else str(entry[0]) for entry in mismatched)
-    kinds = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of another shape": wrong}
-    found = [f"{len(keys)} {kind} ({_shown(keys)})" for kind, keys in kinds.items() if keys]
-    if found:
-        raise CheckpointError(f"{where}: the weights do not fit the model: {'; '.join(found)}")
-
-
-def _shown(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:_SHOWN]) + (f", and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")

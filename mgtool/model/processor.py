@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,37 +12,34 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.processing_utils import MultiModalData
 
 from mgtool.boxes.placement import BoxRules, Framed, Framing
 from mgtool.errors import ItemError
 from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, Exchange
+from mgtool.model.batches import (
+    converted,
+    copies,
+    flat_arguments,
+    in_order,
+    pad_as_asked,
+    pad_left,
+    padded_offsets,
+    repeated,
+)
 from mgtool.model.config import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID
-from mgtool.model.inputs import Batch, as_picture
+from mgtool.model.inputs import Batch, as_films, as_picture, flatten
+from mgtool.model.inputs import PlacedPicture as PlacedPicture
 from mgtool.model.splice import IGNORED
-from mgtool.model.templates import Piece, Template, find_template
+from mgtool.model.templates import Piece, Template, find_template, told_apart
 from mgtool.records import Detections
 
 PLACEHOLDERS = {IMAGE: IMAGE_TOKEN_ID, VIDEO: VIDEO_TOKEN_ID}
 MAX_NEW_TOKENS = 100
 """The published evaluation's."""
 
-_logger = logging.getLogger(__name__)
 _BESIDE_PLACEHOLDERS = re.compile(f"({PLACEHOLDER.pattern})")
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-
-class PlacedPicture(NamedTuple):
-    """A picture and its boxes in the model frame.
-
-    Attributes:
-        pixels: (3, S, S) float32, RGB, normalised.
-        boxes: (n, 4) float32 xyxy, n >= 1.
-        labels: names of the boxes; empty where one box (0, 0, 0, 0) stands in for none.
-    """
-
-    pixels: Tensor
-    boxes: Tensor
-    labels: tuple[str, ...]
 
 
 class EncodedText(NamedTuple):
@@ -62,7 +58,12 @@ class MGLlavaProcessor(ProcessorMixin):
         image_size: side S of the model frame in pixels.
         image_mean, image_std: of the low tower's training, RGB, 0 to 1.
         box_rules: fields of `BoxRules` that differ from the published ones.
+        vision_tokens: of a picture; None leaves one placeholder for each picture, which the model takes, too.
+        box_tokens: whether the model has a token for each box.
+        image_token_id: the model's, at each vision and box token.
     """
+
+    image_token, video_token = IMAGE, VIDEO
 
     def __init__(
         self,
@@ -72,6 +73,9 @@ class MGLlavaProcessor(ProcessorMixin):
         image_mean: Sequence[float] = _CLIP_MEAN,
         image_std: Sequence[float] = _CLIP_STD,
         box_rules: dict[str, Any] | None = None,
+        vision_tokens: int | None = None,
+        box_tokens: bool = True,
+        image_token_id: int = IMAGE_TOKEN_ID,
         chat_template: str | None = None,
     ) -> None:
         self.template = template
@@ -81,6 +85,7 @@ class MGLlavaProcessor(ProcessorMixin):
         self._levels = _normalized_levels(self.image_mean, self.image_std)
         self.box_rules = dict(box_rules or {})
         self.rules = BoxRules(**self.box_rules)
+        self.vision_tokens, self.box_tokens, self.image_token_id = vision_tokens, box_tokens, image_token_id
         self._special_texts: tuple[int, re.Pattern[str] | None] | None = None
         super().__init__(tokenizer, chat_template=chat_template or self.prompt.to_jinja())
 
@@ -107,8 +112,10 @@ class MGLlavaProcessor(ProcessorMixin):
         return self.encode(turns, system).ids
 
     def tokenize_text(self, text: str) -> list[int]:
-        """Token ids of a prompt that is rendered already; BOS is put in front where it is not there."""
-        return self._special("bos") + self._tokens(text.removeprefix(self.tokenizer.bos_token or ""))
+        """Token ids of a prompt that is rendered already; BOS is put in front where the template wants one."""
+        begin = self._special("bos") if self.prompt.bos else []
+        text = text.removeprefix(self.tokenizer.bos_token or "") if self.prompt.bos else text
+        return begin + [token for part in self._stretches(text) for token in self._tokens(part)]
 
     def render(self, turns: Sequence[Exchange]) -> str:
         """The prompt as text, placeholders and special tokens included."""
@@ -141,7 +148,7 @@ class MGLlavaProcessor(ProcessorMixin):
         pixels = torch.empty(framed.planes.shape, pin_memory=pinned)
         for levels, plane, channel in zip(self._levels, framed.planes, pixels.numpy(), strict=True):
             np.take(levels, plane, out=channel, mode="clip")  # NumPy's other modes write by way of a copy
-        return PlacedPicture(pixels, torch.from_numpy(framed.boxes.boxes), framed.boxes.labels)
+        return PlacedPicture(pixels, torch.from_numpy(framed.boxes.boxes), framed.boxes.labels, framed.boxes.kept)
 
     def collate(
         self,
@@ -150,7 +157,7 @@ class MGLlavaProcessor(ProcessorMixin):
         frame_counts: Sequence[int] | None = None,
         labels: Sequence[Sequence[int]] | None = None,
     ) -> BatchFeature:
-        """A batch for the model, padded on the left.
+        """A batch for the model, padded on the left, with a place for each visual token.
 
         Args:
             ids: B samples' token ids with placeholders.
@@ -159,22 +166,39 @@ class MGLlavaProcessor(ProcessorMixin):
             labels: B samples' labels, for training.
 
         Returns:
-            input_ids, attention_mask and labels (B, T) int64; pixel_values (P, 3, S, S) float32; boxes (M, 4)
-            float32; box_counts (P,) and frame_counts (V,) int64. Without pictures, the text alone.
+            input_ids, attention_mask and labels (B, T) int64, and what `media` gives. Without pictures, the text alone.
         """
-        tokens, mask = _pad_left(ids, self.pad_token_id)
-        batch: dict[str, Tensor] = {"input_ids": tokens, "attention_mask": mask}
+        counts = [1] * len(pictures) if frame_counts is None else list(frame_counts)
         if pictures:
-            counts = [1] * len(pictures) if frame_counts is None else list(frame_counts)
-            batch |= {
-                "pixel_values": torch.stack([picture.pixels for picture in pictures]),
-                "boxes": torch.cat([picture.boxes for picture in pictures]),
-                "box_counts": torch.tensor([len(picture.boxes) for picture in pictures]),
-                "frame_counts": torch.tensor(counts),
-            }
+            times = self._copies(ids, pictures, counts)
+            place = self._place_token(ids)
+            ids = [
+                repeated([place if token < 0 and place is not None else token for token in row], each)
+                for row, each in zip(ids, times, strict=True)
+            ]
+            if labels is not None:
+                labels = [repeated(row, each) for row, each in zip(labels, times, strict=True)]
+        tokens, mask = pad_left(ids, self.pad_token_id)
+        batch = {"input_ids": tokens, "attention_mask": mask, **self.media(pictures, counts)}
         if labels is not None:
-            batch["labels"] = _pad_left(labels, IGNORED)[0]
+            batch["labels"] = pad_left(labels, IGNORED)[0]
         return Batch(batch)
+
+    def media(self, pictures: Sequence[PlacedPicture], frame_counts: Sequence[int]) -> dict[str, Tensor]:
+        """What the model takes beside ids: P pictures and frames, and of each placeholder the number of them.
+
+        Returns:
+            pixel_values (P, 3, S, S) float32; boxes (M, 4) float32; box_counts (P,) and frame_counts (V,) int64;
+            nothing without pictures.
+        """
+        if not pictures:
+            return {}
+        return {
+            "pixel_values": torch.stack([picture.pixels for picture in pictures]),
+            "boxes": torch.cat([picture.boxes for picture in pictures]),
+            "box_counts": torch.tensor([len(picture.boxes) for picture in pictures]),
+            "frame_counts": torch.tensor(frame_counts),
+        }
 
     def __call__(
         self,
@@ -191,11 +215,11 @@ class MGLlavaProcessor(ProcessorMixin):
             images: pictures (PIL, paths, URLs, arrays or tensors) in the order of the ``<image>`` placeholders; nested
                 lists are flattened.
             text: one prompt or several, as `apply_chat_template` or `render` give them.
-            videos: a list of frames for each ``<video>``.
+            videos: for each ``<video>`` a file, a list of frames, or an array or tensor of them; nested lists likewise.
             detections: nested as `images` and `videos` are, images first; None for no boxes.
             return_tensors: ``"pt"`` or ``"np"``.
             kwargs: `padding`, `padding_side`, `max_length` and `truncation` as of tokenizers; a prompt is never cut.
-                Others are warned of.
+                `num_frames` of each video. Others are warned of.
 
         Raises:
             ItemError: ``bad_record`` where placeholders and pictures do not agree.
@@ -203,27 +227,46 @@ class MGLlavaProcessor(ProcessorMixin):
         """
         if text is None:
             raise ItemError("empty_prompt", "the processor needs text")
-        _refuse_arguments(kwargs)
-        ids = [self.tokenize_text(prompt) for prompt in ([text] if isinstance(text, str) else text)]
-        shots = [[still] for still in _flatten(images)] + [list(film) for film in videos or []]
-        seen = iter(_flatten(detections) or [None] * sum(map(len, shots)))
+        options = flat_arguments(kwargs)
+        prompts = [text] if isinstance(text, str) else list(text)
+        ids = [self.tokenize_text(prompt) for prompt in prompts]
+        media = self._place_all(ids, images, as_films(videos, options.get("num_frames")), detections)
+        pictures, counts = [picture for shot in media for picture in shot], [len(shot) for shot in media]
+        batch = self.collate(ids, pictures, counts)
+        pad_as_asked(batch, self.pad_token_id, options)
+        if options.get("return_offsets_mapping"):
+            times = self._copies(ids, pictures, counts)
+            offsets = [repeated(self._offsets(prompt), each) for prompt, each in zip(prompts, times, strict=True)]
+            batch["offset_mapping"] = padded_offsets(offsets, batch)
+        return converted(batch, return_tensors)
+
+    def _place_all(
+        self, ids: Sequence[Sequence[int]], images: Any, films: Sequence[Sequence[Any]], detections: Any
+    ) -> list[list[PlacedPicture]]:
+        """The pictures and boxes of each placeholder, in the order of the batch."""
+        shots = [[still] for still in flatten(images)] + [list(film) for film in films]
+        seen = iter(flatten(detections) or [None] * sum(map(len, shots)))
         placed = [[self.place(as_picture(picture), next(seen)) for picture in shot] for shot in shots]
-        media = _in_order(ids, placed[: len(shots) - len(videos or [])], placed[len(shots) - len(videos or []) :])
-        batch = self.collate(ids, [picture for shot in media for picture in shot], [len(shot) for shot in media])
-        _pad(batch, self.pad_token_id, kwargs)
-        return batch if return_tensors in ("pt", None) else _converted(batch, return_tensors)
+        stills = len(shots) - len(films)
+        return in_order(ids, placed[:stills], placed[stills:])
+
+    def _get_num_multimodal_tokens(self, image_sizes: Sequence[Any] | None = None, **kwargs: Any) -> MultiModalData:
+        """Tokens of pictures without known boxes, as transformers' tools ask for them."""
+        tokens = (self.vision_tokens or 1) + self.box_tokens
+        count = len(image_sizes or ())
+        return MultiModalData(num_image_tokens=[tokens] * count, num_image_patches=[1] * count)
 
     def decode(self, token_ids: Any, *, stops: Sequence[str] = (), **kwargs: Any) -> str:
         """The answer's text: no special tokens, nothing from the template's end of an answer or a stop on, stripped."""
         kwargs.setdefault("skip_special_tokens", True)
-        text = self.tokenizer.decode(_without_placeholders(token_ids), **kwargs)
+        text = self.tokenizer.decode(self._without_places(token_ids), **kwargs)
         for stop in (*self.prompt.stop_strings, *stops):
             text = text.split(stop)[0]
         return text.strip()
 
     def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:
         """The texts of several rows of token ids; placeholders leave none."""
-        return [self.tokenizer.decode(_without_placeholders(row), **kwargs) for row in sequences]
+        return [self.tokenizer.decode(self._without_places(row), **kwargs) for row in sequences]
 
     def post_process_image_text_to_text(
         self, generated_outputs: Any, skip_special_tokens: bool = True, **kwargs: Any
@@ -261,6 +304,25 @@ class MGLlavaProcessor(ProcessorMixin):
             kwargs |= {"stop_strings": self.stop_strings, "tokenizer": self.tokenizer}
         return kwargs
 
+    def _copies(
+        self, ids: Sequence[Sequence[int]], pictures: Sequence[PlacedPicture], frame_counts: Sequence[int]
+    ) -> list[list[int]]:
+        """How often each id of a batch stands in it; once, where pictures and placeholders do not agree."""
+        found = sum(token < 0 for row in ids for token in row)
+        if self.vision_tokens is None or found != len(frame_counts):
+            return [[1] * len(row) for row in ids]
+        each = iter([self.vision_tokens + self.box_tokens * len(picture.boxes) for picture in pictures])
+        return copies(ids, [sum(next(each) for _ in range(count)) for count in frame_counts])
+
+    def _place_token(self, ids: Sequence[Sequence[int]]) -> int | None:
+        """What stands at visual tokens; None leaves placeholders, also where a text holds the model's token."""
+        is_text = any(self.image_token_id in row for row in ids)
+        return None if is_text or self.vision_tokens is None else self.image_token_id
+
+    def _without_places(self, ids: Any) -> list[int]:
+        row = ids.tolist() if hasattr(ids, "tolist") else ids
+        return [one for one in ([row] if isinstance(row, int) else row) if one >= 0 and one != self.image_token_id]
+
     def _special(self, name: str) -> list[int]:
         token = self.tokenizer.bos_token_id if name == "bos" else self.tokenizer.eos_token_id
         return [] if token is None else [token]
@@ -279,7 +341,7 @@ class MGLlavaProcessor(ProcessorMixin):
         if special is None or not any(special.search(text) for text in piece.foreign):
             return tokens(piece.text)
         ids: list[int] = []
-        for text, is_special in _told_apart(piece, special):
+        for text, is_special in told_apart(piece, special):
             known = [self.tokenizer.convert_tokens_to_ids(text)] if is_special else None
             ids += tokens(text, split_special_tokens=True) if known is None else known
         return ids
@@ -299,110 +361,28 @@ class MGLlavaProcessor(ProcessorMixin):
             ids += [PLACEHOLDERS[chunk]] if chunk in PLACEHOLDERS else self._text_tokens(chunk, **options)
         return ids
 
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
+        """The stretch of a rendered prompt that each id of `tokenize_text` stands for."""
+        bos = self.tokenizer.bos_token or ""
+        start = len(bos) if bos and text.startswith(bos) else 0
+        found = [(0, start) for _ in self._special("bos")]
+        for chunk in [chunk for part in self._stretches(text[start:]) for chunk in _BESIDE_PLACEHOLDERS.split(part)]:
+            if chunk in PLACEHOLDERS:
+                found.append((start, start + len(chunk)))
+            elif chunk:
+                known = self.tokenizer(chunk, add_special_tokens=False, return_offsets_mapping=True)
+                found += [(start + first, start + end) for first, end in known["offset_mapping"]]
+            start += len(chunk)
+        return found
+
+    def _stretches(self, text: str) -> list[str]:
+        return list(self.prompt.stretches(text, self.tokenizer.eos_token or ""))
+
     def _text_tokens(self, text: str, **options: Any) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False, **options) if text else []
-
-
-def _told_apart(piece: Piece, special: re.Pattern[str]) -> list[tuple[str, bool]]:
-    """A piece's text in stretches, and whether each is a special token of the template; what is foreign never is."""
-    found: list[tuple[str, bool]] = [("", False)]
-
-    def add(text: str, *, is_special: bool = False) -> None:
-        if is_special or found[-1][1]:
-            found.append((text, is_special))
-        else:
-            found[-1] = (found[-1][0] + text, False)
-
-    def add_own(text: str) -> None:
-        end = 0
-        for match in special.finditer(text):
-            add(text[end : match.start()])
-            add(match[0], is_special=True)
-            end = match.end()
-        add(text[end:])
-
-    rest = piece.text
-    for text in piece.foreign:
-        before, _, rest = rest.partition(text) if text else ("", "", rest)
-        add_own(before)
-        add(text)
-    add_own(rest)
-    return [(text, is_special) for text, is_special in found if text]
 
 
 def _normalized_levels(mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
     """(3, 256) float32: what each 8-bit level of each channel is after normalising; a picture is looked up in it."""
     levels = (np.arange(256) / 255).astype(np.float32)
     return (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
-
-
-def _pad_left(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
-    longest = max(map(len, rows))
-    padded = torch.tensor([[value] * (longest - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return padded, mask
-
-
-_BOX_NAMES = re.compile("det|box", re.IGNORECASE)
-_PADDING = ("padding", "padding_side", "max_length", "truncation")
-_OF_TEMPLATES = ("add_special_tokens", "return_attention_mask", "return_dict", "return_token_type_ids")
-"""What `apply_chat_template` and pipelines hand on, and what is so or has no meaning here."""
-
-
-def _refuse_arguments(given: dict[str, Any]) -> None:
-    """Boxes that would be left out raise; what nothing here obeys is warned of."""
-    for name, value in given.items():
-        if value is None or name in (*_PADDING, *_OF_TEMPLATES):
-            continue
-        if _BOX_NAMES.search(name):
-            raise ValueError(f"{name} is no argument of this processor: boxes are given as `detections`")
-        _logger.warning("%s is not a valid argument for this processor and will be ignored.", name)
-
-
-def _pad(batch: BatchFeature, pad: int, given: dict[str, Any]) -> None:
-    """Pad a batch as it was asked; it is padded on the left to its longest row already."""
-    longest, limit = batch["input_ids"].shape[1], given.get("max_length")
-    if given.get("truncation") and limit is not None and longest > limit:
-        raise ValueError(f"truncation: a prompt has {longest} tokens, and one that is cut may lose its pictures")
-    width = limit - longest if given.get("padding") == "max_length" and limit is not None else 0
-    for name, value in (("input_ids", pad), ("attention_mask", 0)):
-        batch[name] = torch.nn.functional.pad(batch[name], (max(width, 0), 0), value=value)
-    if given.get("padding_side") == "right":
-        shifts = (batch["attention_mask"] == 0).sum(1, keepdim=True)
-        columns = (torch.arange(batch["input_ids"].shape[1]) + shifts) % batch["input_ids"].shape[1]
-        for name in ("input_ids", "attention_mask"):
-            batch[name] = batch[name].gather(1, columns)
-
-
-def _converted(batch: BatchFeature, kind: str) -> BatchFeature:
-    if kind != "np":
-        raise ValueError(f"return_tensors {kind}: only pt and np are understood")
-    return Batch({name: tensor.numpy() for name, tensor in batch.items()})
-
-
-def _without_placeholders(ids: Any) -> list[int]:
-    row = ids.tolist() if hasattr(ids, "tolist") else ids
-    return [token for token in ([row] if isinstance(row, int) else row) if token >= 0]
-
-
-def _flatten(nested: Any) -> list[Any]:
-    if nested is None:
-        return []
-    if isinstance(nested, (list, tuple)) and not isinstance(nested, Detections):
-        return [leaf for entry in nested for leaf in (_flatten(entry) if isinstance(entry, (list, tuple)) else [entry])]
-    return [nested]
-
-
-def _in_order(
-    ids: Sequence[Sequence[int]], stills: Sequence[list[PlacedPicture]], films: Sequence[list[PlacedPicture]]
-) -> list[list[PlacedPicture]]:
-    """The pictures of each placeholder, in the order of the batch."""
-    wanted = [token for row in ids for token in row if token in (IMAGE_TOKEN_ID, VIDEO_TOKEN_ID)]
-    counts = wanted.count(IMAGE_TOKEN_ID), wanted.count(VIDEO_TOKEN_ID)
-    if counts != (len(stills), len(films)):
-        raise ItemError(
-            "bad_record",
-            f"the text shows {counts[0]} pictures and {counts[1]} videos, there are {len(stills)} and {len(films)}",
-        )
-    supply = {IMAGE_TOKEN_ID: iter(stills), VIDEO_TOKEN_ID: iter(films)}
-    return [next(supply[token]) for token in wanted]

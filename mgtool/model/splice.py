@@ -1,4 +1,4 @@
-"""Text and visual tokens in one sequence (section 3), and batches of them, padded on the left."""
+"""Text and visual tokens in one sequence (section 3), and batches of them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mgtool.model.config import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID
+from mgtool.model.config import IMAGE_TOKEN_ID
 
 IGNORED = -100
 """Label of a token without loss."""
 
 
 class Spliced(NamedTuple):
-    """A batch that a causal LM takes, padded on the left.
+    """A batch that a causal LM takes.
 
     Attributes:
         inputs_embeds: (B, L, H).
         attention_mask: (B, L) int64, 0 on padding.
         position_ids: (B, L) int64, counted from each sample's first token.
         labels: (B, L) int64 with -100 over padding, vision and box tokens; None without labels.
+        has_places: whether the ids had a place for each visual token, so that nothing moved.
     """
 
     inputs_embeds: Tensor
     attention_mask: Tensor
     position_ids: Tensor
     labels: Tensor | None
+    has_places: bool = True
 
 
 def group_visuals(vision: Tensor, boxes: Tensor, box_counts: Sequence[int], frames: Sequence[int]) -> list[Tensor]:
@@ -46,45 +48,81 @@ def group_visuals(vision: Tensor, boxes: Tensor, box_counts: Sequence[int], fram
     return [torch.cat([next(per_picture) for _ in range(count)]) for count in frames]
 
 
+def is_visual(input_ids: Tensor, token: int = IMAGE_TOKEN_ID) -> Tensor:
+    """(B, T) ids -> (B, T) bool, the places of visual tokens.
+
+    They are negative ids where there is one in the batch, else those equal to the model's `image_token_id`: so a
+    text may hold that token, too, as long as its batch marks places by another.
+    """
+    negative = input_ids < 0
+    return torch.where(negative.any(), negative, input_ids == token)
+
+
 def splice(
     input_ids: Tensor,
-    attention_mask: Tensor,
+    attention_mask: Tensor | None,
     visuals: Sequence[Tensor],
     embed: Callable[[Tensor], Tensor],
     labels: Tensor | None = None,
+    token: int = IMAGE_TOKEN_ID,
 ) -> Spliced:
-    """Put visual tokens in the place of their placeholders.
+    """Put visual tokens in their places.
 
     Args:
-        input_ids: (B, T) int64 with placeholders.
-        attention_mask: (B, T), 0 on padding on either side.
-        visuals: V tensors (tokens, H), one for each placeholder, in the order of the batch.
+        input_ids: (B, T) int64, with a place for each visual token (then L = T), or with one for each picture or video
+            (then the batch becomes longer and is padded on the left).
+        attention_mask: (B, T), 0 on padding on either side; None where there is no padding.
+        visuals: V tensors (tokens, H), one for each picture or video, in the order of the batch.
         embed: token ids -> (..., H).
         labels: (B, T) int64 or None.
+        token: the model's `image_token_id`.
 
     Raises:
-        ValueError: where the numbers of placeholders and visuals differ.
+        ValueError: where places and visual tokens do not agree.
     """
-    is_visual = (input_ids == IMAGE_TOKEN_ID) | (input_ids == VIDEO_TOKEN_ID)
-    is_visual &= attention_mask.bool()
-    if (found := int(is_visual.sum())) != len(visuals):
-        raise ValueError(f"the batch has {found} placeholders and {len(visuals)} pictures or videos")
-    text = embed(input_ids.clamp(min=0))
-    targets = torch.full_like(input_ids, IGNORED) if labels is None else labels
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    places = (is_visual(input_ids, token) if visuals else input_ids < 0) & mask.bool()
+    found, tokens = int(places.sum()), sum(map(len, visuals))
+    if len(input_ids) == 1 and 0 < found - tokens < min(map(len, visuals), default=0):
+        # a token that was generated, or drafted from the prompt, behind the pictures
+        places, found = places & (places.cumsum(-1) <= tokens), tokens
+    if found not in (tokens, len(visuals)):
+        detail = f"{tokens} visual tokens of {len(visuals)} pictures or videos"
+        raise ValueError(f"the batch has {found} placeholders and {len(visuals)} pictures or videos ({detail})")
+    text = embed(input_ids.clamp(min=0).masked_fill(places, 0))
+    if found == tokens:
+        return _fill(text, mask, places, visuals, labels)
+    return _lengthen(text, mask.bool(), places, visuals, labels)
+
+
+def positions(attention_mask: Tensor) -> Tensor:
+    """(B, L) int64, each sample's tokens counted from its first, of its mask."""
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def _fill(text: Tensor, mask: Tensor, places: Tensor, visuals: Sequence[Tensor], labels: Tensor | None) -> Spliced:
+    """Visual tokens in (B, T, H), which has a place for each."""
+    if visuals:
+        tokens = torch.cat([visual.to(text) for visual in visuals])
+        text = text.masked_scatter(places[..., None], tokens)
+    targets = None if labels is None else labels.masked_fill(places | ~mask.bool(), IGNORED)
+    return Spliced(text, mask, positions(mask), targets)
+
+
+def _lengthen(text: Tensor, real: Tensor, places: Tensor, visuals: Sequence[Tensor], labels: Tensor | None) -> Spliced:
+    """Visual tokens in the place of the one placeholder that each picture or video has."""
+    targets = torch.full_like(places, IGNORED, dtype=torch.int64) if labels is None else labels
     supply = iter(visuals)
-    samples = [
-        _splice_sample(text[row], targets[row], attention_mask[row].bool(), is_visual[row], supply)
-        for row in range(len(input_ids))
-    ]
+    samples = [_splice_sample(*row, supply) for row in zip(text, targets, real, places, strict=True)]
     return _pad_left([sample for sample, _ in samples], None if labels is None else [label for _, label in samples])
 
 
 def _splice_sample(
-    text: Tensor, labels: Tensor, real: Tensor, is_visual: Tensor, supply: Iterator[Tensor]
+    text: Tensor, labels: Tensor, real: Tensor, places: Tensor, supply: Iterator[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    text, labels, is_visual = text[real], labels[real], is_visual[real]
+    text, labels, places = text[real], labels[real], places[real]
     tokens, targets, start = [], [], 0
-    for place in is_visual.nonzero().flatten().tolist():
+    for place in places.nonzero().flatten().tolist():
         visual = next(supply).to(text)
         tokens += [text[start:place], visual]
         targets += [labels[start:place], labels.new_full((len(visual),), IGNORED)]
@@ -101,4 +139,4 @@ def _pad_left(samples: Sequence[Tensor], labels: Sequence[Tensor] | None) -> Spl
         targets = torch.nn.utils.rnn.pad_sequence(
             list(labels), batch_first=True, padding_value=IGNORED, padding_side="left"
         )
-    return Spliced(embeds, (steps >= 0).long(), steps.clamp(min=0), targets)
+    return Spliced(embeds, (steps >= 0).long(), steps.clamp(min=0), targets, has_places=False)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mgtool.errors import UsageError, one_of
 from mgtool.media.placeholders import Exchange
@@ -37,12 +38,16 @@ class Template:
         answer_end: text that closes an answer; empty where the EOS token does.
         separator: between turns.
         system: what stands before the first turn of a conversation with a system text, which is ``{system}``.
+        opening: what stands before the first turn of any other.
+        bos: whether a conversation begins with a BOS.
     """
 
     instruction: str
     answer_end: str = ""
     separator: str = ""
     system: str = "{system} "
+    opening: str = ""
+    bos: bool = True
 
     def __post_init__(self) -> None:
         if self.instruction.count("{input}") != 1:
@@ -64,9 +69,12 @@ class Template:
         """
         begins = True
         before = self.system.replace("{system}", system) if system else ""
+        opening = [] if system or not self.opening else [Piece(self.opening)]
         for question, answer in turns:
-            if begins:
+            if begins and self.bos:
                 yield Piece(special="bos")
+            yield from opening
+            opening = []
             asked = self.instruction.replace("{input}", question)
             yield Piece(before + asked, foreign=(system, question) if before else (question,))
             before = ""
@@ -79,31 +87,52 @@ class Template:
             if self.separator:
                 yield Piece(self.separator)
 
+    def stretches(self, text: str, eos: str) -> Iterator[str]:
+        """A rendered conversation in the texts that `pieces` gives, each of which is tokenised by itself.
+
+        >>> list(Template("Q {input} A:", separator="!").stretches("Q who? A:me</s>!Q why? A:", "</s>"))
+        ['Q who? A:', 'me</s>', '!', 'Q why? A:', '']
+        """
+        begins, end = self.instruction.split("{input}")[1], self.answer_end or eos
+        *asked, last = text.split(begins) if begins else [text]
+        for number, part in enumerate([one + begins for one in asked] + [last]):
+            answer, ends, rest = part.partition(end) if number and end else ("", "", part)
+            if ends:
+                yield answer + ends
+                rest = rest.removeprefix(self.separator)
+                yield part[len(answer + ends) : len(part) - len(rest)]
+            yield rest
+
     def to_jinja(self) -> str:
         """The same as a chat template of transformers."""
         before, after = (_said(text) for text in self.instruction.split("{input}"))
         begins, ends = (_said(text) for text in self.system.split("{system}"))
-        texts = [_quoted(text) for text in (self.system.split("{system}")[0], self.instruction.split("{input}")[0])]
+        starts = self.system.split("{system}")[0], self.opening, self.instruction.split("{input}")[0]
+        texts = [_quoted(text) for text in starts]
         # a text that begins with it must not have it twice
         bos = "{{- bos_token if bos_token and not (%s).startswith(bos_token) else '' -}}"
-        bos %= f"{texts[0]} if message['role'] == 'system' else {texts[1]}"
+        opening = f"({texts[1]} if loop.first else '') ~ {texts[2]}"
+        bos %= f"{texts[0]} if message['role'] == 'system' else {opening}"
+        bos = bos if self.bos else ""
         again = "{%- set start.bos = true -%}" if not self.answer_end else ""
-        end = (_said(self.answer_end) if self.answer_end else "{{- eos_token -}}") + again + _said(self.separator)
+        end = _said(self.answer_end) if self.answer_end else "{{- eos_token -}}"
+        answer = "{%- generation -%}" + _CONTENT + end + "{%- endgeneration -%}" + again + _said(self.separator)
         first = "{%- if start.bos -%}" + bos + "{%- set start.bos = false -%}{%- endif -%}"
+        opens = "{%- if loop.first -%}" + _said(self.opening) + "{%- endif -%}" if self.opening else ""
         return (
             "{%- set start = namespace(bos=true) -%}"
             "{%- for message in messages -%}"
             "{%- if message['role'] == 'system' -%}"
             f"{first}{begins}{_CONTENT}{ends}"
             "{%- elif message['role'] == 'user' -%}"
-            f"{first}{before}{_CONTENT}{after}"
+            f"{first}{opens}{before}{_CONTENT}{after}"
             "{%- elif message['role'] == 'assistant' -%}"
-            f"{_CONTENT}{end}"
+            f"{answer}"
             "{%- endif -%}"
             "{%- endfor -%}"
         )
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """Its fields."""
         return asdict(self)
 
@@ -153,7 +182,7 @@ TEMPLATES = {
 }
 
 
-def find_template(spec: str | dict[str, str]) -> Template:
+def find_template(spec: str | dict[str, Any]) -> Template:
     """A template by its name, by a JSON file with a `Template`'s fields, or by the fields themselves.
 
     Raises:
@@ -171,3 +200,30 @@ def find_template(spec: str | dict[str, str]) -> Template:
         raise UsageError(
             "template", f"{where} holds no template (instruction, answer_end, separator, system): {error}"
         ) from error
+
+
+def told_apart(piece: Piece, special: re.Pattern[str]) -> list[tuple[str, bool]]:
+    """A piece's text in stretches, and whether each is a special token of the template; what is foreign never is."""
+    found: list[tuple[str, bool]] = [("", False)]
+
+    def add(text: str, *, is_special: bool = False) -> None:
+        if is_special or found[-1][1]:
+            found.append((text, is_special))
+        else:
+            found[-1] = (found[-1][0] + text, False)
+
+    def add_own(text: str) -> None:
+        end = 0
+        for match in special.finditer(text):
+            add(text[end : match.start()])
+            add(match[0], is_special=True)
+            end = match.end()
+        add(text[end:])
+
+    rest = piece.text
+    for text in piece.foreign:
+        before, _, rest = rest.partition(text) if text else ("", "", rest)
+        add_own(before)
+        add(text)
+    add_own(rest)
+    return [(text, is_special) for text, is_special in found if text]

@@ -16,8 +16,9 @@ from mgtool.media.limits import MAX_PIXELS
 
 MissingBoxes = Literal["fail", "empty", "skip"]
 Check = Literal["structure", "decode"]
+Exif = Literal["keep", "apply"]
 
-_CHOICES = {"missing_boxes": get_args(MissingBoxes), "check": get_args(Check)}
+_CHOICES = {"missing_boxes": get_args(MissingBoxes), "check": get_args(Check), "exif": get_args(Exif)}
 _LEAST = {"max_pixels": 1, "resize": 0, "min_boxes": 0, "workers": 0}
 _REENCODE = re.compile(r"(jpeg|webp):(\d{1,3})|png")
 _SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
@@ -75,6 +76,8 @@ class PackOptions:
         check: how it is found out that a picture is whole: by its structure, or by decoding it.
         max_pixels: width times height over which a picture is a failure.
         resize: longest side in pixels; larger pictures are made smaller, and their boxes with them. 0: never.
+        exif: whether pictures whose EXIF says that they are to be shown turned keep that, with boxes of the pixels as
+            they are stored, or are turned by it, and their boxes with them.
         reencode: ``jpeg:QUALITY``, ``webp:QUALITY`` or ``png`` for all pictures; empty: original bytes.
         dedupe: whether samples with the same pictures and conversation as one before are left out.
         min_boxes: samples with fewer are left out.
@@ -98,6 +101,7 @@ class PackOptions:
     check: Check = "structure"
     max_pixels: int = MAX_PIXELS
     resize: int = 0
+    exif: Exif = "keep"
     reencode: str = ""
     dedupe: bool = False
     min_boxes: int = 0

@@ -59,11 +59,13 @@ class LetteredQuestion(NamedTuple):
         text: the question.
         options: letters and texts.
         target: the right letter; None where it is not known.
+        rubric: what a judge is asked with, where it is not the usual.
     """
 
     text: str
     options: Choices
     target: str | None
+    rubric: str = ""
 
 
 class ChoiceBenchmark(Benchmark):
@@ -198,7 +200,7 @@ def missing_options(scores: Sequence[Score], options: Sequence[Choices]) -> list
 def _matching_request(question: LetteredQuestion, text: str, attempt: int) -> JudgeRequest:
     lines = (f"{letter}. {option}\n" for letter, option in question.options.items())
     options = "There are several options: \n" + "".join(lines)
-    prompt = rubric("choices-cn" if _CHINESE.search(question.text) else "choices")
+    prompt = rubric(question.rubric or ("choices-cn" if _CHINESE.search(question.text) else "choices"))
     return JudgeRequest(user=prompt.format(question.text, options, text.strip()), repeat=attempt)
 
 

@@ -55,7 +55,7 @@ def last_checkpoint(out: Path) -> Path | None:
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -11,16 +11,33 @@ WORD = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 CHOICE = f"It is dark.\nWhat is it?\nA. cat\nB. dog\n{LETTER}"
 CAPTION = "Provide a one-sentence caption for the provided image."
+_CHOICES = (
+    *("mmbench", "mmbench-cn", "ccbench", "seedbench", "mmstar", "mmmu", "realworldqa", "scienceqa", "ai2d"),
+    *("blink", "aokvqa"),
+)
 PROMPTS = {
     **dict.fromkeys(
-        ("vqav2", "textvqa", "gqa", "okvqa", "vizwiz", "docvqa", "infovqa", "stvqa", "chartqa", "ocrvqa"),
+        ("vqav2", "textvqa", "gqa", "okvqa", "vizwiz", "docvqa", "infovqa", "stvqa", "chartqa", "ocrvqa", "aokvqa-da"),
         f"What is it?\n{WORD}",
     ),
     "tallyqa": "What is it?\nAnswer the question using a single number.",
     "pope": "What is it?\nPlease answer the question with yes or no.",
     "hallusionbench": "What is it?\nPlease answer the question with yes or no.",
     **dict.fromkeys(
-        ("mmbench", "mmbench-cn", "ccbench", "seedbench", "mmstar", "mmmu", "realworldqa", "scienceqa", "ai2d"), CHOICE
+        (
+            "mmbench",
+            "mmbench-cn",
+            "ccbench",
+            "seedbench",
+            "mmstar",
+            "mmmu",
+            "realworldqa",
+            "scienceqa",
+            "ai2d",
+            "blink",
+            "aokvqa",
+        ),
+        CHOICE,
     ),
     "mmvp": f"What is it? (a) cat (b) dog\n{LETTER}",
     **dict.fromkeys(
@@ -28,6 +45,7 @@ PROMPTS = {
         "What is it?",
     ),
     **dict.fromkeys(("msvd-qa", "msrvtt-qa", "tgif-qa", "activitynet-qa"), "What is it?"),
+    "mathverse": "What is it?",
     **dict.fromkeys(("coco-detection", "lvis"), "What is it?"),
     "refcoco": "Please provide the bounding box coordinate of the region this sentence describes: What is it?",
 }

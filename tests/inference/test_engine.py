@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import new_tokens
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from mgtool.errors import ItemError
@@ -133,7 +134,7 @@ def test_alone_is_what_generate_gives():
     got = answered("llama", [group], 1)
     for number, ids in zip(group.numbers, group.prompts, strict=True):
         options = {"max_new_tokens": len(got[number]), "do_sample": False, "eos_token_id": 399, "pad_token_id": 0}
-        plain = model.generate(**processor.collate([ids], group.pictures), **options)[0].tolist()
+        plain = new_tokens(model, processor.collate([ids], group.pictures), **options)[0].tolist()
         assert got[number] == plain
 
 

@@ -41,6 +41,7 @@ def test_shared_questions_answer_as_single_ones(infer, write, models):
 def test_the_engine_answers_as_generate_does(models):
     import torch
     from PIL import Image
+    from tiny_models import new_tokens
 
     from mgtool.inference.engine import Engine
     from mgtool.inference.scheduler import Group
@@ -58,7 +59,7 @@ def test_the_engine_answers_as_generate_does(models):
     kwargs = processor.generation_kwargs() | {"max_new_tokens": 12}
     for number, ids in enumerate(prompts):
         with torch.inference_mode():
-            plain = model.generate(**processor.collate([ids], [picture]), **kwargs)[0].tolist()
+            plain = new_tokens(model, processor.collate([ids], [picture]), **kwargs)[0].tolist()
         assert got[number].ids == plain
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_models import new_tokens
 
 from mgtool.inference.prompts import Prompter
 from mgtool.media.videos import decode_frames, frame_indices
@@ -55,7 +56,7 @@ def test_a_video_is_asked_by_its_frames(infer, write, models, video, boxes):
         prompt = processor.render([(f"<video>\n{text}", None)])
         batch = processor(text=prompt, videos=[pictures], detections=objects)
         with torch.inference_mode():
-            ids = model.generate(**batch, **processor.generation_kwargs() | {"max_new_tokens": 6})[0]
+            ids = new_tokens(model, batch, **processor.generation_kwargs() | {"max_new_tokens": 6})[0]
         assert answer["text"] == processor.decode(ids)
 
 

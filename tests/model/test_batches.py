@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 import torch
 from PIL import Image
-from tiny_models import TINY_LLMS, tiny_config, tiny_model
+from tiny_models import TINY_LLMS, new_tokens, tiny_config, tiny_model
 from torch.nn import functional
 
 from mgtool.model import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID, PlacedPicture
@@ -56,14 +56,14 @@ def test_a_mixed_batch_equals_single_samples(kind, small):
     batch = all_of(small, samples())
     with torch.no_grad():
         together = model(**batch).logits
-    answers = model.generate(**batch, **options)
+    answers = new_tokens(model, batch, **options)
     for row, sample in enumerate(samples()):
         alone = one(small, sample)
         with torch.no_grad():
             logits = model(**alone).logits[0]
         error = (together[row, -len(logits) :] - logits).abs().max()
         assert error <= 1e-4 * logits.abs().max()
-        assert answers[row].tolist() == model.generate(**alone, **options)[0].tolist()
+        assert answers[row].tolist() == new_tokens(model, alone, **options)[0].tolist()
 
 
 def test_a_video_is_its_frames_in_order_each_followed_by_its_boxes():
@@ -200,7 +200,7 @@ def test_the_processor_s_call_places_pictures_where_the_text_shows_them(small):
     assert torch.equal(batch["pixel_values"][3], small.place(still).pixels)
     assert torch.equal(batch["pixel_values"][1], small.place(film[1]).pixels)
     model = tiny_model(tiny_config())
-    assert model.generate(**batch, max_new_tokens=2, do_sample=False, eos_token_id=399, pad_token_id=0).shape == (2, 2)
+    assert new_tokens(model, batch, max_new_tokens=2, do_sample=False, eos_token_id=399, pad_token_id=0).shape == (2, 2)
 
 
 def test_what_is_given_twice_or_in_vain_is_refused_and_none_is_as_if_not_given(small):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import CASES, detections
+from tiny_models import CASES, detections, new_tokens
 
 from mgtool.model import MGLlavaProcessor
 from mgtool.model.encoders import low_pixels
@@ -82,7 +82,7 @@ def test_prompt_boxes_and_labels_are_the_reference_s(case, processor, picture):
 def test_generated_answer_is_the_reference_s(case, model, processor, picture):
     own, ids, placed = prepared(case, processor, picture)
     options = own.generation_kwargs() | {"max_new_tokens": 24}
-    generated = model.generate(**own.collate([ids], [placed]), **options)[0].tolist()
+    generated = new_tokens(model, own.collate([ids], [placed]), **options)[0].tolist()
     assert generated == case["generated_ids"]
     assert own.decode(generated) == case["generated_text"]
 
@@ -90,7 +90,7 @@ def test_generated_answer_is_the_reference_s(case, model, processor, picture):
 def test_a_batch_of_all_cases_gives_the_same_answers(model, processor, picture):
     ready = [prepared(case, processor, picture) for case in CASES]
     batch = processor.collate([ids for _, ids, _ in ready], [placed for _, _, placed in ready])
-    generated = model.generate(**batch, **(processor.generation_kwargs() | {"max_new_tokens": 24}))
+    generated = new_tokens(model, batch, **(processor.generation_kwargs() | {"max_new_tokens": 24}))
     for case, row in zip(CASES, generated.tolist(), strict=True):
         length = len(case["generated_ids"])
         assert row[:length] == case["generated_ids"], case["key"]

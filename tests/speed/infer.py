@@ -163,7 +163,7 @@ def plain(model, processor, samples, lengths):
 
 
 class Ends(StoppingCriteria):
-    """A row ends at its length."""
+    """A row ends at its length, its prompt included."""
 
     def __init__(self, lengths):
         self.lengths = torch.tensor(lengths)
@@ -180,8 +180,11 @@ def static(model, processor, samples, lengths):
         wanted = lengths[begin : begin + STATIC_BATCH]
         chosen = samples[begin : begin + STATIC_BATCH]
         ids, placed = zip(*(prepared(sample, processor) for sample in chosen), strict=True)
-        options = {"do_sample": False, "max_new_tokens": max(wanted), "stopping_criteria": [Ends(wanted)]}
-        out = model.generate(**processor.collate(ids, placed), **options, pad_token_id=0).tolist()
+        batch = processor.collate(ids, placed)
+        begins = batch["input_ids"].shape[1]
+        ends = [Ends([begins + length for length in wanted])]
+        options = {"do_sample": False, "max_new_tokens": max(wanted), "stopping_criteria": ends}
+        out = model.generate(**batch, **options, pad_token_id=0)[:, begins:].tolist()
         answers += [row[:length] for row, length in zip(out, wanted, strict=True)]
     return answers
 

@@ -57,7 +57,7 @@ def outputs(model, batch, own, reference):
     embeds = torch.cat([spliced.inputs_embeds, model.embed_text(answer)], dim=1)
     forced = model(inputs_embeds=embeds).logits[0, -len(reference) - 1 : -1].float().cpu()
     options = own.generation_kwargs() | {"max_new_tokens": len(reference)}
-    return forced, model.generate(**batch, **options)[0].tolist()
+    return forced, model.generate(**batch, **options)[0, batch["input_ids"].shape[1] :].tolist()
 
 
 def compare(model, cases, processor, truth):

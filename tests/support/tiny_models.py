@@ -99,3 +99,8 @@ def batch_for(config, boxes=2):
 @torch.no_grad()
 def logits(model, batch):
     return model(**batch).logits
+
+
+def new_tokens(model, batch, **options):
+    """What `generate` puts behind a prompt, (B, new)."""
+    return model.generate(**batch, **options)[:, batch["input_ids"].shape[1] :]
