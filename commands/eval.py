@@ -19,6 +19,7 @@ from mgtool.commands.options import (
     Json,
     Overwrite,
     Quiet,
+    Tmp,
     Wait,
     exit_code,
 )
@@ -67,6 +68,7 @@ def evaluate(
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,

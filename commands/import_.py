@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mgtool.commands import console
 from mgtool.commands import import_options as options
-from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Wait
+from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Tmp, Wait
 from mgtool.importing.options import ImportOptions
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def import_(
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,

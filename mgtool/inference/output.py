@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 from collections import deque
@@ -132,6 +133,15 @@ class AnswersFile:
         if self.out.exists() and not self.answers.path.exists():
             self.out.replace(self.answers.path)
 
+    def forget_beginning(self) -> None:
+        """Remove what a run left that came to nothing, so that the next one is not bound to its options."""
+        if self.out.exists() or any(map(_has_line, (self.answers.path, self.failures.path))):
+            return
+        with contextlib.suppress(OutputError):
+            for beginning in (self.answers, self.failures):
+                beginning.remove()
+            remove(self.run_path)
+
     def skip_done(self, items: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
         """The items from where the run goes on.
 
@@ -254,6 +264,13 @@ def _concatenate(parts: Sequence[Path], path: Path) -> None:
         for part in parts:
             with part.open("rb") as lines:
                 shutil.copyfileobj(lines, file)
+
+
+def _has_line(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def _owns_folder(out: Path) -> bool:
