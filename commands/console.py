@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,10 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn, Task
     from rich.table import Table
 
-PLAIN_LINE_EVERY_S = 30.0
 Advance = Callable[[int], None]
 
 
@@ -74,52 +71,13 @@ def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Ite
         total: how many there will be, when known.
         quiet: show nothing.
     """
+    from mgtool.commands import watching
+
     if quiet:
         yield lambda n: None
-    elif err.is_terminal:
-        with _bar(total) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda n: bar.advance(task, n)
     else:
-        yield _plain_lines(what, total)
-
-
-def _bar(total: int | None) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    return Progress(*columns, *([_rate_column(), TimeRemainingColumn()] if total else []), console=err)
-
-
-def _rate_column() -> ProgressColumn:
-    """Items a second; of rich's own columns one counts bytes, and one shows a rate only where no total is known."""
-    from rich.progress import ProgressColumn
-    from rich.table import Column
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            # Nothing is known before the second advance.
-            return Text("" if speed is None else f"{speed:.1f}/s", style="dim")
-
-    return Rate(Column(no_wrap=True))
-
-
-def _plain_lines(what: str, total: int | None) -> Advance:
-    began = last = time.monotonic()
-    done = 0
-
-    def advance(n: int) -> None:
-        nonlocal last, done
-        done += n
-        now = time.monotonic()
-        if now - last >= PLAIN_LINE_EVERY_S:
-            last = now
-            of = f" of {total:,}" if total else ""
-            say(f"{done:,}{of} {what}, {done / (now - began):.1f}/s")
-
-    return advance
+        with watching.shown(what, total, err, say) as watcher:
+            yield watcher
 
 
 def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: bool) -> None:

@@ -101,7 +101,7 @@ def evaluate(
         from mgtool.stages import evaluate as stage
 
         tables.form(format)
-        with console.progress("replies of the judge", quiet=quiet or not judge) as advance:
+        with console.progress("replies of the judge" if judge else "", quiet=quiet) as advance:
             evaluation = stage.evaluate(answers, asked, out, overwrite=overwrite, wait=wait, advance=advance)
         if as_json:
             whole = msgspec.structs.asdict(evaluation.result)

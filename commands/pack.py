@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -98,16 +99,10 @@ class _Screen(NamedTuple):
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[tuple[Callable[[int], None], console.Advance]]:
         """To be told the total once it is known, and what is done after that."""
-        begun: list[console.Advance] = []
-        with contextlib.ExitStack() as stack:
+        from mgtool.runs import progress
 
-            def started(total: int) -> None:
-                begun.append(stack.enter_context(console.progress(what, total=total, quiet=self.quiet)))
-
-            def advance(done: int) -> None:
-                begun[0](done)
-
-            yield started, advance
+        with console.progress(what, quiet=self.quiet) as advance:
+            yield functools.partial(progress.started, advance), advance
 
     def summarize(self, summary: Mapping[str, Any], title: str) -> None:
         console.summarize(summary, title=title, as_json=self.as_json, quiet=self.quiet)

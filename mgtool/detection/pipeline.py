@@ -17,6 +17,7 @@ from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Content, Named, Opened, open_pictures
 from mgtool.errors import ItemError, ResumeError
 from mgtool.records import Advance, BoxRecord, Detections, Failure, FrameDetections, SampleId
+from mgtool.runs import progress
 
 WINDOW_PER_BATCH = 8
 
@@ -47,6 +48,7 @@ def fill(
             for entry, content in entries:
                 output.draw(entry, content, finder.draw)
                 output.add(entry)
+                progress.failed(advance, entry.failure)
                 advance(1)
         output.finish()
     finally:
