@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -80,8 +82,39 @@ def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Ite
             yield watcher
 
 
-def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: bool) -> None:
-    """Show what a run did: a small table on stderr, or one JSON object on stdout."""
+_clock = {"began": time.monotonic()}
+
+
+def begin() -> None:
+    """A command begins now."""
+    _clock["began"] = time.monotonic()
+
+
+def took(done: int) -> dict[str, float]:
+    """How long the command has taken, and for how many items a second."""
+    seconds = time.monotonic() - _clock["began"]
+    return {"seconds": round(seconds, 2), "per_second": round(done / max(seconds, 1e-9), 2)}
+
+
+def command(*words: object) -> str:
+    """A command line that a shell takes as it stands."""
+    return shlex.join(map(str, words))
+
+
+def summarize(
+    summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: bool, done: int | None = None, then: str = ""
+) -> None:
+    """Show what a run did: a small table on stderr, or one JSON object on stdout.
+
+    Args:
+        summary: names and values.
+        title: of the table.
+        as_json: print an object.
+        quiet: print no table.
+        done: items that the run went through; None where its time tells nothing.
+        then: the next command.
+    """
+    summary = {**summary, **({} if done is None else took(done)), **({"next": then} if as_json and then else {})}
     if as_json:
         from mgtool.records import dumps
 
@@ -89,6 +122,8 @@ def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: b
         sys.stdout.buffer.flush()
     elif not quiet:
         err.print(_table(summary, title))
+        if then:
+            say(f"next: {then}")
 
 
 def tell(facts: Mapping[str, Any], *, as_json: bool) -> None:
@@ -118,7 +153,7 @@ def _table(summary: Mapping[str, Any], title: str) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for key, value in summary.items():
-        table.add_row(key.replace("_", " "), escape(printable(_shown(value))))
+        table.add_row(key.replace("_", " "), escape(printable(flagged(_shown(value)))))
     return table
 
 

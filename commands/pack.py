@@ -104,8 +104,11 @@ class _Screen(NamedTuple):
         with console.progress(what, quiet=self.quiet) as advance:
             yield functools.partial(progress.started, advance), advance
 
-    def summarize(self, summary: Mapping[str, Any], title: str) -> None:
-        console.summarize(summary, title=title, as_json=self.as_json, quiet=self.quiet)
+    def summarize(
+        self, summary: Mapping[str, Any], title: str, *, done: int | None = None, then: Sequence[object] = ()
+    ) -> None:
+        shown = {"as_json": self.as_json, "quiet": self.quiet}
+        console.summarize(summary, title=title, **shown, done=done, then=console.command(*then))
 
     def exit_code(self, failures: int, total: int, left_out: Mapping[str, Any] | None = None) -> int:
         return exit_code(failures, total, self.allow_failures, unused=left_out if self.strict else None)
@@ -133,7 +136,8 @@ def _pack(
         packed = stage.pack(sources, target, chosen, **doing, started=started, advance=advance)
     for failure in packed.failed:
         console.say(f"{failure.id}: {failure.reason}: {failure.detail}")
-    screen.summarize({"out": out, **packed.counts}, "mgtool pack")
+    then = () if is_stream else ("mgtool", "pack", "--verify", out)
+    screen.summarize({"out": out, **packed.counts}, "mgtool pack", done=packed.items, then=then)
     if packed.turned_by_exif and not screen.quiet:
         console.say(
             f"warning: {packed.turned_by_exif:,} pictures are to be shown turned by their EXIF, and Hugging Face "
@@ -192,7 +196,7 @@ def _verify(tars: Sequence[str], workers: int, screen: _Screen) -> int:
             line = _on_a_terminal(f"{where}: {finding.detail}") + "\n"
             sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace"))
         sys.stdout.flush()
-    screen.summarize(summary, "mgtool pack --verify")
+    screen.summarize(summary, "mgtool pack --verify", done=verified.samples)
     return screen.exit_code(verified.bad, max(verified.samples, verified.bad))
 
 
@@ -207,6 +211,10 @@ def _unpack(tars: Sequence[str], folder: Path, screen: _Screen, *, overwrite: bo
 
     with console.progress("samples", quiet=screen.quiet) as advance:
         unpacked = stage.unpack(tars, folder, overwrite=overwrite, wait=wait, advance=advance)
-    screen.summarize({"out": str(folder), **dataclasses.asdict(unpacked)}, "mgtool pack --unpack")
+    boxes = ("--boxes", folder / "boxes") if (folder / "boxes").exists() else ()
+    again = ("--images", folder / "images", *boxes, "--out", f"{folder}-tars")
+    then = ("mgtool", "pack", folder / "conversations.json", *again)
+    summary = {"out": str(folder), **dataclasses.asdict(unpacked)}
+    screen.summarize(summary, "mgtool pack --unpack", done=unpacked.samples, then=then)
     console.show_failures(unpacked.failures, folder, quiet=screen.quiet)
     return screen.exit_code(unpacked.failures, unpacked.samples + unpacked.failures, unpacked.left_out)
