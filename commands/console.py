@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -18,6 +18,8 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from mgtool.runs.shares import Share
 
 Advance = Callable[[int], None]
 
@@ -189,3 +191,11 @@ def close_stdout() -> None:
 
 def _to_nowhere(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def show_missing(shares: Sequence[Share], *, quiet: bool) -> None:
+    """Name the shares of a run that are not there yet."""
+    from mgtool.runs.claims import told
+
+    if shares and not quiet:
+        say(f"waiting for {told(shares)}; the rank that ends last joins all of them")

@@ -168,10 +168,12 @@ def _tell(
     drawn = {"drawn": str(folder / DRAWN_FOLDER)} if settings.visualize and detected.is_drawn else {}
     pages = {"report": report} if report and not detected.share else {}
     summary = {**about, **drawn, **pages, **detected.statistics.summary(), **counted}
+    summary |= {"waiting_for": [share.rank for share in detected.missing]} if detected.missing else {}
     done, then = (None, "") if detected.had_finished else (detected.statistics.items, _next(inputs, folder, settings))
     console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet, done=done, then=then)
     if detected.had_finished and not quiet:
         console.say(f"{folder} was complete; nothing was left to do")
+    console.show_missing(detected.missing, quiet=quiet)
     if not detected.share:
         console.show_failures(detected.failures, folder, quiet=quiet)
 

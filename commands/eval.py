@@ -161,14 +161,17 @@ def _show_tables(evaluation: Evaluation, asked: EvalOptions, format: str) -> Non
 
     form, result, comparison = tables.form(format), evaluation.result, evaluation.comparison
     sys.stdout.write(tables.render(tables.HEADER, tables.metric_rows(result.metrics), form))
-    sys.stdout.write(tables.caption(f"{result.name}, {result.provenance.line}", form))
+    sys.stdout.write(tables.caption(result.caption, form))
     for field in asked.slices or ():
         header = (field, *tables.HEADER[1:])
         sys.stdout.write("\n" + tables.render(header, tables.metric_rows(result.slices[field]), form))
     if comparison is not None:
         rows = tables.difference_rows(comparison.metrics)
         sys.stdout.write("\n" + tables.render(tables.COMPARED, rows, form))
+        console.say(f"first: {comparison.first_run.line}")
+        console.say(f"second: {comparison.second_run.line}")
         console.say(f"{comparison.fixed:,} items fixed, {comparison.broken:,} broken against {asked.compare}")
+        console.say("n needed: items of this kind that it takes to see such a difference (5 %, with a power of 80 %)")
 
 
 def _name_some(what: str, ids: Sequence[SampleId]) -> None:

@@ -61,6 +61,7 @@ def infer(
     choices: options.Choices = InferOptions.choices,
     yes_no: options.YesNo = InferOptions.yes_no,
     logprobs: options.Logprobs = InferOptions.logprobs,
+    explain: options.Explain = InferOptions.explain,
     truncate: options.Truncate = InferOptions.truncate,
     batch_size: options.BatchSize = InferOptions.batch_size,
     dtype: options.DtypeOption = InferOptions.dtype,
@@ -149,10 +150,12 @@ def _write(
     written = out if done.out == Path(out) else str(done.out)
     counts: dict[str, Any] = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
     counts |= {"left_out": done.left_out} if done.left_out else {}
+    counts |= {"waiting_for": [share.rank for share in done.missing]} if done.missing else {}
     done_now, then = done.answered + done.failed, _next(written, wanted)
     summary = {"out": written, **counts}
     console.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=done_now, then=then)
     console.show_failures(done.failed, done.failures, quiet=quiet)
+    console.show_missing(done.missing, quiet=quiet)
     return _Ended(done.failed, done.answered + done.failed, done.left_out)
 
 

@@ -249,7 +249,10 @@ MaxPixels = Annotated[
 Rank = Annotated[
     str,
     typer.Option(
-        "--rank", metavar="N|slurm|torchrun", help="This run's share; the two read both numbers.", rich_help_panel=_RUN
+        "--rank",
+        metavar="N|any|slurm|torchrun",
+        help="This run's share; the last two read both numbers.",
+        rich_help_panel=_RUN,
     ),
 ]
 WorldSize = Annotated[

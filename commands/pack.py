@@ -31,7 +31,8 @@ from mgtool.commands.options import (
     exit_code,
 )
 from mgtool.errors import UsageError
-from mgtool.packing.options import PackOptions, Source
+from mgtool.packing.options import Check, PackOptions, Source
+from mgtool.tars.verify_options import Readers
 
 
 def pack(
@@ -60,6 +61,7 @@ def pack(
     energon: options.Energon = PackOptions.energon,
     explain: options.Explain = False,
     verify: options.Verify = False,
+    readers: options.Readers = "sample",
     unpack: options.Unpack = None,
     workers: options.Workers = PackOptions.workers,
     quiet: Quiet = False,
@@ -76,7 +78,7 @@ def pack(
     allowed_failures(allow_failures, 0)
     screen = _Screen(quiet, as_json, allow_failures, strict)
     if verify:
-        raise typer.Exit(_verify(inputs, workers, screen))
+        raise typer.Exit(_verify(inputs, check, readers, workers, screen))
     if unpack is not None:
         raise typer.Exit(_unpack(inputs, unpack, screen, overwrite=overwrite, wait=wait))
     chosen = asked(PackOptions, context)
@@ -179,15 +181,15 @@ def _refuse_both_on_stdout(is_stream: bool, screen: _Screen) -> None:
         raise UsageError("as_json", "and `out` - both want stdout: give `out` a folder")
 
 
-def _verify(tars: Sequence[str], workers: int, screen: _Screen) -> int:
+def _verify(tars: Sequence[str], check: Check, readers: Readers, workers: int, screen: _Screen) -> int:
     """Say on stdout what is wrong with which sample."""
     from mgtool.stages import verify as stage
 
     with screen.progress("tars") as (started, advance):
-        verified = stage.verify(tars, workers=workers, started=started, advance=advance)
+        verified = stage.verify(tars, check=check, readers=readers, workers=workers, started=started, advance=advance)
     findings = verified.findings
     counts = {"tars": verified.tars, "samples": verified.samples, "findings": len(findings)}
-    summary: dict[str, Any] = {**counts, "readers": verified.readers}
+    summary: dict[str, Any] = {**counts, "readers": verified.readers, "readers_read": verified.readers_read}
     if screen.as_json:
         summary |= {"findings": findings}
     else:

@@ -41,8 +41,8 @@ class Watcher(Watched):
         self.show()
 
     def started(self, total: int) -> None:
-        """There will be so many."""
-        self.total = total
+        """There will be so many, beside those that were told before."""
+        self.total = (self.total or 0) + total
         self.show()
 
     def failed(self, failure: Failure) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,12 @@ class BoxStatistics:
             failures=Counter(summary["failures"]),
             left_out=summary.get("left_out", {}),
         )
+
+    def __add__(self, other: BoxStatistics) -> BoxStatistics:
+        """Of both together; what is left out, each says of all of the input."""
+        names = [each.name for each in fields(self) if each.name != "left_out"]
+        counts = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return BoxStatistics(**counts, left_out=self.left_out or other.left_out)
 
     def add(self, record: BoxRecord) -> None:
         """Count one picture or video."""

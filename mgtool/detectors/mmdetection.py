@@ -226,7 +226,8 @@ def place_language_model(config: Any, folder: Path) -> None:
 
 def import_mmdet() -> None:
     """Import MMDetection on mmcv-lite and today's transformers, without its log."""
-    for module in ("mmengine", "mmcv", "cv2"):
+    _import_opencv()
+    for module in ("mmengine", "mmcv"):
         require(module, what=WHAT, extra="mmdet")
     mmcv_ops.install()
     # MMEngine imports it where it is installed, for optimisers, and it complains of a kernel that nobody needs here
@@ -240,6 +241,22 @@ def import_mmdet() -> None:
     if not MMLogger.check_instance_created("mgtool"):
         MMLogger.get_instance("mgtool", log_level="ERROR")
     logging.getLogger("mmengine").setLevel(logging.ERROR)
+
+
+def _import_opencv() -> None:
+    """Import what MMEngine needs, or say what is missing of its own.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        UsageError: it is, and finds no library of the system, as opencv-python in a container without libGL.
+    """
+    try:
+        require("cv2", what=WHAT, extra="mmdet")
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:
+        advice = "pip install --force-reinstall --no-deps opencv-python-headless, which needs no screen"
+        raise UsageError("detector", f"mmdet: OpenCV cannot be loaded: {advice} ({_said(error)})") from error
 
 
 def _read(name: str, weights: str, *, trust: bool) -> tuple[Any, dict[str, Any]]:

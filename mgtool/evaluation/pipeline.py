@@ -88,6 +88,12 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     provenance: Provenance = Provenance()
     judge: JudgeUse | None = None
 
+    @property
+    def caption(self) -> str:
+        """What its tables are of, in a line."""
+        counts = f"{self.counts.answered:,} of {self.counts.expected:,} items answered"
+        return f"{self.name}, {self.provenance.line}; {counts}"
+
 
 class JoinedAnswers(NamedTuple):
     """Items with their answers, and what was found on the way.

@@ -16,6 +16,7 @@ from mgtool.runs.ray_cluster import Engine
 
 Quantization = Literal["8bit", "4bit"]
 Side = Literal["left", "right"]
+Explained = Literal["boxes"]
 ONE_WAY = "each is a way to use several devices"
 
 
@@ -45,6 +46,7 @@ class InferOptions:
         choices: options with commas between them; the likeliest is the answer, all are scored.
         yes_no: the same as ``Yes,No``.
         logprobs: keep the log-probability of each token.
+        explain: ``boxes`` for how an answer's log-probability changes without each object token; None for nothing.
         truncate: the side from which a question is cut where the prompt is too long; None for a failure.
         batch_size: most prompts that are decoded together; None for what the device is good for.
         dtype: of the weights; None for float32 on a CPU and ``auto`` elsewhere.
@@ -84,6 +86,7 @@ class InferOptions:
     choices: str | None = None
     yes_no: bool = False
     logprobs: bool = False
+    explain: Explained | None = None
     truncate: Side | None = None
     batch_size: int | None = None
     dtype: Dtype | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,7 +65,25 @@ class InOrder(Writer):
             self.next += 1
 
 
-class _NumberedFailure(msgspec.Struct, frozen=True):
+class Ready:
+    """A sink from which results are taken at once."""
+
+    def __init__(self) -> None:
+        self._records: deque[Answer | Failure] = deque()
+
+    def write(self, position: int, result: Result) -> None:
+        """Keep a result for `taken`."""
+        self._records.extend((result,) if isinstance(result, Failure) else result)
+
+    def taken(self) -> Iterator[Answer | Failure]:
+        """What was written since the last time."""
+        while self._records:
+            yield self._records.popleft()
+
+
+class NumberedFailure(msgspec.Struct, frozen=True):
+    """A failure by its position among all samples."""
+
     position: int
     failure: Failure
 
@@ -122,7 +141,7 @@ class AnswersFile:
         Raises:
             ResumeError: the input has other items than the answers.
         """
-        failed = {entry.position for entry in self.failures.read(_NumberedFailure)}
+        failed = {entry.position for entry in self.failures.read(NumberedFailure)}
         ids = (entry.question_id for entry in self.answers.read(Answer))
         numbered = iter(items)
         for position, item in numbered:
@@ -141,17 +160,22 @@ class AnswersFile:
     def write(self, position: int, result: Result) -> None:
         """Append one result."""
         if isinstance(result, Failure):
-            self.failures.append(_NumberedFailure(position, result))
+            self.failures.append(NumberedFailure(position, result))
             self.counts["failed"] += 1
             return
         for answer in result:
             self.answers.append(answer)
         self.counts["answered"] += 1
 
+    def forget_places(self) -> None:
+        """Of all of the input, when it is done: where failures were; a share's are for ranks of another number."""
+        if not self.is_share:
+            self.failures.remove()
+
     def publish(self) -> None:
         """Give the files their final names; a share without failures has no file of them. Their numbers are left."""
         self.failures.close()
-        entries = {entry.position: entry.failure for entry in self.failures.read(_NumberedFailure)}
+        entries = {entry.position: entry.failure for entry in self.failures.read(NumberedFailure)}
         remove(self.failures_path)
         if entries or not self.is_share:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
@@ -222,6 +246,9 @@ def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: b
     counts = {name: sum(count[name] for count in ended) for name in (*whole.counts, "new_tokens")}
     counts |= {name: ended[0][name] for name in ("left_out",) if name in ended[0]}  # each share reads all of the input
     run.finish(counts)
+    for part in (*parts, whole):
+        part.failures.remove()
+    whole.answers.remove()
     return counts
 
 

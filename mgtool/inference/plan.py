@@ -153,6 +153,7 @@ class InferencePlan:
             "decoding": self.decoding.identity(),
             "truncate": self.options.truncate or "",
             "deterministic": self.options.deterministic,
+            **({"explain": self.options.explain} if self.options.explain else {}),
             **({} if self.options.max_pixels == MAX_PIXELS else {"max_pixels": self.options.max_pixels}),
         }
 
@@ -161,6 +162,8 @@ def _refuse_for_foreign(options: InferOptions) -> None:
     """Raise a `UsageError` for what models of transformers do not take."""
     if options.boxes not in (None, "off"):
         raise UsageError("boxes", f"{options.boxes}: `model` {options.model} takes no boxes: leave them out")
+    if options.explain:
+        raise UsageError("explain", f"{options.explain}: `model` {options.model} takes no boxes: leave it out")
     if options.truncate:
         raise UsageError("truncate", "is for models of `mgtool import`: leave it out, and long prompts are failures")
 

@@ -148,7 +148,7 @@ class MGLlavaProcessor(ProcessorMixin):
         pixels = torch.empty(framed.planes.shape, pin_memory=pinned)
         for levels, plane, channel in zip(self._levels, framed.planes, pixels.numpy(), strict=True):
             np.take(levels, plane, out=channel, mode="clip")  # NumPy's other modes write by way of a copy
-        return PlacedPicture(pixels, torch.from_numpy(framed.boxes.boxes), framed.boxes.labels)
+        return PlacedPicture(pixels, torch.from_numpy(framed.boxes.boxes), framed.boxes.labels, framed.boxes.kept)
 
     def collate(
         self,

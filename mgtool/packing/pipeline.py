@@ -133,13 +133,8 @@ def write_stream(plan: ShardPlan, out: IO[bytes], advance: Advance) -> FilledSha
 
 
 def ready_workers() -> BaseContext:
-    """Have a process load what workers need, while this one goes on; they are then forked off it, and begin at once."""
-    if processes.FORK_SERVER is not processes.SPAWN:
-        from multiprocessing import forkserver
-
-        forkserver.set_forkserver_preload([__name__])
-        forkserver.ensure_running()
-    return processes.FORK_SERVER
+    """Have a process load what workers need, while this one goes on."""
+    return processes.loaded(__name__)
 
 
 _packer: Packer | None = None

@@ -21,7 +21,7 @@ class Progress:
         """So many more items are done."""
 
     def started(self, total: int) -> None:
-        """There will be so many."""
+        """There will be so many, beside those that were told before."""
 
     def failed(self, failure: Failure) -> None:
         """One of those that are done could not be used."""
@@ -96,8 +96,8 @@ class ProgressBar(Progress):
             self.close()
 
     def started(self, total: int) -> None:
-        """There will be so many."""
-        self.bar.total = total
+        """There will be so many, beside those that were told before."""
+        self.bar.total = (self.bar.total or 0) + total
         self.bar.refresh()
 
     def failed(self, failure: Failure) -> None:

@@ -24,6 +24,7 @@ import msgspec
 from mgtool.errors import InputError
 from mgtool.files.regular import read_regular, refuse_endless
 from mgtool.records import parse
+from mgtool.scoring.layouts import described
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -72,8 +73,11 @@ class Truth:
         return _documents(self.questions) if self.questions else ()
 
     def mismatch(self, expected: str) -> InputError:
-        """The error for files that are not what a benchmark needs."""
-        return InputError(f"{', '.join(str(path) for path in self.paths)}: expected {expected}")
+        """The error for files that are not what a benchmark needs, with what the first of them looks like."""
+        found = next((path for path in self.paths if path.is_file()), None)
+        looks = described(Document(found)) if found is not None and found.suffix != ".tar" else ""
+        looks = f"; {looks}" if looks else ""
+        return InputError(f"{', '.join(str(path) for path in self.paths)}: expected {expected}{looks}")
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,10 @@ def _workbook(document: Document) -> Iterator[Row]:
         names = next(rows, ())
         yield from (dict(zip(map(str, names), row, strict=False)) for row in rows)
     except (InvalidFileException, *_BROKEN_WORKBOOK) as error:
-        raise InputError(f"{document.path}: not a readable workbook: {error}") from error
+        data = document.bytes
+        damaged = "it is cut off or damaged" if data.startswith(b"PK") else "it is of another kind"
+        looks = damaged if data else "it is empty"
+        raise InputError(f"{document.path}: not a readable workbook: {looks} ({error})") from error
 
 
 def _filled(row: Row, keep: Collection[str]) -> Row:

@@ -21,7 +21,7 @@ from mgtool.evaluation.judging import with_judge
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.picture_reader import PictureReader
 from mgtool.evaluation.pipeline import ScoredRun, VariantScores
-from mgtool.evaluation.provenance import provenance
+from mgtool.evaluation.provenance import Provenance, provenance
 from mgtool.files.lock import one_writer
 from mgtool.records import Advance
 from mgtool.report import diagnostics, scores_page, tables
@@ -45,8 +45,7 @@ class Evaluation(ScoredRun):
     comparison: Comparison | None = None
 
     def _repr_html_(self) -> str:
-        caption = f"{self.result.name}, {self.result.provenance.line}"
-        return tables.html(caption, tables.HEADER, tables.metric_rows(self.result.metrics))
+        return tables.html(self.result.caption, tables.HEADER, tables.metric_rows(self.result.metrics))
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,9 @@ def _evaluate(inputs: EvalInputs, folder: Path | None, overwrite: bool, advance:
     with kept_judge(options, folder, advance) as judge:
         scored = with_judge(_scored(inputs, inputs.answers, judge), judge)
         scored = pipeline.with_slices(scored, options.slices or (), inputs.boxes or None)
-        comparison = _compared(inputs, scored, judge)
-    scored = _named(inputs, scored, today() if run is None else run.date)
+        date = today() if run is None else run.date
+        scored = _named(inputs, scored, date)
+        comparison = _compared(inputs, scored, judge, date)
     evaluation = Evaluation(**vars(scored), comparison=comparison)
     if folder is not None and run is not None:
         progress.doing(advance, "writes scores and page")
@@ -215,23 +215,31 @@ def _scored(inputs: EvalInputs, answers: Answers, judge: Judge | None) -> Scored
 
 def _named(inputs: EvalInputs, scored: ScoredRun, date: str) -> ScoredRun:
     """The scores with what they are of."""
-    named = provenance(
-        inputs.source,
-        inputs.answers.predictions,
-        ground_truth=inputs.ground_truth,
-        split=inputs.options.split,
-        versions=versions(),
-        date=date,
-    )
+    named = _provenance(inputs, inputs.source, inputs.answers, scored, date)
     return dataclasses.replace(scored, result=msgspec.structs.replace(scored.result, provenance=named))
 
 
-def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None) -> Comparison | None:
+def _provenance(inputs: EvalInputs, source: str, answers: Answers, scored: ScoredRun, date: str) -> Provenance:
+    return provenance(
+        source,
+        answers.predictions,
+        ground_truth=inputs.ground_truth,
+        split=inputs.options.split,
+        judge="" if scored.result.judge is None else scored.result.judge.name,
+        versions=versions(),
+        date=date,
+    )
+
+
+def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None, date: str) -> Comparison | None:
     """This run against the other one, which comes first."""
     if not inputs.options.compare:
         return None
     other = _scored(inputs, inputs.compared, judge)
-    return pipeline.compared(inputs.benchmark, other, scored, inputs.options.variant, inputs.options.samples)
+    found = pipeline.compared(inputs.benchmark, other, scored, inputs.options.variant, inputs.options.samples)
+    first = _provenance(inputs, inputs.options.compare, inputs.compared, scored, date)
+    second = scored.result.provenance
+    return msgspec.structs.replace(found, name=scored.result.name, first_run=first, second_run=second)
 
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
@@ -256,7 +264,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
         breakdown=result.breakdown,
         slices=result.slices,
         counts=counts,
-        facts=result.provenance.facts,
+        facts=_facts(evaluation),
         notes=result.notes,
         scores=evaluation.scores,
         boxes=inputs.boxes,
@@ -265,3 +273,10 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
         confidences=diagnostics.confidences(evaluation.pairs),
         files=os.path.relpath(images, out) if images and "://" not in images else "",
     )
+
+
+def _facts(evaluation: Evaluation) -> dict[str, str]:
+    """What the numbers are of, the run that they are compared with, too."""
+    compared = evaluation.comparison
+    first = {} if compared is None else {"compared with": compared.first_run.line}
+    return {**evaluation.result.provenance.facts, **first}

@@ -27,7 +27,7 @@ OF_ALLOW_FAILURES = {"allow_missing"}
 """Fields that `--allow-failures 100%` sets."""
 COMMANDS: dict[str, tuple[Callable[..., None], type, set[str]]] = {
     "detect": (detect, mgtool.DetectOptions, {"report", "stats"}),
-    "pack": (pack, mgtool.PackOptions, {"images", "boxes", "add", "explain", "verify", "unpack"}),
+    "pack": (pack, mgtool.PackOptions, {"images", "boxes", "add", "explain", "verify", "readers", "unpack"}),
     "import": (import_, mgtool.ImportOptions, set()),
     "infer": (infer, mgtool.InferOptions, {"check_parity", "unordered"}),
     "eval": (evaluate, mgtool.EvalOptions, {"format", "show_list", "show_variants", "explain_variants"}),
