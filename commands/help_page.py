@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 
 _GROUPS = {
-    "Inputs": "inputs answers images boxes add missing_boxes ground_truth questions split compare checkpoint llm clip "
+    "Inputs": "inputs answers images boxes box_format add missing_boxes ground_truth questions split compare checkpoint llm clip "
     "convnext evaluate allow_absolute allow_remote max_pixels frames strict",
     "Output": "out format stats shard_size visualize report append energon submission max_shard_size save_steps "
     "unordered overwrite wait allow_failures quiet as_json",
@@ -21,7 +21,7 @@ _GROUPS = {
     "dtype quantize trust_checkpoint trust_config",
     "Scores": "benchmark metric by variant explain_variants only_answered samples trust_ids slices show_list "
     "show_variants",
-    "Answers": "task prompt system max_new_tokens",
+    "Answers": "task prompt prompts system max_new_tokens",
     "Training": "epochs max_steps learning_rate max_length trainer",
     "Speed": "batch_size device device_map tensor_parallel workers judge_workers cache deterministic accumulate "
     "devices gradient_checkpointing",

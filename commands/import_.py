@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from mgtool.importing.plan import ImportPlan
     from mgtool.stages.import_model import Imported
 
+_ASK = ("mgtool", "infer", "photos/", "--task", "caption", "--out", "answers.jsonl")
+"""What a model can be tried with."""
+
 
 def import_(
     out: options.Out,
@@ -69,7 +72,8 @@ def _import(
     for note in found.notes:
         console.say(note)
     summary = {"out": str(out), **dataclasses.asdict(found.counts)}
-    console.summarize(summary, title=title, as_json=as_json, quiet=quiet)
+    done, then = (None, "") if dry_run else (found.counts.bytes, console.command(*_ASK, "--model", out))
+    console.summarize(summary, title=title, as_json=as_json, quiet=quiet, done=done, then=then)
 
 
 def _hush(text: str) -> None:

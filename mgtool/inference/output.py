@@ -18,7 +18,7 @@ from mgtool.files.journal import Journal
 from mgtool.inference.plan import InferencePlan
 from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.records import Advance, Answer, Failure, Item, parse
-from mgtool.runs import run_file
+from mgtool.runs import progress, run_file
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.runs.shares import Share
 from mgtool.tars import paths
@@ -43,7 +43,10 @@ class Writer:
     def put(self, position: int, result: Result) -> None:
         """Take a result that is final."""
         self.sink.write(position, result)
-        self.tokens += 0 if isinstance(result, Failure) else sum(answer.tokens for answer in result)
+        made = 0 if isinstance(result, Failure) else sum(answer.tokens for answer in result)
+        self.tokens += made
+        progress.made(self.advance, made)
+        progress.failed(self.advance, result if isinstance(result, Failure) else None)
         self.advance(1)
 
 

@@ -32,6 +32,7 @@ from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import FOREIGN, check_config, check_model
 from mgtool.records import Advance, Answer, Failure, Inputs, LeftOut, input_names
 from mgtool.report.html import summary_table
+from mgtool.runs import progress
 from mgtool.runs.claims import do_shares
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
 from mgtool.runs.run_file import Run
@@ -347,7 +348,10 @@ def _fill(
     left_out: LeftOut,
 ) -> int:
     """Write what is left to answer; gives the number of new tokens."""
+    if progress.is_counted_soon(plan.inputs, advance):
+        progress.started(advance, sum(1 for _ in _numbered(plan)))
     items = file.skip_done(_numbered(plan, stdin.file, left_out))
+    advance(sum(file.counts.values()))
     begin = next(items, None)
     if begin is None:
         return 0
