@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mgtool.boxes.thresholds import LabelThresholds
 from mgtool.errors import UsageError
 
 _FIND, _FILTERS, _RUN = "What is found", "Which boxes are kept", "Output and run"
@@ -87,7 +88,48 @@ TrustConfig = Annotated[
 Threshold = Annotated[
     float | None,
     typer.Option(
-        "--threshold", metavar="T", help="Lowest score; the detector's own by default.", rich_help_panel=_FILTERS
+        "--threshold",
+        parser=lambda text: LabelThresholds.parse(str(text)),
+        metavar="T|LABEL=T,...",
+        help="Lowest score, for all labels or by label: person=0.3,cup=0.5. The detector's own by default.",
+        rich_help_panel=_FILTERS,
+    ),
+]
+Iou = Annotated[
+    float | None,
+    typer.Option("--iou", metavar="IOU", help="Overlap for the detector's own suppression.", rich_help_panel=_FIND),
+]
+Slice = Annotated[
+    int,
+    typer.Option(
+        "--slice",
+        min=0,
+        metavar="PIXELS",
+        help="Look at squares of this side, too: small objects in large pictures.",
+        rich_help_panel=_FIND,
+    ),
+]
+Overlap = Annotated[
+    float,
+    typer.Option("--overlap", metavar="PART", help="Of the squares, in parts of their side.", rich_help_panel=_FIND),
+]
+Scales = Annotated[
+    str,
+    typer.Option("--scales", metavar="S,...", help="Look at pictures in these sizes: 0.5,1,2.", rich_help_panel=_FIND),
+]
+MaxSize = Annotated[
+    int,
+    typer.Option(
+        "--max-size", min=0, metavar="PIXELS", help="Look at pictures at this longest side.", rich_help_panel=_FIND
+    ),
+]
+Merge = Annotated[
+    str,
+    typer.Option(
+        "--merge",
+        metavar="HOW",
+        help="What several looks have of one object: greedy or nms, with :ios or :iou and an overlap behind it.",
+        rich_help_panel=_FIND,
     ),
 ]
 Keep = Annotated[
@@ -108,6 +150,10 @@ Nms = Annotated[
         help="Drop what overlaps a better box of its label by more.",
         rich_help_panel=_FILTERS,
     ),
+]
+ClassAgnostic = Annotated[
+    bool,
+    typer.Option("--class-agnostic", help="--nms and --merge across labels.", rich_help_panel=_FILTERS),
 ]
 MaxBoxes = Annotated[
     int | None,
@@ -170,7 +216,8 @@ Workers = Annotated[
     ),
 ]
 Format = Annotated[
-    str, typer.Option("--format", metavar="F", help="jsonl, coco, mg-llava or parquet.", rich_help_panel=_RUN)
+    str,
+    typer.Option("--format", metavar="F", help="jsonl, coco, yolo, voc, mg-llava, parquet.", rich_help_panel=_RUN),
 ]
 ShardSize = Annotated[
     int,

@@ -19,6 +19,7 @@ from mgtool.commands.options import (
     Json,
     Overwrite,
     Quiet,
+    Tmp,
     Wait,
     exit_code,
 )
@@ -57,6 +58,9 @@ def evaluate(
     judge: options.JudgeModel = EvalOptions.judge,
     judge_url: options.JudgeUrl = EvalOptions.judge_url,
     judge_workers: options.JudgeWorkers = EvalOptions.judge_workers,
+    judge_rate: options.JudgeRate = EvalOptions.judge_rate,
+    judge_price: options.JudgePrice = EvalOptions.judge_price,
+    judge_budget: options.JudgeBudget = EvalOptions.judge_budget,
     submission: options.Submission = EvalOptions.submission,
     format: options.Format = "table",
     show_list: options.ShowList = False,
@@ -64,6 +68,7 @@ def evaluate(
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,
@@ -84,7 +89,8 @@ def evaluate(
         benchmark, ground_truth=ground_truth, questions=questions, split=split, metric=metric, by=by, variant=variant,
         only_answered=only_answered, samples=samples, trust_ids=trust_ids, compare=compare, slices=slices,
         images=images, allow_absolute=allow_absolute, allow_remote=allow_remote, boxes=boxes, judge=judge,
-        judge_url=judge_url, judge_workers=judge_workers, submission=submission,
+        judge_url=judge_url, judge_workers=judge_workers, judge_rate=judge_rate, judge_price=judge_price,
+        judge_budget=judge_budget, submission=submission,
     )  # fmt: skip
     if dry_run:
         _say_what_would_be_done(answers, asked, out, as_json)
@@ -97,11 +103,11 @@ def evaluate(
         from mgtool.stages import evaluate as stage
 
         tables.form(format)
-        with console.progress("replies of the judge", quiet=quiet or not judge) as advance:
+        with console.progress("replies of the judge" if judge else "", quiet=quiet) as advance:
             evaluation = stage.evaluate(answers, asked, out, overwrite=overwrite, wait=wait, advance=advance)
         if as_json:
             whole = msgspec.structs.asdict(evaluation.result)
-            _print_line({**whole, "comparison": evaluation.comparison, "out": str(out) if out else None})
+            _print_line({**whole, "comparison": evaluation.comparison, **_last(evaluation, out)})
         elif not quiet:
             _show(evaluation, asked, out, format)
         _finish(evaluation, out, allow_failures, quiet=quiet)
@@ -124,6 +130,14 @@ def _print_line(value: object) -> None:
     sys.stdout.buffer.write(dumps(value) + b"\n")
 
 
+def _last(evaluation: Evaluation, out: Path | None) -> dict[str, Any]:
+    """Where the results lie, and how long they took."""
+    from mgtool.evaluation.output import PAGE_FILE
+
+    report = {"report": str(out / PAGE_FILE)} if out else {}
+    return {"out": str(out) if out else None, **report, **console.took(evaluation.answers)}
+
+
 def _show(evaluation: Evaluation, asked: EvalOptions, out: Path | None, format: str) -> None:
     import msgspec
 
@@ -134,8 +148,12 @@ def _show(evaluation: Evaluation, asked: EvalOptions, out: Path | None, format: 
     console.say(f"{result.name}: " + ", ".join(f"{n:,} {name}" for name, n in counts.items() if n))
     _name_some("items without an answer", [s.question_id for s in evaluation.scores if s.status != "answered"])
     _name_some("ids that the benchmark does not have", evaluation.unknown)
+    if result.judge is not None:
+        console.say(result.judge.line)
     for note in result.notes:
         console.say(f"note: {note}")
+    taken = console.took(evaluation.answers)
+    console.say(f"took {taken['seconds']:,.1f} s, {taken['per_second']:,.0f} answers/s")
     if out is not None:
         console.say(f"report: {out / PAGE_FILE}")
 
@@ -145,14 +163,17 @@ def _show_tables(evaluation: Evaluation, asked: EvalOptions, format: str) -> Non
 
     form, result, comparison = tables.form(format), evaluation.result, evaluation.comparison
     sys.stdout.write(tables.render(tables.HEADER, tables.metric_rows(result.metrics), form))
-    sys.stdout.write(tables.caption(f"{result.name}, {result.provenance.line}", form))
+    sys.stdout.write(tables.caption(result.caption, form))
     for field in asked.slices or ():
         header = (field, *tables.HEADER[1:])
         sys.stdout.write("\n" + tables.render(header, tables.metric_rows(result.slices[field]), form))
     if comparison is not None:
         rows = tables.difference_rows(comparison.metrics)
         sys.stdout.write("\n" + tables.render(tables.COMPARED, rows, form))
+        console.say(f"first: {comparison.first_run.line}")
+        console.say(f"second: {comparison.second_run.line}")
         console.say(f"{comparison.fixed:,} items fixed, {comparison.broken:,} broken against {asked.compare}")
+        console.say("n needed: items of this kind that it takes to see such a difference (5 %, with a power of 80 %)")
 
 
 def _name_some(what: str, ids: Sequence[SampleId]) -> None:

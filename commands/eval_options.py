@@ -49,6 +49,13 @@ JudgeModel = Annotated[
 ]
 JudgeUrl = Annotated[str, typer.Option(help="The judge's endpoint; its key is in OPENAI_API_KEY.", metavar="URL")]
 JudgeWorkers = Annotated[int, typer.Option(help="Questions to the judge at a time.", min=1)]
+JudgeRate = Annotated[float, typer.Option(help="Questions to the judge a minute, at most; 0 is no limit.", min=0)]
+JudgePrice = Annotated[
+    str, typer.Option(help="US dollars for a million tokens read/written, such as 2.50/10.", metavar="IN/OUT")
+]
+JudgeBudget = Annotated[
+    str, typer.Option(help="What may be spent: 200k tokens, or 5usd; a later run goes on.", metavar="AMOUNT")
+]
 Submission = Annotated[bool, typer.Option("--submission", help="Write the file for the test server to --out.")]
 Format = Annotated[str, typer.Option(help="Table: table, markdown or latex.", metavar="FORM")]
 ShowList = Annotated[bool, typer.Option("--list", help="List the benchmarks and the files they need.")]

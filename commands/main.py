@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from mgtool.commands import console
+from mgtool.commands import completion, console, help_page
 from mgtool.commands.detect import detect
+from mgtool.commands.env import env
 from mgtool.commands.eval import evaluate
 from mgtool.commands.eval_options import EvalCommand
 from mgtool.commands.import_ import import_
@@ -24,17 +26,20 @@ from mgtool.errors import MgtoolError
 class Group(TyperGroup):
     """The table of commands."""
 
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """As Typer; a reader of the help that went away has seen enough."""
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """In mgtool's own groups."""
+        formatter.write(help_page.page(self, ctx))
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **kwargs: Any) -> Any:
+        """As Typer, alone with its help; a reader of the help that went away has seen enough."""
         with console.read_enough():
-            return super().make_context(*args, **kwargs)
+            return super().make_context(info_name, args or ["--help"], *more, **kwargs)
 
 
 app = typer.Typer(
     name="mgtool",
     cls=Group,
     help="Find objects, pack data sets, ask and score multi-granularity vision-language models.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -45,9 +50,11 @@ _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]  # has no name of i
 
 def _version(wanted: bool) -> None:
     if wanted:
-        import importlib.metadata
+        from mgtool.runs.run_file import versions
 
-        typer.echo(f"mgtool {importlib.metadata.version('mgtool')}")
+        found = versions("onnxruntime", "torchvision", "numpy", "pillow", "hotcoco", "webdataset")
+        typer.echo(f"mgtool {found.pop('mgtool', 'not installed')}")
+        typer.echo(", ".join(f"{name} {version}" for name, version in found.items()))
         raise typer.Exit
 
 
@@ -60,18 +67,27 @@ def root(
     """Find objects, pack data sets, ask and score multi-granularity vision-language models."""
 
 
-app.command("detect", cls=Command)(detect)
-app.command("eval", cls=EvalCommand)(evaluate)
-app.command("import", cls=Command)(import_)
-app.command("pack", cls=Command)(pack)
-app.command("infer", cls=Command)(infer)
-app.command("train", cls=Command)(train)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "import": import_,
+    "detect": detect,
+    "pack": pack,
+    "infer": infer,
+    "eval": evaluate,
+    "train": train,
+    "env": env,
+}
+"""In the order in which they are used."""
+
+for _name, _function in COMMANDS.items():
+    if "_MGTOOL_COMPLETE" in os.environ:
+        completion.attach(_name, _function)
+    app.command(_name, cls=EvalCommand if _name == "eval" else Command)(_function)
 
 
 def main() -> None:
     """The entry point: every error that is the user's or the data's is one line; the rest is a defect."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="mgtool")
         with console.read_enough():
             sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else DONE)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from mgtool.commands import console, signals
+from mgtool.commands import console, help_page, signals
 from mgtool.errors import MgtoolError, OutputError, UsageError, nearest
 from mgtool.files import temporary
 from mgtool.files.regular import open_input
@@ -26,7 +26,7 @@ READER_LEFT = 141
 """As a shell says it of a program that SIGPIPE ended."""
 
 
-_MOST_CONFIG_BYTES = 1 << 20
+MOST_CONFIG_BYTES = 1 << 20
 _FILE_ERRORS = "EACCES EEXIST EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENOENT ENOTDIR ENOTEMPTY EPERM EROFS ESTALE"
 _BEYOND = 1 << 63
 _MOST_SHOWN = 30
@@ -35,6 +35,10 @@ _TEXTS = frozenset(_WORDS.split())
 """Options whose value is a text and no name of a file, but perhaps of one that is there."""
 _OF_FILES = frozenset(getattr(errno, name, None) for name in re.findall(r"\w+", _FILE_ERRORS))
 """What can be wrong with a file that the user's world has."""
+
+
+_TMP = "mgtool.tmp"
+_COMMON, _RUN = "Common", "Run"
 
 
 class Command(TyperCommand):
@@ -49,6 +53,10 @@ class Command(TyperCommand):
                 param.envvar = f"MGTOOL_{_spelled(param).upper().replace('-', '_')}"
                 param.show_envvar = False  # type: ignore[attr-defined]
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """In mgtool's own groups."""
+        formatter.write(help_page.page(self, ctx))
+
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """As Typer; a reader of the help that went away has seen enough."""
         with console.read_enough():
@@ -56,9 +64,10 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run; a reader of stdout that went away ends it with 141, a full disk with one line, Ctrl-C with 130."""
+        console.begin()
         _refuse_odd(ctx.params)
         try:
-            with signals.as_interrupts(), temporary.all_in_one_folder():
+            with signals.as_interrupts(), temporary.all_in_one_folder(ctx.meta.get(_TMP)):
                 return super().invoke(ctx)
         except BrokenPipeError as error:
             console.close_stdout()
@@ -108,9 +117,9 @@ def _toml(path: Path) -> dict[str, Any]:
 
     try:
         with open_input(path) as file:
-            text = file.read(_MOST_CONFIG_BYTES + 1)
-        if len(text) > _MOST_CONFIG_BYTES:
-            raise UsageError("config", f"{path}: larger than {_MOST_CONFIG_BYTES:,} bytes")
+            text = file.read(MOST_CONFIG_BYTES + 1)
+        if len(text) > MOST_CONFIG_BYTES:
+            raise UsageError("config", f"{path}: larger than {MOST_CONFIG_BYTES:,} bytes")
         return tomllib.loads(text.decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError("config", f"{path}: no such file") from error
@@ -210,8 +219,6 @@ def model_folder(given: str) -> Path:
     return model_folders.model_folder(given)
 
 
-_COMMON, _RUN = "Common", "Run"
-
 Model = Annotated[
     Path,
     typer.Option(
@@ -244,7 +251,10 @@ MaxPixels = Annotated[
 Rank = Annotated[
     str,
     typer.Option(
-        "--rank", metavar="N|slurm|torchrun", help="This run's share; the two read both numbers.", rich_help_panel=_RUN
+        "--rank",
+        metavar="N|any|slurm|torchrun",
+        help="This run's share; the last two read both numbers.",
+        rich_help_panel=_RUN,
     ),
 ]
 WorldSize = Annotated[
@@ -278,6 +288,23 @@ Config = Annotated[
         rich_help_panel=_COMMON,
     ),
 ]
+
+
+def _keep_tmp(context: typer.Context, folder: str | None) -> str | None:
+    context.meta[_TMP] = folder
+    return folder
+
+
+Tmp = Annotated[
+    str | None,
+    typer.Option(
+        "--tmp",
+        callback=_keep_tmp,
+        metavar="DIR",
+        help="Folder for temporary files (default: $TMPDIR, or the system's).",
+        rich_help_panel=_COMMON,
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done; load no weights.", rich_help_panel=_COMMON)
 ]
@@ -287,6 +314,14 @@ Overwrite = Annotated[
 Wait = Annotated[
     bool,
     typer.Option("--wait", help="Wait for another run that writes the same output to end.", rich_help_panel=_COMMON),
+]
+BoxFormat = Annotated[
+    str,
+    typer.Option(
+        "--box-format",
+        metavar="F",
+        help="What a box file's numbers are: xyxy, xywh or cxcywh, in parts of 1 with -normalised behind it.",
+    ),
 ]
 AllowFailures = Annotated[
     str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,19 +18,22 @@ from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
     AllowRemote,
+    BoxFormat,
     Config,
     DryRun,
     Json,
     Overwrite,
     Quiet,
     Strict,
+    Tmp,
     Wait,
     allowed_failures,
     asked,
     exit_code,
 )
 from mgtool.errors import UsageError
-from mgtool.packing.options import PackOptions, Source
+from mgtool.packing.options import Check, PackOptions, Source
+from mgtool.tars.verify_options import Readers
 
 
 def pack(
@@ -41,6 +45,7 @@ def pack(
     add: options.Add = None,
     allow_absolute: AllowAbsolute = PackOptions.allow_absolute,
     allow_remote: AllowRemote = PackOptions.allow_remote,
+    box_format: BoxFormat = PackOptions.box_format,
     missing_boxes: options.MissingBoxes = PackOptions.missing_boxes,
     shard_size: options.ShardSize = PackOptions.shard_size,
     shuffle: options.Shuffle = PackOptions.shuffle,
@@ -49,6 +54,7 @@ def pack(
     check: options.Check = PackOptions.check,
     max_pixels: options.MaxPixels = PackOptions.max_pixels,
     resize: options.Resize = PackOptions.resize,
+    exif: options.Exif = PackOptions.exif,
     reencode: options.Reencode = PackOptions.reencode,
     dedupe: options.Dedupe = PackOptions.dedupe,
     min_boxes: options.MinBoxes = PackOptions.min_boxes,
@@ -56,11 +62,13 @@ def pack(
     energon: options.Energon = PackOptions.energon,
     explain: options.Explain = False,
     verify: options.Verify = False,
+    readers: options.Readers = "sample",
     unpack: options.Unpack = None,
     workers: options.Workers = PackOptions.workers,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,
@@ -72,7 +80,7 @@ def pack(
     allowed_failures(allow_failures, 0)
     screen = _Screen(quiet, as_json, allow_failures, strict)
     if verify:
-        raise typer.Exit(_verify(inputs, workers, screen))
+        raise typer.Exit(_verify(inputs, check, readers, workers, screen))
     if unpack is not None:
         raise typer.Exit(_unpack(inputs, unpack, screen, overwrite=overwrite, wait=wait))
     chosen = asked(PackOptions, context)
@@ -95,19 +103,16 @@ class _Screen(NamedTuple):
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[tuple[Callable[[int], None], console.Advance]]:
         """To be told the total once it is known, and what is done after that."""
-        begun: list[console.Advance] = []
-        with contextlib.ExitStack() as stack:
+        from mgtool.runs import progress
 
-            def started(total: int) -> None:
-                begun.append(stack.enter_context(console.progress(what, total=total, quiet=self.quiet)))
+        with console.progress(what, quiet=self.quiet) as advance:
+            yield functools.partial(progress.started, advance), advance
 
-            def advance(done: int) -> None:
-                begun[0](done)
-
-            yield started, advance
-
-    def summarize(self, summary: Mapping[str, Any], title: str) -> None:
-        console.summarize(summary, title=title, as_json=self.as_json, quiet=self.quiet)
+    def summarize(
+        self, summary: Mapping[str, Any], title: str, *, done: int | None = None, then: Sequence[object] = ()
+    ) -> None:
+        shown = {"as_json": self.as_json, "quiet": self.quiet}
+        console.summarize(summary, title=title, **shown, done=done, then=console.command(*then))
 
     def exit_code(self, failures: int, total: int, left_out: Mapping[str, Any] | None = None) -> int:
         return exit_code(failures, total, self.allow_failures, unused=left_out if self.strict else None)
@@ -135,7 +140,13 @@ def _pack(
         packed = stage.pack(sources, target, chosen, **doing, started=started, advance=advance)
     for failure in packed.failed:
         console.say(f"{failure.id}: {failure.reason}: {failure.detail}")
-    screen.summarize({"out": out, **packed.counts}, "mgtool pack")
+    then = () if is_stream else ("mgtool", "pack", "--verify", out)
+    screen.summarize({"out": out, **packed.counts}, "mgtool pack", done=packed.items, then=then)
+    if packed.turned_by_exif and not screen.quiet:
+        console.say(
+            f"warning: {packed.turned_by_exif:,} pictures are to be shown turned by their EXIF, and Hugging Face "
+            "datasets turns them; boxes are of the stored pixels: `exif` apply turns both"
+        )
     if not is_stream:
         console.show_failures(packed.failures, Path(out), quiet=screen.quiet)
     return screen.exit_code(packed.failures, packed.items, packed.left_out)
@@ -172,15 +183,15 @@ def _refuse_both_on_stdout(is_stream: bool, screen: _Screen) -> None:
         raise UsageError("as_json", "and `out` - both want stdout: give `out` a folder")
 
 
-def _verify(tars: Sequence[str], workers: int, screen: _Screen) -> int:
+def _verify(tars: Sequence[str], check: Check, readers: Readers, workers: int, screen: _Screen) -> int:
     """Say on stdout what is wrong with which sample."""
     from mgtool.stages import verify as stage
 
     with screen.progress("tars") as (started, advance):
-        verified = stage.verify(tars, workers=workers, started=started, advance=advance)
+        verified = stage.verify(tars, check=check, readers=readers, workers=workers, started=started, advance=advance)
     findings = verified.findings
     counts = {"tars": verified.tars, "samples": verified.samples, "findings": len(findings)}
-    summary: dict[str, Any] = {**counts, "readers": verified.readers}
+    summary: dict[str, Any] = {**counts, "readers": verified.readers, "readers_read": verified.readers_read}
     if screen.as_json:
         summary |= {"findings": findings}
     else:
@@ -189,7 +200,7 @@ def _verify(tars: Sequence[str], workers: int, screen: _Screen) -> int:
             line = _on_a_terminal(f"{where}: {finding.detail}") + "\n"
             sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace"))
         sys.stdout.flush()
-    screen.summarize(summary, "mgtool pack --verify")
+    screen.summarize(summary, "mgtool pack --verify", done=verified.samples)
     return screen.exit_code(verified.bad, max(verified.samples, verified.bad))
 
 
@@ -204,6 +215,10 @@ def _unpack(tars: Sequence[str], folder: Path, screen: _Screen, *, overwrite: bo
 
     with console.progress("samples", quiet=screen.quiet) as advance:
         unpacked = stage.unpack(tars, folder, overwrite=overwrite, wait=wait, advance=advance)
-    screen.summarize({"out": str(folder), **dataclasses.asdict(unpacked)}, "mgtool pack --unpack")
+    boxes = ("--boxes", folder / "boxes") if (folder / "boxes").exists() else ()
+    again = ("--images", folder / "images", *boxes, "--out", f"{folder}-tars")
+    then = ("mgtool", "pack", folder / "conversations.json", *again)
+    summary = {"out": str(folder), **dataclasses.asdict(unpacked)}
+    screen.summarize(summary, "mgtool pack --unpack", done=unpacked.samples, then=then)
     console.show_failures(unpacked.failures, folder, quiet=screen.quiet)
     return screen.exit_code(unpacked.failures, unpacked.samples + unpacked.failures, unpacked.left_out)

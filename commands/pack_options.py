@@ -12,6 +12,7 @@ import typer
 from mgtool.errors import UsageError
 from mgtool.packing import options
 from mgtool.packing.options import Size, Source
+from mgtool.tars import verify_options
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([KMGT]I?)?(B)?")
@@ -68,7 +69,7 @@ Out = Annotated[
     str, typer.Option("--out", metavar="DIR|-", help="Folder of tars, or one tar on stdout.", show_default=False)
 ]
 Images = Annotated[str | None, typer.Option("--images", metavar="DIR", help="Where relative picture names start.")]
-Boxes = Annotated[str | None, typer.Option("--boxes", metavar="PATH", help="Boxes in any form that detect writes.")]
+Boxes = Annotated[str | None, typer.Option("--boxes", metavar="PATH", help="Boxes as they lie: COCO, YOLO, VOC, ...")]
 Add = Annotated[
     list[Source] | None,
     typer.Option(
@@ -119,7 +120,7 @@ Check = Annotated[
         "--check",
         parser=str,
         metavar="structure|decode",
-        help="How broken pictures are found: structure (nothing is decoded) or decode.",
+        help="How broken pictures are found: structure (nothing is decoded) or decode; by --verify, too.",
         rich_help_panel=_PICTURES,
     ),
 ]
@@ -134,6 +135,16 @@ Resize = Annotated[
         metavar="SIDE",
         min=0,
         help="Make larger pictures smaller, to this longest side, and their boxes with them.",
+        rich_help_panel=_PICTURES,
+    ),
+]
+Exif = Annotated[
+    options.Exif,
+    typer.Option(
+        "--exif",
+        parser=str,
+        metavar="keep|apply",
+        help="Pictures to be shown turned: keep bytes and boxes as stored, or turn both and drop the tag.",
         rich_help_panel=_PICTURES,
     ),
 ]
@@ -175,6 +186,16 @@ Explain = Annotated[
 Verify = Annotated[
     bool,
     typer.Option("--verify", help="Check the tars INPUT, whoever wrote them.", rich_help_panel=_PACKED),
+]
+Readers = Annotated[
+    verify_options.Readers,
+    typer.Option(
+        "--readers",
+        parser=str,
+        metavar="sample|all|none",
+        help="What --verify lets other programs read: the first samples of some tars, everything, or nothing.",
+        rich_help_panel=_PACKED,
+    ),
 ]
 Unpack = Annotated[
     Path | None,

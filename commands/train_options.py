@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mgtool.commands.options import MOST_CONFIG_BYTES
 from mgtool.errors import UsageError
+from mgtool.files.regular import read_regular
 from mgtool.training.options import Precision, TrainingStage
 
 
@@ -19,9 +21,9 @@ def _fields(given: str) -> dict[str, Any]:
 
     path = Path(given)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, MOST_CONFIG_BYTES).decode()
         fields = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError("trainer", f"{path}: {error}") from error
     if not isinstance(fields, dict):
         raise UsageError("trainer", f"{path}: expected an object with fields of TrainingArguments")

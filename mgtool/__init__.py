@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from mgtool.records import Failure as Failure
     from mgtool.records import Sample as Sample
     from mgtool.records import Score as Score
+    from mgtool.runs.progress import ProgressBar as ProgressBar
+    from mgtool.runs.progress import progress_bar as progress_bar
     from mgtool.stages.describe_boxes import describe_boxes as describe_boxes
     from mgtool.stages.detect import detect as detect
+    from mgtool.stages.environment import environment as environment
     from mgtool.stages.evaluate import evaluate as evaluate
     from mgtool.stages.import_model import import_model as import_model
     from mgtool.stages.infer import answers as answers
@@ -54,6 +57,8 @@ _HOME = {
     "stages.infer": ("infer", "answers"),
     "stages.evaluate": ("evaluate",),
     "stages.train": ("train",),
+    "stages.environment": ("environment",),
+    "runs.progress": ("ProgressBar", "progress_bar"),
     "detection.options": ("DetectOptions",),
     "packing.options": ("PackOptions", "Source"),
     "importing.options": ("ImportOptions",),

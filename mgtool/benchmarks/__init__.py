@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from mgtool.benchmarks.activitynet_qa import ActivitynetQa
 from mgtool.benchmarks.ai2d import Ai2d
+from mgtool.benchmarks.aokvqa import Aokvqa, AokvqaDirect
+from mgtool.benchmarks.blink import Blink
 from mgtool.benchmarks.ccbench import Ccbench
 from mgtool.benchmarks.chartqa import ChartQa
 from mgtool.benchmarks.coco_caption import CocoCaption
@@ -22,6 +24,7 @@ from mgtool.benchmarks.hallusionbench import HallusionBench
 from mgtool.benchmarks.infovqa import InfoVqa
 from mgtool.benchmarks.llava_bench import LlavaBench
 from mgtool.benchmarks.lvis import Lvis
+from mgtool.benchmarks.mathverse import MathVerse
 from mgtool.benchmarks.mathvista import MathVista
 from mgtool.benchmarks.mm_vet import MmVet
 from mgtool.benchmarks.mmbench import Mmbench, MmbenchChinese
@@ -76,12 +79,16 @@ TABLE: dict[str, Benchmark] = {
         MmStar(),
         Mmmu(),
         RealWorldQa(),
+        Blink(),
+        Aokvqa(),
+        AokvqaDirect(),
         ScienceQa(),
         Ai2d(),
         MmVet(),
         LlavaBench(),
         Mmvp(),
         MathVista(),
+        MathVerse(),
         CocoCaption(),
         NoCaps(),
         Flickr30k(),

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from mgtool.errors import UsageError, one_of
 from mgtool.records import Score
-from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Verdict, by_field
-from mgtool.scoring.ground_truth import Row, Truth, first, listed, picture_name, whole
+from mgtool.scoring import captions
+from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, JudgeRequest, Pair, Verdict, by_field
+from mgtool.scoring.ground_truth import READABLE, Row, Truth, first, listed, picture_name, whole
+from mgtool.scoring.judged import HEAT_STEP, READINGS, ask_until_read, rubric, unread_notes
 from mgtool.scoring.multiple_choice import lettered, options_of
+from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
-from mgtool.scoring.text_metrics import METRICS
+from mgtool.scoring.text_metrics import METRICS, plain
+from mgtool.tars import paths
+from mgtool.tars.samples import open_tars
 
 _IDS = ("question_id", "questionId", "index", "id")
-_TARGETS = ("answers", "answer", "target", "label", "reference", "ground_truth")
+_TARGETS = ("answers", "answer", "target", "label", "references", "reference", "ground_truth", "captions", "caption")
 _QUESTIONS = ("question", "text", "prompt", "query")
 _PICTURES = ("image", "image_path", "video")
 _OPTION = re.compile(r"^\s*\(?([A-H])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
 _LONGEST_FIELD = 100
+BLEU, NGRAMS, JUDGE = "bleu", "ngrams", "judge"
+TOGETHER = (BLEU, "cider", "rouge")
+"""Metrics of all answers together, by pycocoevalcap's measures."""
+KNOWN = (*METRICS, *TOGETHER, JUDGE)
+TABULAR = READABLE - {".txt"}
 
 
 class Custom(Benchmark):
@@ -34,10 +46,11 @@ class Custom(Benchmark):
     title = "Your own data"
     files = (
         "LLaVA's JSON (the last `gpt` turn is the right answer), or JSON, JSONL, CSV, TSV, Parquet with `question_id` "
-        "or `id`, `question`, `answer` or `answers`"
+        "or `id`, `question`, `answer` or `answers`, or packed tars"
     )
-    metric = f"`metric`, one or several of {', '.join(METRICS)}"
+    metric = f"`metric`, one or several of {', '.join(KNOWN)}"
     headline = "exact"
+    judge: ClassVar[Literal["no", "optional", "needed"]] = "optional"
     variants: ClassVar[Mapping[str, str]] = {OFFICIAL: "by the metrics that were asked for"}
 
     def __init__(self, metrics: Sequence[str] = ("exact",), by: Sequence[str] = ()) -> None:
@@ -50,8 +63,8 @@ class Custom(Benchmark):
             UsageError: for a metric that is not known.
         """
         for name in metrics:
-            if name not in METRICS:
-                raise UsageError("metric", f"{name}: not known; there are {one_of(name, METRICS)}")
+            if name not in KNOWN:
+                raise UsageError("metric", f"{name}: not known; there are {one_of(name, KNOWN)}")
         return Custom(tuple(dict.fromkeys(metrics)) or self.metrics_asked, by)
 
     def load(self, truth: Truth) -> list[Item]:
@@ -61,9 +74,9 @@ class Custom(Benchmark):
             UsageError: for a field to break down by that no record has.
         """
         rows = [
-            (f"{'line' if document.suffix == '.jsonl' else 'record'} {number}", row)
-            for document in truth.files
-            for number, row in enumerate(document.rows(), 1)
+            (name, row)
+            for path in truth.paths
+            for name, row in _rows(truth, path)
             if not truth.split or str(row.get("split", truth.split)) == truth.split
         ]
         items = [item for name, row in rows if (item := _item(row, name)).target]
@@ -75,20 +88,49 @@ class Custom(Benchmark):
                 raise UsageError("by", f"{field}: no record has this field; there are: {one_of(field, known)}")
         return items
 
-    def score(self, item: Item, text: str, variant: str) -> Verdict:
+    def asks_judge(self, variant: str) -> bool:
+        """Where it is one of the metrics."""
+        return JUDGE in self.metrics_asked
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """By each metric; the first is the item's score."""
+        found = [dict(verdict.fields) for verdict in super().grade(pairs, variant)]
+        together = [name for name in self.metrics_asked if name in TOGETHER]
+        if together:
+            for fields, more in zip(found, _together(pairs, together), strict=True):
+                fields.update(more)
+        if JUDGE in self.metrics_asked:
+            for fields, verdict in zip(found, _judged(pairs, judge), strict=True):
+                fields.update({**verdict.fields, JUDGE: verdict.score})
+        said = [None if answer is None else " ".join(answer.text.split()) for _, answer in pairs]
+        first_metric = self.metrics_asked[0]
+        return [Verdict(text, fields[first_metric], fields) for text, fields in zip(said, found, strict=True)]
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """By each metric of single answers."""
         options = item.fields.get("options", {})
-        found = {name: METRICS[name](text, item.target, options) for name in self.metrics_asked}
-        return Verdict(" ".join(text.split()), found[self.metrics_asked[0]], found)
+        found = {name: METRICS[name](text, item.target, options) for name in self.metrics_asked if name in METRICS}
+        return Verdict(text, 0.0, found)
 
     def missing(self, item: Item) -> Verdict:
         """Wrong by every metric."""
         return Verdict(None, 0.0, dict.fromkeys(self.metrics_asked, 0.0))
 
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """What metrics of all answers together are over, and what the judge left unread."""
+        together = [name for name in self.metrics_asked if name in TOGETHER]
+        said = f"{', '.join(together)}: over words in lower case, without punctuation"
+        return [*([said] if together else []), *unread_notes(scores, "they count as wrong")]
+
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
-        """The mean of each metric."""
+        """The mean of each metric; BLEU over all answers together."""
         groups = [score.group for score in scores]
-        return {name: mean_of([score.fields[name] for score in scores], groups) for name in self.metrics_asked}
+        return {
+            name: captions.bleu([score.fields[NGRAMS] for score in scores], groups)
+            if name == BLEU
+            else mean_of([score.fields[name] for score in scores], groups)
+            for name in self.metrics_asked
+        }
 
     def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
         """The mean of each metric by the fields that were asked for."""
@@ -107,9 +149,83 @@ class Custom(Benchmark):
         return f"{self.name} ({', '.join(self.metrics_asked)})"
 
 
+def _rows(truth: Truth, path: Path) -> Iterator[tuple[str, Row]]:
+    return _packed(path) if _is_packed(path) else _written(dataclasses.replace(truth, paths=(path,)))
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether a path is a tar, or a folder of tars and of nothing else that is read."""
+    if paths.expand(str(path)) is not None:
+        return True
+    held = {file.suffix.lower() for file in path.iterdir()} if path.is_dir() else set()
+    return ".tar" in held and not held & TABULAR
+
+
+def _packed(path: Path) -> Iterator[tuple[str, Row]]:
+    """The samples of tars as LLaVA's JSON has them."""
+    for sample in open_tars(path):
+        turns = [{"from": turn.speaker, "value": turn.value} for turn in sample.turns]
+        media = sample.images[0] if sample.images else sample.video
+        yield (
+            str(sample.id),
+            {
+                **sample.metadata,
+                "id": sample.id,
+                **({"image": media.name} if media is not None else {}),
+                **({"conversations": turns} if turns else {}),
+            },
+        )
+
+
+def _written(truth: Truth) -> Iterator[tuple[str, Row]]:
+    for document in truth.files:
+        what = "line" if document.suffix == ".jsonl" else "record"
+        for number, row in enumerate(document.rows(), 1):
+            yield f"{what} {number}", row
+
+
+def _together(pairs: Sequence[Pair], names: Sequence[str]) -> list[dict[str, Any]]:
+    """What the metrics of all answers together give of each; one that is missing is empty."""
+    said = [plain(answer.text) if answer is not None else "" for _, answer in pairs]
+    references = [[plain(text) for text in item.target] for item, _ in pairs]
+    found: list[dict[str, Any]] = [{} for _ in pairs]
+    scorers = {"cider": captions.ciders, "rouge": captions.rouges}
+    for name in names:
+        for place, value in enumerate(scorers[name](said, references) if name in scorers else ()):
+            found[place][name] = value
+    if BLEU in names:
+        for fields, counts in zip(found, captions.ngrams(said, references), strict=True):
+            alone = captions.bleu([counts], [""]).estimate().value or 0.0
+            fields.update({NGRAMS: counts, BLEU: alone / 100})
+    return found
+
+
+def _judged(pairs: Sequence[Pair], judge: Judge | None) -> list[Verdict]:
+    """What a judge says of each answer."""
+    if judge is None:
+        raise UsageError("metric", f"{JUDGE} needs a judge: add `judge` openai:MODEL or `judge` hf:PATH")
+    verdicts = [Verdict(None, 0.0) for _ in pairs]
+    cases = [(place, item, answer.text) for place, (item, answer) in enumerate(pairs) if answer is not None]
+
+    def request(case: tuple[int, Item, str], attempt: int) -> JudgeRequest:
+        _, item, text = case
+        asked = rubric("custom").format(question=item.question, reference="\n".join(item.target), answer=text)
+        return JudgeRequest(user=asked, temperature=HEAT_STEP * attempt)
+
+    def read(case: tuple[int, Item, str], reply: str) -> Verdict | None:
+        said = yes_or_no(reply)
+        return None if said is None else Verdict(said, float(said == "yes"), {"reply": reply})
+
+    for (place, _, _), verdict in zip(cases, ask_until_read(judge, cases, request, read, READINGS), strict=True):
+        verdicts[place] = verdict
+    return verdicts
+
+
 def _item(row: Row, name: str) -> Item:
     """A question; one without an id goes by its place, as it does where it is answered."""
-    question, target = _turns(row) if isinstance(row.get("conversations"), list) else _columns(row)
+    question, target = _turns(row) if isinstance(row.get("conversations"), list) else ("", [])
+    columns = _columns(row) if not target else ("", [])
+    question, target = question or columns[0], target or columns[1]
     image = row.get("image")
     image = str(image[0]) if isinstance(image, list) and image else picture_name(row, _PICTURES)
     options = options_of(row) or lettered(listed(first(row, ("choices", "options"), [])))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
 from mgtool.records import Sample
-from mgtool.scoring.benchmark import Benchmark, Item, Judge, JudgeRequest, Pair, Verdict
+from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, JudgeRequest, Pair, Verdict
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed
 from mgtool.scoring.judged import UNREAD, JudgedBenchmark, rubric
-from mgtool.scoring.multiple_choice import lettered
+from mgtool.scoring.multiple_choice import inferred, lettered
 
+MULTIPLE_CHOICE = "multi_choice"
 _SENTENCE = re.compile(r'The answer is "(.*)"\.')
 
 
@@ -37,6 +38,11 @@ class MathVista(JudgedBenchmark):
     files = "testmini.json (github.com/lupantech/MathVista), or MathVista_MINI.tsv"
     judge = "optional"
     metric = "accuracy, by task, context, skill, kind of question"
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "rules, else a judge, take the answer out of the response; the form has to be that of the target",
+        "vlmevalkit": "choices by its letter rules, a judge with its own prompt; numbers as numbers, lists never right",
+        "lmms-eval": "as the official one, but white space around an answer does not count",
+    }
     breakdowns: ClassVar[tuple[str, ...]] = (
         "task",
         "context",
@@ -65,14 +71,12 @@ class MathVista(JudgedBenchmark):
 
         The original's quick rule (`The answer is "..."`) is off unless asked for; here it stands in for a judge.
         """
+        if variant != OFFICIAL:
+            return _OTHERS[variant].grade(pairs, OFFICIAL, judge)
         if judge is None:
             return Benchmark.grade(self, pairs, variant)
-        found = [_by_rule(item, answer.text) if answer else "" for item, answer in pairs]
-        verdicts = [
-            _compared(item, text or "") if answer else self.missing(item)
-            for (item, answer), text in zip(pairs, found, strict=True)
-        ]
-        open_places = [place for place, text in enumerate(found) if text is None]
+        verdicts = [self.missing(item) if answer is None else self.ruled(item, answer.text) for item, answer in pairs]
+        open_places = [place for place, verdict in enumerate(verdicts) if verdict is UNREAD]
         asked = super().grade([pairs[place] for place in open_places], variant, judge)
         for place, verdict in zip(open_places, asked, strict=True):
             verdicts[place] = verdict
@@ -80,11 +84,19 @@ class MathVista(JudgedBenchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """What the rules find in a response."""
+        verdict = self.ruled(item, text)
+        sentence = _SENTENCE.search(text) if verdict is UNREAD else None
+        return self.compared(item, sentence[1]) if sentence else verdict
+
+    def ruled(self, item: Item, text: str) -> Verdict:
+        """What the rules find that are always on; `UNREAD` where they find nothing."""
         extracted = _by_rule(item, text)
-        if extracted is None:
-            sentence = _SENTENCE.search(text)
-            extracted = sentence[1] if sentence else None
-        return UNREAD if extracted is None else _compared(item, extracted)
+        return UNREAD if extracted is None else self.compared(item, extracted)
+
+    def compared(self, item: Item, extracted: str, more: dict[str, Any] | None = None) -> Verdict:
+        """The extracted answer, in the form of the target, against the target."""
+        said = _normalized(item, extracted)
+        return Verdict(said, float(said is not None and said == item.target), more or {})
 
     def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
         """The original's examples, and this response."""
@@ -94,14 +106,67 @@ class MathVista(JudgedBenchmark):
 
     def read(self, item: Item, text: str, reply: str) -> Verdict | None:
         """The extracted answer, stripped as the original's model class does."""
-        return _compared(item, reply.strip(), {"reply": reply}) if reply.strip() else None
+        return self.compared(item, reply.strip(), {"reply": reply}) if reply.strip() else None
 
     unread_policy = "they count as wrong (the rules find nothing in them; a judge could: `judge`)"
 
 
+class _LmmsEval(MathVista):
+    """lmms-eval's way: its copy of the original, with white space around answers and targets cut off."""
+
+    def ruled(self, item: Item, text: str) -> Verdict:
+        return super().ruled(item, text.strip())
+
+    def compared(self, item: Item, extracted: str, more: dict[str, Any] | None = None) -> Verdict:
+        said = _normalized(item, extracted)
+        return Verdict(said, float(said is not None and said.strip() == str(item.target).strip()), more or {})
+
+    def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
+        return super().request(item, text.strip(), attempt)
+
+
+class _VlmEvalKit(MathVista):
+    """VLMEvalKit's way: a choice by its rules for letters, a number where it is equal as one, nothing else."""
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        return self.ruled(item, text)
+
+    def ruled(self, item: Item, text: str) -> Verdict:
+        """A choice that was read, or a right number; the original asks the judge about all others, and about zeros."""
+        verdict = self.compared(item, text)
+        is_choice = item.fields["question_type"] == MULTIPLE_CHOICE
+        is_done = verdict.extracted is not None if is_choice else verdict.score and verdict.extracted != 0
+        return verdict if is_done else UNREAD
+
+    def compared(self, item: Item, extracted: str, more: dict[str, Any] | None = None) -> Verdict:
+        if item.fields["question_type"] == MULTIPLE_CHOICE:
+            options = lettered(item.fields["choices"])
+            letter = next((letter for letter, text in options.items() if text == item.target), None)
+            read: str | float | None = inferred(extracted, options)
+            return Verdict(read, float(read is not None and read == letter), more or {})
+        convert = {"integer": int, "float": float}.get(item.fields["answer_type"])
+        if convert is None:
+            return Verdict(None, 0.0, more or {})
+        try:
+            read = convert(extracted)
+            return Verdict(read, float(read == convert(item.target)), more or {})
+        except ValueError:
+            return Verdict(None, 0.0, more or {})
+
+    def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
+        asked = f"{rubric('mathvista-vlmevalkit')}{item.question}\nModel respone: {text}Extracted answer:"
+        return JudgeRequest(user=asked, max_tokens=128)
+
+    def read(self, item: Item, text: str, reply: str) -> Verdict | None:
+        return self.compared(item, reply, {"reply": reply})
+
+
+_OTHERS: dict[str, MathVista] = {"vlmevalkit": _VlmEvalKit(), "lmms-eval": _LmmsEval()}
+
+
 def _by_rule(item: Item, text: str) -> str | None:
     choices, kind = item.fields.get("choices") or [], item.fields["answer_type"]
-    if not text or (item.fields["question_type"] == "multi_choice" and text in choices):
+    if not text or (item.fields["question_type"] == MULTIPLE_CHOICE and text in choices):
         return text
     try:
         if kind == "integer":
@@ -113,14 +178,9 @@ def _by_rule(item: Item, text: str) -> str | None:
     return None
 
 
-def _compared(item: Item, extracted: str, more: dict[str, Any] | None = None) -> Verdict:
-    said = _normalized(item, extracted)
-    return Verdict(said, float(said is not None and said == item.target), more or {})
-
-
 def _normalized(item: Item, extracted: str) -> str | None:
     """The extracted answer in the form of the target; None where it has no such form."""
-    if item.fields["question_type"] == "multi_choice":
+    if item.fields["question_type"] == MULTIPLE_CHOICE:
         return _chosen(extracted.strip(), item.fields["choices"])
     try:
         if item.fields["answer_type"] == "integer":

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
 
 from mgtool.records import dumps
-from mgtool.scoring.benchmark import Item, JudgeRequest, Pair, Submission, Verdict
+from mgtool.scoring.benchmark import OFFICIAL, Item, Judge, JudgeRequest, Pair, Submission, Verdict
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
-from mgtool.scoring.judged import JudgedBenchmark, rubric
+from mgtool.scoring.judged import HEAT_STEP, JudgedBenchmark, rubric
 from mgtool.scoring.predictions import Prediction
 
 AGAIN = "\nPredict the correctness of the answer (digit): "
@@ -31,6 +31,11 @@ class MmVet(JudgedBenchmark):
     files = "mm-vet.json (github.com/yuweihao/MM-Vet), or MMVet.tsv"
     metric = "mean score, times 100; by capability and combination of capabilities"
     headline = "total"
+    variants: ClassVar[Mapping[str, str]] = {
+        "official": "the number before the first space of the judge's reply; asked again up to five times",
+        "vlmevalkit": "its copy of the prompt, wrapped; the whole reply has to be a number; hotter each time",
+        "lmms-eval": "its copy of the prompt; as the official one, up to four times, hotter from the second",
+    }
     attempts = 5
     breakdowns: ClassVar[tuple[str, ...]] = ("capability", "capabilities")
 
@@ -46,25 +51,65 @@ class MmVet(JudgedBenchmark):
         yield str(prediction.id)
         yield f"v1_{prediction.id}"
 
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """As the judge scores, asked in the way of the variant."""
+        if variant != OFFICIAL:
+            return _OTHERS[variant].grade(pairs, OFFICIAL, judge)
+        return super().grade(pairs, variant, judge)
+
     def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
         """The original's table with one row to complete; hotter at each attempt."""
-        answer = str(item.target).replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
-        row = " | ".join((item.question, answer, text, ""))
+        row = " | ".join((item.question, _spaced(item), text, ""))
         heat = max(0, attempt - 1) * 0.5
         return JudgeRequest(user=f"{rubric('mm-vet')}\n{row}{AGAIN if attempt else ''}", temperature=heat, max_tokens=3)
 
     def read(self, item: Item, text: str, reply: str) -> Verdict | None:
         """A number from 0 to 1 before the first space."""
         try:
-            score = float(reply.split(" ")[0].strip())
+            score = float(self.number(reply))
         except ValueError:
             return None
         return Verdict(text, score, {"reply": reply}) if 0.0 <= score <= 1.0 else None
+
+    def number(self, reply: str) -> str:
+        """What should be the number in a reply."""
+        return reply.split(" ")[0].strip()
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
         """The evaluator's form: an object of ids and answers."""
         named = {i.id if str(i.id).startswith("v1_") else f"v1_{i.id}": a.text if a else "" for i, a in pairs}
         return Submission("mm-vet.json", dumps(named))
+
+
+class _VlmEvalKit(MmVet):
+    """VLMEvalKit's way."""
+
+    def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
+        row = " | ".join((item.question, _spaced(item), text, ""))
+        return JudgeRequest(user=rubric("mm-vet-vlmevalkit") + row, temperature=HEAT_STEP * attempt, max_tokens=3)
+
+    def number(self, reply: str) -> str:
+        return reply
+
+
+class _LmmsEval(MmVet):
+    """lmms-eval's way."""
+
+    attempts = 4
+
+    def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
+        asked = f"{rubric('mm-vet-lmms-eval')}\n{item.question} | {_spaced(item)} | {text} |"
+        return JudgeRequest(user=asked, temperature=HEAT_STEP * attempt, max_tokens=128)
+
+    def number(self, reply: str) -> str:
+        return super().number(reply.strip())
+
+
+_OTHERS: dict[str, MmVet] = {"vlmevalkit": _VlmEvalKit(), "lmms-eval": _LmmsEval()}
+
+
+def _spaced(item: Item) -> str:
+    return str(item.target).replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
 
 
 def _items(document: Document) -> list[Item]:

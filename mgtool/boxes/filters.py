@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from mgtool.boxes.suppression import nms
+from mgtool.boxes.thresholds import LabelThresholds
 from mgtool.errors import ItemError, UsageError
 from mgtool.records import Box, Detections
 
@@ -19,19 +20,23 @@ class Filters:
 
     Attributes:
         threshold: lowest score; a detector has applied it already, boxes that are known may not have.
+        own_threshold: the detector's, of labels that `LabelThresholds` do not name.
         keep: labels to keep; compared without regard to case, as `drop`.
         drop: labels to drop.
         min_size: pixels of the picture that a box's shorter side must have.
         nms: a box that overlaps a better one of its label by more than this IoU is dropped.
+        class_agnostic: the better one may be of any label.
         max_boxes: the best so many are kept.
         round: coordinates become whole numbers, towards zero, as in the published box files.
     """
 
     threshold: float | None = None
+    own_threshold: float = 0
     keep: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     min_size: float = 0
     nms: float | None = None
+    class_agnostic: bool = False
     max_boxes: int | None = None
     round: bool = False
 
@@ -58,13 +63,15 @@ class Filters:
         """
         if not (np.isfinite(found.scores).all() and np.isfinite(found.boxes).all()):
             raise ItemError("bad_boxes", "a box or score that is not finite")
-        rows = [row for row in range(len(found.boxes)) if found.scores[row] >= (self.threshold or 0)]
+        least = [self._least(label) for label in found.labels]
+        rows = [row for row in range(len(found.boxes)) if found.scores[row] >= least[row]]
         rows = [row for row in rows if self._wants(found.labels[row], found.boxes[row])]
         rows.sort(key=lambda row: -found.scores[row])
         if self.nms is not None and rows:
             boxes = np.array([found.boxes[row] for row in rows], dtype=np.float32)
             scores = np.array([found.scores[row] for row in rows], dtype=np.float32)
-            rows = [rows[place] for place in nms(boxes, scores, [found.labels[row] for row in rows], self.nms)]
+            labels = ["" if self.class_agnostic else found.labels[row] for row in rows]
+            rows = [rows[place] for place in nms(boxes, scores, labels, self.nms)]
         rows = rows[: self.max_boxes]
         return msgspec.structs.replace(
             found,
@@ -80,6 +87,11 @@ class Filters:
     @cached_property
     def _dropped(self) -> frozenset[str]:
         return frozenset(map(str.casefold, self.drop))
+
+    def _least(self, label: str) -> float:
+        if isinstance(self.threshold, LabelThresholds):
+            return self.threshold.of(label, self.own_threshold)
+        return self.threshold or 0
 
     def _wants(self, label: str, box: Box) -> bool:
         name, shorter = label.casefold(), min(box[2] - box[0], box[3] - box[1])

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mgtool.boxes.coordinates import Coordinates, UnscaledRecord
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.media import images
@@ -28,16 +29,20 @@ def find_picture(
         sha256: of the picture's bytes.
         id: the sample's, if this is its only picture.
         name: the picture's.
-        size: asked where the bytes are not known and the file says how large the picture is.
+        size: asked where the bytes are not known and the file says how large the picture is, or where it gives boxes
+            as parts of a picture whose size it does not know.
 
     Raises:
-        ItemError: ``bad_boxes`` where the picture that the boxes are of has another size.
+        ItemError: ``bad_boxes`` where the picture that the boxes are of has another size, or where the name may be of
+            several.
     """
     record = _first(index, sha256, id, name, is_video=False)
     if record is None:
         return None
     if size is not None and record.width and record.sha256 != sha256:
         _refuse_other_size(record, *size())
+    if size is not None and isinstance(record, UnscaledRecord):
+        record = record.scaled(*size())
     return record.detections
 
 
@@ -121,10 +126,10 @@ class BoxSource:
 
 
 @contextlib.contextmanager
-def opened_boxes(given: str | None) -> Iterator[BoxSource]:
-    """Where boxes come from, by what `boxes` says."""
+def opened_boxes(given: str | None, coordinates: Coordinates | None = None) -> Iterator[BoxSource]:
+    """Where boxes come from, by what `boxes` says; `coordinates` are of a file's numbers."""
     if given is None or given == "off":
         yield BoxSource(off=given == "off")
         return
-    with BoxIndex(given) as index:
+    with BoxIndex(given, coordinates) as index:
         yield BoxSource(index)

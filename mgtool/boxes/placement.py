@@ -56,10 +56,12 @@ class PlacedBoxes(NamedTuple):
     Attributes:
         boxes: (n, 4) float32 with whole numbers, n >= 1: without any box, one (0, 0, 0, 0) stands in.
         labels: names of the boxes; empty where the stand-in is used.
+        kept: places of the boxes among those of the detector.
     """
 
     boxes: Floats
     labels: tuple[str, ...]
+    kept: tuple[int, ...] = ()
 
 
 class Framed(NamedTuple):
@@ -238,4 +240,5 @@ def place(
     clipped, inside = placement.clip(placement.scale_boxes(padded[kept]))
     if not len(clipped):
         return PlacedBoxes(np.zeros((1, 4), dtype=np.float32), ())
-    return PlacedBoxes(clipped, tuple(labels[i] for i in kept[inside]))
+    chosen = tuple(kept[inside].tolist())
+    return PlacedBoxes(clipped, tuple(labels[i] for i in chosen), chosen)

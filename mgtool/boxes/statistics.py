@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,12 @@ class BoxStatistics:
             left_out=summary.get("left_out", {}),
         )
 
+    def __add__(self, other: BoxStatistics) -> BoxStatistics:
+        """Of both together; what is left out, each says of all of the input."""
+        names = [each.name for each in fields(self) if each.name != "left_out"]
+        counts = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return BoxStatistics(**counts, left_out=self.left_out or other.left_out)
+
     def add(self, record: BoxRecord) -> None:
         """Count one picture or video."""
         groups = label_groups(record)
@@ -125,7 +131,7 @@ def of(records: Iterable[BoxRecord], reasons: Iterable[str] = ()) -> BoxStatisti
 def of_files(paths: Iterable[str]) -> BoxStatistics:
     """What box files hold, and how often what failed in the runs that wrote them; errors as `formats.read`."""
     listed = tuple(paths)
-    return of((record for path in listed for record in formats.read(path)), _reasons(listed))
+    return of((entry.record for path in listed for entry in formats.entries(path)), _reasons(listed))
 
 
 def _reasons(paths: Iterable[str]) -> Iterator[str]:

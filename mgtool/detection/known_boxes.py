@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mgtool.boxes import lookup
+from mgtool.boxes.coordinates import Coordinates
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import ItemError
 from mgtool.records import Detections, SampleId
@@ -16,7 +17,7 @@ class KnownBoxes:
     """The boxes of one file or folder, of any form that boxes are read in.
 
     Args:
-        path: as `mgtool.boxes.formats.read`.
+        path, coordinates: as of `mgtool.boxes.formats.entries`.
         alone: it stands in for the detector: pictures are also known by their sample's id and by their name, and one
             that it does not know is an error.
 
@@ -27,9 +28,9 @@ class KnownBoxes:
         InputError: no such file, or one of no known form.
     """
 
-    def __init__(self, path: str, *, alone: bool = False) -> None:
+    def __init__(self, path: str, coordinates: Coordinates | None = None, *, alone: bool = False) -> None:
         self._path, self._alone = path, alone
-        self._index = BoxIndex(path)
+        self._index = BoxIndex(path, coordinates)
         weakref.finalize(self, self._index.close)
         self.labels = self._index.labels
         self.identity = f"boxes{'' if alone else ' reused'} {self._index.count} records:{self._index.sha256[:16]}"

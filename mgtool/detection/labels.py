@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from mgtool.boxes.thresholds import LabelThresholds
 from mgtool.detection.known_boxes import KnownBoxes
 from mgtool.detection.options import DetectOptions
 from mgtool.detectors import vocabulary
@@ -47,3 +48,6 @@ def _strange(options: DetectOptions, labels: Collection[str]) -> Iterator[tuple[
             for word in vocabulary.read(spec, option=option):
                 if word.casefold() not in names:
                     yield option, word, nearest(word, labels)
+    if isinstance(options.threshold, LabelThresholds):
+        strange = (word for word in options.threshold.by_label if word not in names)
+        yield from (("threshold", word, nearest(word, labels)) for word in strange)

@@ -8,13 +8,16 @@ from dataclasses import replace
 from typing import IO
 
 from mgtool import detectors
+from mgtool.boxes import coordinates, formats
 from mgtool.boxes.filters import Filters
+from mgtool.boxes.thresholds import LabelThresholds
 from mgtool.detection import labels, replicas
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder
 from mgtool.detection.known_boxes import KnownBoxes
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.picture_loader import Named
+from mgtool.detection.views import ViewingDetector
 from mgtool.detectors import vocabulary
 from mgtool.inputs import sources
 from mgtool.inputs.first_items import refuse_without_pictures
@@ -22,7 +25,7 @@ from mgtool.media.reading import Place
 from mgtool.records import Failure, LeftOut
 from mgtool.runs.workers import default_workers
 
-_NO_VIDEOS = "COCO's form has no place for videos; jsonl, parquet and mg-llava have"
+_NO_VIDEOS = "this form has no place for videos; jsonl, parquet and mg-llava have"
 
 
 def named_media(
@@ -43,7 +46,7 @@ def named_media(
     if not options.allow_missing:
         samples = refuse_without_pictures(samples, options.images)
     items = sources.pictures(samples)
-    return _without_videos(items) if options.format == "coco" else items
+    return items if formats.FORMATS[options.format].has_videos else _without_videos(items)
 
 
 def place(options: DetectOptions) -> Place:
@@ -75,10 +78,10 @@ def load_finder(options: DetectOptions) -> Finder:
     kind, _, target = options.detector.partition(":")
     filters = _filters(options)
     if kind == detectors.BOXES:
-        alone = KnownBoxes(target, alone=True)
+        alone = KnownBoxes(target, coordinates.named(options.box_format), alone=True)
         labels.note_unknown(options, alone)
         return Finder(None, None, filters, alone)
-    known = KnownBoxes(options.boxes) if options.boxes else None
+    known = KnownBoxes(options.boxes, coordinates.named(options.box_format)) if options.boxes else None
     if len(options.devices) > 1:
         load = functools.partial(_on_device, options)
         return replicas.launch(load, options.devices, options.batch_size, filters, known)
@@ -98,6 +101,8 @@ def _on_device(options: DetectOptions, device: str) -> Finder:
 def _load(options: DetectOptions, filters: Filters, known: KnownBoxes | None) -> Finder:
     tagger = _load_tagger(options) if options.tagger else None
     detector = None if options.detector == "none" else _load_detector(options)
+    if detector is not None and isinstance(options.threshold, LabelThresholds):
+        filters = replace(filters, own_threshold=detector.own_threshold)
     return Finder(detector, tagger, filters, known)
 
 
@@ -112,7 +117,7 @@ def _load_tagger(options: DetectOptions) -> detectors.Tagger:
 
 
 def _load_detector(options: DetectOptions) -> detectors.Detector:
-    return detectors.load(
+    detector = detectors.load(
         options.detector,
         threshold=options.threshold,
         device=options.device,
@@ -120,7 +125,9 @@ def _load_detector(options: DetectOptions) -> detectors.Detector:
         vocabulary=words(options),
         trust_checkpoint=options.trust_checkpoint,
         trust_config=options.trust_config,
+        iou=options.iou,
     )
+    return detector if options.views.is_plain else ViewingDetector(detector, options.views, options.merging)
 
 
 def words(options: DetectOptions) -> tuple[str, ...] | None:
@@ -135,6 +142,7 @@ def _filters(options: DetectOptions) -> Filters:
         drop=vocabulary.read(options.drop, option="drop") if options.drop else (),
         min_size=options.min_size,
         nms=options.nms,
+        class_agnostic=options.class_agnostic and options.nms is not None,
         max_boxes=options.max_boxes,
         round=options.round,
     )

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mgtool.errors import UsageError, one_of
 from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.runs.ray_cluster import Engine, check_engine
 from mgtool.runs.shares import Share, check_share, share_of
+
+if TYPE_CHECKING:
+    from mgtool.boxes.merging import Merging
+    from mgtool.detection.views import Views
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -47,17 +51,26 @@ class DetectOptions:
         vocabulary: the detector's words: a shipped list's name, a text file or a comma list; empty for its own.
         preset: name in `PRESETS`, whose values come in place of defaults; empty once they have.
         boxes: box file whose pictures, by hash, are not detected again.
+        box_format: what the numbers of known boxes are, one of `mgtool.boxes.coordinates.NAMES`; empty for what the
+            kind of file says.
         trust_checkpoint: run code that a checkpoint brings.
         trust_config: run the Python of an MMDetection config that does not ship with MMDetection, and of its bases.
-        threshold: lowest score, 0 to 1; the detector's own where it is None.
+        threshold: lowest score, 0 to 1, or `LabelThresholds`; the detector's own where it is None.
+        iou: overlap above which the detector's own suppression drops the lesser box; its own where it is None.
+        slice: side of the squares that pictures are cut into, beside being looked at as a whole; 0 for the whole alone.
+        overlap: of neighbouring squares, in parts of their side.
+        scales: sizes in which pictures are looked at, in parts of their own, with commas; empty for their own.
+        max_size: longest side in pixels at which pictures are looked at; 0 for any.
+        merge: what becomes of boxes that several looks have of one object, as `Merging.parse` takes it.
         keep: labels to keep, given as `vocabulary`.
         drop: labels to drop, given as `vocabulary`.
         min_size: pixels of a box's shorter side, at least.
         nms: a box that overlaps a better one of its label by more than this IoU is dropped.
+        class_agnostic: whether boxes of different labels are dropped, and merged, too.
         max_boxes: the best so many of a picture.
         round: whole pixels, towards zero.
         frames: of a video, evenly spaced.
-        format: ``jsonl``, ``coco``, ``mg-llava`` or ``parquet``.
+        format: ``jsonl``, ``coco``, ``yolo``, ``voc``, ``mg-llava`` or ``parquet``.
         shard_size: pictures of a JSON lines shard.
         visualize: number of pictures to draw.
         batch_size: pictures at once; the size that is fastest and fits where it is None.
@@ -82,13 +95,21 @@ class DetectOptions:
     vocabulary: str = ""
     preset: str = ""
     boxes: str | None = None
+    box_format: str = ""
     trust_checkpoint: bool = False
     trust_config: bool = False
     threshold: float | None = None
+    iou: float | None = None
+    slice: int = 0
+    overlap: float = 0.2
+    scales: str = ""
+    max_size: int = 0
+    merge: str = "greedy"
     keep: str = ""
     drop: str = ""
     min_size: float = 0
     nms: float | None = None
+    class_agnostic: bool = False
     max_boxes: int | None = None
     round: bool = False
     frames: int = 8
@@ -126,6 +147,20 @@ class DetectOptions:
         return cls(**{**_preset(name), **given})
 
     @property
+    def views(self) -> Views:
+        """How pictures are looked at; errors as of `Views`."""
+        from mgtool.detection.views import Views, scales_of
+
+        return Views(self.slice, self.overlap, scales_of(self.scales), self.max_size)
+
+    @property
+    def merging(self) -> Merging:
+        """The rule of `merge`; errors as of `Merging.parse`."""
+        from mgtool.boxes.merging import Merging
+
+        return Merging.parse(self.merge, class_agnostic=self.class_agnostic)
+
+    @property
     def devices(self) -> list[str]:
         """Where a process each detects."""
         return self.device.split(",")
@@ -146,13 +181,14 @@ class DetectOptions:
             InputError: an input that is not there.
             CheckpointError: weights that are not there.
         """
-        from mgtool.boxes import formats
+        from mgtool.boxes import coordinates, formats
         from mgtool.inputs import sources
 
         check_engine(self.engine, self.ray_address, rank=self.rank, device=self.device, out=out, inputs=inputs)
         check_share(self.share, out, inputs)
         sources.check(inputs)
         formats.check(self.format)
+        coordinates.named(self.box_format)
         self._check_numbers()
         self._check_words()
         self._check_detector()
@@ -165,7 +201,8 @@ class DetectOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(name, f"{value}: give a number from {least} on")
-        detectors.Settings(self.threshold, self.device, self.dtype)
+        detectors.Settings(self.threshold, self.device, self.dtype, iou=self.iou)
+        _ = self.views, self.merging
         Filters(min_size=self.min_size, nms=self.nms, max_boxes=self.max_boxes)
 
     def _check_words(self) -> None:
@@ -179,6 +216,7 @@ class DetectOptions:
         from mgtool import detectors
 
         kind = self.detector.partition(":")[0]
+        self._check_looks(kind)
         if kind == detectors.BOXES and (self.tagger or self.boxes):
             raise UsageError("detector", f"{self.detector}: looks at no picture; leave `tagger` and `boxes` out")
         if kind == "none" and not self.tagger:
@@ -193,6 +231,13 @@ class DetectOptions:
             detectors.check_tagger_files(self.tagger)
         if kind != "none":
             detectors.check_files(self.detector)
+
+    def _check_looks(self, kind: str) -> None:
+        if kind in ("boxes", "none") and (self.iou is not None or not self.views.is_plain):
+            name = "iou" if self.iou is not None else "slice"
+            raise UsageError(name, f": `detector` {self.detector} looks at no picture")
+        if self.class_agnostic and self.nms is None and self.views.is_plain:
+            raise UsageError("class_agnostic", ": give `nms`, `slice` or `scales`, or nothing is compared")
 
 
 def _preset(name: str) -> Mapping[str, Any]:

@@ -84,12 +84,15 @@ class DetectionOutput:
     def is_whole(self, records: int) -> bool:
         """Whether the files of a run that found so many distinct pictures and videos are all there."""
         shards = range(max(1, -(-records // self._shard_size)))
-        names = formats.FILES.get(self._format) or [shard_name(PREFIX, index, SUFFIX) for index in shards]
+        whole = (*formats.FILES.get(self._format, ()), *formats.FOLDERS.get(self._format, ()))
+        names = whole or tuple(shard_name(PREFIX, index, SUFFIX) for index in shards)
         return all((self.folder / name).exists() for name in (*names, FAILURES_FILE))
 
     def clear(self) -> None:
         """Remove what an earlier run wrote."""
         shutil.rmtree(self.folder / DRAWN_FOLDER, ignore_errors=True)
+        for name in itertools.chain(*formats.FOLDERS.values()):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         names = (JOURNAL, FAILURES_FILE, RUN_FILE, *itertools.chain(*formats.FILES.values()))
         for path in [*list_shards(self.folder, PREFIX, SUFFIX), *(self.folder / name for name in names)]:
             remove(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -11,12 +12,14 @@ import msgspec
 from mgtool.boxes.statistics import BoxStatistics
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder, Found
+from mgtool.detection.known_entries import KnownEntries, among_known
 from mgtool.detection.ledger import Ledger
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Content, Named, Opened, open_pictures
 from mgtool.errors import ItemError, ResumeError
 from mgtool.records import Advance, BoxRecord, Detections, Failure, FrameDetections, SampleId
+from mgtool.runs import progress
 
 WINDOW_PER_BATCH = 8
 
@@ -31,22 +34,32 @@ def fill(
     frames: int = DetectOptions.frames,
     max_pixels: int = DetectOptions.max_pixels,
     advance: Advance = lambda n: None,
+    known: KnownEntries = KnownEntries(),  # noqa: B008 - empty
 ) -> BoxStatistics:
     """Detect what is left of the input and write it; arguments as of `detect`, errors as the finder's.
+
+    What is `known` is taken over.
 
     Raises:
         ResumeError: the input has other items than the output.
         OutputError: the output cannot be written.
     """
-    ledger = Ledger()
-    _resume(items, output, ledger)
+    ledger, seen = Ledger(), set[bytes]()
+    _resume(items, output, ledger, seen)
     advance(output.statistics.items)
+    look = functools.partial(
+        detect, finder=finder, ledger=ledger, batch=batch, workers=workers, frames=frames, max_pixels=max_pixels
+    )
     try:
-        found = detect(items, finder, ledger=ledger, batch=batch, workers=workers, frames=frames, max_pixels=max_pixels)
-        with closing(found) as entries:
+        with closing(among_known(items, output.statistics.items, known, look)) as entries:
             for entry, content in entries:
-                output.draw(entry, content, finder.draw)
-                output.add(entry)
+                kept = entry.unless_in(seen) if known else entry
+                if isinstance(content, Content):
+                    output.draw(kept, content, finder.draw)
+                elif kept.box is not None:
+                    output.copy_drawn(*content)
+                output.add(kept)
+                progress.failed(advance, kept.failure)
                 advance(1)
         output.finish()
     finally:
@@ -54,8 +67,8 @@ def fill(
     return output.statistics
 
 
-def _resume(items: Iterator[Named], output: DetectionOutput, ledger: Ledger) -> None:
-    """Go past the items that the output has entries of."""
+def _resume(items: Iterator[Named], output: DetectionOutput, ledger: Ledger, seen: set[bytes]) -> None:
+    """Go past the items that the output has entries of; `seen` are told the hashes of what has boxes."""
     for entry in output.resume():
         item = next(items, None)
         found = item[0].id if isinstance(item, tuple) else item and item.id
@@ -64,6 +77,7 @@ def _resume(items: Iterator[Named], output: DetectionOutput, ledger: Ledger) -> 
             raise ResumeError(
                 f"{output.folder} holds {entry.id} where the input {now}: choose another `out` or add `overwrite`"
             )
+        entry.unless_in(seen)
         if isinstance(item, tuple):
             ledger.settle(item[1], entry)
 

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mgtool.detection.known_entries import KnownEntries, KnownPart
 from mgtool.detection.output import JOURNAL, DetectionEntry, DetectionOutput
 from mgtool.files.journal import Journal
+from mgtool.files.lock import HeldError, one_share
+from mgtool.runs.claims import State
 from mgtool.runs.run_file import RUN_FILE, Run
-from mgtool.runs.shares import Share
+from mgtool.runs.shares import ALL, Share
 
 SHARES = ".shares"
 _LOCK = "lock"
@@ -30,6 +33,64 @@ class SharedOutput(DetectionOutput):
     def close(self, *, done: bool = False) -> None:
         """Close the journal; it stays."""
         super().close()
+
+
+def others(folder: Path, world_size: int) -> list[Share]:
+    """Ways in which the same run was shared out before, as far as they left entries."""
+    found = [ALL] if (folder / JOURNAL).exists() else []
+    for path in sorted((folder / SHARES).glob("?????-of-?????")):
+        rank, _, count = path.name.partition("-of-")
+        found += [Share(int(rank), int(count))] if (path / JOURNAL).exists() else []
+    return [share for share in found if share.world_size != world_size]
+
+
+def known(folder: Path, run: Run, share: Share, total: int) -> KnownEntries:
+    """What other ways of sharing out have of a share's stretch.
+
+    Args:
+        folder: the output's.
+        run: over all of the input.
+        share: that asks.
+        total: number of items of the input.
+    """
+    parts = [part for other in others(folder, share.world_size) for part in _parts(folder, run, other, share, total)]
+    return KnownEntries(parts, share.stretch(total)[0])
+
+
+def _parts(folder: Path, run: Run, other: Share, share: Share, total: int) -> Iterator[KnownPart]:
+    (begin, end), (first, last) = other.stretch(total), share.stretch(total)
+    where = folder if other.is_all else folder / SHARES / other.name
+    if begin >= last or end <= first or any(run_of(run, folder, other).differences()):
+        return
+    with contextlib.suppress(HeldError), hold(folder, other):
+        part = KnownPart(where, begin)
+        if part.end > first:
+            yield part
+
+
+def run_of(run: Run, folder: Path, share: Share) -> Run:
+    """The record of a share."""
+    return run if share.is_all else run.share(folder / SHARES / share.name / RUN_FILE, share.name)
+
+
+def state(run: Run, folder: Path, share: Share) -> State:
+    """How far a share is.
+
+    Raises:
+        ResumeError: it is of another run.
+    """
+    if run.finished:
+        return State.DONE
+    part = run_of(run, folder, share)
+    if not part.before:
+        return State.NEW
+    part.check()
+    return State.DONE if part.finished else State.BEGUN
+
+
+def hold(folder: Path, share: Share) -> contextlib.AbstractContextManager[None]:
+    """Keep other ranks from a share; all of the input is held with the output."""
+    return contextlib.nullcontext() if share.is_all else one_share(folder, share.name)
 
 
 def clear(folder: Path) -> None:

@@ -77,12 +77,13 @@ def load(
     vocabulary: tuple[str, ...] | None = None,
     trust_checkpoint: bool = False,
     trust_config: bool = False,
+    iou: float | None = None,
 ) -> Detector:
     """The detector that `spec` names, with its weights.
 
     Args:
         spec: ``nanodet``, ``tiny``, ``mmdet:[CONFIG:]CHECKPOINT``, ``owlv2:PATH`` or ``hf:PATH``.
-        threshold, device, dtype, vocabulary, trust_checkpoint, trust_config: see `Settings`.
+        threshold, device, dtype, vocabulary, trust_checkpoint, trust_config, iou: see `Settings`.
 
     Raises:
         UsageError: a spec that names no detector.
@@ -90,7 +91,7 @@ def load(
         CheckpointError: weights that are not there or do not fit.
     """
     kind, target = check(spec)
-    settings = Settings(threshold, device, dtype, vocabulary, trust_checkpoint, trust_config)
+    settings = Settings(threshold, device, dtype, vocabulary, trust_checkpoint, trust_config, iou)
     return cast(Detector, importlib.import_module(DETECTORS[kind].module).load(target, settings))
 
 

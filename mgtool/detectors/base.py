@@ -8,6 +8,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from mgtool.boxes.thresholds import LabelThresholds
 from mgtool.errors import UsageError, one_of
 from mgtool.records import Box, Detections
 from mgtool.runs.devices import FORMATS, Devices, choose
@@ -23,9 +24,11 @@ class Detector(Protocol):
 
     Attributes:
         identity: names the detector, its weights (by hash) and its settings; equal identity means equal boxes.
+        own_threshold: lowest score of a box where nobody says another one.
     """
 
     identity: str
+    own_threshold: float
 
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:
         """Objects of each picture, best first.
@@ -55,6 +58,7 @@ class Settings:
 
     Attributes:
         threshold: lowest score of a box that is kept; None for the detector's own default.
+        iou: overlap above which the detector's own suppression drops the lesser box; None for its own default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...
         dtype: what networks compute in, as `mgtool.runs.devices.number_format` takes it; boxes and scores are float32.
         vocabulary: words for open-vocabulary detectors; None where none was given.
@@ -68,12 +72,21 @@ class Settings:
     vocabulary: tuple[str, ...] | None = None
     trust_checkpoint: bool = False
     trust_config: bool = False
+    iou: float | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in (None, *FORMATS):
             raise UsageError("dtype", f"{self.dtype}: give one of {one_of(str(self.dtype), FORMATS)}")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UsageError("threshold", f"{self.threshold}: give a score from 0 to 1")
+        if self.iou is not None and not 0 <= self.iou <= 1:
+            raise UsageError("iou", f"{self.iou:g}: give an overlap (IoU) from 0 to 1")
+
+    def lowest(self, own: float) -> float:
+        """The lowest score that a detector looks for, whose own threshold is this."""
+        if isinstance(self.threshold, LabelThresholds):
+            return self.threshold.lowest(own)
+        return own if self.threshold is None else self.threshold
 
     def devices(self) -> Devices:
         """Where and in which numbers networks compute.
@@ -82,6 +95,11 @@ class Settings:
             UsageError: a device that this machine does not have.
         """
         return choose(self.device, self.dtype)
+
+    def refuse_iou(self, spec: str) -> None:
+        """Raise a `UsageError` where `iou` is asked of a detector that suppresses nothing itself."""
+        if self.iou is not None:
+            raise UsageError("iou", f": `detector` {spec} suppresses no boxes itself; `nms` does so with what it finds")
 
     def refuse_narrow(self, spec: str) -> None:
         """Raise a `UsageError` where a narrow format is asked of a detector that has none."""

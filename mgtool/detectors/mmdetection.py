@@ -47,6 +47,7 @@ def load(target: str, settings: Settings) -> MMDetection:
             _refuse_foreign(name)
         import_mmdet()
         config, checkpoint = _read(name, weights, trust=settings.trust_checkpoint)
+        _set_iou(config, settings.iou)
         if "language_model" not in config.model:
             refuse_words(f"mmdet:{target}", settings.vocabulary)
         digest = sha256(canonical(_plain(config.to_dict())))[:16]
@@ -56,7 +57,7 @@ def load(target: str, settings: Settings) -> MMDetection:
             place_language_model(config, language)
             digest += f" language:{hash_files(p for p in sorted(language.iterdir()) if p.suffix in _TEXT_FILES)}"
         model = _build(config, checkpoint, settings.devices().name)
-    threshold = THRESHOLD if settings.threshold is None else settings.threshold
+    threshold = settings.lowest(THRESHOLD)
     with Path(weights).open("rb") as file:
         hashed = hashlib.file_digest(file, "sha256").hexdigest()
     identity = f"mmdet {Path(name or weights).stem} config:{digest} weights:{hashed[:16]} threshold:{threshold:g}"
@@ -75,6 +76,8 @@ class MMDetection:
         threshold: lowest score of a box.
         vocabulary: words where pictures do not bring their own.
     """
+
+    own_threshold = THRESHOLD
 
     def __init__(self, model: Any, identity: str, threshold: float, vocabulary: tuple[str, ...] | None) -> None:
         from mmcv.transforms import Compose
@@ -223,7 +226,8 @@ def place_language_model(config: Any, folder: Path) -> None:
 
 def import_mmdet() -> None:
     """Import MMDetection on mmcv-lite and today's transformers, without its log."""
-    for module in ("mmengine", "mmcv", "cv2"):
+    _import_opencv()
+    for module in ("mmengine", "mmcv"):
         require(module, what=WHAT, extra="mmdet")
     mmcv_ops.install()
     # MMEngine imports it where it is installed, for optimisers, and it complains of a kernel that nobody needs here
@@ -239,6 +243,22 @@ def import_mmdet() -> None:
     logging.getLogger("mmengine").setLevel(logging.ERROR)
 
 
+def _import_opencv() -> None:
+    """Import what MMEngine needs, or say what is missing of its own.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        UsageError: it is, and finds no library of the system, as opencv-python in a container without libGL.
+    """
+    try:
+        require("cv2", what=WHAT, extra="mmdet")
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:
+        advice = "pip install --force-reinstall --no-deps opencv-python-headless, which needs no screen"
+        raise UsageError("detector", f"mmdet: OpenCV cannot be loaded: {advice} ({_said(error)})") from error
+
+
 def _read(name: str, weights: str, *, trust: bool) -> tuple[Any, dict[str, Any]]:
     """The config, by name or out of the checkpoint, and the checkpoint."""
     config = read_config(name) if name else None
@@ -246,6 +266,17 @@ def _read(name: str, weights: str, *, trust: bool) -> tuple[Any, dict[str, Any]]
         raise UsageError("detector", f"mmdet:{name}: give its weights too: {WHAT}:{name}:CHECKPOINT.pth")
     checkpoint = _checkpoint(checkpoint_file(weights), trust=trust)
     return config if config is not None else _own_config(weights, checkpoint, trust=trust), checkpoint
+
+
+def _set_iou(config: Any, iou: float | None) -> None:
+    """Let the model's own suppression of boxes, of its last stage, take another overlap."""
+    if iou is None:
+        return
+    last = config.model.get("test_cfg") or {}
+    last = last.get("rcnn", last)
+    if "nms" not in last:
+        raise UsageError("iou", ": this model suppresses no boxes itself; `nms` does so with what it finds")
+    last.nms.iou_threshold = iou
 
 
 def _shipped() -> Path | None:

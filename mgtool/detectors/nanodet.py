@@ -40,7 +40,7 @@ class NanoDet(ShippedDetector):
         boxes = self._boxes(sides[0][places], places, picture.size)
         found = scores[0][places, classes]
         labels = [self.labels[index] for index in classes]
-        kept = nms(boxes, found, labels, self.nms_iou)
+        kept = nms(boxes, found, labels, self._iou)
         return Detections(
             boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in boxes[kept].tolist()),
             scores=tuple(found[kept].tolist()),

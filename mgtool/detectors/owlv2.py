@@ -23,10 +23,11 @@ THRESHOLD = 0.2
 
 def load(target: str, settings: Settings) -> Owlv2Detector:
     """The detector of ``owlv2:PATH``; errors as `Owlv2Detector`."""
+    settings.refuse_iou("owlv2")
     chosen = settings.devices()
     return Owlv2Detector(
         target,
-        threshold=THRESHOLD if settings.threshold is None else settings.threshold,
+        threshold=settings.lowest(THRESHOLD),
         vocabulary=settings.vocabulary,
         device=chosen.name,
         dtype=chosen.dtype,
@@ -47,6 +48,8 @@ class Owlv2Detector:
     Raises:
         CheckpointError: files that are not there or do not fit.
     """
+
+    own_threshold = THRESHOLD
 
     def __init__(
         self,

@@ -44,9 +44,10 @@ class ShippedDetector(ABC):
         settings.refuse_narrow(self.name)
         refuse_words(self.name, settings.vocabulary)
         weights = (resources.files(__package__) / "weights" / self.weights).read_bytes()
-        self._threshold = self.threshold if settings.threshold is None else settings.threshold
+        self.own_threshold, self._threshold = self.threshold, settings.lowest(self.threshold)
+        self._iou = self.nms_iou if settings.iou is None else settings.iou
         self._session = _session(weights, settings.device)
-        kept = f"threshold:{self._threshold:g} nms:{self.nms_iou:g}"
+        kept = f"threshold:{self._threshold:g} nms:{self._iou:g}"
         self.identity = f"{self.name} sha256:{sha256(weights)[:16]} {kept}"
 
     def detect(self, pictures: Sequence[Image.Image], words: Sequence[Sequence[str]] | None) -> list[Detections]:

@@ -33,7 +33,7 @@ class Tiny(ShippedDetector):
         pixels = np.asarray(place.move_picture(picture, PADDING), dtype=np.float32).transpose(2, 0, 1)
         (scores,), (boxes,) = self._session.run(["scores", "boxes"], {"picture": pixels[None]})
         found = np.flatnonzero(scores >= self._threshold)
-        kept = found[nms(boxes[found], scores[found], [LABEL] * len(found), self.nms_iou)]
+        kept = found[nms(boxes[found], scores[found], [LABEL] * len(found), self._iou)]
         inside = place.restore_boxes(boxes[kept])
         return Detections(
             boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in inside.tolist()),

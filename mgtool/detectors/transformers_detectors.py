@@ -28,6 +28,7 @@ _HEAD = re.compile(r"(^|[._])((b?box|class|score|labels)_(embed|head|predictor|c
 
 def load(target: str, settings: Settings) -> TransformersDetector:
     """The detector of ``hf:PATH``; errors as `TransformersDetector`."""
+    settings.refuse_iou("hf")
     chosen = settings.devices()
     return TransformersDetector(
         target,
@@ -76,7 +77,8 @@ class TransformersDetector:
             _keep_heads_in_float32(self.model)
         self.processor = load_processor(auto_processor, path)
         defaults = dict.fromkeys(OWL, 0.1) | dict.fromkeys(GROUNDING, 0.25)
-        self._threshold = defaults.get(self.kind, 0.5) if threshold is None else threshold
+        self.own_threshold = defaults.get(self.kind, 0.5)
+        self._threshold = Settings(threshold).lowest(self.own_threshold)
         self.vocabulary = None if vocabulary is None else tuple(vocabulary)
         weights = f"weights={hash_folder(path)} dtype={dtype}"
         self.identity = f"hf {self.kind} {weights} threshold={self._threshold}"

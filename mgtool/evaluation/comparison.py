@@ -5,14 +5,19 @@ By hand: scipy's paired tests take items of one picture for independent; its dis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from mgtool.evaluation.provenance import Provenance
 from mgtool.records import SampleId, Score
 from mgtool.scoring.benchmark import by_field
 from mgtool.scoring.statistics import (
+    Floats,
     Metric,
     Statistic,
     cluster_sums,
@@ -26,6 +31,9 @@ from mgtool.scoring.statistics import (
 )
 
 RIGHT = 0.5
+SEEN = 1.959964 + 0.841621
+"""Standard errors that a difference has to be large to be found at 5 % in four of five trials: z of .975 and of .8."""
+Test = Literal["McNemar", "paired t", "paired bootstrap", "unpaired"]
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +46,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         stderr: standard error of the difference; items are paired and clustered by picture.
         interval: 95 % confidence interval of the difference.
         p_value: two-sided, of no difference.
+        test: what it is of: McNemar's exact test where answers are right or wrong, one a picture; else a paired t test
+            of the pictures, a paired bootstrap, or the two runs' errors as if they were independent.
         n: items in both runs.
+        needed: items of this kind that it would take to see a difference of this size (5 %, with a power of 80 %).
     """
 
     first: float | None
@@ -47,7 +58,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     stderr: float | None = None
     interval: tuple[float, float] | None = None
     p_value: float | None = None
+    test: Test | None = None
     n: int = 0
+    needed: int | None = None
 
 
 class Flip(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +82,9 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         fixed: items that were wrong and are right.
         broken: items that were right and are wrong.
         flips: every item whose score changed.
+        name: of both results: benchmark and variant.
+        first_run: what the first run's numbers are of.
+        second_run: what the second run's are.
     """
 
     metrics: dict[str, Difference]
@@ -76,6 +92,9 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     fixed: int
     broken: int
     flips: list[Flip]
+    name: str = ""
+    first_run: Provenance = Provenance()
+    second_run: Provenance = Provenance()
 
 
 def compare(
@@ -130,7 +149,7 @@ def _mean_difference(first: Sequence[Score], second: Sequence[Score]) -> Differe
     if is_share(np.array([score.score for score in (*first, *second)])):
         metric = _within(metric, 100.0)
     before = float(np.mean([score.score for score in first])) * 100
-    return _filled(before, before + (metric.value or 0.0), metric, int(groups.max()) + 1)
+    return _tested(before, before + (metric.value or 0.0), metric, change / 100, groups)
 
 
 def _within(metric: Metric, most: float) -> Metric:
@@ -149,7 +168,9 @@ def _difference(first: Statistic | Metric, second: Statistic | Metric) -> Differ
         metric = clustered_mean(change, first.groups)
         if is_share(first.rows[:, 0]) and is_share(second.rows[:, 0]):
             metric = _within(metric, first.scale)
-        return _filled(first.estimate().value, second.estimate().value, metric, int(first.groups.max()) + 1)
+        return _tested(
+            first.estimate().value, second.estimate().value, metric, second.rows[:, 0] - first.rows[:, 0], first.groups
+        )
     return _resampled_difference(first, second)
 
 
@@ -167,7 +188,7 @@ def _resampled_difference(first: Statistic, second: Statistic) -> Difference:
     metric = Metric(
         value=after - before, stderr=float(draws.std(ddof=1)), interval=percentiles(draws), n=len(first.rows)
     )
-    return _filled(before, after, metric, len(sums))
+    return _filled(before, after, metric, len(sums), "paired bootstrap")
 
 
 def _unpaired(first: Metric, second: Metric) -> Difference:
@@ -180,20 +201,53 @@ def _unpaired(first: Metric, second: Metric) -> Difference:
     error = None if first.stderr is None or second.stderr is None else float(np.hypot(first.stderr, second.stderr))
     change = second.value - first.value
     metric = Metric(value=change, stderr=error, interval=normal_interval(change, error), n=first.n)
-    return _filled(first.value, second.value, metric, max(first.n, 2))
+    return _filled(first.value, second.value, metric, max(first.n, 2), "unpaired")
 
 
-def _filled(before: float | None, after: float | None, metric: Metric, clusters: int) -> Difference:
+def _tested(
+    before: float | None, after: float | None, metric: Metric, change: Floats, groups: NDArray[np.int64]
+) -> Difference:
+    """A paired difference; by McNemar's exact test where every item changed to right, to wrong or not, alone."""
+    clusters = int(groups.max()) + 1
+    difference = _filled(before, after, metric, clusters, "paired t")
+    if clusters < len(change) or not np.isin(change, (-1.0, 0.0, 1.0)).all() or difference.p_value is None:
+        return difference
+    p = mcnemar(int((change > 0).sum()), int((change < 0).sum()))
+    return msgspec.structs.replace(difference, p_value=p, test="McNemar")
+
+
+def mcnemar(fixed: int, broken: int) -> float:
+    """The exact two-sided p-value of as many items that changed one way and the other, if both are as likely.
+
+    >>> mcnemar(8, 1), mcnemar(3, 3)
+    (0.0390625, 1.0)
+    """
+    from scipy import special
+
+    return min(1.0, 2 * float(special.bdtr(min(fixed, broken), fixed + broken, 0.5)))
+
+
+def _filled(before: float | None, after: float | None, metric: Metric, clusters: int, test: Test) -> Difference:
     change = None if before is None or after is None else after - before
+    p = p_value(metric.value or 0.0, metric.stderr, clusters)
     return Difference(
         first=before,
         second=after,
         difference=change,
         stderr=metric.stderr,
         interval=metric.interval,
-        p_value=p_value(metric.value or 0.0, metric.stderr, clusters),
+        p_value=p,
+        test=None if p is None else test,
         n=metric.n,
+        needed=_needed(metric),
     )
+
+
+def _needed(metric: Metric) -> int | None:
+    """Items that show the difference; None where there is none, or no error."""
+    if not metric.value or not metric.stderr:
+        return None
+    return math.ceil(metric.n * (SEEN * metric.stderr / metric.value) ** 2)
 
 
 def _estimated(number: Statistic | Metric) -> Metric:

@@ -14,7 +14,7 @@ import msgspec
 
 from mgtool import benchmarks
 from mgtool.boxes import formats
-from mgtool.errors import InputError, ItemError, UsageError, one_of
+from mgtool.errors import InputError, ItemError, RecordError, UsageError, one_of
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.pipeline import JoinedAnswers, join
 from mgtool.files.hashing import sha256
@@ -23,7 +23,8 @@ from mgtool.media.reading import Place, read_bytes
 from mgtool.records import BoxRecord, decode
 from mgtool.scoring import predictions
 from mgtool.scoring.benchmark import Benchmark, Item
-from mgtool.scoring.ground_truth import Truth
+from mgtool.scoring.ground_truth import Document, Truth
+from mgtool.scoring.layouts import SWAPPED, described
 from mgtool.scoring.predictions import Answers
 
 
@@ -86,17 +87,26 @@ class EvalInputs:
         files = self.benchmark.files
         try:
             items = self.benchmark.load(self.truth)
-        except (LookupError, ValueError, TypeError, AttributeError) as error:
+        except RecordError as error:
+            raise self.truth.mismatch(f"{files} ({error})") from error
+        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise self.truth.mismatch(f"{files} ({type(error).__name__}: {error})") from error
         if not items:
             raise self.truth.mismatch(f"{files}; no question was found in it")
+        if not any(item.target for item in items):
+            wrong = self.truth.mismatch(files)
+            if SWAPPED in str(wrong):  # its lines pass for questions without answers
+                raise wrong
         self._refuse_unknown_split(items)
         return items
 
     def _refuse_unknown_split(self, items: Sequence[Item]) -> None:
         """A folder of several files, none of which belongs to the split that is asked for, is not all of that split."""
-        files, split = self.truth.files, self.options.split
-        if not split or len(files) < 2 or not any(path.is_dir() for path in self.ground_truth):
+        split = self.options.split
+        if not split or not any(path.is_dir() and not any(path.glob("*.tar")) for path in self.ground_truth):
+            return
+        files = self.truth.files
+        if len(files) < 2:
             return
         named = [file.member or str(file.path.relative_to(file.path.parents[1])) for file in files]
         held = (str(value) for item in items for value in item.fields.values())
@@ -186,14 +196,25 @@ class EvalInputs:
         if self._is_boxes(source):
             return _with_failures(predictions.from_boxes(self._by_name(source)), path / "boxes")
         if source == "-":
-            return predictions.read(self._stdin, where="-")
+            return _answers(self._stdin, "-")
         found = self.benchmark.folder_answers(path) if path.is_dir() else None
         if found is not None:
             return found
         if not path.is_file():
             what = "a folder: give the answers file" if path.is_dir() else "no such answers file"
             raise InputError(f"{source}: {what}")
-        return _with_failures(predictions.read(path.read_bytes(), where=source), path)
+        return _with_failures(_answers(path.read_bytes(), source), path)
+
+
+def _answers(data: bytes, where: str) -> Answers:
+    """The answers in a file; where there are none, its look is told."""
+    if not data.strip():
+        raise InputError(f"{where}: it is empty; expected answers, a line each with an id and a text")
+    try:
+        return predictions.read(data, where=where)
+    except InputError as error:
+        looks = described(Document(Path(where), content=data))
+        raise InputError(f"{error}; {looks}" if looks else str(error)) from error
 
 
 def _with_failures(answers: Answers, path: Path) -> Answers:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -18,6 +17,17 @@ from typing import Any, Protocol
 import msgspec
 
 from mgtool.errors import UsageError
+from mgtool.evaluation.judge_costs import (
+    CHARACTERS_PER_TOKEN,
+    JudgeBudget,
+    JudgePace,
+    JudgePrice,
+    JudgeUse,
+    TokenUse,
+    parsed_price,
+)
+from mgtool.evaluation.judge_replies import counted, refusal, refused_parameter
+from mgtool.evaluation.local_judge import LocalBackend
 from mgtool.evaluation.options import EvalOptions
 from mgtool.files.journal import Journal
 from mgtool.files.retries import LONGEST_WAIT_S, retry_after, waiting
@@ -27,7 +37,6 @@ from mgtool.scoring.benchmark import JudgeRequest
 JUDGE_FILE = "judge.jsonl"
 ATTEMPTS = 6
 TIMEOUT_S = 120.0
-CHARACTERS_PER_TOKEN = 4
 MAX_TOKENS = "max_tokens"
 MORE_ROOM, FIRST_ROOM, MOST_TOKENS = 4, 1024, 16_384
 """A reply that thinking left no room for gets so many times as much, at least and at most so many tokens."""
@@ -38,19 +47,29 @@ _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of ``judge.jsonl``; `otherwise`: in what the judge was asked otherwise than the request says."""
+    """One line of ``judge.jsonl``.
+
+    Attributes:
+        key: the identity of judge and request.
+        reply: as it came.
+        otherwise: in what the judge was asked otherwise than the request says.
+        tokens: as the server counted them; None where it did not.
+    """
 
     key: str
     judge: str
     request: JudgeRequest
     reply: str
     otherwise: tuple[str, ...] = ()
+    tokens: TokenUse | None = None
 
 
 class Backend(Protocol):
     """A model that answers requests."""
 
     name: str
+    tokens: dict[int, TokenUse]
+    """Of the replies of the latest call, by place, where they are counted."""
 
     @property
     def otherwise(self) -> tuple[str, ...]:
@@ -69,13 +88,27 @@ class KeptJudge:
         backend: the model.
         journal: its earlier replies, to which the new ones are added.
         advance: called with 1 for each new reply.
+        budget: what may be spent on new ones.
+        price: what they cost.
     """
 
-    def __init__(self, backend: Backend, journal: Journal, advance: Advance = lambda n: None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        journal: Journal,
+        advance: Advance = lambda n: None,
+        budget: JudgeBudget | None = None,
+        price: JudgePrice | None = None,
+    ) -> None:
         self.backend = backend
         self.journal = journal
         self.advance = advance
+        self.budget = budget or JudgeBudget()
+        self.price = price
         self.asked = 0
+        self._tokens = TokenUse()
+        self._used: set[str] = set()
+        self._failed: set[str] = set()
         self._known = {line.key: line for line in journal.read(Reply)}
         self._otherwise: dict[str, None] = {}
 
@@ -86,15 +119,34 @@ class KeptJudge:
         waiting = list(new.items())
         for place, text in self.backend.replies([request for _, request in waiting]):
             key, request = waiting[place]
-            otherwise = self.backend.otherwise
-            line = Reply(key=key, judge=self.backend.name, request=request, reply=text, otherwise=otherwise)
-            self.journal.append(line)
-            self._known[key] = line
-            self.asked += 1
-            self.advance(1)
+            self._keep(key, request, text, self.backend.tokens.get(place))
         known = [self._known.get(key) for key in keys]
+        self._used |= {line.key for line in known if line is not None}
+        self._failed = (self._failed | set(keys)) - self._known.keys()
         self._otherwise |= dict.fromkeys(way for line in known if line is not None for way in line.otherwise)
         return [None if line is None else line.reply for line in known]
+
+    def _keep(self, key: str, request: JudgeRequest, text: str, tokens: TokenUse | None) -> None:
+        name, otherwise = self.backend.name, self.backend.otherwise
+        line = Reply(key=key, judge=name, request=request, reply=text, otherwise=otherwise, tokens=tokens)
+        self.journal.append(line)
+        self._known[key] = line
+        self._tokens += tokens or TokenUse()
+        self.asked += 1
+        self.advance(1)
+
+    @property
+    def use(self) -> JudgeUse:
+        """What was asked so far, and what that cost."""
+        return JudgeUse(
+            name=self.backend.name,
+            replies=len(self._used),
+            asked=self.asked,
+            failed=len(self._failed),
+            over_budget=min(self.budget.refused, len(self._failed)),
+            tokens=self._tokens,
+            cost_usd=None if self.price is None else round(self.price.of(self._tokens), 6),
+        )
 
     @property
     def otherwise(self) -> list[str]:
@@ -124,15 +176,16 @@ def request_key(judge: str, request: JudgeRequest) -> str:
     return hashlib.sha256(canonical([judge, asked])).hexdigest()
 
 
-def backend(options: EvalOptions) -> Backend:
-    """The model that is asked for.
+def backend(options: EvalOptions, budget: JudgeBudget | None = None) -> Backend:
+    """The model that is asked for, within a budget.
 
     Raises:
         UsageError: for a judge that is neither ``openai:MODEL`` nor ``hf:PATH``.
     """
     kind, _, name = options.judge.partition(":")
     if kind == "openai" and name:
-        return OpenAiBackend(name, options.judge_url, options.judge_workers)
+        pace = JudgePace(options.judge_rate)
+        return OpenAiBackend(name, options.judge_url, options.judge_workers, pace=pace, budget=budget)
     if kind == "hf" and name:
         return LocalBackend(name)
     raise UsageError("judge", f"{options.judge}: give openai:MODEL or hf:PATH")
@@ -155,7 +208,9 @@ def kept_judge(options: EvalOptions, folder: Path | None, advance: Advance) -> I
         return
     if folder is None:
         raise UsageError("judge", "needs `out` DIR, where its replies are kept")
-    judge = KeptJudge(backend(options), Journal(folder / JUDGE_FILE), advance)
+    price = parsed_price(options.judge_price)
+    budget = JudgeBudget(options.judge_budget, price)
+    judge = KeptJudge(backend(options, budget), Journal(folder / JUDGE_FILE), advance, budget, price)
     try:
         yield judge
     finally:
@@ -177,12 +232,23 @@ class _BusyError(Exception):
 class OpenAiBackend:
     """Any endpoint that speaks OpenAI's chat completions; the key comes from ``OPENAI_API_KEY``."""
 
-    def __init__(self, model: str, url: str, workers: int, *, first_wait_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: str,
+        url: str,
+        workers: int,
+        *,
+        first_wait_s: float = 1.0,
+        pace: JudgePace | None = None,
+        budget: JudgeBudget | None = None,
+    ) -> None:
         self.name = f"openai:{model}"
         self.model = model
         self.url = f"{url.rstrip('/')}/chat/completions"
         self.workers = workers
         self.first_wait_s = first_wait_s
+        self.pace, self.budget = pace or JudgePace(), budget or JudgeBudget()
+        self.tokens: dict[int, TokenUse] = {}
         self._limit_name = MAX_TOKENS
         self._has_temperature = True
         self._least_tokens = 0
@@ -206,6 +272,7 @@ class OpenAiBackend:
         """
         import httpx
 
+        self.tokens = {}
         if not requests:
             return
         key = os.environ.get("OPENAI_API_KEY")
@@ -214,16 +281,30 @@ class OpenAiBackend:
             httpx.Client(headers=headers, timeout=TIMEOUT_S) as client,
             ThreadPoolExecutor(self.workers) as pool,
         ):
-            places = {pool.submit(self._patiently, client, request): n for n, request in enumerate(requests)}
+            places = {pool.submit(self._affordably, client, request): n for n, request in enumerate(requests)}
             try:
                 for done in as_completed(places):
-                    text = done.result()
+                    text, tokens = done.result()
                     if text is not None:
+                        self.tokens |= {places[done]: tokens} if tokens.total else {}
                         yield places[done], text
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _patiently(self, client: Any, request: JudgeRequest) -> str | None:
+    def _affordably(self, client: Any, request: JudgeRequest) -> tuple[str | None, TokenUse]:
+        """A reply and its tokens; none where the budget has no room for it."""
+        reserved = self.budget.reserve(request)
+        if reserved is None:
+            return None, TokenUse()
+        used: list[TokenUse] = []
+        try:
+            text = self._patiently(client, request, used)
+        finally:
+            tokens = sum(used, TokenUse())
+            self.budget.settle(reserved, tokens)
+        return text, tokens
+
+    def _patiently(self, client: Any, request: JudgeRequest, used: list[TokenUse]) -> str | None:
         import tenacity
 
         rising = tenacity.wait_random_exponential(multiplier=self.first_wait_s, max=LONGEST_WAIT_S)
@@ -233,14 +314,14 @@ class OpenAiBackend:
             retry=tenacity.retry_if_exception_type(_BusyError),
             retry_error_callback=lambda _: None,
         )
-        reply: str | None = retrying(self._once, client, request)
+        reply: str | None = retrying(self._once, client, request, used)
         return reply
 
-    def _once(self, client: Any, request: JudgeRequest) -> str:
+    def _once(self, client: Any, request: JudgeRequest, used: list[TokenUse]) -> str:
         """A reply; one that is empty because its limit was reached is asked for again with more room."""
         limit = max(request.max_tokens, self._least_tokens)
         while True:
-            text, is_cut_off = self._replied(client, request, limit)
+            text, is_cut_off = self._replied(client, request, limit, used)
             if text or not is_cut_off or limit >= MOST_TOKENS:
                 break
             limit = min(max(MORE_ROOM * limit, FIRST_ROOM), MOST_TOKENS)
@@ -248,13 +329,16 @@ class OpenAiBackend:
             self._least_tokens = limit
         return text
 
-    def _replied(self, client: Any, request: JudgeRequest, limit: int) -> tuple[str, bool]:
+    def _replied(self, client: Any, request: JudgeRequest, limit: int, used: list[TokenUse]) -> tuple[str, bool]:
         """The text, and whether it was cut off at the limit."""
         response = self._accepted(client, request, limit)
         try:
-            choice = response.json()["choices"][0]
-            return str(choice["message"]["content"] or ""), choice.get("finish_reason") == "length"
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            body = response.json()
+            choice = body["choices"][0]
+            text = str(choice["message"]["content"] or "")
+            used.append(counted(body.get("usage"), request, text))
+            return text, choice.get("finish_reason") == "length"
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _BusyError("a reply that is not what it should be") from error
 
     def _accepted(self, client: Any, request: JudgeRequest, limit: int) -> Any:
@@ -263,16 +347,19 @@ class OpenAiBackend:
 
         while True:
             body = self._body(request, limit)
+            self.pace.wait()
             try:
                 response = client.post(self.url, json=body)
             except httpx.TransportError as error:
                 raise _BusyError(str(error)) from error
             if response.status_code in _BUSY:
-                raise _BusyError(f"status {response.status_code}", retry_after(response.headers))
+                seconds = retry_after(response.headers)
+                self.pace.hold(min(seconds or 0.0, LONGEST_WAIT_S))
+                raise _BusyError(f"status {response.status_code}", seconds)
             if response.status_code == httpx.codes.OK:
                 return response
-            if response.status_code not in _REFUSED or not self._gives_way(_refused_parameter(response), body):
-                detail = f": the judge at {self.url} refuses: {response.status_code} {_message(response)}"
+            if response.status_code not in _REFUSED or not self._gives_way(refused_parameter(response), body):
+                detail = f": the judge at {self.url} refuses: {response.status_code} {refusal(response)}"
                 raise UsageError("judge", detail)
 
     def _body(self, request: JudgeRequest, limit: int) -> dict[str, Any]:
@@ -296,60 +383,3 @@ class OpenAiBackend:
         elif refused == self._limit_name:  # another thread may have found it out by now
             self._limit_name = _LIMIT_NAMES[refused]
         return True
-
-
-class LocalBackend:
-    """A language model of Hugging Face's form, on this machine, one request after the other."""
-
-    def __init__(self, path: str) -> None:
-        self.name = f"hf:{path}"
-        self.path = path
-        self.otherwise: tuple[str, ...] = ()
-
-    def replies(self, requests: Sequence[JudgeRequest]) -> Iterator[tuple[int, str]]:
-        """Greedy, or sampled where a request wants a temperature."""
-        if not requests:
-            return
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(self.path)
-        model = AutoModelForCausalLM.from_pretrained(self.path, dtype="auto", device_map="auto").eval()
-        for place, request in enumerate(requests):
-            ids = tokenizer(_as_text(tokenizer, request), return_tensors="pt", add_special_tokens=False).to(
-                model.device
-            )
-            heat = {"temperature": request.temperature} if request.temperature else {}
-            torch.manual_seed(request.repeat)
-            with torch.inference_mode():
-                out = model.generate(**ids, max_new_tokens=request.max_tokens, do_sample=bool(heat), **heat)
-            yield place, tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
-
-
-def _as_text(tokenizer: Any, request: JudgeRequest) -> str:
-    if tokenizer.chat_template is None:
-        return f"{request.system}\n{request.user}".lstrip()
-    system = [{"role": "system", "content": request.system}] if request.system else []
-    turns = [*system, {"role": "user", "content": request.user}]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-
-
-def _refused_parameter(response: Any) -> str:
-    """The parameter that a refusal names, in its own field or in its words; empty where it names none."""
-    try:
-        body = response.json()
-        error = body.get("error", body)  # some servers have its fields at the top, or a mere text
-        named = error.get("param") if isinstance(error, dict) else None
-        words = str(error.get("message", "") if isinstance(error, dict) else error)
-    except (ValueError, AttributeError):
-        return ""
-    found = re.search(r"max_completion_tokens|max_tokens|temperature", words)
-    return named if isinstance(named, str) and named else found[0] if found else ""
-
-
-def _message(response: Any) -> str:
-    """The server's own words, short; they hold no key, as the request's headers are not in them."""
-    try:
-        return str(response.json()["error"]["message"])[:200]
-    except (ValueError, KeyError, TypeError):
-        return str(response.text)[:200]

@@ -34,10 +34,14 @@ class EvalOptions:
         judge: ``openai:MODEL`` or ``hf:PATH``, for benchmarks that need or can use a judge.
         judge_url: base URL of the judge's endpoint.
         judge_workers: questions to the judge at a time.
+        judge_rate: questions to the judge a minute, at most; 0 for no limit.
+        judge_price: US dollars for a million tokens read and written, ``2.50/10``; empty where nothing is paid.
+        judge_budget: what may be spent on a run's questions: ``200k`` tokens, or ``5usd``; empty for no limit.
         submission: write the file for the test server, too.
 
     Raises:
-        UsageError: for a number of workers below 1, an unknown rule for samples, or an unknown form of `allow_remote`.
+        UsageError: for a number of workers below 1, a wrong rate, an unknown rule for samples, or an unknown form of
+            `allow_remote`.
     """
 
     benchmark: str = ""
@@ -60,11 +64,16 @@ class EvalOptions:
     judge: str = ""
     judge_url: str = "https://api.openai.com/v1"
     judge_workers: int = 8
+    judge_rate: float = 0.0
+    judge_price: str = ""
+    judge_budget: str = ""
     submission: bool = False
 
     def __post_init__(self) -> None:
         if self.judge_workers < 1:
             raise UsageError("judge_workers", f"{self.judge_workers}: give 1 or more")
+        if not 0 <= self.judge_rate < float("inf"):
+            raise UsageError("judge_rate", f"{self.judge_rate}: give a number of questions a minute, or 0")
         if not re.fullmatch(r"mean|vote|pass@[1-9]\d*", self.samples):
             raise UsageError("samples", f"{self.samples}: there are mean, vote and pass@K")
         check_patterns(self.allow_remote)

@@ -14,6 +14,7 @@ from mgtool.errors import InputError
 from mgtool.evaluation import identity, samples
 from mgtool.evaluation.comparison import Comparison, compare
 from mgtool.evaluation.identity import Identity
+from mgtool.evaluation.judge_costs import JudgeUse
 from mgtool.evaluation.provenance import Provenance
 from mgtool.evaluation.samples import MEAN, SampleSummary
 from mgtool.evaluation.slices import sliced
@@ -42,6 +43,7 @@ class AnswerCounts(msgspec.Struct, frozen=True, kw_only=True):
         unreadable: lines of the answers file that could not be read.
         mismatched: answers to another picture or question than the one whose id they bear.
         reworded: answers about the right picture to other words.
+        unjudged: answers to which the judge gave no reply that can be read.
     """
 
     expected: int
@@ -54,6 +56,7 @@ class AnswerCounts(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: int
     mismatched: int = 0
     reworded: int = 0
+    unjudged: int = 0
 
 
 class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +73,7 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
         notes: what a reader of the numbers has to know.
         samples: what became of several answers to each question; None where there was one.
         provenance: what the numbers are of: model, prompt, decoding, version, date.
+        judge: what a judge did for it, where one was asked.
     """
 
     benchmark: str
@@ -82,6 +86,13 @@ class EvalResult(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     samples: SampleSummary | None = None
     provenance: Provenance = Provenance()
+    judge: JudgeUse | None = None
+
+    @property
+    def caption(self) -> str:
+        """What its tables are of, in a line."""
+        counts = f"{self.counts.answered:,} of {self.counts.expected:,} items answered"
+        return f"{self.name}, {self.provenance.line}; {counts}"
 
 
 class JoinedAnswers(NamedTuple):

@@ -16,6 +16,7 @@ from mgtool.scoring.predictions import Prediction
 _ASKED = ("task", "prompt", "system", "choices", "yes_no")
 _DECODED = ("max_new_tokens", "dtype", "quantize", "truncate")
 _MOST_MODELS = 20
+_LONGEST_PROMPT = 80
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +31,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         split: of the benchmark.
         prompt: how the questions were put; without a record the first prompt.
         decoding: how the answers were decoded.
+        judge: the model that judged the answers, where one did.
         mgtool: the version that scored.
         date: of the evaluation's start, UTC.
     """
@@ -42,32 +44,49 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     split: str = ""
     prompt: str = ""
     decoding: dict[str, Any] = {}
+    judge: str = ""
     mgtool: str = ""
     date: str = ""
 
     @property
     def line(self) -> str:
-        """Model, version and date, as a table's caption has room for them."""
+        """All that is known, as a table's caption has room for it."""
         names = ", ".join(self.models) or "model unknown"
         sha = f" ({self.model_sha256[:12]})" if self.model_sha256 else ""
-        return f"{names}{sha}; {self.answers}; mgtool {self.mgtool}, {self.date}"
+        told = {"split": self.split, "prompt": _shortened(self.prompt), "decoding": self._decoding}
+        known = "".join(f"; {name} {text}" for name, text in {**told, "judge": self.judge}.items() if text)
+        return f"{names}{sha}; {self.answers}; mgtool {self.mgtool}, {self.date}{known}"
+
+    @property
+    def _decoding(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.decoding.items())
 
     @property
     def facts(self) -> dict[str, str]:
         """What is known, for reading."""
         names = ", ".join(self.models)
         sha = f"{names} (sha256 {self.model_sha256[:16]})" if self.model_sha256 else names
-        decoding = ", ".join(f"{name} {value}" for name, value in self.decoding.items())
         known = {
             "model": sha.strip() or "not named in the answers",
             "answers": self.answers,
             "ground truth": ", ".join(self.ground_truth),
             "split": self.split or "all",
             "prompt": self.prompt,
-            "decoding": decoding,
+            "decoding": self._decoding,
+            "judge": self.judge,
             "scored by": f"mgtool {self.mgtool}, {self.date}",
         }
         return {name: text for name, text in known.items() if text}
+
+
+def _shortened(text: str) -> str:
+    """A text on one line, cut where it is long.
+
+    >>> _shortened("as in:  a\\n b")
+    'as in: a b'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_PROMPT else f"{line[: _LONGEST_PROMPT - 3]}..."
 
 
 def provenance(
@@ -76,6 +95,7 @@ def provenance(
     *,
     ground_truth: Iterable[Path],
     split: str,
+    judge: str = "",
     versions: Mapping[str, str],
     date: str,
 ) -> Provenance:
@@ -86,6 +106,7 @@ def provenance(
         predictions: the answers.
         ground_truth: the official files.
         split: the one that was asked for.
+        judge: the model that judged, where one did.
         versions: of what scores.
         date: of the evaluation.
     """
@@ -105,6 +126,7 @@ def provenance(
         split=split,
         prompt=_prompt(options, predictions),
         decoding={name: options[name] for name in _DECODED if options.get(name)} | _mapping(options.get("decoding")),
+        judge=judge,
         mgtool=versions.get("mgtool", ""),
         date=date,
     )

@@ -26,6 +26,10 @@ _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
+class HeldError(OutputError):
+    """Another run writes."""
+
+
 @contextlib.contextmanager
 def one_writer(out: Path, *, is_file: bool = False, share: str = "", wait: bool = False) -> Iterator[None]:
     """Write an output while no other run does.
@@ -40,7 +44,8 @@ def one_writer(out: Path, *, is_file: bool = False, share: str = "", wait: bool 
 
     Raises:
         UsageError: `out` is a URL.
-        OutputError: another run writes, and is not waited for; or nobody can.
+        HeldError: another run writes, and is not waited for.
+        OutputError: nobody can.
     """
     refuse_url("out", out)
     with contextlib.ExitStack() as stack:
@@ -86,7 +91,7 @@ def _take(out: Path, lock: _Lock, made: list[Path], *, wait: bool) -> None:
         if lock.take():
             return
         if lock.held_for_certain and not wait:
-            raise OutputError(
+            raise HeldError(
                 f"{out} is being written by another run ({lock.holder}): add `wait` to wait for it, "
                 "or choose another `out`"
             )

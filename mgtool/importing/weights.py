@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mgtool.errors import CheckpointError, InputError
+from mgtool.records import convert
 
 INERT_PACKAGES = ("deepspeed", "mmengine")
 """Training frameworks whose bookkeeping lies beside the weights; it is read as inert objects."""
@@ -246,11 +248,15 @@ def folder_entries(folder: Path, stems: tuple[str, ...]) -> Entries:
 
 
 def _indexed(index: Path) -> list[str]:
-    names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    names = sorted(set(convert(read_json(index), _Index, where=str(index)).weight_map.values()))
     outside = [name for name in names if Path(name).name != name]
     if outside:
         raise CheckpointError(f"{index} names a file outside its folder: {outside[0]}")
     return names
+
+
+class _Index(msgspec.Struct):
+    weight_map: dict[str, str] = {}
 
 
 def _source(path: Path) -> WeightSource:

@@ -13,7 +13,7 @@ import msgspec
 from mgtool.errors import OutputError
 from mgtool.files.local import refuse_url
 from mgtool.inference.grouping import Prompt
-from mgtool.records import FinishReason, canonical
+from mgtool.records import FinishReason, canonical, decode
 
 _FILE = "answers.sqlite"  # its column and the keys keep their first names: answers of earlier versions stay good
 _PATIENCE_S = 120.0
@@ -71,9 +71,16 @@ class AnswerCache:
             raise OutputError(f"`cache` {folder}: cannot be used: {error}") from error
 
     def find(self, prompt: Prompt) -> list[KeptAnswer] | None:
-        """The answers to a prompt; None where there are none yet."""
-        row = self._reading.execute("SELECT drawn FROM answers WHERE key = ?", (self._key(prompt),)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=list[KeptAnswer])
+        """The answers to a prompt; None where there are none yet.
+
+        Raises:
+            OutputError: what is there is no cache, or a broken one.
+        """
+        try:
+            row = self._reading.execute("SELECT drawn FROM answers WHERE key = ?", (self._key(prompt),)).fetchone()
+            return None if row is None else decode(row[0], list[KeptAnswer])
+        except (sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
+            raise OutputError(f"`cache` {self._file}: cannot be read: {error}; give another folder") from error
 
     def add(self, prompt: Prompt, answers: list[KeptAnswer]) -> None:
         """Keep the answers to a prompt.

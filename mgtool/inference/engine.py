@@ -118,7 +118,7 @@ class Engine:
                 self._retreat(group, error)
 
     def _admit(self, group: Group) -> None:
-        visuals = self._see(group)
+        visuals = self.visuals(group)
         singles = [group.part(at, at + 1) for at in range(len(group.prompts))]
         begun = [self._begin(single, visuals) for single in singles]
         sequences = [one for one in begun if isinstance(one, RunningSequence)]
@@ -157,7 +157,7 @@ class Engine:
         rows = f"the tokenizer has {len(tokenizer)} tokens, the language model's embedding {self._known_tokens} rows"
         return ItemError("unsupported", f"the prompt holds {text!r}, token {token}: {rows}")
 
-    def _see(self, group: Group) -> list[Tensor]:
+    def visuals(self, group: Group) -> list[Tensor]:
         """The visual tokens of a group's pictures, (tokens, H) each; those of the last pictures are kept."""
         if not group.pictures:
             return []

@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ import torch
 from mgtool.errors import CheckpointError, UsageError, require
 from mgtool.inference.plan import InferencePlan
 from mgtool.inputs.model_folders import check_model, is_foreign, local_folder
+from mgtool.runs.shares import ALL
 
 
 def load_processor(plan: InferencePlan) -> Any:
@@ -26,7 +29,7 @@ def load_processor(plan: InferencePlan) -> Any:
 
     check_model(plan.model, takes_foreign=True)
     if is_foreign(plan.model):
-        return transformers_model.load_processor(local_folder(plan.model))
+        return transformers_model.load_processor(local_folder(plan.model, with_weights=False))
     try:
         return MGLlavaProcessor.from_pretrained(plan.model)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -44,11 +47,36 @@ def load_config(plan: InferencePlan) -> Any:
     from mgtool.model import MGLlavaConfig
 
     if is_foreign(plan.model):
-        return transformers_model.load_config(local_folder(plan.model))
+        return transformers_model.load_config(local_folder(plan.model, with_weights=False))
     return MGLlavaConfig.from_pretrained(plan.model)
 
 
+_kept: ContextVar[list[tuple[InferencePlan, Any]] | None] = ContextVar("_kept", default=None)
+
+
+@contextlib.contextmanager
+def kept_model() -> Iterator[None]:
+    """Until the end of the block, a model that is loaded serves whoever asks for the same one again."""
+    token = _kept.set(_kept.get() or [])
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def load_model(plan: InferencePlan) -> Any:
+    """The model in evaluation mode; errors as of `_load_model`."""
+    kept = _kept.get()
+    if kept is None:
+        return _load_model(plan)
+    wanted = replace(plan, inputs=(), share=ALL, options=replace(plan.options, rank="0", world_size=1))
+    if not kept or kept[0][0] != wanted:
+        kept.clear()
+        kept.append((wanted, _load_model(plan)))
+    return kept[0][1]
+
+
+def _load_model(plan: InferencePlan) -> Any:
     """The model in evaluation mode.
 
     Raises:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mgtool.boxes import coordinates
 from mgtool.errors import UsageError
 from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
@@ -15,6 +16,8 @@ from mgtool.runs.ray_cluster import Engine
 
 Quantization = Literal["8bit", "4bit"]
 Side = Literal["left", "right"]
+Explained = Literal["boxes"]
+PromptStyle = Literal["mg-llava", "llava", "vlmevalkit"]
 ONE_WAY = "each is a way to use several devices"
 
 
@@ -30,8 +33,11 @@ class InferOptions:
         allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
         allow_missing: go on where `images` is not given and the first hundred items all miss their pictures.
         boxes: a box file or folder; ``off`` for none; None for those that the samples carry.
+        box_format: what a box file's numbers are, as `mgtool.boxes.coordinates.named` takes it; empty for what the kind
+            of file says.
         task: ``caption``, ``vqa``, or a benchmark: its prompt and limit of tokens; empty for questions as they are.
         prompt: a template in place of the task's; ``{question}`` and fields of the sample's metadata are filled in.
+        prompts: whose words a benchmark is asked in: MG-LLaVA's own evaluation's, LLaVA's or VLMEvalKit's.
         system: text before the first turn; None for the sample's own.
         max_new_tokens: limit of an answer; None for the task's, or 100.
         temperature: of sampling; 0 takes the likeliest token.
@@ -42,6 +48,7 @@ class InferOptions:
         choices: options with commas between them; the likeliest is the answer, all are scored.
         yes_no: the same as ``Yes,No``.
         logprobs: keep the log-probability of each token.
+        explain: ``boxes`` for how an answer's log-probability changes without each object token; None for nothing.
         truncate: the side from which a question is cut where the prompt is too long; None for a failure.
         batch_size: most prompts that are decoded together; None for what the device is good for.
         dtype: of the weights; None for float32 on a CPU and ``auto`` elsewhere.
@@ -68,8 +75,10 @@ class InferOptions:
     allow_remote: list[str] | None = None
     allow_missing: bool = False
     boxes: str | None = None
+    box_format: str = ""
     task: str = ""
     prompt: str | None = None
+    prompts: PromptStyle = "mg-llava"
     system: str | None = None
     max_new_tokens: int | None = None
     temperature: float = 0.0
@@ -80,6 +89,7 @@ class InferOptions:
     choices: str | None = None
     yes_no: bool = False
     logprobs: bool = False
+    explain: Explained | None = None
     truncate: Side | None = None
     batch_size: int | None = None
     dtype: Dtype | None = None
@@ -99,6 +109,7 @@ class InferOptions:
     def __post_init__(self) -> None:
         self._as_declared()
         check_patterns(self.allow_remote)
+        coordinates.named(self.box_format)
         if self.max_pixels < 1:
             raise UsageError("max_pixels", f"{self.max_pixels}: give a number from 1 on")
         if self.choices is not None and self.yes_no:

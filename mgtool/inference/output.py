@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +18,7 @@ from mgtool.files.journal import Journal
 from mgtool.inference.plan import InferencePlan
 from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.records import Advance, Answer, Failure, Item, parse
-from mgtool.runs import run_file
+from mgtool.runs import progress, run_file
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.runs.shares import Share
 from mgtool.tars import paths
@@ -41,7 +43,10 @@ class Writer:
     def put(self, position: int, result: Result) -> None:
         """Take a result that is final."""
         self.sink.write(position, result)
-        self.tokens += 0 if isinstance(result, Failure) else sum(answer.tokens for answer in result)
+        made = 0 if isinstance(result, Failure) else sum(answer.tokens for answer in result)
+        self.tokens += made
+        progress.made(self.advance, made)
+        progress.failed(self.advance, result if isinstance(result, Failure) else None)
         self.advance(1)
 
 
@@ -61,7 +66,25 @@ class InOrder(Writer):
             self.next += 1
 
 
-class _NumberedFailure(msgspec.Struct, frozen=True):
+class Ready:
+    """A sink from which results are taken at once."""
+
+    def __init__(self) -> None:
+        self._records: deque[Answer | Failure] = deque()
+
+    def write(self, position: int, result: Result) -> None:
+        """Keep a result for `taken`."""
+        self._records.extend((result,) if isinstance(result, Failure) else result)
+
+    def taken(self) -> Iterator[Answer | Failure]:
+        """What was written since the last time."""
+        while self._records:
+            yield self._records.popleft()
+
+
+class NumberedFailure(msgspec.Struct, frozen=True):
+    """A failure by its position among all samples."""
+
     position: int
     failure: Failure
 
@@ -113,13 +136,22 @@ class AnswersFile:
         if self.out.exists() and not self.answers.path.exists():
             self.out.replace(self.answers.path)
 
+    def forget_beginning(self) -> None:
+        """Remove what a run left that came to nothing, so that the next one is not bound to its options."""
+        if self.out.exists() or any(map(_has_line, (self.answers.path, self.failures.path))):
+            return
+        with contextlib.suppress(OutputError):
+            for beginning in (self.answers, self.failures):
+                beginning.remove()
+            remove(self.run_path)
+
     def skip_done(self, items: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
         """The items from where the run goes on.
 
         Raises:
             ResumeError: the input has other items than the answers.
         """
-        failed = {entry.position for entry in self.failures.read(_NumberedFailure)}
+        failed = {entry.position for entry in self.failures.read(NumberedFailure)}
         ids = (entry.question_id for entry in self.answers.read(Answer))
         numbered = iter(items)
         for position, item in numbered:
@@ -138,17 +170,22 @@ class AnswersFile:
     def write(self, position: int, result: Result) -> None:
         """Append one result."""
         if isinstance(result, Failure):
-            self.failures.append(_NumberedFailure(position, result))
+            self.failures.append(NumberedFailure(position, result))
             self.counts["failed"] += 1
             return
         for answer in result:
             self.answers.append(answer)
         self.counts["answered"] += 1
 
+    def forget_places(self) -> None:
+        """Of all of the input, when it is done: where failures were; a share's are for ranks of another number."""
+        if not self.is_share:
+            self.failures.remove()
+
     def publish(self) -> None:
         """Give the files their final names; a share without failures has no file of them. Their numbers are left."""
         self.failures.close()
-        entries = {entry.position: entry.failure for entry in self.failures.read(_NumberedFailure)}
+        entries = {entry.position: entry.failure for entry in self.failures.read(NumberedFailure)}
         remove(self.failures_path)
         if entries or not self.is_share:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
@@ -219,6 +256,9 @@ def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: b
     counts = {name: sum(count[name] for count in ended) for name in (*whole.counts, "new_tokens")}
     counts |= {name: ended[0][name] for name in ("left_out",) if name in ended[0]}  # each share reads all of the input
     run.finish(counts)
+    for part in (*parts, whole):
+        part.failures.remove()
+    whole.answers.remove()
     return counts
 
 
@@ -227,6 +267,13 @@ def _concatenate(parts: Sequence[Path], path: Path) -> None:
         for part in parts:
             with part.open("rb") as lines:
                 shutil.copyfileobj(lines, file)
+
+
+def _has_line(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def _owns_folder(out: Path) -> bool:

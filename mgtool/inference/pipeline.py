@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from mgtool.boxes.lookup import BoxSource
 from mgtool.errors import ItemError
 from mgtool.inference.answer_cache import AnswerCache, KeptAnswer
 from mgtool.inference.engine import Engine
+from mgtool.inference.explaining import BoxExplainer, notes_of
 from mgtool.inference.grouping import Planner, Prompt
 from mgtool.inference.loading import deterministic, load_model, load_processor
 from mgtool.inference.output import Result
@@ -26,6 +28,8 @@ from mgtool.inference.transformers_processor import TransformersProcessor
 from mgtool.inference.truncation import Truncator
 from mgtool.inputs.model_folders import model_name
 from mgtool.records import Answer, Failure
+
+_logger = logging.getLogger(__name__)
 
 Items = Iterable[tuple[int, records.Item]]
 Results = Generator[tuple[int, Result]]
@@ -54,6 +58,8 @@ def answered(plan: InferencePlan, items: Items, boxes: BoxSource) -> Results:
         engine = make_engine(
             plan, load_model(plan), answering.processor, answering.sampler, batch_size=plan.options.batch_size
         )
+        if plan.options.explain:
+            answering.explainer = BoxExplainer(engine.model, engine.visuals)
         for outcomes in engine.steps(supply, answering.planner.is_ready):
             answering.put(outcomes)
             yield from answering.ready()
@@ -78,6 +84,8 @@ def make_engine(plan: InferencePlan, model: Any, processor: Any, sampler: Sample
     if isinstance(processor, TransformersProcessor):
         model = TransformersModel(model, processor)
         kind = Engine if model.shares_prefixes() else StaticEngine
+        if kind is StaticEngine:
+            _logger.warning("%s: questions about one picture share nothing; answered in batches", plan.model)
     return kind(
         model,
         processor,
@@ -100,7 +108,10 @@ class Answering:
     Attributes:
         planner: makes groups of prompts.
         sampler: of tokens.
+        explainer: of answers, where they are explained.
     """
+
+    explainer: BoxExplainer | None = None
 
     def __init__(self, plan: InferencePlan, processor: Any, boxes: BoxSource, cache: AnswerCache | None) -> None:
         self.plan, self.processor, self.cache = plan, processor, cache
@@ -118,6 +129,7 @@ class Answering:
         self._truncator = Truncator(plan, processor) if plan.options.truncate else None
         self._parts: dict[int, dict[int, Completion | ItemError]] = {}
         self._cut: dict[int, str] = {}
+        self._asked: dict[int, Group] = {}
         self._ready: deque[tuple[int, Result]] = deque()
 
     def groups(self, items: Items) -> Generator[Group | None]:
@@ -128,6 +140,8 @@ class Answering:
                 yield None
                 continue
             group = self._truncated(planned)
+            if self.plan.options.explain:
+                self._asked |= {position: group.alone(at) for at, position in enumerate(group.numbers)}
             numbers = [position * rows + row for position in group.numbers for row in range(rows)]
             yield replace(group, numbers=numbers, prompts=[ids for ids in group.prompts for _ in range(rows)])
 
@@ -154,7 +168,7 @@ class Answering:
             for part in parts:
                 if isinstance(part, ItemError):
                     raise part
-            kept = self._kept_answers(cast(Sequence[Completion], parts), cut)
+            kept = self._kept_answers(prompt, cast(Sequence[Completion], parts), cut)
         except ItemError as error:
             return Failure.of(prompt.sample.id, "infer", error)
         if self.cache is not None:
@@ -182,27 +196,35 @@ class Answering:
                 self._cut[position] = cut.question
         return replace(group, prompts=prompts)
 
-    def _kept_answers(self, parts: Sequence[Completion], cut: str) -> list[KeptAnswer]:
+    def _kept_answers(self, prompt: Prompt, parts: Sequence[Completion], cut: str) -> list[KeptAnswer]:
+        asked = self._asked.pop(prompt.position, None)
         if self.plan.decoding.choices:
-            return [self._choice(parts, cut)]
+            return [self._choice(prompt, asked, parts, cut)]
         kept = []
         for number, part in enumerate(parts):
             notes: dict[str, Any] = {"sample": number} if len(parts) > 1 else {}
             if self.plan.decoding.logprobs:
                 notes["logprobs"] = self._logprobs(part)
+            notes |= self._explained(prompt, asked, part)
             text = self.processor.decode(part.ids, stops=self.plan.decoding.stop)
             kept.append(KeptAnswer(text, part.finish_reason, len(part.ids), notes, cut))
         return kept
 
-    def _choice(self, parts: Sequence[Completion], cut: str) -> KeptAnswer:
+    def _choice(self, prompt: Prompt, asked: Group | None, parts: Sequence[Completion], cut: str) -> KeptAnswer:
         if any(not part.state.done for part in parts):
             raise ItemError("prompt_too_long", "there is no room for the longest option")
         scores = parts[0].state.options or [sum(part.state.logprobs) for part in parts]
         choices = self.plan.decoding.choices
         best = max(range(len(choices)), key=scores.__getitem__)
         notes = {"choices": {choice: round(score, 4) for choice, score in zip(choices, scores, strict=True)}}
-        tokens = len(parts[best if len(parts) > 1 else 0].ids)
-        return KeptAnswer(choices[best], "stop", tokens, notes, cut)
+        chosen = parts[best if len(parts) > 1 else 0]
+        notes |= self._explained(prompt, asked, chosen)
+        return KeptAnswer(choices[best], "stop", len(chosen.ids), notes, cut)
+
+    def _explained(self, prompt: Prompt, asked: Group | None, part: Completion) -> dict[str, Any]:
+        if self.explainer is None or asked is None:
+            return {}
+        return {"explain": notes_of(self.explainer.explain(asked, part.ids), asked, prompt.media)}
 
     def _logprobs(self, part: Completion) -> list[dict[str, Any]]:
         tokens = self.processor.tokenizer.convert_ids_to_tokens(part.ids)

@@ -65,7 +65,8 @@ class InferencePlan:
         """
         if is_foreign(options.model):
             _refuse_for_foreign(options)
-        prompter, parts = Prompter(options.task, options.prompt, options.system), options.tensor_parallel
+        prompter = Prompter(options.task, options.prompt, options.system, options.prompts)
+        parts = options.tensor_parallel
         chosen = devices.choose(options.device, options.dtype, workers=options.workers, parts=parts, is_here=is_here)
         return cls(
             inputs=input_names(inputs),
@@ -130,8 +131,8 @@ class InferencePlan:
                 "task": self.prompter.task,
                 "prompt": self.prompter.template,
                 "system": self.prompter.system,
-                "allow_absolute": given.allow_absolute or None,
-                "allow_remote": given.allow_remote or None,
+                "prompts": None if given.prompts == InferOptions.prompts else given.prompts,
+                **{name: getattr(given, name) or None for name in ("allow_absolute", "allow_remote", "box_format")},
                 "share": None if self.share.is_all else self.share.name,
             },
             inputs={
@@ -154,6 +155,7 @@ class InferencePlan:
             "decoding": self.decoding.identity(),
             "truncate": self.options.truncate or "",
             "deterministic": self.options.deterministic,
+            **({"explain": self.options.explain} if self.options.explain else {}),
             **({} if self.options.max_pixels == MAX_PIXELS else {"max_pixels": self.options.max_pixels}),
         }
 
@@ -162,6 +164,8 @@ def _refuse_for_foreign(options: InferOptions) -> None:
     """Raise a `UsageError` for what models of transformers do not take."""
     if options.boxes not in (None, "off"):
         raise UsageError("boxes", f"{options.boxes}: `model` {options.model} takes no boxes: leave them out")
+    if options.explain:
+        raise UsageError("explain", f"{options.explain}: `model` {options.model} takes no boxes: leave it out")
     if options.truncate:
         raise UsageError("truncate", "is for models of `mgtool import`: leave it out, and long prompts are failures")
 

@@ -67,16 +67,17 @@ def probe(data: bytes, *, with_format: bool = False) -> tuple[int, int] | tuple[
         return (*picture.size, _JPEG_FAMILY.get(stored, stored))
 
 
-def is_turned(data: bytes) -> bool:
-    """Whether a picture's EXIF says that it is to be shown turned or mirrored; mgtool's boxes are of stored pixels."""
+def orientation(data: bytes) -> int:
+    """How a picture's EXIF says that it is to be shown, 1 for as it is, to 8; mgtool's boxes are of stored pixels."""
     within = _before_scan(data) if data.startswith(b"\xff\xd8") else len(data)
     if all(data.find(mark, 0, within) < 0 for mark in (b"Exif\0", b"eXIf", b"EXIF")):
-        return False
+        return 1
     try:
         with _opened(data) as picture:
-            return picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
+            found = picture.getexif().get(_ORIENTATION, 1)
+            return int(found) if found in range(2, 9) else 1
     except (ItemError, *_DECODER_ERRORS):
-        return False
+        return 1
 
 
 def _before_scan(data: bytes) -> int:

@@ -26,11 +26,13 @@ class PlacedPicture(NamedTuple):
         pixels: (3, S, S) float32, RGB, normalised.
         boxes: (n, 4) float32 xyxy, n >= 1.
         labels: names of the boxes; empty where one box (0, 0, 0, 0) stands in for none.
+        kept: places of the boxes among those of the detector.
     """
 
     pixels: torch.Tensor
     boxes: torch.Tensor
     labels: tuple[str, ...]
+    kept: tuple[int, ...] = ()
 
 
 class Batch(BatchFeature):

@@ -112,9 +112,10 @@ class MGLlavaProcessor(ProcessorMixin):
         return self.encode(turns, system).ids
 
     def tokenize_text(self, text: str) -> list[int]:
-        """Token ids of a prompt that is rendered already; BOS is put in front where it is not there."""
-        parts = self._stretches(text.removeprefix(self.tokenizer.bos_token or ""))
-        return self._special("bos") + [token for part in parts for token in self._tokens(part)]
+        """Token ids of a prompt that is rendered already; BOS is put in front where the template wants one."""
+        begin = self._special("bos") if self.prompt.bos else []
+        text = text.removeprefix(self.tokenizer.bos_token or "") if self.prompt.bos else text
+        return begin + [token for part in self._stretches(text) for token in self._tokens(part)]
 
     def render(self, turns: Sequence[Exchange]) -> str:
         """The prompt as text, placeholders and special tokens included."""
@@ -147,7 +148,7 @@ class MGLlavaProcessor(ProcessorMixin):
         pixels = torch.empty(framed.planes.shape, pin_memory=pinned)
         for levels, plane, channel in zip(self._levels, framed.planes, pixels.numpy(), strict=True):
             np.take(levels, plane, out=channel, mode="clip")  # NumPy's other modes write by way of a copy
-        return PlacedPicture(pixels, torch.from_numpy(framed.boxes.boxes), framed.boxes.labels)
+        return PlacedPicture(pixels, torch.from_numpy(framed.boxes.boxes), framed.boxes.labels, framed.boxes.kept)
 
     def collate(
         self,

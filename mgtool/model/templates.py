@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mgtool.errors import UsageError, one_of
 from mgtool.media.placeholders import Exchange
@@ -38,12 +38,16 @@ class Template:
         answer_end: text that closes an answer; empty where the EOS token does.
         separator: between turns.
         system: what stands before the first turn of a conversation with a system text, which is ``{system}``.
+        opening: what stands before the first turn of any other.
+        bos: whether a conversation begins with a BOS.
     """
 
     instruction: str
     answer_end: str = ""
     separator: str = ""
     system: str = "{system} "
+    opening: str = ""
+    bos: bool = True
 
     def __post_init__(self) -> None:
         if self.instruction.count("{input}") != 1:
@@ -65,9 +69,12 @@ class Template:
         """
         begins = True
         before = self.system.replace("{system}", system) if system else ""
+        opening = [Piece(self.opening)] if self.opening and not system else []
         for question, answer in turns:
-            if begins:
+            if begins and self.bos:
                 yield Piece(special="bos")
+            yield from opening
+            opening = []
             asked = self.instruction.replace("{input}", question)
             yield Piece(before + asked, foreign=(system, question) if before else (question,))
             before = ""
@@ -100,28 +107,32 @@ class Template:
         """The same as a chat template of transformers."""
         before, after = (_said(text) for text in self.instruction.split("{input}"))
         begins, ends = (_said(text) for text in self.system.split("{system}"))
-        texts = [_quoted(text) for text in (self.system.split("{system}")[0], self.instruction.split("{input}")[0])]
+        starts = self.system.split("{system}")[0], self.opening, self.instruction.split("{input}")[0]
+        texts = [_quoted(text) for text in starts]
         # a text that begins with it must not have it twice
         bos = "{{- bos_token if bos_token and not (%s).startswith(bos_token) else '' -}}"
-        bos %= f"{texts[0]} if message['role'] == 'system' else {texts[1]}"
+        opening = f"({texts[1]} if loop.first else '') ~ {texts[2]}"
+        bos %= f"{texts[0]} if message['role'] == 'system' else {opening}"
+        bos = bos if self.bos else ""
         again = "{%- set start.bos = true -%}" if not self.answer_end else ""
         end = _said(self.answer_end) if self.answer_end else "{{- eos_token -}}"
         answer = "{%- generation -%}" + _CONTENT + end + "{%- endgeneration -%}" + again + _said(self.separator)
         first = "{%- if start.bos -%}" + bos + "{%- set start.bos = false -%}{%- endif -%}"
+        opens = "{%- if loop.first -%}" + _said(self.opening) + "{%- endif -%}" if self.opening else ""
         return (
             "{%- set start = namespace(bos=true) -%}"
             "{%- for message in messages -%}"
             "{%- if message['role'] == 'system' -%}"
             f"{first}{begins}{_CONTENT}{ends}"
             "{%- elif message['role'] == 'user' -%}"
-            f"{first}{before}{_CONTENT}{after}"
+            f"{first}{opens}{before}{_CONTENT}{after}"
             "{%- elif message['role'] == 'assistant' -%}"
             f"{answer}"
             "{%- endif -%}"
             "{%- endfor -%}"
         )
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """Its fields."""
         return asdict(self)
 
@@ -171,7 +182,7 @@ TEMPLATES = {
 }
 
 
-def find_template(spec: str | dict[str, str]) -> Template:
+def find_template(spec: str | dict[str, Any]) -> Template:
     """A template by its name, by a JSON file with a `Template`'s fields, or by the fields themselves.
 
     Raises:

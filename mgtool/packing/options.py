@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mgtool.boxes import coordinates
 from mgtool.errors import UsageError, one_of
 from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
 
 MissingBoxes = Literal["fail", "empty", "skip"]
 Check = Literal["structure", "decode"]
+Exif = Literal["keep", "apply"]
 
-_CHOICES = {"missing_boxes": get_args(MissingBoxes), "check": get_args(Check)}
+_CHOICES = {"missing_boxes": get_args(MissingBoxes), "check": get_args(Check), "exif": get_args(Exif)}
 _LEAST = {"max_pixels": 1, "resize": 0, "min_boxes": 0, "workers": 0}
 _REENCODE = re.compile(r"(jpeg|webp):(\d{1,3})|png")
 _SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
-_FREE = ("allow_absolute", "allow_missing", "allow_remote", "append", "energon", "workers")
-"""What changes no byte of a shard."""
+_FREE = ("allow_absolute", "allow_missing", "allow_remote", "append", "box_format", "energon", "workers")
+"""What changes no byte of a shard, or only through what the input or the boxes are, which are compared."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Source:
     Attributes:
         input: a path, URL or pattern of what `mgtool` reads, ``-`` for stdin, or several of these.
         images: folder that relative names of pictures start from; None for the input's own.
-        boxes: boxes in any form that `mgtool detect` writes; None for those that the input carries.
+        boxes: boxes in any form of `mgtool.boxes.formats`, as they lie; None for those that the input carries.
     """
 
     input: str | Path | Sequence[str | Path]
@@ -64,6 +66,8 @@ class PackOptions:
         allow_absolute: whether a record may name absolute paths of pictures and videos.
         allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
         allow_missing: go on where `images` is not given and the first hundred items all miss their pictures.
+        box_format: what the numbers of box files are, as `mgtool.boxes.coordinates.named` takes it; empty for what the
+            kind of file says.
         missing_boxes: what becomes of a picture that the boxes do not know.
         shard_size: how much a shard holds.
         shuffle: seed of the order; None for the input's.
@@ -72,6 +76,8 @@ class PackOptions:
         check: how it is found out that a picture is whole: by its structure, or by decoding it.
         max_pixels: width times height over which a picture is a failure.
         resize: longest side in pixels; larger pictures are made smaller, and their boxes with them. 0: never.
+        exif: whether pictures whose EXIF says that they are to be shown turned keep that, with boxes of the pixels as
+            they are stored, or are turned by it, and their boxes with them.
         reencode: ``jpeg:QUALITY``, ``webp:QUALITY`` or ``png`` for all pictures; empty: original bytes.
         dedupe: whether samples with the same pictures and conversation as one before are left out.
         min_boxes: samples with fewer are left out.
@@ -86,6 +92,7 @@ class PackOptions:
     allow_absolute: bool = False
     allow_remote: list[str] | None = None
     allow_missing: bool = False
+    box_format: str = ""
     missing_boxes: MissingBoxes = "fail"
     shard_size: Size = Size(1000)
     shuffle: int | None = None
@@ -94,6 +101,7 @@ class PackOptions:
     check: Check = "structure"
     max_pixels: int = MAX_PIXELS
     resize: int = 0
+    exif: Exif = "keep"
     reencode: str = ""
     dedupe: bool = False
     min_boxes: int = 0
@@ -104,6 +112,7 @@ class PackOptions:
     def __post_init__(self) -> None:
         _check_values(self)
         check_patterns(self.allow_remote)
+        coordinates.named(self.box_format)
         _check_size(self.shard_size)
         if self.split is not None:
             _check_split(self.split)

@@ -13,6 +13,7 @@ from PIL import Image
 from mgtool.boxes import lookup
 from mgtool.boxes.index import BoxIndex
 from mgtool.boxes.placement import Shrinking
+from mgtool.boxes.turning import Turning
 from mgtool.errors import ItemError
 from mgtool.files import hashing
 from mgtool.media import images
@@ -50,9 +51,16 @@ class SampleMembers(NamedTuple):
 
 
 class _StoredPicture(NamedTuple):
+    """A picture's part: what is said of it, its bytes, and how boxes come from the original to it."""
+
     about: PackedPicture
     data: bytes
+    turning: Turning
     shrinking: Shrinking
+
+    def move_boxes(self, detections: Detections) -> Detections:
+        """The same objects in pixels of the part."""
+        return self.shrinking.move_boxes(self.turning.move_boxes(detections))
 
 
 class Packer:
@@ -91,7 +99,7 @@ class Packer:
         video = self._video(sample.video) if sample.video is not None else b""
         if sample.video is not None:
             hashes.append(hashing.sha256(video))
-        sizes = [(picture.shrinking.width, picture.shrinking.height) for picture in pictures]
+        sizes = [(picture.turning.width, picture.turning.height) for picture in pictures]
         found, times = self._detections(sample, hashes, sizes, source)
         parts = {"json": dumps(_about(sample, [picture.about for picture in pictures], times))}
         if self.layout.pictures:
@@ -99,10 +107,10 @@ class Packer:
         if self.layout.video:
             parts[self.layout.video] = video
         if self.layout.boxes:
-            moved = [picture.shrinking.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
+            moved = [picture.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
             parts |= _box_parts(moved or found)
         size = (pictures[0].about.width, pictures[0].about.height) if pictures else (0, 0)
-        boxes, turned = sum(len(one.boxes) for one in found), sum(images.is_turned(one.data) for one in pictures)
+        boxes, turned = sum(len(one.boxes) for one in found), sum(one.about.orientation != 1 for one in pictures)
         return SampleMembers(parts, tuple(hashes), size, boxes, turned)
 
     def examine(self, sample: Sample, source: int = 0) -> tuple[bool, tuple[str, ...]]:
@@ -114,14 +122,16 @@ class Packer:
         if not self.options.selects:
             return True, tuple(hashing.sha256(self._files.read(one)) for one in media_of(sample))
         data = [self._files.read(one) for one in media_of(sample)]
-        sizes = [images.probe(one) for one in data[: len(sample.images)]]
+        pictures = data[: len(sample.images)]
+        sizes = [images.probe(one) for one in pictures]
         hashes = [hashing.sha256(one) for one in data]
         found, _ = self._detections(sample, hashes, sizes, source)
         if sum(len(one.boxes) for one in found) < self.options.min_boxes:
             return False, tuple(hashes)
         if self._condition is None:
             return True, tuple(hashes)
-        return self._condition.holds(_facts(sample, sum(map(len, data)), sizes, found)), tuple(hashes)
+        shown = [self._turning(*size, images.orientation(one)).size for size, one in zip(sizes, pictures, strict=True)]
+        return self._condition.holds(_facts(sample, sum(map(len, data)), shown, found)), tuple(hashes)
 
     def _refuse_misfit(self, sample: Sample) -> None:
         """Tars that a later run adds to keep the layout of the first."""
@@ -138,19 +148,27 @@ class Packer:
         data = self._files.read(media)
         examine = images.check if self.options.check == "structure" else _decoded
         width, height, stored = examine(data, max_pixels=self.options.max_pixels)
-        shrinking = Shrinking(width, height, self.options.resize or max(width, height))
-        same = stored == self.layout.format and shrinking.size == (width, height) and self._encoding is None
+        said = images.orientation(data)
+        turning = self._turning(width, height, said)
+        shrinking = Shrinking(*turning.size, self.options.resize or max(width, height))
+        kept = turning.orientation == 1 and shrinking.size == turning.size
+        same = kept and stored == self.layout.format and self._encoding is None
         about = PackedPicture(
             name=media.name,
             sha256=hashing.sha256(data),
             width=shrinking.size[0],
             height=shrinking.size[1],
             converted_from="" if same else stored,
+            orientation=said if same else 1,
+            turned_from=turning.orientation,
         )
         if not same:
             picture = images.decode(data, max_pixels=self.options.max_pixels)
-            data = self._encode(shrinking.move_picture(picture))
-        return _StoredPicture(about, data, shrinking)
+            data = self._encode(shrinking.move_picture(turning.move_picture(picture)))
+        return _StoredPicture(about, data, turning, shrinking)
+
+    def _turning(self, width: int, height: int, orientation: int) -> Turning:
+        return Turning(width, height, orientation if self.options.exif == "apply" else 1)
 
     def _picture_parts(self, pictures: list[_StoredPicture]) -> dict[str, bytes]:
         extension = EXTENSIONS[self.layout.format]

@@ -104,7 +104,7 @@ def with_thumbnails(records: Sequence[BoxRecord], media: Iterable[Media]) -> lis
         records: of the page.
         media: the input's pictures and videos, in any order; read until all that have records are there.
     """
-    side = thumbnails.FEW_SIDE if len(records) <= thumbnails.FEW else thumbnails.SIDE
+    side = thumbnails.side_of(len(records))
     wanted: dict[str, list[int]] = {}
     for place, record in enumerate(records):
         wanted.setdefault(record.image or record.video, []).append(place)

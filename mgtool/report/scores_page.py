@@ -16,9 +16,10 @@ import jinja2
 import msgspec
 
 from mgtool.evaluation.comparison import Comparison, Flip
+from mgtool.evaluation.explanations import BoxEffect
 from mgtool.evaluation.slices import BOX_COUNTS, box_bin
-from mgtool.records import BoxRecord, Score
-from mgtool.report import tables
+from mgtool.records import BoxRecord, SampleId, Score
+from mgtool.report import diagnostics, tables
 from mgtool.report.html import asset, safe_json, script_hash
 from mgtool.report.thumbnails import ReadBytes, thumbnails
 from mgtool.scoring.statistics import Metric
@@ -27,6 +28,7 @@ MOST_ITEMS = 10_000
 MOST_BOXES = 60
 PICTURES_PER_BLOCK = 100
 MOST_FILTER_VALUES = 100
+MOST_CHANGED = 100
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,11 @@ class ScoresPage:
         scores: the items.
         facts: what was scored, by what and when, by name.
         boxes: boxes by picture name.
+        effects: what boxes did to the answers, by the items' ids.
         comparison: with another run.
         read: gives a picture's bytes by its name.
+        confidences: probabilities of answers by their items' ids.
+        files: the folder of pictures as seen from the page; empty where they are not at hand.
     """
 
     title: str
@@ -62,8 +67,11 @@ class ScoresPage:
     scores: Sequence[Score]
     facts: Mapping[str, str] = field(default_factory=dict)
     boxes: Mapping[str, BoxRecord] = field(default_factory=dict)
+    effects: Mapping[str, Sequence[BoxEffect]] = field(default_factory=dict)
     comparison: Comparison | None = None
     read: ReadBytes = lambda name: None
+    confidences: Mapping[SampleId, float] = field(default_factory=dict)
+    files: str = ""
 
 
 def render(page: ScoresPage) -> bytes:
@@ -80,17 +88,21 @@ def render(page: ScoresPage) -> bytes:
         "reach": tables.reach,
         "signed": tables.signed,
     }
-    environment.filters |= {"p": tables.p_text, "words": lambda text: text.replace("_", " ")}
+    environment.filters |= {"p": tables.p_text, "words": lambda text: text.replace("_", " "), "plain": "{:.4g}".format}
     shown = chosen(page.scores, page.comparison)
     names = list(dict.fromkeys(score.image for score in shown if score.image))
     script = asset("gallery.js") + asset("report.js")
+    data = gallery(page, shown, names)
     html = environment.get_template("report.html.j2").render(
         page=page,
         plots=[plot(name, values) for name, values in {**page.breakdown, **page.slices}.items() if len(values) > 1],
         style=asset("report.css"),
         script=script,
         script_hash=script_hash(script),
-        gallery=safe_json(gallery(page, shown, names)),
+        gallery=safe_json(data),
+        changed=changed(data["items"]),
+        confusion=diagnostics.confusion(page.scores),
+        calibration=diagnostics.calibration(page.scores, page.confidences),
         blocks=[safe_json(block) for block in _blocks(page, shown, names)],
         left_out=len(page.scores) - len(shown),
     )
@@ -131,15 +143,24 @@ def chosen(scores: Sequence[Score], comparison: Comparison | None) -> list[Score
     return [s for place, s in enumerate(scores) if place in kept or str(s.question_id) in flipped]
 
 
+def changed(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The items of the gallery whose score another run changed, the most changed first, at most `MOST_CHANGED`."""
+    found = [item for item in items if "flip" in item and item["flip"][0] != item["flip"][1]]
+    return sorted(found, key=lambda item: -abs(item["flip"][1] - item["flip"][0]))[:MOST_CHANGED]
+
+
 def gallery(page: ScoresPage, shown: Sequence[Score], names: Sequence[str]) -> dict[str, Any]:
     """The data of the gallery: items, filters, sizes of the blocks of pictures."""
     places = {name: place for place, name in enumerate(names)}
     flips = {str(flip.question_id): flip for flip in page.comparison.flips} if page.comparison else {}
-    items = [_entry(score, places, page.boxes, flips.get(str(score.question_id))) for score in shown]
+    items = [
+        _entry(score, places, page.boxes, flips.get(str(score.question_id))) | _effects(page, score) for score in shown
+    ]
     return {
         "items": items,
         "filters": _filters(shown),
         "perBlock": PICTURES_PER_BLOCK,
+        "files": page.files,
         "boxBins": list(BOX_COUNTS) if page.boxes else [],
         "compared": page.comparison is not None,
     }
@@ -164,6 +185,15 @@ def _entry(
     if flip is not None:
         entry["flip"] = [flip.first, flip.second, flip.first_prediction]
     return entry
+
+
+def _effects(page: ScoresPage, score: Score) -> dict[str, list[Any]]:
+    """Boxes to colour: [x0, y0, x1, y1, change, label], the most first."""
+    found = page.effects.get(str(score.question_id))
+    if not found:
+        return {}
+    ordered = sorted(found, key=lambda one: -abs(one.change))[:MOST_BOXES]
+    return {"effects": [[*_tenths(one.box), round(one.change, 4), one.label] for one in ordered]}
 
 
 def _filters(shown: Sequence[Score]) -> dict[str, list[str]]:

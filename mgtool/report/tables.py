@@ -15,7 +15,7 @@ from mgtool.scoring.statistics import Metric
 
 TableFormat = Literal["table", "markdown", "latex"]
 HEADER = ("metric", "value", "± s.e.", "95 % interval", "n")
-COMPARED = ("metric", "first", "second", "difference", "95 % interval", "p")
+COMPARED = ("metric", "first", "second", "difference", "95 % interval", "p", "n needed")
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -42,7 +42,10 @@ def metric_rows(metrics: Mapping[str, Metric]) -> list[tuple[str, ...]]:
 def difference_rows(differences: Mapping[str, Difference]) -> list[tuple[str, ...]]:
     """One row for each metric, under `COMPARED`."""
     return [
-        (name, number(d.first), number(d.second), signed(d.difference), interval(d.interval), p_text(d.p_value))
+        (
+            *(name, number(d.first), number(d.second), signed(d.difference), interval(d.interval), p_text(d.p_value)),
+            "–" if d.needed is None else f"{d.needed:,}",
+        )
         for name, d in differences.items()
     ]
 

@@ -13,7 +13,9 @@ from PIL import Image
 from mgtool.errors import ItemError
 from mgtool.media.images import reduce
 
-FEW, FEW_SIDE, SIDE, QUALITY, WORKERS = 300, 512, 256, 68, 4
+SIDES = ((100, 1024), (1000, 512))
+"""Number of pictures -> pixels of the longer side; the fewer there are, the more of each has room in a page."""
+SIDE, QUALITY, WORKERS = 256, 68, 4
 ReadBytes = Callable[[str], bytes | None]
 
 
@@ -34,6 +36,15 @@ class Thumbnail(NamedTuple):
 NO_PICTURE = Thumbnail("", 0, 0)
 
 
+def side_of(count: int) -> int:
+    """Pixels of the longer side, for so many pictures in a page.
+
+    >>> side_of(3), side_of(500), side_of(5000)
+    (1024, 512, 256)
+    """
+    return next((side for most, side in SIDES if count <= most), SIDE)
+
+
 def thumbnails(names: Iterable[str], read: ReadBytes) -> Iterator[Thumbnail]:
     """A thumbnail for each name, in order; larger ones when there are few.
 
@@ -42,7 +53,7 @@ def thumbnails(names: Iterable[str], read: ReadBytes) -> Iterator[Thumbnail]:
         read: gives a picture's bytes, or None where there is none.
     """
     wanted = list(names)
-    side = FEW_SIDE if len(wanted) <= FEW else SIDE
+    side = side_of(len(wanted))
     with ThreadPoolExecutor(WORKERS) as pool:
         yield from pool.map(lambda name: thumbnail(read(name), side), wanted)
 

@@ -113,11 +113,11 @@ class Run:
         """The day on which the run began, UTC; that of the first time where it was run again."""
         return str(self.record["times"].get("started") or _timestamp(self._began))[:10]
 
-    def share(self, path: Path, share: str) -> Run:
-        """The record of the same run over a share of its input."""
+    def share(self, path: Path, share: str, **free: Any) -> Run:
+        """The record of the same run over a share of its input; `free` are options of its own."""
         part = object.__new__(Run)
         part.__dict__ |= {**self.__dict__, "path": path}
-        part.record = {**self.record, "options": {**self.record["options"], "share": share}}
+        part.record = {**self.record, "options": {**self.record["options"], **free, "share": share}}
         return part
 
     def differences(self) -> Iterator[tuple[str, Any, Any]]:

@@ -58,6 +58,16 @@ FORK_SERVER: BaseContext = _ForkServerContext() if hasattr(os, "fork") else SPAW
 """How processes start one after another off one that has loaded what they need; where that cannot be, as `SPAWN`."""
 
 
+def loaded(module: str) -> BaseContext:
+    """Have a process load what workers need, while this one goes on; they are then forked off it, and begin at once."""
+    if FORK_SERVER is not SPAWN:
+        from multiprocessing import forkserver
+
+        forkserver.set_forkserver_preload([module])
+        forkserver.ensure_running()
+    return FORK_SERVER
+
+
 def begin() -> None:
     """Leave Ctrl-C to the parent, and end with it however it ends: a worker of a killed parent would wait forever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -13,13 +13,26 @@ import numpy as np
 from mgtool.errors import InputError, require
 from mgtool.records import Sample, Score, dumps
 from mgtool.scoring import java_metrics
-from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Submission, Verdict, question_of, with_targets
+from mgtool.scoring.benchmark import (
+    OFFICIAL,
+    Benchmark,
+    Item,
+    Judge,
+    Pair,
+    Submission,
+    Verdict,
+    question_of,
+    with_targets,
+)
 from mgtool.scoring.ground_truth import SHEETS, Document, Row, Truth, first, listed, of_split, picture_name, whole
+from mgtool.scoring.multiple_choice import VLMEVALKIT
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of
 
 NAMES = ("CIDEr", "BLEU-4", "BLEU-3", "BLEU-2", "BLEU-1", "METEOR", "ROUGE-L", "SPICE")
 MOST_WORDS = 4
+_COUNTS = 2 * MOST_WORDS + 2
+"""Numbers that a text adds to BLEU."""
 _SMALL, _TINY = 1e-9, 1e-15
 """What the official BLEU adds against divisions by zero."""
 
@@ -54,6 +67,10 @@ class CaptionBenchmark(Benchmark):
 
     metric = "CIDEr, BLEU-1 to 4, METEOR, ROUGE-L, SPICE; the last two but ROUGE-L, and the tokenizer, need Java"
     headline = "CIDEr"
+    variants: ClassVar[Mapping[str, str]] = {
+        OFFICIAL: "pycocoevalcap: PTB tokens in lower case without punctuation, which needs Java",
+        VLMEVALKIT: "words between spaces, as they are written: no tokenizer and no Java; no METEOR, no SPICE",
+    }
     instruction = "Provide a one-sentence caption for the provided image."
 
     def prompt(self, sample: Sample) -> str:
@@ -78,13 +95,18 @@ class CaptionBenchmark(Benchmark):
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """Each picture's CIDEr, ROUGE-L and BLEU counts; a picture without a caption has an empty one."""
-        if not java_metrics.available() or not any(item.target for item, _ in pairs):
+        tokenized = list[str] if variant == VLMEVALKIT else java_metrics.tokenized
+        if not _is_possible(variant) or not any(item.target for item, _ in pairs):
             return [Verdict(None, 0.0) for _ in pairs]
-        said = java_metrics.tokenized([answer.text if answer else "" for _, answer in pairs])
+        said = tokenized([answer.text if answer else "" for _, answer in pairs])
         counts = [len(item.target) for item, _ in pairs]
-        flat = iter(java_metrics.tokenized([caption for item, _ in pairs for caption in item.target]))
+        flat = iter(tokenized([caption for item, _ in pairs for caption in item.target]))
         references = [[next(flat) for _ in range(count)] for count in counts]
-        return _verdicts(said, references)
+        found = (ciders(said, references), rouges(said, references), ngrams(said, references))
+        return [
+            Verdict(text, cider, {"words": {"caption": text, "references": refs, "bleu": counts, "rouge": rouge}})
+            for text, refs, cider, rouge, counts in zip(said, references, *found, strict=True)
+        ]
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """All metrics; None for those that could not be computed, never 0."""
@@ -95,23 +117,24 @@ class CaptionBenchmark(Benchmark):
         said = [fields["caption"] for fields in found]
         references = [fields["references"] for fields in found]
         numbers: dict[str, Statistic | Metric] = {"CIDEr": mean_of([score.score for score in scores], groups)}
-        counts = np.array([fields["bleu"] for fields in found], dtype=np.float64)
         for size in range(MOST_WORDS, 0, -1):
-            numbers[f"BLEU-{size}"] = Statistic(counts, codes(groups), _Bleu(size))
-        meteor = java_metrics.meteor(said, references)
-        numbers["METEOR"] = Metric(value=100 * meteor, n=len(scores))
+            numbers[f"BLEU-{size}"] = bleu([fields["bleu"] for fields in found], groups, size)
+        if variant == OFFICIAL:
+            numbers["METEOR"] = Metric(value=100 * java_metrics.meteor(said, references), n=len(scores))
         numbers["ROUGE-L"] = mean_of([fields["rouge"] for fields in found], groups)
-        spice = java_metrics.spice(said, references)
-        numbers["SPICE"] = Metric(value=None if spice is None else 100 * spice, n=len(scores))
+        if variant == OFFICIAL:
+            spice = java_metrics.spice(said, references)
+            numbers["SPICE"] = Metric(value=None if spice is None else 100 * spice, n=len(scores))
         return numbers
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """What was left out and why, and what the idf of CIDEr is over."""
-        if not java_metrics.available():
-            return [f"left out: {', '.join(NAMES)}: no `java` on the PATH, and the official tokenizer needs it"]
+        if not _is_possible(variant):
+            why = "no `java` on the PATH, and the official tokenizer needs it; `variant` vlmevalkit does without"
+            return [f"left out: {', '.join(NAMES)}: {why}"]
         models = "python -c 'from pycocoevalcap.spice.get_stanford_models import *; get_stanford_models()'"
         notes = [f"CIDEr's idf is over the references of the {len(scores):,} pictures scored here"]
-        if java_metrics.spice([], []) is None:
+        if variant == OFFICIAL and java_metrics.spice([], []) is None:
             notes.append(f"left out: SPICE: its Stanford models are not installed ({models})")
         return notes
 
@@ -119,6 +142,15 @@ class CaptionBenchmark(Benchmark):
         """COCO's form."""
         entries = [{"image_id": item.id, "caption": answer.text if answer else ""} for item, answer in pairs]
         return Submission("captions_results.json", dumps(entries))
+
+
+def _is_possible(variant: str) -> bool:
+    return variant == VLMEVALKIT or java_metrics.available()
+
+
+def bleu(counts: Sequence[Sequence[int]], groups: Sequence[str], size: int = MOST_WORDS) -> Statistic:
+    """BLEU over all texts together, of their `ngrams` up to `size` words."""
+    return Statistic(np.array(counts, dtype=np.float64).reshape(-1, _COUNTS), codes(groups), _Bleu(size))
 
 
 class _Bleu:
@@ -134,24 +166,23 @@ class _Bleu:
         return np.asarray(score * np.where(ratio < 1, np.exp(1 - 1 / np.minimum(ratio, 1)), 1.0))
 
 
-def _verdicts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[Verdict]:
-    scorers = {
-        name: require(f"pycocoevalcap.{name}.{name}", what="captions", extra="captions") for name in ("cider", "rouge")
-    }
+def ciders(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """CIDEr of each tokenised text against its references; how rare a word is, all references tell."""
+    return _scored("cider", "Cider", said, references)
+
+
+def rouges(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """ROUGE-L of each tokenised text against its references."""
+    return _scored("rouge", "Rouge", said, references)
+
+
+def _scored(module: str, name: str, said: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    scorer = getattr(require(f"pycocoevalcap.{module}.{module}", what="captions", extra="captions"), name)()
     candidates, truths = {n: [text] for n, text in enumerate(said)}, dict(enumerate(map(list, references)))
-    ciders = scorers["cider"].Cider().compute_score(truths, candidates)[1] if said else []
-    rouges = scorers["rouge"].Rouge().compute_score(truths, candidates)[1] if said else []
-    return [
-        Verdict(
-            text, float(cider), {"words": {"caption": text, "references": refs, "bleu": counts, "rouge": float(rouge)}}
-        )
-        for text, refs, cider, rouge, counts in zip(
-            said, references, ciders, rouges, _counts(said, references), strict=True
-        )
-    ]
+    return [float(score) for score in scorer.compute_score(truths, candidates)[1]] if said else []
 
 
-def _counts(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[int]]:
+def ngrams(said: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[int]]:
     """What each caption adds to BLEU: correct and guessed n-grams of 1 to 4 words, its length, the closest length."""
     rows = []
     for text, refs in zip(said, references, strict=True):

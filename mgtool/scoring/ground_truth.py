@@ -8,8 +8,11 @@ import codecs
 import csv
 import io
 import json
+import lzma
+import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +24,7 @@ import msgspec
 from mgtool.errors import InputError
 from mgtool.files.regular import read_regular, refuse_endless
 from mgtool.records import parse
+from mgtool.scoring.layouts import described
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -30,6 +34,13 @@ IDS = ("question_id", "questionId", "index", "image_id", "id")
 _ID_COLUMNS = frozenset(IDS)
 LONGEST_NAME = 255
 """Characters of a picture's name; longer cells hold the picture itself, in base64."""
+MOST_UNPACKED_BYTES = 1 << 30
+"""Of a member of a zip archive, and of all parts of a workbook."""
+_BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError, struct.error)
+_BROKEN_WORKBOOK = (
+    SyntaxError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError, *_BROKEN_ARCHIVE,
+)  # fmt: skip
+"""What readers raise at damaged bytes."""
 READABLE = frozenset({".json", ".jsonl", ".parquet", ".zip", ".txt"}) | TABLES
 
 
@@ -62,8 +73,11 @@ class Truth:
         return _documents(self.questions) if self.questions else ()
 
     def mismatch(self, expected: str) -> InputError:
-        """The error for files that are not what a benchmark needs."""
-        return InputError(f"{', '.join(str(path) for path in self.paths)}: expected {expected}")
+        """The error for files that are not what a benchmark needs, with what the first of them looks like."""
+        found = next((path for path in self.paths if path.is_file()), None)
+        looks = described(Document(found)) if found is not None and found.suffix != ".tar" else ""
+        looks = f"; {looks}" if looks else ""
+        return InputError(f"{', '.join(str(path) for path in self.paths)}: expected {expected}{looks}")
 
 
 @dataclass(frozen=True)
@@ -110,8 +124,9 @@ class Document:
             if not self.member:
                 return read_regular(self.path)
             with zipfile.ZipFile(self.path) as archive:
+                _refuse_bomb(archive, [archive.getinfo(self.member)])
                 return archive.read(self.member)
-        except (OSError, zipfile.BadZipFile) as error:
+        except _BROKEN_ARCHIVE as error:
             raise InputError(f"{self.path}: cannot be read: {error}") from error
 
     @cached_property
@@ -183,9 +198,17 @@ def _documents(path: Path) -> tuple[Document, ...]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if Path(name).suffix.lower() in READABLE - {".zip"}]
-    except (OSError, zipfile.BadZipFile) as error:
+    except _BROKEN_ARCHIVE as error:
         raise InputError(f"{path}: cannot be read as a zip archive: {error}") from error
     return tuple(Document(path, member) for member in sorted(members) if not member.startswith("__MACOSX"))
+
+
+def _refuse_bomb(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo]) -> None:
+    size = sum(member.file_size for member in members)
+    if size > MOST_UNPACKED_BYTES:
+        raise InputError(
+            f"{archive.filename}: {size:,} bytes unpacked are more than the {MOST_UNPACKED_BYTES:,} that are read"
+        )
 
 
 class _Lines:
@@ -232,12 +255,19 @@ def _workbook(document: Document) -> Iterator[Row]:
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
-        book = load_workbook(io.BytesIO(document.bytes), read_only=True, data_only=True)
+        data = document.bytes
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            archive.filename = str(document.path)
+            _refuse_bomb(archive, archive.infolist())
+        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         rows = iter(book.worksheets[0].iter_rows(values_only=True))
         names = next(rows, ())
         yield from (dict(zip(map(str, names), row, strict=False)) for row in rows)
-    except (zipfile.BadZipFile, InvalidFileException, SyntaxError, LookupError, ValueError) as error:
-        raise InputError(f"{document.path}: not a readable workbook: {error}") from error
+    except (InvalidFileException, *_BROKEN_WORKBOOK) as error:
+        data = document.bytes
+        damaged = "it is cut off or damaged" if data.startswith(b"PK") else "it is of another kind"
+        looks = damaged if data else "it is empty"
+        raise InputError(f"{document.path}: not a readable workbook: {looks} ({error})") from error
 
 
 def _filled(row: Row, keep: Collection[str]) -> Row:
@@ -256,10 +286,19 @@ def _parquet(document: Document) -> list[Row]:
 
     try:
         file = parquet.ParquetFile(io.BytesIO(document.bytes))
-    except pa.ArrowInvalid as error:
+        schema = file.schema_arrow
+        columns = [field.name for field in schema if not _is_picture(field.type)]
+        rows = file.read(columns).to_pylist()
+    except (pa.ArrowException, OSError, ValueError, ArithmeticError, LookupError) as error:
         raise InputError(f"{document.path}: cannot be read as Parquet: {error}") from error
-    columns = [name for name in file.schema_arrow.names if not pa.types.is_struct(file.schema_arrow.field(name).type)]
-    return [{key: value for key, value in row.items() if value is not None} for row in file.read(columns).to_pylist()]
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
+def _is_picture(type: Any) -> bool:
+    """Whether a Parquet column holds pictures, as the Hub's data sets do: their bytes and their name."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_struct(type)) and type.get_field_index("bytes") >= 0
 
 
 def listed(cell: Any) -> list[str]:

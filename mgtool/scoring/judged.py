@@ -83,8 +83,9 @@ def ask_until_read(
         replies = judge.ask([request(cases[place], attempt) for place in waiting])
         for place, reply in zip(waiting, replies, strict=True):
             verdicts[place] = (read(cases[place], reply) if reply is not None else None) or UNREAD
-        waiting = [place for place in waiting if verdicts[place] is UNREAD]
-        if not waiting or not any(reply is not None for reply in replies):
+        answered = zip(waiting, replies, strict=True)
+        waiting = [place for place, reply in answered if reply is not None and verdicts[place] is UNREAD]
+        if not waiting:
             break
     return verdicts
 

@@ -372,6 +372,8 @@ def _named(key: str, said: Any) -> tuple[str, dict[str, Any]]:
             return key, {"text": caption, "question_id": key}
         case list():
             return key, {"question_id": key}
+        case {"multiple_choice": str(text)} | {"direct_answer": str(text)}:  # A-OKVQA's two settings
+            return key, {"text": text, "question_id": key, "metadata": said}
         case dict():
             return key, {**{name: value for name, value in said.items() if name != "answer"}, "question_id": key}
     return key, {"text": said, "question_id": key}

@@ -117,11 +117,16 @@ def _yes_no(text: str, answers: Sequence[str], options: Options) -> float:
 
 
 def _contains(text: str, answers: Sequence[str], options: Options) -> float:
-    said = f" {_plain(text)} "
-    return float(any(f" {_plain(answer)} " in said for answer in answers if _plain(answer)))
+    said = f" {plain(text)} "
+    return float(any(f" {plain(answer)} " in said for answer in answers if plain(answer)))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Words in lower case with a space between, without punctuation.
+
+    >>> plain("A red-brown Car.")
+    'a red brown car'
+    """
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,9 +14,11 @@ import msgspec
 
 from mgtool.boxes import statistics as box_statistics
 from mgtool.boxes.statistics import BoxStatistics
+from mgtool.boxes.thresholds import LabelThresholds
 from mgtool.detection import loading, pipeline, shared_output
 from mgtool.detection.asking_again import ask_again
 from mgtool.detection.finder import Finder
+from mgtool.detection.known_entries import KnownEntries
 from mgtool.detection.ledger import Ledger
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.output import DetectionEntry, DetectionOutput
@@ -28,9 +31,10 @@ from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
-from mgtool.runs import ray_cluster
+from mgtool.runs import progress, ray_cluster
+from mgtool.runs.claims import do_shares
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
-from mgtool.runs.shares import Share
+from mgtool.runs.shares import ALL, Share
 
 _PREVIEWED = 4
 """Drawn pictures of a notebook's preview."""
@@ -45,12 +49,14 @@ class Detected:
         statistics: counts; of labels the commonest.
         share: the name of the run's share where the counts are of this alone; empty where they are of all the input.
         had_finished: whether the folder was complete before.
+        missing: shares that are not there yet; the rank that ends last joins all of them.
     """
 
     folder: Path
     statistics: BoxStatistics
     share: str = ""
     had_finished: bool = False
+    missing: tuple[Share, ...] = ()
 
     @property
     def failures(self) -> int:
@@ -213,20 +219,22 @@ def _run(inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrit
     run = _run_record(work, folder)
     output = DetectionOutput(folder, format=options.format, shard_size=options.shard_size, visualize=options.visualize)
     _begin(run, output, overwrite)
-    return (_detect_all if options.share.is_all else _detect_part)(work, output, run, overwrite)
+    return (_detect_all if options.share.is_all else _detect_shares)(work, output, run, overwrite)
 
 
 def _run_record(work: _Work, folder: Path) -> Run:
     options = work.options
     words = loading.words(options)
-    names = ("vocabulary", "threshold", "format", "shard_size", "frames")
+    names = ("vocabulary", "format", "shard_size", "frames")
     return Run(
         folder / RUN_FILE,
         command="detect",
         options={
             **{name: getattr(options, name) for name in names},
+            "threshold": _plain(options.threshold),
             "allow_absolute": options.allow_absolute or None,
             "allow_remote": options.allow_remote or None,
+            "box_format": options.box_format or None,
             "max_pixels": None if options.max_pixels == MAX_PIXELS else options.max_pixels,
             "words": None if words is None else sha256("\n".join(words).encode())[:16],
         },
@@ -239,6 +247,10 @@ def _run_record(work: _Work, folder: Path) -> Run:
         detector=work.finder.identity,
         computes=("onnxruntime", "mmdet", "pillow", "numpy"),
     )
+
+
+def _plain(threshold: float | None) -> float | str | None:
+    return repr(threshold) if isinstance(threshold, LabelThresholds) else threshold
 
 
 def _begin(run: Run, output: DetectionOutput, overwrite: bool) -> None:
@@ -267,7 +279,9 @@ def _detect_all(work: _Work, output: DetectionOutput, run: Run, overwrite: bool)
     if had_finished and "-" not in work.inputs and output.begun and _counted(run).failures[UNREACHABLE]:
         _ask_again(work, output)
         run.begin(overwrite=True)
-    return Detected(output.folder, _fill(work, output, run), had_finished=had_finished)
+    found = _fill(work, output, run, KnownEntries() if had_finished else _known(work, run, ALL, output.folder))
+    shared_output.clear(output.folder)
+    return Detected(output.folder, found, had_finished=had_finished)
 
 
 def _ask_again(work: _Work, output: DetectionOutput) -> None:
@@ -280,35 +294,58 @@ def _ask_again(work: _Work, output: DetectionOutput) -> None:
         batch=loading.first_batch(options),
         workers=loading.decoding_workers(options),
         frames=options.frames,
+        max_pixels=options.max_pixels,
     )
     ask_again(loading.named_share(work.inputs, options), output, detect)
 
 
-def _detect_part(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
-    """This run's share, joined with the others where it is the last to end."""
+def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
+    """This run's share, and those of ranks that died; joined with the others where all are there."""
+    own, folder, done = work.options.share, output.folder, list[BoxStatistics]()
     if run.finished:
-        return Detected(output.folder, _counted(run), had_finished=True)
-    share = work.options.share
-    part = shared_output.SharedOutput(output.folder, share, visualize=work.options.visualize)
-    part_run = run.share(part.folder / RUN_FILE, share.name)
+        return Detected(folder, _counted(run), had_finished=True)
+    if overwrite and own.is_any:
+        raise UsageError("overwrite", "and `rank` any do not go together, as others may be at work: remove the output")
+
+    def detect(share: Share) -> None:
+        done.append(_detect_part(work, run, share, folder, overwrite=overwrite and share == own))
+
+    hold, state = functools.partial(shared_output.hold, folder), functools.partial(shared_output.state, run, folder)
+    missing = do_shares(own, hold=hold, state=state, work=detect)
+    output.statistics.left_out = done[0].left_out if done else {}
+    joined = None if missing else shared_output.join(folder, output, run, own.world_size)
+    if joined is None:
+        statistics = functools.reduce(operator.add, done, BoxStatistics())
+        return Detected(folder, statistics, own.name, missing=tuple(missing))
+    return Detected(folder, BoxStatistics.of_summary(joined))
+
+
+def _detect_part(work: _Work, run: Run, share: Share, folder: Path, *, overwrite: bool) -> BoxStatistics:
+    options = replace(work.options, rank=str(share.rank), world_size=share.world_size)
+    part = shared_output.SharedOutput(folder, share, visualize=options.visualize)
+    part_run = shared_output.run_of(run, folder, share)
     if overwrite:
         part.clear()
     part_run.begin(overwrite=overwrite)
-    statistics = _fill(work, part, part_run)
-    output.statistics.left_out = statistics.left_out
-    joined = shared_output.join(output.folder, output, run, share.world_size)
-    if joined is None:
-        return Detected(output.folder, statistics, share.name)
-    return Detected(output.folder, BoxStatistics.of_summary(joined))
+    return _fill(replace(work, options=options), part, part_run, _known(work, run, share, folder))
 
 
-def _fill(work: _Work, output: DetectionOutput, run: Run) -> BoxStatistics:
+def _known(work: _Work, run: Run, share: Share, folder: Path) -> KnownEntries:
+    """What ranks of another number found, or one process did."""
+    if "-" in work.inputs or not shared_output.others(folder, share.world_size):
+        return KnownEntries()
+    total = sum(1 for _ in loading.named_media(work.inputs, work.options))
+    return shared_output.known(folder, run, share, total)
+
+
+def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -> BoxStatistics:
     """Detect what is left, and end the run; gives the statistics as its record has them."""
     options, stdin, left_out = work.options, HashedStdin(work.inputs), LeftOut()
     if run.finished:
         run.refuse_other(stdin.noted())
     else:
         with run.binding_none(lambda: output.begun):
+            _tell_total(work)
             detected = pipeline.fill(
                 loading.named_share(work.inputs, options, stdin.file, left_out),
                 work.finder,
@@ -318,11 +355,17 @@ def _fill(work: _Work, output: DetectionOutput, run: Run) -> BoxStatistics:
                 frames=options.frames,
                 max_pixels=options.max_pixels,
                 advance=work.advance,
+                known=known,
             )
         detected.left_out = left_out.summary() | work.finder.left_out
         run.finish(detected.summary(), noted=stdin.noted())
     output.close(done=True)
     return _counted(run)
+
+
+def _tell_total(work: _Work) -> None:
+    if progress.is_counted_soon(work.inputs, work.advance):
+        progress.started(work.advance, sum(1 for _ in loading.named_share(work.inputs, work.options)))
 
 
 def _write_page(report: Path, inputs: tuple[str, ...], options: DetectOptions, detected: Detected) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,18 @@ import msgspec
 from mgtool.errors import UsageError
 from mgtool.evaluation import output, pipeline
 from mgtool.evaluation.comparison import Comparison
+from mgtool.evaluation.explanations import effects
 from mgtool.evaluation.inputs import EvalInputs
-from mgtool.evaluation.judge_models import CountingJudge, KeptJudge, kept_judge
+from mgtool.evaluation.judge_models import CountingJudge, kept_judge
+from mgtool.evaluation.judging import with_judge
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.picture_reader import PictureReader
 from mgtool.evaluation.pipeline import ScoredRun, VariantScores
-from mgtool.evaluation.provenance import provenance
+from mgtool.evaluation.provenance import Provenance, provenance
 from mgtool.files.lock import one_writer
 from mgtool.records import Advance
-from mgtool.report import scores_page, tables
+from mgtool.report import diagnostics, scores_page, tables
+from mgtool.runs import progress
 from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
@@ -42,8 +46,7 @@ class Evaluation(ScoredRun):
     comparison: Comparison | None = None
 
     def _repr_html_(self) -> str:
-        caption = f"{self.result.name}, {self.result.provenance.line}"
-        return tables.html(caption, tables.HEADER, tables.metric_rows(self.result.metrics))
+        return tables.html(self.result.caption, tables.HEADER, tables.metric_rows(self.result.metrics))
 
 
 @dataclass(frozen=True)
@@ -117,14 +120,18 @@ def evaluate(
 
 
 def _evaluate(inputs: EvalInputs, folder: Path | None, overwrite: bool, advance: Advance) -> Evaluation:
+    progress.doing(advance, "reads answers and ground truth")
     options, run = inputs.options, _begun(inputs, folder, overwrite=overwrite)
+    progress.doing(advance, f"scores {len(inputs.items):,} items")
     with kept_judge(options, folder, advance) as judge:
-        scored = _with_ways_of_asking(_scored(inputs, inputs.answers, judge), judge)
+        scored = with_judge(_scored(inputs, inputs.answers, judge), judge)
         scored = pipeline.with_slices(scored, options.slices or (), inputs.boxes or None)
-        comparison = _compared(inputs, scored, judge)
-    scored = _named(inputs, scored, today() if run is None else run.date)
+        date = today() if run is None else run.date
+        scored = _named(inputs, scored, date)
+        comparison = _compared(inputs, scored, judge, date)
     evaluation = Evaluation(**vars(scored), comparison=comparison)
     if folder is not None and run is not None:
+        progress.doing(advance, "writes scores and page")
         _write(inputs, evaluation, folder)
         named = evaluation.result.provenance
         noted: dict[str, Any] = {
@@ -207,46 +214,46 @@ def _scored(inputs: EvalInputs, answers: Answers, judge: Judge | None) -> Scored
     )
 
 
-def _with_ways_of_asking(scored: ScoredRun, judge: KeptJudge | None) -> ScoredRun:
-    """A run with a note where the judge was asked otherwise than the original asks."""
-    if judge is None or not judge.otherwise:
-        return scored
-    note = f"the judge was asked otherwise than the original asks: {', '.join(judge.otherwise)}"
-    result = msgspec.structs.replace(scored.result, notes=[*scored.result.notes, note])
-    return dataclasses.replace(scored, result=result)
-
-
 def _named(inputs: EvalInputs, scored: ScoredRun, date: str) -> ScoredRun:
     """The scores with what they are of."""
-    named = provenance(
-        inputs.source,
-        inputs.answers.predictions,
-        ground_truth=inputs.ground_truth,
-        split=inputs.options.split,
-        versions=versions(),
-        date=date,
-    )
+    named = _provenance(inputs, inputs.source, inputs.answers, scored, date)
     return dataclasses.replace(scored, result=msgspec.structs.replace(scored.result, provenance=named))
 
 
-def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None) -> Comparison | None:
+def _provenance(inputs: EvalInputs, source: str, answers: Answers, scored: ScoredRun, date: str) -> Provenance:
+    return provenance(
+        source,
+        answers.predictions,
+        ground_truth=inputs.ground_truth,
+        split=inputs.options.split,
+        judge="" if scored.result.judge is None else scored.result.judge.name,
+        versions=versions(),
+        date=date,
+    )
+
+
+def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None, date: str) -> Comparison | None:
     """This run against the other one, which comes first."""
     if not inputs.options.compare:
         return None
     other = _scored(inputs, inputs.compared, judge)
-    return pipeline.compared(inputs.benchmark, other, scored, inputs.options.variant, inputs.options.samples)
+    found = pipeline.compared(inputs.benchmark, other, scored, inputs.options.variant, inputs.options.samples)
+    first = _provenance(inputs, inputs.options.compare, inputs.compared, scored, date)
+    second = scored.result.provenance
+    return msgspec.structs.replace(found, name=scored.result.name, first_run=first, second_run=second)
 
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
     output.save(out, evaluation, evaluation.comparison)
-    output.save_page(out, scores_page.render(_page(inputs, evaluation)))
+    output.save_page(out, scores_page.render(_page(inputs, evaluation, out)))
     if inputs.options.submission:
         output.save_submission(out, inputs.benchmark, evaluation.pairs, inputs.options.split)
 
 
-def _page(inputs: EvalInputs, evaluation: Evaluation) -> scores_page.ScoresPage:
+def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.ScoresPage:
     result = evaluation.result
     counts: Mapping[str, Any] = msgspec.structs.asdict(evaluation.counts)
+    images = inputs.options.images or ""
     return scores_page.ScoresPage(
         title=inputs.benchmark.title,
         name=result.name,
@@ -258,10 +265,20 @@ def _page(inputs: EvalInputs, evaluation: Evaluation) -> scores_page.ScoresPage:
         breakdown=result.breakdown,
         slices=result.slices,
         counts=counts,
-        facts=result.provenance.facts,
+        facts=_facts(evaluation),
         notes=result.notes,
         scores=evaluation.scores,
         boxes=inputs.boxes,
+        effects=effects(evaluation.pairs),
         comparison=evaluation.comparison,
         read=PictureReader(inputs.place, inputs.ground_truth),
+        confidences=diagnostics.confidences(evaluation.pairs),
+        files=os.path.relpath(images, out) if images and "://" not in images else "",
     )
+
+
+def _facts(evaluation: Evaluation) -> dict[str, str]:
+    """What the numbers are of, the run that they are compared with, too."""
+    compared = evaluation.comparison
+    first = {} if compared is None else {"compared with": compared.first_run.line}
+    return {**evaluation.result.provenance.facts, **first}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,25 +13,31 @@ from typing import IO, Any
 import torch
 
 from mgtool import records
+from mgtool.boxes import coordinates
 from mgtool.boxes.lookup import opened_boxes
+from mgtool.errors import MgtoolError, UsageError
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
-from mgtool.inference.loading import load_config
+from mgtool.inference.loading import kept_model, load_config
 from mgtool.inference.options import InferOptions, refuse_together
-from mgtool.inference.output import AnswersFile, InOrder, Result, Writer, join, refuse_target, share_file
+from mgtool.inference.output import AnswersFile, InOrder, Ready, Writer, join, refuse_target, share_file
 from mgtool.inference.parity import Parity
 from mgtool.inference.pipeline import Items, Results, answered
 from mgtool.inference.plan import InferencePlan
 from mgtool.inference.replicas import answer_on_devices
 from mgtool.inference.retrying import failed_samples, may_be_mended, put_among
+from mgtool.inference.shared_output import SharedAnswers
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import FOREIGN, check_config, check_model
 from mgtool.records import Advance, Answer, Failure, Inputs, LeftOut, input_names
 from mgtool.report.html import summary_table
+from mgtool.runs import progress
+from mgtool.runs.claims import do_shares
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
+from mgtool.tars import stretches
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Inferred:
         new_tokens: that the run made.
         failures: the file that lists the failed samples, if there are any.
         left_out: what else the inputs and the box file hold: count and examples by reason.
+        missing: shares that are not there yet; the rank that ends last joins all into one file.
     """
 
     out: Path
@@ -54,6 +60,7 @@ class Inferred:
     new_tokens: int
     failures: Path
     left_out: Mapping[str, Any] = field(default_factory=dict)
+    missing: tuple[Share, ...] = ()
 
     def _repr_html_(self) -> str:
         told = {"answers": self.out, "answered": self.answered, "failed": self.failed, "new tokens": self.new_tokens}
@@ -119,7 +126,9 @@ def infer(
     with one_writer(file, is_file=True, share="" if on_ray or share.is_all else share.name, wait=wait):
         if on_ray:
             return _on_ray(inputs, file, options, overwrite=overwrite, advance=advance)
-        return _into_file(InferencePlan.of(inputs, options), file, overwrite=overwrite, advance=advance)
+        plan = InferencePlan.of(inputs, options)
+        work = _into_file if plan.share.is_all else _into_shares
+        return work(plan, file, overwrite=overwrite, advance=advance)
 
 
 def answers(
@@ -153,7 +162,7 @@ def check_parity(inputs: Inputs, options: InferOptions, count: int) -> Parity:
     for name, is_given in {**sampled, **options.several_devices}.items():
         refuse_together({"`check_parity`": True, name: is_given}, "it compares greedy answers on one device")
     plan = InferencePlan.of(inputs, options)
-    with opened_boxes(plan.boxes) as boxes:
+    with opened_boxes(plan.boxes, coordinates.named(options.box_format)) as boxes:
         return parity.check_parity(plan, _numbered(plan), boxes, count)
 
 
@@ -205,39 +214,102 @@ def _numbered(
 ) -> Iterator[tuple[int, records.Item]]:
     """The run's share of its samples, with their positions among all; arguments as of `read_samples`."""
     once = iter([left_out])  # a share goes over the input twice
+    if not plan.share.is_all and (tars := stretches.places(plan.inputs)) is not None:
+        begin, end = plan.share.stretch(sum(len(tar.offsets) for tar in tars))
+        return enumerate(stretches.read(tars, begin, end, left_out), begin)
     return plan.share.of(lambda: enumerate(plan.read_samples(stdin, next(once, None))))
 
 
 def _results(plan: InferencePlan, items: Items, left_out: LeftOut | None = None) -> Results:
     """Positions and results of numbered items, as they are final; `left_out` is told of unused boxes."""
-    with opened_boxes(plan.boxes) as boxes:
+    with opened_boxes(plan.boxes, coordinates.named(plan.options.box_format)) as boxes:
         if left_out is not None:
             left_out.take(boxes.left_out)
         yield from (answer_on_devices if plan.is_spread else answered)(plan, items, boxes)
 
 
+def _shared(plan: InferencePlan, out: Path) -> SharedAnswers:
+    whole = replace(plan, share=ALL)
+    return SharedAnswers(out, whole.run(AnswersFile(out).run_path, out), samples=plan.decoding.samples)
+
+
 def _into_file(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Advance) -> Inferred:
-    """One share of a run, which may be all of it."""
+    """All of the input, or one share that is held already."""
+    return _do_share(plan, _shared(plan, out), overwrite=overwrite, advance=advance)
+
+
+def _into_shares(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Advance) -> Inferred:
+    """This rank's share, and those of ranks that died; joined where all are there."""
+    if overwrite and plan.share.is_any:
+        raise UsageError("overwrite", "and `rank` any do not go together, as others may be at work: remove the output")
+    shared, done = _shared(plan, out), dict[Share, Inferred]()
+    whole = shared.file(ALL)
+    if overwrite:
+        whole.clear()
+    else:
+        whole.refuse_foreign()
+        shared.run.check()
+        if shared.run.finished and out.exists():
+            return Inferred(out, **shared.run.counts, failures=whole.failures_path)
+
+    def work(share: Share) -> None:
+        own = overwrite and share == plan.share
+        done[share] = _do_share(replace(plan, share=share), shared, overwrite=own, advance=advance)
+
+    with kept_model():
+        missing = do_shares(plan.share, hold=shared.hold, state=shared.state, work=work)
+    if not missing:
+        return _joined(plan, shared)
+    return _summed(plan.share, out, list(done.values()), missing)
+
+
+def _summed(share: Share, out: Path, done: Sequence[Inferred], missing: Sequence[Share]) -> Inferred:
+    """What one rank did, whose own share comes first."""
+    if not done:
+        return Inferred(out, 0, 0, 0, AnswersFile(out).failures_path, missing=tuple(missing))
+    answered, failed = sum(one.answered for one in done), sum(one.failed for one in done)
+    tokens = sum(one.new_tokens for one in done)
+    first = replace(done[0], answered=answered, failed=failed, new_tokens=tokens, missing=tuple(missing))
+    return replace(first, out=out) if share.is_any else first
+
+
+def _joined(plan: InferencePlan, shared: SharedAnswers) -> Inferred:
+    """The one file of all shares."""
+    out, world_size = shared.out, plan.share.world_size
+    shares = [Share(rank, world_size) for rank in range(world_size)]
+    with shared.alone():
+        if not (shared.run.finished and out.exists()):
+            others = shared.others(world_size)
+            join(replace(plan, share=ALL), out, [share_file(out, share) for share in shares], overwrite=False)
+            shared.forget(others)
+    return Inferred(out, **shared.run.counts, failures=AnswersFile(out).failures_path)
+
+
+def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, advance: Advance) -> Inferred:
+    """What is left of one share, which may be all of the input."""
     check_model(plan.model, takes_foreign=True)
-    out = share_file(out, plan.share)
-    file = AnswersFile(out, samples=plan.decoding.samples, is_share=not plan.share.is_all)
+    file, run, stdin = shared.file(plan.share), shared.run_of(plan.share), HashedStdin(plan.inputs)
     if overwrite:
         file.clear()
     else:
         file.refuse_foreign()
-    run, stdin = plan.run(file.run_path, out), HashedStdin(plan.inputs)
     if not _is_finished(run, file, stdin, overwrite=overwrite):
         left_out = LeftOut()
-        with run.binding_none(lambda: any(file.counts.values())):
-            tokens = _fill(plan, file, stdin, advance, left_out)
+        try:
+            tokens = _fill(plan, shared, file, stdin, advance, left_out)
+        except MgtoolError:
+            file.forget_beginning()
+            raise
         file.publish()
         unused = {"left_out": found} if (found := left_out.summary()) else {}
         run.finish({**file.counts, "new_tokens": tokens, **unused}, noted=stdin.noted())
+        if plan.share.is_all:
+            shared.forget(shared.others(1))
     elif not stdin.noted() and may_be_mended(file):
         _retry(plan, file, run)
-    file.failures.remove()
+    file.forget_places()
     with run.trusting():
-        return Inferred(out, **run.counts, failures=file.failures_path)
+        return Inferred(file.out, **run.counts, failures=file.failures_path)
 
 
 def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: bool) -> bool:
@@ -267,33 +339,33 @@ def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
     run.finish(counts)
 
 
-def _fill(plan: InferencePlan, file: AnswersFile, stdin: HashedStdin, advance: Advance, left_out: LeftOut) -> int:
+def _fill(
+    plan: InferencePlan,
+    shared: SharedAnswers,
+    file: AnswersFile,
+    stdin: HashedStdin,
+    advance: Advance,
+    left_out: LeftOut,
+) -> int:
     """Write what is left to answer; gives the number of new tokens."""
+    if progress.is_counted_soon(plan.inputs, advance):
+        progress.started(advance, sum(1 for _ in _numbered(plan)))
     items = file.skip_done(_numbered(plan, stdin.file, left_out))
+    advance(sum(file.counts.values()))
     begin = next(items, None)
     if begin is None:
         return 0
-    writer = InOrder(begin[0], file, advance)
-    with closing(_results(plan, itertools.chain([begin], items), left_out)) as results:
+    writer, known = InOrder(begin[0], file, advance), shared.known(plan)
+    known.write(writer)
+    unknown = (one for one in itertools.chain([begin], items) if not known.has(one[0]))
+    first = next(unknown, None)
+    if first is None:
+        return writer.tokens
+    with closing(_results(plan, itertools.chain([first], unknown), left_out)) as results:
         for position, result in results:
             writer.put(position, result)
+            known.write(writer)
     return writer.tokens
-
-
-class _Ready:
-    """A sink from which results are taken at once."""
-
-    def __init__(self) -> None:
-        self._records: deque[Answer | Failure] = deque()
-
-    def write(self, position: int, result: Result) -> None:
-        """Keep a result for `taken`."""
-        self._records.extend((result,) if isinstance(result, Failure) else result)
-
-    def taken(self) -> Iterator[Answer | Failure]:
-        """What was written since the last time."""
-        while self._records:
-            yield self._records.popleft()
 
 
 def _stream(
@@ -303,7 +375,7 @@ def _stream(
     begin = next(items, None)
     if begin is None:
         return
-    ready = _Ready()
+    ready = Ready()
     writer = Writer(ready, advance) if unordered else InOrder(begin[0], ready, advance)
     with closing(_results(plan, itertools.chain([begin], items), left_out)) as results:
         for position, result in results:
@@ -322,7 +394,7 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
         return shares[0][0]
     whole = replace(shares[0][1], options=options, share=ALL)
     counts = join(whole, out, [share.out for share, _ in shares], overwrite=overwrite)
-    return Inferred(out, **counts, failures=AnswersFile(out).failures_path)
+    return Inferred(out, **counts, failures=AnswersFile(out).failures_path, missing=())
 
 
 def _answer_share(

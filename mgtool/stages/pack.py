@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from mgtool.boxes import coordinates
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UsageError
 from mgtool.files import atomic
 from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_writer
+from mgtool.files.space import check_space, size_on_disk
 from mgtool.files.temporary import temporary_folder
 from mgtool.inputs import explain as explaining
 from mgtool.inputs.explain import Explained
@@ -126,6 +128,7 @@ def pack(
         other_readers.require_energon()
     folder, left_out = PackFolder(Path(out), options, overwrite=overwrite), LeftOut()
     with one_writer(folder.path, wait=wait), _planned(sources, options, folder, left_out) as planned:
+        _check_space(folder, planned)
         started(len(planned))
         pipeline.write_shards(planned, folder.path, advance)
         counts = folder.publish(planned.skipped) | _unused(left_out, planned)
@@ -234,6 +237,15 @@ def _planned(
             yield planned
 
 
+def _check_space(folder: PackFolder, planned: ShardPlan) -> None:
+    """Refuse a disk without room for the pictures, where all are packed as they are."""
+    options = planned.options
+    if options.resize or options.encoding is not None or options.examines or options.dedupe:
+        return
+    written = size_on_disk(folder.path.glob("*.tar"))
+    check_space(folder.path, planned.bytes - written, "choose another `out`")
+
+
 def _identified(sources: Sequence[Source], planned: ShardPlan) -> dict[str, Any]:
     return {
         "images": [None if source.images is None else str(source.images) for source in sources],
@@ -255,11 +267,12 @@ def _scratch(folder: PackFolder | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _opened(sources: Sequence[Source], options: PackOptions, left_out: LeftOut) -> Iterator[list[OpenSource]]:
+    box_format = coordinates.named(options.box_format)
     with contextlib.ExitStack() as stack:
         yield [
             OpenSource(
                 _samples(source, options, left_out),
-                None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes))),
+                None if source.boxes is None else stack.enter_context(BoxIndex(str(source.boxes), box_format)),
             )
             for source in sources
         ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from mgtool.errors import UsageError
 from mgtool.records import Advance
 from mgtool.runs.workers import default_workers
 from mgtool.tars.paths import find
 from mgtool.tars.verify import Finding, check_tars
+from mgtool.tars.verify_options import READERS_READ, PictureCheck, Readers
 
 __all__ = ["Finding", "Verified", "verify"]
 
@@ -23,12 +25,14 @@ class Verified:
         tars, samples: their numbers.
         findings: everything that is wrong.
         readers: for each program that opens such tars ``agrees``, ``differs``, ``not installed`` or ``not run``.
+        readers_read: what these were given, in words.
     """
 
     tars: int
     samples: int
     findings: tuple[Finding, ...]
     readers: Mapping[str, str]
+    readers_read: str = ""
 
     @property
     def bad(self) -> int:
@@ -39,6 +43,8 @@ class Verified:
 def verify(
     tars: str | Path | Sequence[str | Path],
     *,
+    check: PictureCheck = "structure",
+    readers: Readers = "sample",
     workers: int = 0,
     started: Callable[[int], None] = lambda total: None,
     advance: Advance = lambda count: None,
@@ -47,17 +53,31 @@ def verify(
 
     Args:
         tars: as `mgtool.open_tars` takes them, but for ``-``.
+        check: whether the pictures of tars that `pack` wrote, where their bytes are the ones that were packed, are
+            looked at by their structure, or decoded as all others are.
+        readers: what other programs read: a ``sample``, which takes the same time for tars of any size, ``all`` or
+            ``none``.
         workers: processes; 0: one a core.
         started: told the number of tars.
         advance: told of tars that were read.
 
     Raises:
-        UsageError: stdin is among the tars.
+        UsageError: stdin is among the tars, or a value of no known form.
         InputError: no tar there.
     """
+    for field, value, choices in (("check", check, PictureCheck), ("readers", readers, Readers)):
+        if value not in get_args(choices):
+            raise UsageError(field, f"{value}: choose one of {', '.join(get_args(choices))}")
     urls = find(tars)
     if "-" in urls:
         raise UsageError("verify", "reads tars more than once: give files or a folder")
     started(len(urls))
-    samples, findings, readers = check_tars(urls, workers=workers or default_workers(), advance=advance)
-    return Verified(tars=len(urls), samples=samples, findings=tuple(findings), readers=readers)
+    count = workers or default_workers()
+    samples, findings, outcome = check_tars(urls, check=check, readers=readers, workers=count, advance=advance)
+    return Verified(
+        tars=len(urls),
+        samples=samples,
+        findings=tuple(findings),
+        readers=outcome,
+        readers_read=READERS_READ[readers],
+    )

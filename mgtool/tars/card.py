@@ -36,7 +36,8 @@ Each sample is `KEY.jpg` (or the one other ending of this data set; `KEY.1.jpg`,
 `KEY.boxes.npy` (float32, n x 4, xyxy in pixels of the picture) beside `KEY.boxes.json` (scores, labels).
 Lists in the JSON are never empty, so that readers can tell their types: `pictures`, `turns` and `frames`
 say how many entries are real. Sizes and boxes are of the pixels as stored: a reader that applies a picture's EXIF
-orientation (Hugging Face `datasets` does) gives it turned, and its boxes do not fit; `.decode(False)` gives its bytes.
+orientation (Hugging Face `datasets` does) gives it turned where `orientation` in the JSON is not 1, and its boxes do
+not fit; `.decode(False)` gives its bytes.
 `{INDEX_FILE}` says where each sample lies, `{WIDS_INDEX_FILE}` is for wids.
 """
 _OWN = """\

@@ -178,8 +178,7 @@ class _BlockReader:
 
     def data(self, size: int) -> bytes:
         """A member's bytes; its padding is read over."""
-        if not 0 <= size <= MAX_MEMBER_BYTES:
-            raise ItemError("unreadable", f"a member of {size:,} bytes")
+        _refuse_odd(size)
         data = self._read(size)
         padding = -size % _BLOCK
         if len(data) < size or len(self._read(padding)) < padding:
@@ -189,6 +188,7 @@ class _BlockReader:
 
     def skipped(self, name: str, size: int, skip: Callable[[str], bool]) -> bool:
         """Whether a member's bytes were passed over; the last byte is read, so that a cut tar is noticed."""
+        _refuse_odd(size)
         padded = size + -size % _BLOCK
         if not size or not skip(name):
             return False
@@ -285,3 +285,8 @@ def _extended(kind: bytes, data: bytes) -> Mapping[str, Any]:
                 sparse_name = value.decode("utf-8", "surrogateescape")
         at += max(int(match[1]), 1)
     return found | ({"path": sparse_name} if sparse_name else {})
+
+
+def _refuse_odd(size: int) -> None:
+    if not 0 <= size <= MAX_MEMBER_BYTES:
+        raise ItemError("unreadable", f"a member of {size:,} bytes")

@@ -61,13 +61,23 @@ class RawSample(NamedTuple):
 
 
 class PackedPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture of a packed sample; `sha256` is of the original bytes, `converted_from` a format or empty."""
+    """A picture of a packed sample.
+
+    Attributes:
+        sha256: of the original bytes.
+        converted_from: a format, or empty where the bytes are the original ones.
+        orientation: what the EXIF of the packed bytes says; where that is not 1, some readers turn the picture, and
+            its boxes do not fit.
+        turned_from: what the original's EXIF said where picture and boxes were turned by it; else 1.
+    """
 
     name: str = ""
     sha256: str = ""
     width: int = 0
     height: int = 0
     converted_from: str = ""
+    orientation: int = 1
+    turned_from: int = 1
 
 
 class PackedSample(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,9 +191,19 @@ def read_stream(fileobj: IO[bytes], where: str, left_out: LeftOut | None = None)
 
     try:
         for raw in group(read_members(fileobj, behind=behind), unused):
-            yield sample(raw, unused)
+            yield _told(sample(raw, unused), raw)
     except ItemError as error:
         yield Failure(id=where, stage="read", reason=error.reason, detail=f"{where}: {error.detail}")
+
+
+def _told(item: Item, raw: RawSample) -> Item:
+    """A sample, or a `Failure` in place of one that nothing can be made of."""
+    if isinstance(item, Failure) or item.images or item.video or item.turns or "txt" in raw.parts:
+        return item
+    if raw.parts.get("json", b"").startswith(_OWN_START):
+        return item
+    detail = f"{raw.key}: neither picture, video nor text in {', '.join(f'.{part}' for part in raw.parts)}"
+    return Failure(id=raw.key, stage="read", reason="bad_record", detail=detail)
 
 
 def read_parts(file: IO[bytes], *, offset: int = 0) -> Iterator[RawSample]:
@@ -323,8 +343,7 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         for index, name in enumerate(names)
     )
     turns = _turns(key, fields, metadata if names or video else None)
-    if not (names or video or turns or "txt" in parts):
-        raise RecordError(f"{key}: neither picture, video nor text in {', '.join(f'.{part}' for part in parts)}")
+    _refuse_no_json(key, metadata, is_told=bool(names or video or turns or "txt" in parts))
     return Sample(
         id=given if isinstance(given, int | str) else key,
         images=pictures,
@@ -332,6 +351,11 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
         turns=turns,
         metadata=metadata,
     )
+
+
+def _refuse_no_json(key: str, metadata: Mapping[str, Any], *, is_told: bool) -> None:
+    if not is_told and set(metadata) == {"json"}:
+        raise RecordError(f"{key}.json: neither an object nor beside a picture")
 
 
 def _turns(key: str, fields: Mapping[str, Any], metadata: dict[str, Any] | None) -> tuple[Turn, ...]:

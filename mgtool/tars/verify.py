@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import posixpath
 from collections import Counter
@@ -16,11 +18,13 @@ from mgtool.files import hashing
 from mgtool.media import images
 from mgtool.records import Advance, Detections, Failure, Media, parse
 from mgtool.runs import workers as processes
+from mgtool.tars import comparison
 from mgtool.tars.index import WIDS_INDEX_FILE
 from mgtool.tars.members import Member, read_members
-from mgtool.tars.other_readers import READERS, CannotStart, quietly
+from mgtool.tars.other_readers import READERS
 from mgtool.tars.paths import open_url
-from mgtool.tars.samples import PackedPicture, PackedSample, RawSample, group, read_parts, sample, split_name
+from mgtool.tars.samples import PackedPicture, PackedSample, RawSample, group, sample, split_name
+from mgtool.tars.verify_options import PictureCheck, Readers
 
 Check = Literal[
     "tar",  # missing, empty, cut, no tar
@@ -75,12 +79,19 @@ class TarReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_tars(
-    urls: Sequence[str], *, workers: int = 1, advance: Advance = lambda n: None
+    urls: Sequence[str],
+    *,
+    check: PictureCheck = "structure",
+    readers: Readers = "sample",
+    workers: int = 1,
+    advance: Advance = lambda n: None,
 ) -> tuple[int, list[Finding], dict[str, str]]:
     """Read every member of some tars, and let every installed reader read them.
 
     Args:
         urls: the tars.
+        check: how pictures are looked at.
+        readers: what readers read.
         workers: processes.
         advance: told of every tar that was read.
 
@@ -88,15 +99,22 @@ def check_tars(
         The number of samples, what is wrong, and for each reader ``agrees``, ``differs``, ``not installed`` or
         ``not run``.
     """
-    reports = list(_counted(_reports(urls, workers), advance))
+    reports = list(_counted(_reports(urls, check, workers), advance))
     findings = [finding for report in reports for finding in report.findings]
     findings += _across(reports)
     is_safe = not any(finding.check in ("tar", "name", "member") for finding in findings)
-    read = _read_elsewhere(urls) if is_safe and not any("://" in url for url in urls) else []
+    read = _read_elsewhere(urls, readers) if is_safe and not any("://" in url for url in urls) else {}
     outcome = {name: "not run" if reader.installed else "not installed" for name, reader in READERS.items()}
-    outcome |= {name: "agrees" if finding is None else "differs" for name, finding in read}
-    findings += [finding for _, finding in read if finding is not None]
+    outcome |= {name: "differs" if detail else "agrees" for name, detail in read.items()}
+    findings += [Finding(check="reader", detail=f"{name}: {detail}") for name, detail in read.items() if detail]
     return sum(report.samples for report in reports), findings, outcome
+
+
+def _read_elsewhere(urls: Sequence[str], readers: Readers) -> dict[str, str]:
+    if readers == "none":
+        return {}
+    with comparison.sample_of(urls) if readers == "sample" else contextlib.nullcontext(urls) as chosen:
+        return dict(comparison.differences(chosen, READERS))
 
 
 def _counted(reports: Iterable[TarReport], advance: Advance) -> Iterator[TarReport]:
@@ -105,26 +123,28 @@ def _counted(reports: Iterable[TarReport], advance: Advance) -> Iterator[TarRepo
         yield report
 
 
-def _reports(urls: Sequence[str], workers: int) -> Iterator[TarReport]:
+def _reports(urls: Sequence[str], check: PictureCheck, workers: int) -> Iterator[TarReport]:
+    task = functools.partial(check_tar, check=check)
     if workers == 1 or len(urls) == 1:
-        yield from map(check_tar, urls)
+        yield from map(task, urls)
         return
-    with processes.pool(min(workers, len(urls)), processes.SPAWN, "reads tars") as pool:
-        yield from pool.map(check_tar, urls)
+    with processes.pool(min(workers, len(urls)), processes.loaded(__name__), "reads tars") as pool:
+        yield from pool.map(task, urls)
 
 
-def check_tar(url: str) -> TarReport:
+def check_tar(url: str, *, check: PictureCheck = "structure") -> TarReport:
     """Everything that can be said of one tar alone."""
-    checker = _Checker(posixpath.basename(url))
+    checker = _Checker(posixpath.basename(url), check)
     try:
+        descriptions = [] if "://" in url else list(_descriptions(Path(url)))
         with open_url(url) as file:
-            hashed = _Hashed(file)
+            hashed = _Hashed(file, is_needed=bool(descriptions))
             members = read_members(hashed, behind=checker.behind)  # type: ignore[arg-type]
             for raw in group(checker.watch(members)):
                 checker.sample(raw)
             hashed.drain()
         checker.end()
-        checker.described(url, hashed)
+        checker.described(descriptions, hashed)
     except ItemError as error:
         checker.add("tar", "", str(error))
     except FileNotFoundError:
@@ -137,8 +157,8 @@ def check_tar(url: str) -> TarReport:
 class _Checker:
     """Collects what is wrong in one tar."""
 
-    def __init__(self, tar: str) -> None:
-        self.tar = tar
+    def __init__(self, tar: str, check: PictureCheck) -> None:
+        self.tar, self.check = tar, check
         self.findings: list[Finding] = []
         self.keys: list[str] = []
         self.parts: tuple[str, ...] = ()
@@ -244,12 +264,16 @@ class _Checker:
 
     def _picture(self, key: str, media: Media, known: PackedPicture | None) -> None:
         data = media.data or b""
+        is_original = known is not None and not known.converted_from
+        is_known = is_original and hashing.sha256(data) == known.sha256  # type: ignore[union-attr]
         try:
-            width, height = images.decode(data).size
+            # bytes that were looked at when they were packed need not be decoded again
+            is_whole = self.check == "structure" and is_known
+            width, height = images.check(data)[:2] if is_whole else images.decode(data).size
         except ItemError as error:
             self.add("picture", key, f"{media.name}: {error}")
             return
-        if known is not None and not known.converted_from and hashing.sha256(data) != known.sha256:
+        if is_original and not is_known:
             self.add("hash", key, f"{media.name}: the picture's SHA-256 is not the one in its JSON")
         if known is not None and (known.width, known.height) != (width, height):
             size = f"{known.width} x {known.height} in the JSON, the picture has {width} x {height}"
@@ -273,11 +297,9 @@ class _Checker:
         except ItemError as error:
             self.add("picture", key, f"{media.name}: {error}")
 
-    def described(self, url: str, file: _Hashed) -> None:
+    def described(self, descriptions: Iterable[tuple[Check, str, Mapping[str, Any]]], file: _Hashed) -> None:
         """Compare with the shard's own JSON and with the wids index, where they lie beside it."""
-        if "://" in url:
-            return
-        for check, name, entry in _descriptions(Path(url)):
+        for check, name, entry in descriptions:
             wrong = [
                 f"{field} {entry[field]}, the tar has {value}"
                 for field, value in file.facts(len(self.keys)).items()
@@ -309,17 +331,18 @@ def _descriptions(path: Path) -> Iterator[tuple[Check, str, Mapping[str, Any]]]:
 
 
 class _Hashed:
-    """A file that is hashed while it is read."""
+    """A file that is hashed while it is read, where its hashes are needed."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._size = file, 0
+    def __init__(self, file: IO[bytes], *, is_needed: bool) -> None:
+        self._file, self._size, self._is_needed = file, 0, is_needed
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
 
     def read(self, size: int = -1) -> bytes:
         data = self._file.read(size)
         self._size += len(data)
-        self._sha256.update(data)
-        self._md5.update(data)
+        if self._is_needed:
+            self._sha256.update(data)
+            self._md5.update(data)
         return data
 
     def drain(self) -> None:
@@ -367,45 +390,3 @@ def _across(reports: Sequence[TarReport]) -> Iterator[Finding]:
         elif report.types != filled[0].types:
             detail = _difference(report.types, filled[0].types).replace("first sample", "first tar")
             yield Finding(check="json", tar=report.tar, key=report.keys[0], detail=detail)
-
-
-def _read_elsewhere(urls: Sequence[str]) -> list[tuple[str, Finding | None]]:
-    """What each installed reader makes of the tars."""
-    found = []
-    for name, reader in READERS.items():
-        if not reader.installed:
-            continue
-        detail = ""
-        try:
-            with quietly():
-                detail = _compare(urls, reader.read(urls))
-        except CannotStart:
-            continue
-        except Exception as error:  # noqa: BLE001 - foreign programs raise whatever they like: it is what is reported
-            cause = getattr(error, "cause", None) or error  # Ray wraps the error of its workers in their traceback
-            detail = (str(cause).strip() or type(cause).__name__).splitlines()[0][:300]
-        found.append((name, Finding(check="reader", detail=f"{name}: {detail}") if detail else None))
-    return found
-
-
-def _compare(urls: Sequence[str], rows: Iterator[tuple[str, dict[str, Any]]]) -> str:
-    """The first difference between a reader's samples and the tars' own; empty for none."""
-    for url in urls:
-        with open_url(url) as file:
-            for own in read_parts(file):
-                key, parts = next(rows, ("", {}))
-                if posixpath.basename(key) != posixpath.basename(own.key):
-                    return f"reads {key or 'nothing'} where {own.key} stands"
-                missing = sorted(set(own.parts) - set(parts))
-                if missing:
-                    return f"{own.key}: no part {missing[0]}"
-                changed = [name for name, data in own.parts.items() if _bytes_of(parts[name]) not in (None, data)]
-                if changed:
-                    return f"{own.key}: other bytes in {changed[0]}"
-    return f"reads {more[0]} behind the last sample" if (more := next(rows, None)) else ""
-
-
-def _bytes_of(value: Any) -> bytes | None:
-    """The bytes that a reader gives; None where it has decoded them."""
-    value = value.get("bytes") if isinstance(value, dict) else value
-    return value if isinstance(value, bytes) else None

@@ -95,7 +95,7 @@ def test_options_in_the_question_are_read(bench, mgtool) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--benchmark", "custom", "--metric", "bleu"), "--metric bleu: not known; there are exact, vqa, anls"),
+        (("--benchmark", "custom", "--metric", "wer"), "--metric wer: not known; there are exact, vqa, anls"),
         (("--benchmark", "custom", "--by", "colour"), "--by colour: no record has this field; there are: category"),
         (("--benchmark", "docvqa", "--metric", "exact"), "--metric docvqa has its own: ANLS"),
     ],

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import pickle
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from mgtool.boxes import formats
+from mgtool.boxes.coordinates import named
 from mgtool.boxes.index import BoxIndex
+from mgtool.boxes.lookup import find_picture
 from mgtool.errors import InputError
 
 CLASSES = [{"id": 1, "name": "cat"}]
@@ -103,3 +109,54 @@ def test_a_folder_of_packed_tars_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "samples.parquet").write_bytes(b"")
     with pytest.raises(InputError, match="packed tars"):
         list(formats.read(str(tmp_path)))
+
+
+@pytest.mark.parametrize("kind", ["xyxy", "xywh", "cxcywh"])
+@pytest.mark.parametrize("is_normalised", [False, True])
+def test_the_coordinates_of_a_file_can_be_said(tmp_path: Path, kind: str, is_normalised: bool) -> None:
+    numbers = {"xyxy": [16, 12, 48, 24], "xywh": [16, 12, 32, 12], "cxcywh": [32, 18, 32, 12]}[kind]
+    name = kind
+    if is_normalised:
+        numbers, name = [side / (48, 64)[row % 2 == 0] for row, side in enumerate(numbers)], f"{kind}-normalised"
+    (tmp_path / "x.jsonl").write_text(json.dumps(line(numbers)))
+    with BoxIndex(str(tmp_path / "x.jsonl"), named(name)) as index:
+        for again in (index, pickle.loads(pickle.dumps(index))):
+            found = find_picture(again, sha256="", name="a.jpg", size=lambda: (64, 48))
+            assert found is not None
+            assert found.boxes == (pytest.approx((16, 12, 48, 24)),)
+        again.close()
+
+
+@pytest.mark.parametrize(
+    ("boxes", "says"),
+    [
+        (
+            [[100, 80, 40, 30], [50, 60, 20, 10]],
+            "2 of 2 boxes .* xyxy 2, xywh 0, cxcywh 0: give `box_format` xywh or",
+        ),
+        ([[100, 80, 40, 30], [5, 60, 4, 10]], "xyxy 2, xywh 0, cxcywh 0"),
+        (
+            [[0.5, 0.5, 0.4, 0.4]],
+            "1 boxes lie between 0 and 1.*: give `box_format` xywh-normalised or",
+        ),
+        ([[0.1, 0.1, 0.9, 0.9], [0.5, 0.5, 1.0, 0.6]], "xyxy 0, xywh 1, cxcywh 1: give `box_format` xyxy-normalised"),
+    ],
+)
+def test_a_guess_is_told_with_its_evidence(tmp_path: Path, boxes: list[list[float]], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        index_of(tmp_path, line(*boxes, width=160, height=120))
+
+
+def test_boxes_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+    rows = [{"sha256": "aa", "width": 64, "height": 48, **line([math.nan, 1, 2, 3], [1, 2, 3, 4])}]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    with BoxIndex(str(tmp_path / "x.parquet")) as index:
+        found = index.by_bytes("aa")
+        assert found is not None
+        assert found.boxes == ((1, 2, 3, 4),)
+        assert [one["count"] for one in index.left_out.summary().values()] == [1]
+
+
+def test_names_that_are_no_utf_8_are_looked_up(tmp_path: Path) -> None:
+    with index_of(tmp_path, line([1, 2, 3, 4], image="odd\\udcff.jpg")) as index:
+        assert index.by_image("odd\udcff.jpg") is not None

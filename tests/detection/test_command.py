@@ -300,7 +300,7 @@ def test_stdout_carries_box_lines_alone() -> None:
     assert [json.loads(line)["labels"] for line in lines] == [["person", "chair"], [], ["cup"]]
 
 
-@pytest.mark.parametrize("format", ["coco", "mg-llava", "parquet"])
+@pytest.mark.parametrize("format", ["coco", "mg-llava", "parquet", "yolo", "voc"])
 def test_every_format_reads_back(tmp_path: Path, format: str) -> None:
     _mgtool(IMAGES, "--out", tmp_path / "lines", "-q")
     _mgtool(IMAGES, "--out", tmp_path / "other", "--format", format, "-q")

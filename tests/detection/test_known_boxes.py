@@ -43,7 +43,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("format", ["jsonl", "parquet", "coco", "mg-llava"])
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "coco", "mg-llava", "yolo", "voc"])
 def test_a_box_file_of_any_form_stands_in_for_a_detector(found: Path, tmp_path: Path, format: str) -> None:
     # pictures are their own samples here, so the published list's ids are their names
     _detect(IMAGES, "--out", tmp_path / "other", "--format", format)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mgtool import detectors
 from mgtool.boxes import formats
-from mgtool.detectors import mmdetection
+from mgtool.detectors import Settings, mmdetection
 from mgtool.errors import CheckpointError, UsageError
 from mgtool.records import Detections
 
@@ -291,3 +291,22 @@ def test_shipped_configs_need_no_trust(tmp_path) -> None:
     (tmp_path / f"{name}.py").write_text("1 / 0")
     with pytest.raises(UsageError, match="`trust_config`"):
         load(f"mmdet:{tmp_path / name}.py:{tmp_path / 'w.pth'}", trust_config=False)
+
+
+def test_opencv_without_the_system_s_libraries_is_one_line_with_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    (tmp_path / "x.pth").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"pip install .*opencv-python-headless.*libGL"):
+        mmdetection.load(f"rtmdet_tiny_8xb32-300e_coco:{tmp_path / 'x.pth'}", Settings(device="cpu"))
+
+
+def test_the_overlap_of_a_model_s_own_suppression(specs, pictures) -> None:
+    strict, lax = (load(specs["rtmdet"], iou=iou) for iou in (0.05, 0.95))
+    assert strict.identity != lax.identity
+    assert strict.detect(pictures[:1], None) != lax.detect(pictures[:1], None)
+    with pytest.raises(UsageError, match="suppresses no boxes itself"):
+        load(specs["grounding-dino"], iou=0.5)

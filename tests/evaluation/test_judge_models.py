@@ -123,7 +123,7 @@ def test_variants_are_explained_with_the_judge(mgtool, bench, serve, monkeypatch
     code, out, _ = mgtool("eval", *options, *judge)
     assert code == 0
     (item,) = json.loads(out)["items"]  # the rules read A, the judge calls both right
-    assert (item["question_id"], item["scores"]) == (2, {"official": 1, "vlmevalkit": 0})
+    assert (item["question_id"], item["scores"]) == (2, {"official": 1, "vlmevalkit": 0, "lmms-eval": 0})
 
 
 @pytest.mark.parametrize("name", ["pope", "mme", "hallusionbench"])

@@ -246,7 +246,7 @@ def test_a_part_that_is_not_there_is_named(name, parts, tmp_path):
 
 
 def test_an_unknown_template_is_named(parts):
-    with pytest.raises(UsageError, match="choose one of vicuna, llama3_chat, phi3_chat"):
+    with pytest.raises(UsageError, match="one of vicuna, llama3_chat, phi3_chat"):
         plan_import(replace(parts, template="alpaca"))
 
 

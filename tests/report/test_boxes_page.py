@@ -3,73 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import box_pages
 import msgspec
 import pytest
-from PIL import Image
 
-from mgtool.boxes import statistics as box_statistics
 from mgtool.records import BoxRecord, FrameDetections, Media
 from mgtool.report import boxes_page
 
-HOSTILE = "</script><script>document.title = 'broken in'</script><img src=x onerror=\"document.title='broken in'\">"
+HOSTILE = box_pages.HOSTILE
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def _png(width: int, height: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (width, height), "teal").save(file, "PNG")
-    return file.getvalue()
-
-
-def _digest() -> str:
-    """Of the picture that all records are of."""
-    return hashlib.sha256(_png(400, 200)).hexdigest()
-
-
-def _records(count: int) -> list[BoxRecord]:
-    """Every third picture has nothing, the others a cat and, from the middle on, a dog; the last is hostile."""
-    records = []
-    for number in range(count):
-        labels = () if number % 3 == 0 else ("cat",) if number < count // 2 else ("cat", "dog")
-        boxes = ((100.0, 50.0, 300.0, 150.0), (0.0, 0.0, 40.0, 40.0))[: len(labels)]
-        scores = (0.9, 0.4)[: len(labels)]
-        records.append(
-            BoxRecord(
-                image=f"{number:04d}.png", sha256=_digest(), width=400, height=200,
-                boxes=boxes, scores=scores, labels=labels,
-            )
-        )  # fmt: skip
-    records.append(
-        BoxRecord(
-            image=HOSTILE,
-            sha256=_digest(),
-            width=400,
-            height=200,
-            boxes=((1, 1, 9, 9),),
-            scores=(0.5,),
-            labels=(HOSTILE,),
-        )
-    )
-    return records
-
-
-def _page(count: int) -> bytes:
-    records = _records(count)
-    statistics = box_statistics.of(records, ["missing", "missing", "corrupt"])
-    media = (Media(name=record.image, data=_png(400, 200)) for record in records)
-    shown = boxes_page.with_thumbnails(boxes_page.sampled(records, len(records)), media)
-    return boxes_page.render(HOSTILE, "where from", statistics, shown)
-
-
 def test_data_stays_data() -> None:
-    html = _page(30).decode()
+    html = box_pages.page(30).decode()
     assert "<img src=x" not in html
     assert html.count("<script>") == 1
     data = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', html)[0])
@@ -80,7 +32,7 @@ def test_data_stays_data() -> None:
 
 
 def test_thousands_are_sampled_evenly() -> None:
-    records = _records(2499)
+    records = box_pages.records(2499)
     shown = boxes_page.sampled(records, len(records))
     assert len(shown) == boxes_page.MOST_PICTURES
     assert [record.image for record in shown[:4]] == ["0000.png", "0002.png", "0005.png", "0007.png"]
@@ -90,16 +42,16 @@ def test_thousands_are_sampled_evenly() -> None:
 def test_a_video_shows_its_frames_and_a_lost_picture_its_boxes() -> None:
     frames = tuple(FrameDetections(n * 5, n / 2, ((0, 0, 9, 9),), (0.5,), ("cat",)) for n in range(3))
     video = BoxRecord(video="a.mp4", sha256="0" * 64, width=64, height=48, frames=frames)
-    shown = boxes_page.with_thumbnails([video, _records(0)[0]], [Media(name="a.mp4", data=b"no video")])
+    shown = boxes_page.with_thumbnails([video, box_pages.records(0)[0]], [Media(name="a.mp4", data=b"no video")])
     assert [one.name for one in shown] == [f"a.mp4, frame {5 * n} at {n / 2:.1f} s" for n in range(3)] + [HOSTILE]
     assert [one.uri for one in shown] == [""] * 4
     assert [len(one.found.boxes) for one in shown] == [1] * 4
 
 
 def test_pictures_of_one_name_are_told_apart_by_their_bytes() -> None:
-    data = [_png(400, 200), _png(200, 100)]
+    data = [box_pages.png(400, 200), box_pages.png(200, 100)]
     digests = [hashlib.sha256(one).hexdigest() for one in data]
-    records = [msgspec.structs.replace(_records(0)[0], image="a.png", sha256=digest) for digest in digests]
+    records = [msgspec.structs.replace(box_pages.records(0)[0], image="a.png", sha256=digest) for digest in digests]
     media = [Media(name="a.png", data=one) for one in data]
     shown = boxes_page.with_thumbnails(records, media)
     assert shown == boxes_page.with_thumbnails(records, media[::-1])
@@ -122,7 +74,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def opened(browser, tmp_path) -> Iterator[Any]:
     """The page of 300 pictures and a hostile one; fails if the browser reports an error."""
-    (tmp_path / "page.html").write_bytes(_page(300))
+    (tmp_path / "page.html").write_bytes(box_pages.page(300))
     tab = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     errors: list[str] = []
     tab.on("pageerror", lambda error: errors.append(str(error)))

@@ -204,3 +204,28 @@ def test_slices() -> None:
     assert "kind" not in sliced(scores([1, 0], fields={"kind": "a"}), [], boxes)
     with pytest.raises(UsageError, match="`slices` colour: no item has this field; there are: kind"):
         sliced(scores([1], fields={"kind": "a"}), ["colour"])
+
+
+def test_right_and_wrong_are_compared_by_mcnemars_exact_test() -> None:
+    before, after = [0.0] * 9 + [1.0] * 11, [1.0] * 8 + [0.0] + [0.0] + [1.0] * 10
+    both = tuple({"accuracy": mean_of(run, range(20))} for run in (before, after))
+    comparison = compare(scores(before), scores(after), both, [])
+    difference = comparison.metrics["accuracy"]
+    assert (comparison.fixed, comparison.broken, difference.test) == (8, 1, "McNemar")
+    assert difference.p_value == pytest.approx(stats.binomtest(8, 9).pvalue)
+    # two of a picture are one: the pictures' differences are tested instead
+    pictures = tuple({"accuracy": mean_of(run, np.arange(20) // 2)} for run in (before, after))
+    assert compare(scores(before), scores(after), pictures, []).metrics["accuracy"].test == "paired t"
+
+
+def test_as_many_items_as_needed_show_the_difference() -> None:
+    rng = np.random.default_rng(5)
+    before, after = (rng.random(200) < 0.5).astype(float), (rng.random(200) < 0.6).astype(float)
+    both = tuple({"accuracy": mean_of(run.tolist(), range(200))} for run in (before, after))
+    difference = compare(scores(before.tolist()), scores(after.tolist()), both, []).metrics["accuracy"]
+    change = after - before
+    effect = abs(change.mean()) / change.std(ddof=1)
+    # the sample size of a paired test: ((z_0.975 + z_0.8) / effect)²
+    expected = ((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) / effect) ** 2
+    assert difference.needed == pytest.approx(expected, abs=1)
+    assert compare(scores([1.0] * 3), scores([1.0] * 3), ({}, {}), []).metrics == {}

@@ -13,6 +13,7 @@ from mgtool import benchmarks
 from mgtool.evaluation import pipeline
 from mgtool.evaluation.pipeline import ScoredRun
 from mgtool.scoring import predictions
+from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.ground_truth import Truth
 
 
@@ -49,6 +50,7 @@ class Bench:
         split: str = "",
         variant: str = "official",
         only_answered: bool = False,
+        judge: Judge | None = None,
     ) -> ScoredRun:
         """Score answers: a list of records, a mapping of ids to texts, or `Answers`."""
         benchmark = benchmarks.get(name)
@@ -57,7 +59,7 @@ class Bench:
         if isinstance(answers, list):
             answers = predictions.read(json.dumps(answers).encode(), where="answers.json")
         items = benchmark.load(Truth(tuple(truth), questions, split))
-        return pipeline.score(benchmark, items, answers, variant=variant, only_answered=only_answered)
+        return pipeline.score(benchmark, items, answers, variant=variant, only_answered=only_answered, judge=judge)
 
 
 @pytest.fixture

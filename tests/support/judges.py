@@ -40,6 +40,10 @@ class JudgeServer(ThreadingHTTPServer):
         """What is wrong with a request; nothing, but for newer judges."""
         return None
 
+    def beside(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What a response says beside its choices; nothing, but for servers that count tokens."""
+        return {}
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1/"
@@ -71,13 +75,14 @@ class JudgeHandler(BaseHTTPRequestHandler):
         is_short = body.get("max_completion_tokens", 64) < 64
         choice = {"message": {"content": ""}, "finish_reason": "length"} if is_short else {}
         choice = choice or {"message": {"content": "" if refusal else self.server.reply(prompt)}}
-        text = json.dumps(refusal or {"choices": [choice]}).encode()
+        text = json.dumps(refusal or {"choices": [choice], **self.server.beside(body)}).encode()
         status = int(trouble) if trouble.isdigit() else 400 if refusal else 200
         if trouble == "hang up":
             self.close_connection = True
             return
         payload = b'{"error": {"message": "no such model"}}' if status == 404 else text
         payload = payload[: len(payload) // 2] if trouble == "cut off" else payload
+        payload = b"<html>no such thing</html>" if trouble == "nonsense" else payload
         self.send_response(status)
         if status == 429:
             self.send_header("Retry-After", "0")

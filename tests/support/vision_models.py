@@ -16,7 +16,7 @@ CHAT = (
     "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}@{{ part['type'] }}@{% endif %}"
     "{% endfor %}\n{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-SIDE, PATCH = 28, 14
+PATCH = 14
 TEXT = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -35,18 +35,33 @@ VISION = {
     "intermediate_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
-    "image_size": SIDE,
+    "image_size": 2 * PATCH,
     "patch_size": PATCH,
     "initializer_range": 0.3,
 }
-CLIP, SIGLIP = VISION | {"model_type": "clip_vision_model"}, VISION | {"model_type": "siglip_vision_model"}
-MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
 QWEN = {"image_token_id": 4, "video_token_id": 5, "vision_start_token_id": 6, "vision_end_token_id": 7}
 QWEN_TOKENS = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
 QWEN_SEES = "<|vision_start|><|{}_pad|><|vision_end|>"
-QWEN_SIZE = {"size": {"shortest_edge": 28 * 28, "longest_edge": 56 * 56}}
 
 Family = Callable[[], tuple[Any, Any]]
+
+
+def resize(side: int, text: dict[str, Any], vision: dict[str, Any]) -> None:
+    """Make the models of another geometry from here on, for measurements."""
+    TEXT.update(text)
+    VISION.update(vision | {"image_size": side})
+
+
+def _side() -> int:
+    return int(VISION["image_size"])
+
+
+def _tower(kind: str = "siglip") -> dict[str, Any]:
+    return VISION | {"model_type": f"{kind}_vision_model"}
+
+
+def _patches() -> int:
+    return (_side() // PATCH) ** 2
 
 
 def tokenizer(*special: str, **named: str) -> PreTrainedTokenizerFast:
@@ -83,14 +98,14 @@ def _chat(image: str, video: str = "<video>") -> str:
 
 
 def _pixels(name: str, **more: Any) -> Any:
-    return getattr(transformers, name)(**({"size": {"height": SIDE, "width": SIDE}} | more))
+    return getattr(transformers, name)(**({"size": {"height": _side(), "width": _side()}} | more))
 
 
 def llava() -> tuple[Any, Any]:
     tokens = tokenizer("<image>")
-    config = AutoConfig.for_model("llava", text_config=_text(tokens), vision_config=CLIP, image_token_index=4)
+    config = AutoConfig.for_model("llava", text_config=_text(tokens), vision_config=_tower("clip"), image_token_index=4)
     processor = transformers.LlavaProcessor(
-        _pixels("CLIPImageProcessor", size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
+        _pixels("CLIPImageProcessor", size={"shortest_edge": _side()}, crop_size={"height": _side(), "width": _side()}),
         tokens,
         patch_size=PATCH,
         vision_feature_select_strategy="default",
@@ -102,19 +117,19 @@ def llava() -> tuple[Any, Any]:
 
 def llava_next() -> tuple[Any, Any]:
     tokens = tokenizer("<image>")
-    grid = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
+    grid = [[_side(), 2 * _side()], [2 * _side(), _side()], [2 * _side(), 2 * _side()]]
     config = AutoConfig.for_model(
         "llava_next",
         text_config=_text(tokens, "mistral", sliding_window=None),
-        vision_config=CLIP,
+        vision_config=_tower("clip"),
         image_token_index=4,
         image_grid_pinpoints=grid,
     )
     processor = transformers.LlavaNextProcessor(
         _pixels(
             "LlavaNextImageProcessor",
-            size={"shortest_edge": SIDE},
-            crop_size={"height": SIDE, "width": SIDE},
+            size={"shortest_edge": _side()},
+            crop_size={"height": _side(), "width": _side()},
             image_grid_pinpoints=grid,
         ),
         tokens,
@@ -128,11 +143,11 @@ def llava_next() -> tuple[Any, Any]:
 
 def llava_onevision() -> tuple[Any, Any]:
     tokens = tokenizer("<image>", "<video>")
-    grid = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
+    grid = [[_side(), 2 * _side()], [2 * _side(), _side()], [2 * _side(), 2 * _side()]]
     config = AutoConfig.for_model(
         "llava_onevision",
         text_config=_text(tokens, "qwen2"),
-        vision_config=SIGLIP,
+        vision_config=_tower(),
         image_token_index=4,
         video_token_index=5,
         image_grid_pinpoints=grid,
@@ -141,42 +156,49 @@ def llava_onevision() -> tuple[Any, Any]:
         _pixels("LlavaOnevisionImageProcessor", image_grid_pinpoints=grid),
         tokens,
         _pixels("LlavaOnevisionVideoProcessor"),
-        num_image_tokens=(SIDE // PATCH) ** 2,
+        num_image_tokens=_patches(),
         vision_feature_select_strategy="full",
         chat_template=_chat("<image>\\n", "<video>\\n"),
     )
     return _model(config), processor
 
 
-def _qwen(kind: str, vision: dict[str, Any], text: dict[str, Any], patch: int = PATCH) -> tuple[Any, Any]:
+def _qwen(kind: str, vision: dict[str, Any], patch: int = PATCH) -> tuple[Any, Any]:
     tokens = tokenizer(*QWEN_TOKENS)
-    config = AutoConfig.for_model(kind, text_config=_text(tokens, f"{kind}_text", **text), vision_config=vision, **QWEN)
+    half = TEXT["head_dim"] // 2
+    parts = [half - 2 * (3 * half // 8), 3 * half // 8, 3 * half // 8]
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": parts}
+    text = _text(tokens, f"{kind}_text", rope_parameters=rope)
+    config = AutoConfig.for_model(kind, text_config=text, vision_config=vision, **QWEN)
     name = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}[kind]
     films = "Qwen3VLVideoProcessor" if kind == "qwen3_vl" else "Qwen2VLVideoProcessor"
+    size = {"size": {"shortest_edge": _side() ** 2, "longest_edge": 4 * _side() ** 2}}
     processor = getattr(transformers, f"{name}Processor")(
-        transformers.Qwen2VLImageProcessor(patch_size=patch, **QWEN_SIZE),
+        transformers.Qwen2VLImageProcessor(patch_size=patch, **size),
         tokens,
-        getattr(transformers, films)(patch_size=patch, **({} if kind == "qwen3_vl" else QWEN_SIZE)),
+        getattr(transformers, films)(patch_size=patch, **({} if kind == "qwen3_vl" else size)),
         chat_template=_chat(QWEN_SEES.format("image"), QWEN_SEES.format("video")),
     )
     return _model(config), processor
 
 
 def qwen2_vl() -> tuple[Any, Any]:
-    vision = {"depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "patch_size": PATCH}
-    return _qwen("qwen2_vl", vision, {"rope_parameters": MROPE})
+    vision = {"depth": VISION["num_hidden_layers"], "embed_dim": VISION["hidden_size"], "num_heads": 2}
+    return _qwen("qwen2_vl", vision | {"hidden_size": TEXT["hidden_size"], "patch_size": PATCH})
 
 
 def qwen2_5_vl() -> tuple[Any, Any]:
-    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
-    vision |= {"fullatt_block_indexes": [1], "window_size": 56, "patch_size": PATCH}
-    return _qwen("qwen2_5_vl", vision, {"rope_parameters": MROPE})
+    return _qwen("qwen2_5_vl", _qwen_tower() | {"fullatt_block_indexes": [1], "window_size": 56, "patch_size": PATCH})
 
 
 def qwen3_vl() -> tuple[Any, Any]:
-    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
-    vision |= {"deepstack_visual_indexes": [0, 1], "patch_size": 16, "num_position_embeddings": 16}
-    return _qwen("qwen3_vl", vision, {"rope_parameters": MROPE}, patch=16)
+    vision = {"deepstack_visual_indexes": [0, 1], "patch_size": 16, "num_position_embeddings": 16}
+    return _qwen("qwen3_vl", _qwen_tower() | vision, patch=16)
+
+
+def _qwen_tower() -> dict[str, Any]:
+    sizes = {"depth": VISION["num_hidden_layers"], "num_heads": 2, "out_hidden_size": TEXT["hidden_size"]}
+    return sizes | {name: VISION[name] for name in ("hidden_size", "intermediate_size")}
 
 
 def internvl() -> tuple[Any, Any]:
@@ -190,16 +212,20 @@ def internvl() -> tuple[Any, Any]:
         context_image_token="<IMG_CONTEXT>",
         video_token="<video>",
     )
-    side = [SIDE, SIDE]
+    side = [_side(), _side()]
     vision = VISION | {"image_size": side, "patch_size": [PATCH, PATCH], "model_type": "internvl_vision"}
     config = AutoConfig.for_model(
-        "internvl", text_config=_text(tokens, "qwen2"), vision_config=vision, image_token_id=4, image_seq_length=1
+        "internvl",
+        text_config=_text(tokens, "qwen2"),
+        vision_config=vision,
+        image_token_id=4,
+        image_seq_length=_patches() // 4,
     )
     processor = transformers.InternVLProcessor(
         _pixels("GotOcr2ImageProcessor", crop_to_patches=True, max_patches=4),
         tokens,
         _pixels("InternVLVideoProcessor"),
-        image_seq_length=1,
+        image_seq_length=_patches() // 4,
         chat_template=_chat("<IMG_CONTEXT>\\n", "<video>\\n"),
     )
     return _model(config), processor
@@ -213,10 +239,10 @@ def idefics3() -> tuple[Any, Any]:
     )
     processor = transformers.Idefics3Processor(
         transformers.Idefics3ImageProcessor(
-            size={"longest_edge": 2 * SIDE}, max_image_size={"longest_edge": SIDE}, do_image_splitting=True
+            size={"longest_edge": 2 * _side()}, max_image_size={"longest_edge": _side()}, do_image_splitting=True
         ),
         tokens,
-        image_seq_len=1,
+        image_seq_len=_patches() // 4,
         chat_template=_chat("<image>"),
     )
     return _model(config), processor
@@ -225,15 +251,15 @@ def idefics3() -> tuple[Any, Any]:
 def paligemma() -> tuple[Any, Any]:
     tokens = tokenizer("<image>")
     pixels = _pixels("SiglipImageProcessor")
-    pixels.image_seq_length = (SIDE // PATCH) ** 2
+    pixels.image_seq_length = _patches()
     processor = transformers.PaliGemmaProcessor(pixels, tokens)  # adds tokens of its own
     config = AutoConfig.for_model(
         "paligemma",
         text_config=_text(tokens, "gemma"),
-        vision_config=SIGLIP | {"projection_dim": 32},
+        vision_config=_tower() | {"projection_dim": TEXT["hidden_size"]},
         image_token_index=4,
-        projection_dim=32,
-        hidden_size=32,
+        projection_dim=TEXT["hidden_size"],
+        hidden_size=TEXT["hidden_size"],
     )
     return _model(config), processor
 
@@ -241,17 +267,19 @@ def paligemma() -> tuple[Any, Any]:
 def gemma3() -> tuple[Any, Any]:
     names = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
     tokens = tokenizer("<image_soft_token>", "<start_of_image>", "<end_of_image>", **names)
+    text = _text(tokens, "gemma3_text", sliding_window=12, query_pre_attn_scalar=TEXT["head_dim"])
+    text["num_hidden_layers"] = max(3, TEXT["num_hidden_layers"])
     config = AutoConfig.for_model(
         "gemma3",
-        text_config=_text(tokens, "gemma3_text", sliding_window=12, num_hidden_layers=3, query_pre_attn_scalar=8),
-        vision_config=SIGLIP,
-        mm_tokens_per_image=4,
+        text_config=text,
+        vision_config=_tower(),
+        mm_tokens_per_image=_patches(),
         image_token_index=4,
         boi_token_index=5,
         eoi_token_index=6,
     )
     processor = transformers.Gemma3Processor(
-        _pixels("Gemma3ImageProcessor"), tokens, image_seq_length=4, chat_template=_chat("<start_of_image>")
+        _pixels("Gemma3ImageProcessor"), tokens, image_seq_length=_patches(), chat_template=_chat("<start_of_image>")
     )
     return _model(config), processor
 
@@ -271,7 +299,7 @@ def mllama() -> tuple[Any, Any]:
         "num_hidden_layers": 2,
         "num_global_layers": 1,
         "attention_heads": 2,
-        "image_size": SIDE,
+        "image_size": _side(),
         "patch_size": PATCH,
         "intermediate_layers_indices": [0],
         "vision_output_dim": 32,
@@ -291,7 +319,7 @@ def aya_vision() -> tuple[Any, Any]:
     config = AutoConfig.for_model(
         "aya_vision",
         text_config=_text(tokens, "cohere"),
-        vision_config=SIGLIP,
+        vision_config=_tower(),
         image_token_index=4,
         downsample_factor=1,
         vision_feature_layer=-1,
@@ -301,7 +329,7 @@ def aya_vision() -> tuple[Any, Any]:
         _pixels("GotOcr2ImageProcessor", crop_to_patches=True, max_patches=4),
         tokens,
         patch_size=PATCH,
-        img_size=SIDE,
+        img_size=_side(),
         chat_template=_chat("<image>"),
     )
     return _model(config), processor

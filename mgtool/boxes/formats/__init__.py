@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mgtool.boxes.formats import coco, jsonl, mg_llava, parquet
+from mgtool.boxes.coordinates import CORNERS, Coordinates, UnscaledRecord, converted
+from mgtool.boxes.formats import coco, cvat, fiftyone, jsonl, label_studio, labelme, mg_llava, parquet, voc, yolo
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte
 from mgtool.errors import InputError, UsageError, one_of
 from mgtool.files import urls
@@ -22,50 +23,74 @@ from mgtool.records import BoxRecord, LeftOut
 
 FORMATS = {
     "jsonl": jsonl.FORMAT,
+    "parquet": parquet.FORMAT,
+    "yolo": yolo.FORMAT,
+    "voc": voc.FORMAT,
+    "cvat": cvat.FORMAT,
+    "fiftyone": fiftyone.FORMAT,
+    "labelme": labelme.FORMAT,
+    "label-studio": label_studio.FORMAT,
     "coco": coco.FORMAT,
     "mg-llava": mg_llava.FORMAT,
-    "parquet": parquet.FORMAT,
 }
 """By the name that `format` gives. Files are recognised in this order; what no format recognises is read as lines."""
 
 FILES = {name: one.files for name, one in FORMATS.items() if one.write is not None}
-"""What `write` leaves in the folder."""
+"""Files that `write` leaves in the folder."""
+
+FOLDERS = {name: one.folders for name, one in FORMATS.items() if one.write is not None}
+"""Folders that `write` leaves there."""
+
+
+WRITTEN = ("jsonl", *FILES)
+"""What `write` and whoever writes shards can write."""
 
 
 def read(path: str) -> Iterator[BoxRecord]:
     """The records of a box file, one at a time.
 
     Args:
-        path: a folder of ``boxes-*.jsonl``, a JSONL or parquet file, COCO results beside their images JSON,
-            a published list or dict by id (the id stands in for the picture's name), an fsspec URL of one of these, or
-            ``-`` for JSONL on stdin.
+        path: a folder or file of any of `FORMATS` as it lies (records by id have the id in place of the picture's
+            name), an fsspec URL of a file, or ``-`` for JSONL on stdin.
 
     Raises:
-        InputError: no such file, or one of no known form; a `RecordError` names file, line and field.
+        InputError: no such file, one of no known form, or boxes as parts of a picture whose size nothing says; a
+            `RecordError` names file, line and field.
     """
-    return (entry.record for entry in entries(path))
+    for entry in entries(path):
+        if isinstance(entry.record, UnscaledRecord) and entry.record.boxes:
+            raise InputError(
+                f"{path}: {entry.record.image}: normalised boxes, and its picture does not lie beside them"
+            )
+        yield entry.record
 
 
-def entries(path: str, left_out: LeftOut | None = None) -> Iterator[BoxEntry]:
-    """The records of a box file with the ids that it knows them by; arguments and errors are those of `read`.
+def entries(path: str, left_out: LeftOut | None = None, coordinates: Coordinates | None = None) -> Iterator[BoxEntry]:
+    """The records of a box file with the ids that it knows them by; `path` and errors are those of `read`.
 
-    `left_out` is told of annotations that are not used.
+    Args:
+        path: see `read`.
+        left_out: told of annotations that are not used.
+        coordinates: what the boxes' numbers are; None for what the file's format says.
+
+    Raises:
+        UsageError: coordinates for a format that says itself what its numbers are.
     """
     unused = LeftOut() if left_out is None else left_out
     if path == "-":
-        return jsonl.read_lines(sys.stdin.buffer, "-")
+        return _converted(jsonl.read_lines(sys.stdin.buffer, "-"), coordinates or CORNERS)
     if "://" in path:
-        return _fetched(path, unused)
+        return _fetched(path, unused, coordinates)
     file = Path(path)
     if file.is_dir():
-        return _read_folder(file, unused)
+        return _read_folder(file, unused, coordinates)
     if not file.exists():
         raise InputError(f"{path}: no such box file or folder")
     refuse_endless(file)
-    return _read_file(file, unused)
+    return _read_file(file, unused, coordinates)
 
 
-def _fetched(url: str, left_out: LeftOut) -> Iterator[BoxEntry]:
+def _fetched(url: str, left_out: LeftOut, coordinates: Coordinates | None) -> Iterator[BoxEntry]:
     """Those of a copy, as files of boxes are read here and there."""
     with temporary_folder("boxes") as folder:
         copy = folder / posixpath.basename(url.partition("?")[0].rstrip("/"))
@@ -73,32 +98,41 @@ def _fetched(url: str, left_out: LeftOut) -> Iterator[BoxEntry]:
             urls.fetch(url, copy)
         except OSError as error:
             raise InputError(f"{url}: cannot be read: {error}") from error
-        yield from entries(str(copy), left_out)
+        yield from entries(str(copy), left_out, coordinates)
 
 
-def _read_folder(folder: Path, left_out: LeftOut) -> Iterator[BoxEntry]:
+def _read_folder(folder: Path, left_out: LeftOut, coordinates: Coordinates | None) -> Iterator[BoxEntry]:
     if tars := sorted(folder.glob("*.tar")):
         detail = f"packed tars ({tars[0].name}), no box file; `mgtool pack --unpack` gives their boxes"
         raise InputError(f"{folder}: {detail}")
-    listed = (one.in_folder(folder) for one in FORMATS.values())
-    files = next(filter(None, listed), None) or _json_files(folder)
+    for one in FORMATS.values():
+        if files := one.in_folder(folder):
+            for path in files:
+                yield from _read_as(one, BoxFile(path, left_out, coordinates))
+            return
+    files = _json_files(sorted(folder.glob("*.json"))) or _json_files(sorted(folder.rglob("*.json")))
     if not files:
-        raise InputError(f"{folder}: no boxes-*.jsonl, parquet or box JSON in this folder")
-    for file in files:
-        yield from _read_file(file, left_out)
+        raise InputError(f"{folder}: no boxes-*.jsonl, parquet, YOLO labels, XML or box JSON in this folder")
+    for path in files:
+        yield from _read_file(path, left_out, coordinates)
 
 
-def _json_files(folder: Path) -> list[Path]:
+def _json_files(files: list[Path]) -> list[Path]:
     """JSON files that hold a list: the images JSON beside COCO results is no box file of its own."""
-    files = sorted(folder.glob("*.json"))
     return [path for path in files if first_byte(path) == b"["] or files
 
 
-def _read_file(path: Path, left_out: LeftOut) -> Iterator[BoxEntry]:
+def _read_file(path: Path, left_out: LeftOut, coordinates: Coordinates | None) -> Iterator[BoxEntry]:
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: cannot be read: {os.strerror(errno.EACCES)}")
-    file = BoxFile(path, left_out)
-    yield from _format_of(file).read(file)
+    file = BoxFile(path, left_out, coordinates)
+    yield from _read_as(_format_of(file), file)
+
+
+def _read_as(format: BoxFormat, file: BoxFile) -> Iterator[BoxEntry]:
+    if format.says_coordinates and file.coordinates is not None:
+        raise UsageError("box_format", f"and {file.path}: this kind of file says itself what its numbers are")
+    return _converted(format.read(file), file.coordinates or format.coordinates)
 
 
 def _format_of(file: BoxFile) -> BoxFormat:
@@ -108,10 +142,14 @@ def _format_of(file: BoxFile) -> BoxFormat:
     return next((one for one in FORMATS.values() if one.recognises(file)), jsonl.FORMAT)
 
 
+def _converted(found: Iterator[BoxEntry], coordinates: Coordinates) -> Iterator[BoxEntry]:
+    return (entry._replace(record=converted(entry.record, coordinates), read_as=coordinates) for entry in found)
+
+
 def check(format: str) -> None:
     """Refuse a format that nobody knows."""
-    if format not in FORMATS:
-        raise UsageError("format", f"{format}: give one of {one_of(format, FORMATS)}")
+    if format not in WRITTEN:
+        raise UsageError("format", f"{format}: give one of {one_of(format, WRITTEN)}")
 
 
 def write(format: str, folder: Path, records: Records, pairs: Pairs) -> None:

@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from mgtool.boxes.coordinates import CORNERS, Coordinates
 from mgtool.errors import InputError
 from mgtool.files import json_lists
 from mgtool.files.atomic import atomic_file
@@ -26,23 +27,33 @@ Pairs: TypeAlias = Iterable[tuple[SampleId, BoxRecord]]
 
 
 class BoxEntry(NamedTuple):
-    """A record, with the id of the sample it belongs to where the file is one of ids."""
+    """A record, with the id of the sample it belongs to where the file is one of ids.
+
+    Attributes:
+        is_loose: whether its picture's name may begin in another folder, and may lack its ending, as those of
+            annotations do.
+        read_as: what the numbers of its boxes were taken for.
+    """
 
     id: SampleId | None
     record: BoxRecord
+    is_loose: bool = False
+    read_as: Coordinates = CORNERS
 
 
 class BoxFile:
     """A file that may hold boxes. What is in it is looked at when a format first asks, once for all of them.
 
     Args:
-        path: where it is.
+        path: where it is; of a format of folders the folder.
         left_out: told of annotations that are not used.
+        coordinates: what the boxes' numbers are; None for what the format says.
     """
 
-    def __init__(self, path: Path, left_out: LeftOut | None = None) -> None:
+    def __init__(self, path: Path, left_out: LeftOut | None = None, coordinates: Coordinates | None = None) -> None:
         self.path, self.ending = path, path.suffix.lower()
         self.left_out = LeftOut() if left_out is None else left_out
+        self.coordinates = coordinates
 
     @cached_property
     def is_list(self) -> bool:
@@ -67,7 +78,7 @@ class BoxFile:
         Raises:
             InputError: the file is empty.
         """
-        if self.is_list:
+        if self.is_list or self.path.is_dir():
             return None
         with self.path.open("rb") as file:
             try:
@@ -104,11 +115,16 @@ class BoxFormat:
         read: a file's records.
         recognises: whether a file is of this format by what it holds, whatever it is called.
         ending: of the files that are of this format whatever they hold, in lower case; empty where there is none.
-        in_folder: its files in a folder, in their order; JSON files need not be named, which several formats share.
+        in_folder: its files in a folder, in their order, or the folder itself where it is one of the format; JSON
+            files need not be named, which several formats share.
         files: what `write` leaves in the folder.
+        folders: what it leaves there that holds a file for each picture.
         write: puts boxes into a folder, each file whole or not at all; None where whoever finds boxes writes shards of
             them as they come.
         by_name: whether it is of names, so that identical pictures under two names have two records.
+        coordinates: what the numbers of the boxes are that `read` gives, where nobody says otherwise.
+        says_coordinates: whether its files name what the numbers are, so that `box_format` cannot say otherwise.
+        has_videos: whether it has a place for the frames of videos.
     """
 
     read: Callable[[BoxFile], Iterator[BoxEntry]]
@@ -116,8 +132,12 @@ class BoxFormat:
     ending: str = ""
     in_folder: Callable[[Path], list[Path]] = _none
     files: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
     write: Callable[[Path, Records, Pairs], None] | None = None
     by_name: bool = False
+    coordinates: Coordinates = CORNERS
+    says_coordinates: bool = False
+    has_videos: bool = True
 
 
 def first_byte(path: Path) -> bytes:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mgtool.boxes.coordinates import Coordinates
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte, write_list
 from mgtool.errors import InputError, RecordError
 from mgtool.files.atomic import atomic_file
-from mgtool.records import Box, BoxRecord, LeftOut, SampleId, dumps, parse
+from mgtool.records import BoxRecord, LeftOut, SampleId, dumps, parse
 
 RESULTS_FILE, IMAGES_FILE = "boxes.json", "images.json"
 
@@ -177,15 +178,10 @@ def _record(picture: CocoImage, results: list[CocoResult], names: Mapping[int, s
         width=picture.width or 0,
         height=picture.height or 0,
         image=picture.file_name,
-        boxes=tuple(_xyxy(result.bbox) for result in ranked if result.bbox is not None),
+        boxes=tuple(result.bbox for result in ranked if result.bbox is not None),
         scores=tuple(result.score for result in ranked),
         labels=tuple(names.get(result.category_id, str(result.category_id)) for result in ranked),
     )
-
-
-def _xyxy(bbox: tuple[float, float, float, float]) -> Box:
-    x, y, width, height = bbox
-    return (x, y, x + width, y + height)
 
 
 def write(folder: Path, records: Records, pairs: Pairs) -> None:
@@ -214,4 +210,12 @@ def _results(records: Iterable[BoxRecord], numbers: dict[str, int]) -> Iterator[
             }
 
 
-FORMAT = BoxFormat(recognises=recognises, read=read, files=(RESULTS_FILE, IMAGES_FILE), write=write, by_name=True)
+FORMAT = BoxFormat(
+    recognises=recognises,
+    read=read,
+    files=(RESULTS_FILE, IMAGES_FILE),
+    write=write,
+    coordinates=Coordinates("xywh"),
+    by_name=True,
+    has_videos=False,
+)

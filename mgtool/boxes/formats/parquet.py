@@ -39,7 +39,7 @@ def read(file: BoxFile) -> Iterator[BoxEntry]:
             for batch in table.iter_batches(BATCH_ROWS):
                 for row in batch.to_pylist():
                     yield to_entry({key: value for key, value in row.items() if value is not None}, str(file.path))
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, ArithmeticError) as error:
         raise InputError(f"{file.path}: not a readable parquet file: {error}") from error
 
 

@@ -1,6 +1,8 @@
+
 (() => {
   const CARD = { width: 268, height: 338, gap: 14 };
-  const state = { search: "", result: "all", fields: {}, bin: "", boxes: true, shown: data.items, at: -1 };
+  const PRINTED = 60;
+  const state = { search: "", result: "all", fields: {}, bin: "", sort: "", boxes: true, hidden: new Set(), shown: data.items };
 
   const kind = (item) => (item.score >= 0.999999 ? "right" : item.score > 0 ? "partly" : "wrong");
   const SIGN = { right: "✓", partly: "≈", wrong: "✗" };
@@ -10,41 +12,31 @@
     item.hay = [item.id, item.question, item.answer, item.target, item.image].filter(Boolean).join("\n").toLowerCase();
   }
 
-  function overlay(pic, labels, scale) {
-    const svg = shape("svg", { viewBox: `0 0 ${pic.size[0]} ${pic.size[1]}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" });
-    const draw = (box, className, label, baseline) => {
-      const at = { x: box[0], y: box[1], width: Math.max(box[2] - box[0], 0), height: Math.max(box[3] - box[1], 0) };
-      svg.append(shape("rect", at, "under"), shape("rect", at, className));
-      if (labels) {
-        const text = shape("text", { x: box[0] + 4 * scale, y: Math.max(baseline, 14 * scale) });
-        text.setAttribute("style", `font-size:${12 * scale}px;stroke-width:${3 * scale}px`);
-        text.textContent = label;
-        svg.append(text);
-      }
-    };
-    for (const box of pic.objects) draw(box, "object", box[4], box[3] - 5 * scale);
-    for (const box of pic.boxes) draw(box, "found", `${box[5]} ${box[4].toFixed(2)}`, box[1] + 14 * scale);
-    return svg;
+  const told = (item) => [item.question, item.image].filter(Boolean).join(": ") || `item ${item.id}`;
+
+  const effect = (box) => `${box[5]} ${box[4] > 0 ? "−" : "+"}${Math.abs(box[4]).toFixed(2)}`;
+
+  // What each box did to the answer: the stronger the more, the strongest on top.
+  function effects(item, seen) {
+    const most = Math.max(...item.effects.map((box) => Math.abs(box[4])), 1e-9);
+    return item.effects.filter((box) => seen(box[5])).map((box) => ({
+      box, className: box[4] <= 0 ? "for" : "against", text: effect(box), strength: 0.25 + (0.75 * Math.abs(box[4])) / most,
+    }));
   }
 
-  function fill(frame, item, labels) {
+  function rows(item, labelled) {
     const pic = picture(item.picture);
-    if (!pic || (!pic.uri && !pic.size[0])) {
-      frame.append(make("span", "", item.image || "no picture"));
-      return;
-    }
-    if (pic.uri) {
-      const image = make("img");
-      image.alt = "";
-      image.decoding = "sync";
-      image.src = pic.uri;
-      frame.append(image);
-    }
-    if (state.boxes && pic.size[0]) {
-      const room = frame.getBoundingClientRect();
-      const scale = room.width ? 1 / Math.min(room.width / pic.size[0], room.height / pic.size[1]) : 1;
-      frame.append(overlay(pic, labels, scale));
-    }
+    if (!pic || !state.boxes) return [];
+    const seen = (label) => !labelled || !state.hidden.has(label);
+    const found = item.effects ? effects(item, seen) : pic.boxes.filter((box) => seen(box[5])).map((box) => ({
+      box, className: "found", text: `${box[5]} ${box[4].toFixed(2)}`, stroke: labelled ? colour(box[5]) : "",
+    }));
+    const expected = pic.objects.filter((box) => seen(box[4])).map((box) => ({ box, className: "object", text: box[4] || "", low: true }));
+    return [...found, ...expected];
+  }
+
+  function fill(frame, item, labelled, zoom) {
+    fillFrame(frame, picture(item.picture), told(item), rows(item, labelled), { labelled, zoom, missing: item.image || "no picture" });
   }
 
   const score = (item) => (item.status !== "answered" ? item.status : item.kind === "partly" ? item.score.toFixed(2) : item.kind);
@@ -55,7 +47,7 @@
   }
 
   function pair(name, value) {
-    const line = make("div", "pair");
+    const line = make("span", "pair");
     line.append(make("span", "", name), make("span", "", value === null || value === "" ? "–" : value));
     return line;
   }
@@ -64,16 +56,11 @@
     const node = make("button", "item");
     node.type = "button";
     node.dataset.place = place;
-    node.setAttribute("role", "listitem");
-    node.setAttribute("aria-label", `${item.kind}: ${item.question || item.id}`);
-    const frame = make("div", "frame");
-    fill(frame, item, false);
-    frame.append(badge(item));
-    if (item.flip) frame.append(flipBadge(item));
-    const text = make("div", "text");
-    text.append(make("div", "question", item.question || item.image || item.id), pair("answer", item.answer), pair("target", item.target));
+    const frame = make("span", "frame");
+    const text = make("span", "text");
+    text.append(make("span", "question", item.question || item.image || item.id), pair("answer", item.answer), pair("target", item.target));
     node.append(frame, text);
-    return node;
+    return [node, frame];
   }
 
   const grid = $("grid");
@@ -84,8 +71,25 @@
     const room = grid.clientWidth;
     const columns = Math.max(1, Math.floor((room + CARD.gap) / (CARD.width + CARD.gap)));
     layout = { columns, width: (room - CARD.gap * (columns - 1)) / columns };
-    const rows = Math.ceil(state.shown.length / columns);
-    grid.style.height = `${Math.max(rows * (CARD.height + CARD.gap) - CARD.gap, 0)}px`;
+    const lines = Math.ceil(state.shown.length / columns);
+    grid.style.height = `${Math.max(lines * (CARD.height + CARD.gap) - CARD.gap, 0)}px`;
+  }
+
+  // Reading order is the order of the page, wherever one scrolled from.
+  function put(place) {
+    const [node, frame] = card(state.shown[place], place);
+    const entry = make("li");
+    entry.setAttribute("aria-posinset", place + 1);
+    entry.setAttribute("aria-setsize", state.shown.length);
+    const step = CARD.height + CARD.gap;
+    entry.style.cssText = `left:${(place % layout.columns) * (layout.width + CARD.gap)}px;top:${Math.floor(place / layout.columns) * step}px;width:${layout.width}px;height:${CARD.height}px`;
+    entry.append(node);
+    const after = [...alive.keys()].filter((other) => other > place);
+    grid.insertBefore(entry, after.length ? alive.get(Math.min(...after)) : null);
+    alive.set(place, entry);
+    fill(frame, state.shown[place], false, 1);
+    frame.append(badge(state.shown[place]));
+    if (state.shown[place].flip) frame.append(flipBadge(state.shown[place]));
   }
 
   function paint(anew) {
@@ -97,19 +101,13 @@
     const top = -grid.getBoundingClientRect().top;
     const from = Math.max(0, Math.floor((top - 600) / step)) * layout.columns;
     const to = Math.min(state.shown.length, Math.ceil((top + innerHeight + 600) / step) * layout.columns);
-    for (const [place, node] of alive) {
+    for (const [place, entry] of alive) {
       if (place < from || place >= to) {
-        node.remove();
+        entry.remove();
         alive.delete(place);
       }
     }
-    for (let place = from; place < to; place += 1) {
-      if (alive.has(place)) continue;
-      const node = card(state.shown[place], place);
-      node.style.cssText = `left:${(place % layout.columns) * (layout.width + CARD.gap)}px;top:${Math.floor(place / layout.columns) * step}px;width:${layout.width}px;height:${CARD.height}px`;
-      alive.set(place, node);
-      grid.append(node);
-    }
+    for (let place = from; place < to; place += 1) if (!alive.has(place)) put(place);
   }
 
   const RESULTS = {
@@ -120,6 +118,21 @@
     flipped,
     "no answer": (item) => item.status !== "answered",
   };
+  const drawn = (item) => (picture(item.picture) || { boxes: [] }).boxes.length;
+  const SORTS = {
+    changed: ["changed first", (one, two) => (two.flip ? Math.abs(two.flip[1] - two.flip[0]) : -1) - (one.flip ? Math.abs(one.flip[1] - one.flip[0]) : -1)],
+    worst: ["lowest score first", (one, two) => one.score - two.score],
+    best: ["highest score first", (one, two) => two.score - one.score],
+    boxes: ["most boxes first", (one, two) => drawn(two) - drawn(one)],
+    question: ["by question", (one, two) => one.question.localeCompare(two.question)],
+    id: ["by id", (one, two) => one.id.localeCompare(two.id, "en", { numeric: true })],
+  };
+
+  function remember(item) {
+    const result = state.result === "all" ? "" : state.result;
+    const fields = Object.fromEntries(Object.entries(state.fields).map(([name, value]) => [`field.${name}`, value]));
+    address.write({ search: state.search, result, bin: state.bin, sort: state.sort, ...fields, item: item ? item.id : "" });
+  }
 
   function apply() {
     const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
@@ -128,76 +141,100 @@
       && words.every((word) => item.hay.includes(word))
       && (!state.bin || item.bin === state.bin)
       && Object.entries(state.fields).every(([name, value]) => !value || item.fields[name] === value));
+    if (SORTS[state.sort]) state.shown = [...state.shown].sort(SORTS[state.sort][1]);
     $("shown").textContent = `${state.shown.length.toLocaleString("en")} of ${data.items.length.toLocaleString("en")}`;
     $("none").hidden = state.shown.length > 0;
+    grid.hidden = state.shown.length === 0;
     for (const button of $("result").children) button.setAttribute("aria-pressed", String(button.dataset.result === state.result));
     measure();
     paint(true);
   }
 
-  function choose(result) {
-    if (![...$("result").children].some((button) => button.dataset.result === result)) return;
-    state.result = result;
+  function change(values) {
+    Object.assign(state, values);
     apply();
+    remember();
   }
 
-  function select(name, values, set) {
+  function choose(result) {
+    if ([...$("result").children].some((button) => button.dataset.result === result)) change({ result });
+  }
+
+  function select(name, first, values, set) {
     const node = make("select");
     node.setAttribute("aria-label", name);
     node.dataset.field = name;
-    node.append(new Option(`${name.replaceAll("_", " ")}: all`, ""), ...values.map((value) => new Option(value || "(empty)", value)));
+    node.append(new Option(first, ""), ...values.map(([value, text]) => new Option(text, value)));
     node.addEventListener("change", () => {
       set(node.value);
-      apply();
+      change({});
     });
     $("selects").append(node);
   }
 
+  function fact(list, name, value, mono) {
+    if (value === null || value === undefined || value === "") return;
+    const entry = make("div");
+    entry.append(make("dt", "", name), make("dd", mono ? "mono" : "", value));
+    list.append(entry);
+  }
+
+  // Both runs next to each other, where this item was compared.
+  function sideBySide(item) {
+    const box = make("div", "sides");
+    for (const [name, answer, value] of [["first run", item.flip[2], item.flip[0]], ["this run", item.answer, item.flip[1]]]) {
+      const side = make("div");
+      side.append(make("b", "", name), make("span", "", answer === null ? "none" : answer), make("span", "dim", `score ${+value.toFixed(4)}`));
+      box.append(side);
+    }
+    return box;
+  }
+
   function facts(item) {
-    const box = $("facts");
     const list = make("dl");
-    const add = (name, value, mono) => {
-      if (value === null || value === undefined || value === "") return;
-      const entry = make("div");
-      entry.append(make("dt", "", name), make("dd", mono ? "mono" : "", value));
-      list.append(entry);
-    };
-    add("answer", item.answer === null ? `none (${item.status})` : item.answer);
-    if (item.read !== item.answer) add("read as", item.read);
-    add("target", item.target);
-    if (item.flip) add("the first run's answer", item.flip[2]);
-    add("score", String(+item.score.toFixed(4)));
-    for (const [name, value] of Object.entries(item.fields)) add(name.replaceAll("_", " "), value);
+    if (!item.flip) fact(list, "answer", item.answer === null ? `none (${item.status})` : item.answer);
+    if (item.read !== item.answer) fact(list, "read as", item.read);
+    fact(list, "target", item.target);
+    fact(list, "score", String(+item.score.toFixed(4)));
+    for (const [name, value] of Object.entries(item.fields)) fact(list, name.replaceAll("_", " "), value);
     const pic = picture(item.picture);
-    if (pic && pic.boxes.length) add("boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
-    add("picture", item.image, true);
-    add("id", item.id, true);
-    box.replaceChildren(badge(item), ...(item.flip ? [flipBadge(item)] : []), make("h3", "", item.question || item.image || item.id), list);
-    box.scrollTop = 0;
+    if (item.effects) {
+      fact(list, "boxes shown", "by what each did to the answer's log-probability: blue (solid) raised it, orange (dotted) lowered it");
+      fact(list, "the most", item.effects.slice(0, 5).map(effect).join(", "));
+    } else if (pic && pic.boxes.length) fact(list, "boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
+    fact(list, "picture", item.image, true);
+    if (pic && pic.size[0]) fact(list, "size", `${pic.size[0]} × ${pic.size[1]} pixels`);
+    fact(list, "id", item.id, true);
+    const file = data.files && item.image && !/^\/|^\.\.|\/\.\.|:/.test(item.image);
+    const link = make("a", "hint", "open the file in full size");
+    if (file) link.href = [data.files, item.image].map((part) => part.split("/").map(encodeURIComponent).join("/")).join("/");
+    link.target = "_blank";
+    const labels = pic ? [...(item.effects || pic.boxes).map((box) => box[5]), ...pic.objects.map((box) => box[4] || "")] : [];
+    $("facts").replaceChildren(
+      badge(item), ...(item.flip ? [flipBadge(item)] : []), make("h3", "", item.question || item.image || item.id),
+      ...(item.flip ? [sideBySide(item)] : []), labelSwitches(labels, state.hidden, () => dialog.repaint()), list, ...(file ? [link] : []));
+    $("facts").scrollTop = 0;
   }
 
-  function open(place) {
-    if (place < 0 || place >= state.shown.length) return;
-    state.at = place;
-    if (!$("detail").open) $("detail").showModal();
-    $("stage").replaceChildren();
-    fill($("stage"), state.shown[place], true);
-    facts(state.shown[place]);
-    location.replace(`#item=${encodeURIComponent(state.shown[place].id)}`);
-  }
-
-  function close() {
-    $("detail").close();
-    history.replaceState(null, "", "#gallery");
-    const node = alive.get(state.at);
-    if (node) node.focus();
-  }
+  const dialog = viewer({
+    count: () => state.shown.length,
+    draw: (at, view, zoom) => fill(view, state.shown[at], true, zoom),
+    opened: (at) => {
+      facts(state.shown[at]);
+      remember(state.shown[at]);
+    },
+    closed: (at) => {
+      remember();
+      const entry = alive.get(at);
+      if (entry) entry.firstChild.focus();
+    },
+  });
 
   function toggleBoxes(value) {
     state.boxes = value;
     $("boxes").checked = value;
     paint(true);
-    if ($("detail").open) open(state.at);
+    dialog.repaint();
   }
 
   const KEYS = {
@@ -211,13 +248,9 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.metaKey || event.ctrlKey || event.altKey) return;
-    if ($("detail").open) {
-      if (event.key === "ArrowRight" || event.key === "j") open(state.at + 1);
-      else if (event.key === "ArrowLeft" || event.key === "k") open(state.at - 1);
-      else if (event.key === "b") toggleBoxes(!state.boxes);
-      else return;
-      event.preventDefault();
-    } else if (/INPUT|SELECT/.test(event.target.tagName)) {
+    if ($("detail").open && event.key === "b") toggleBoxes(!state.boxes);
+    else if (dialog.pressed(event)) return;
+    else if (/INPUT|SELECT/.test(event.target.tagName)) {
       if (event.key === "Escape") event.target.blur();
     } else if (KEYS[event.key]) {
       event.preventDefault();
@@ -227,41 +260,26 @@
 
   grid.addEventListener("click", (event) => {
     const node = event.target.closest(".item");
-    if (node) open(Number(node.dataset.place));
-  });
-  $("close").addEventListener("click", close);
-  $("detail").addEventListener("cancel", (event) => {
-    event.preventDefault();
-    close();
-  });
-  $("detail").addEventListener("click", (event) => {
-    if (event.target === $("detail")) close();
+    if (node) dialog.open(Number(node.dataset.place));
   });
   $("boxes").addEventListener("change", () => toggleBoxes($("boxes").checked));
-  $("tools").addEventListener("submit", (event) => event.preventDefault());
   // Escape clears a search field without an `input` event.
-  for (const name of ["input", "search"]) {
-    $("search").addEventListener(name, () => {
-      state.search = $("search").value;
-      apply();
-    });
-  }
+  for (const name of ["input", "search"]) $("search").addEventListener(name, () => change({ search: $("search").value }));
   $("reset").addEventListener("click", () => {
-    Object.assign(state, { search: "", result: "all", fields: {}, bin: "" });
     $("search").value = "";
-    for (const node of $("selects").children) node.value = "";
-    apply();
-  });
-  $("theme").addEventListener("click", () => {
-    const dark = getComputedStyle(document.documentElement).colorScheme === "dark"
-      || (document.documentElement.dataset.theme === undefined && matchMedia("(prefers-color-scheme: dark)").matches);
-    document.documentElement.dataset.theme = dark ? "light" : "dark";
+    for (const node of $("selects").children) if (node.dataset.field !== "order") node.value = "";
+    change({ search: "", result: "all", fields: {}, bin: "" });
   });
   addEventListener("scroll", () => requestAnimationFrame(() => paint(false)), { passive: true });
   addEventListener("resize", () => {
     measure();
     paint(true);
   });
+  // On paper the first items stand below each other, as there is no scrolling.
+  addEventListener("beforeprint", () => {
+    for (let place = 0; place < Math.min(PRINTED, state.shown.length); place += 1) if (!alive.has(place)) put(place);
+  });
+  addEventListener("afterprint", () => paint(true));
 
   for (const result of Object.keys(RESULTS)) {
     const count = data.items.filter(RESULTS[result]).length;
@@ -272,9 +290,26 @@
     button.addEventListener("click", () => choose(result));
     $("result").append(button);
   }
-  for (const [name, values] of Object.entries(data.filters)) select(name, values, (value) => { state.fields[name] = value; });
-  if (data.boxBins.length) select("boxes", data.boxBins, (value) => { state.bin = value; });
-  apply();
-  const wanted = /^#item=(.*)$/.exec(location.hash);
-  if (wanted) open(data.items.findIndex((item) => item.id === decodeURIComponent(wanted[1])));
+  for (const [name, values] of Object.entries(data.filters)) {
+    select(name, `${name.replaceAll("_", " ")}: all`, values.map((value) => [value, value || "(empty)"]), (value) => { state.fields[name] = value; });
+  }
+  if (data.boxBins.length) select("boxes", "boxes: all", data.boxBins.map((bin) => [bin, bin]), (value) => { state.bin = value; });
+  const orders = Object.entries(SORTS).filter(([name]) => (name !== "changed" || data.compared) && (name !== "boxes" || data.boxBins.length));
+  select("order", "order of the input", orders.map(([name, [text]]) => [name, text]), (value) => { state.sort = value; });
+
+  function restore() {
+    const wanted = address.read();
+    const fields = Object.fromEntries(Object.keys(data.filters).map((name) => [name, wanted.get(`field.${name}`) || ""]));
+    const result = RESULTS[wanted.get("result")] ? wanted.get("result") : "all";
+    Object.assign(state, { search: wanted.get("search") || "", result, bin: wanted.get("bin") || "", sort: wanted.get("sort") || "", fields });
+    $("search").value = state.search;
+    const values = { ...fields, boxes: state.bin, order: state.sort };
+    for (const node of $("selects").children) node.value = values[node.dataset.field] || "";
+    apply();
+    if ([...wanted].some(([, value]) => value)) $("gallery").scrollIntoView();
+    if (wanted.has("item")) dialog.open(state.shown.findIndex((item) => item.id === wanted.get("item")));
+  }
+
+  addEventListener("hashchange", restore);
+  restore();
 })();

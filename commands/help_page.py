@@ -1,0 +1,206 @@
+"""What `--help` says: options in groups that all commands share, at the terminal's width, with examples that run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+
+_GROUPS = {
+    "Inputs": "inputs answers images boxes box_format add missing_boxes ground_truth questions split compare "
+    "checkpoint llm clip convnext evaluate allow_absolute allow_remote max_pixels frames strict",
+    "Output": "out format stats shard_size visualize report append energon submission max_shard_size save_steps "
+    "unordered overwrite wait allow_failures quiet as_json",
+    "Model": "model detector tagger tag_list tag_thresholds vocabulary preset judge judge_url judge_rate judge_price "
+    "judge_budget template fusion stage dtype quantize trust_checkpoint trust_config",
+    "Scores": "benchmark metric by variant explain_variants only_answered samples trust_ids slices show_list "
+    "show_variants",
+    "Answers": "task prompt prompts system max_new_tokens",
+    "Training": "epochs max_steps learning_rate max_length trainer",
+    "Speed": "batch_size device device_map tensor_parallel workers judge_workers cache deterministic accumulate "
+    "devices gradient_checkpointing",
+    "Many machines": "rank world_size engine ray_address",
+}
+"""Fields by group; what stands nowhere here is in the group that the option names itself."""
+_LAST = "More"
+_OF_COMMANDS = {("pack", "split"): "Shards", ("pack", "max_pixels"): "Pictures", ("train", "seed"): "Training"}
+"""Fields that mean another thing in one command."""
+
+EXAMPLES = {
+    "import": (
+        (
+            "mgtool import --checkpoint parts/mg_llava.pth --llm parts/llm --clip parts/clip --convnext parts/convnext "
+            "--template vicuna --out out/model"
+        ),
+        (
+            "mgtool import --checkpoint parts/mg_llava.pth --llm parts/llm --clip parts/clip --convnext parts/convnext "
+            "--out out/model --dry-run"
+        ),
+    ),
+    "detect": (
+        "mgtool detect examples/photos/images --out out/boxes --visualize 2",
+        "mgtool detect --stats out/boxes --images examples/photos/images --report out/boxes.html",
+    ),
+    "pack": (
+        (
+            "mgtool pack examples/photos/conversations.json --images examples/photos/images --boxes out/boxes "
+            "--out out/tars"
+        ),
+        "mgtool pack --verify out/tars",
+    ),
+    "infer": (
+        (
+            "mgtool infer out/scenes/test/questions.jsonl --images out/scenes/test/images --boxes out/scenes/found "
+            "--model tiny --max-new-tokens 8 --out out/scenes/answers.jsonl"
+        ),
+        (
+            "mgtool infer examples/photos/images --task caption --boxes out/boxes --model out/model --max-new-tokens 8 "
+            "--out out/captions/answers.jsonl"
+        ),
+    ),
+    "eval": (
+        (
+            "mgtool eval out/boxes --benchmark coco-detection --ground-truth examples/photos/instances.json "
+            "--images examples/photos/images --out out/detection"
+        ),
+        (
+            "mgtool eval out/tars-answers/answers.jsonl --benchmark custom "
+            "--ground-truth examples/photos/conversations.json --metric contains,f1"
+        ),
+    ),
+    "train": (
+        (
+            "mgtool train out/tars --model out/model --out out/aligned --stage align --max-steps 1 --batch-size 2 "
+            "--dtype float32 --device cpu"
+        ),
+        "mgtool train out/tars --model out/model --out out/tuned --stage tune --dry-run",
+    ),
+    "env": ("mgtool env", "mgtool env --json"),
+}
+"""Two of each command; all of them stand in the README or a guide, whose commands are run."""
+_TYPES: dict[type, str] = {int: "N", float: "X", Path: "PATH"}
+_SPEC = 28
+
+
+def page(command: Any, context: Any) -> str:
+    """The whole help of a command, or of the table of commands."""
+    width = min(max(shutil.get_terminal_size().columns, 40), 120)
+    usage = textwrap.wrap(f"Usage: {' '.join(_usage(command, context))}", width, subsequent_indent="    ")
+    parts = ["\n".join(usage), *_about(command.help or "", width)]
+    if subcommands := getattr(command, "commands", None):
+        parts.append(_section("Commands", _summaries(subcommands), width))
+    for title, params in _grouped(command, context).items():
+        parts.append(_section(title, [_entry(param, context) for param in params], width))
+    if command.name in EXAMPLES:
+        parts.append(f"{_bold('Examples')}\n" + "\n".join(_example(line, width) for line in EXAMPLES[command.name]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _usage(command: Any, context: Any) -> Iterator[str]:
+    yield context.command_path
+    if hasattr(command, "commands"):
+        yield "COMMAND [OPTIONS]"
+        return
+    yield from (_spec(param) for param in command.params if param.param_type_name == "argument")
+    yield from (_spec(param) for param in command.params if param.param_type_name == "option" and param.required)
+    yield "[OPTIONS]"
+
+
+def _about(text: str, width: int) -> list[str]:
+    return [textwrap.fill(" ".join(part.split()), width) for part in text.split("\n\n")]
+
+
+def _summaries(commands: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, (command.help or "").strip().split("\n\n")[0]) for name, command in commands.items()]
+
+
+def _grouped(command: Any, context: Any) -> dict[str, list[Any]]:
+    """Parameters by group, in the order in which people look for them."""
+    homes = {field: title for title, fields in _GROUPS.items() for field in fields.split()}
+    before, after = ("Inputs", "Output", "Model"), ("Speed", "Many machines", _LAST)
+    found: dict[str, list[Any]] = {title: [] for title in before}
+    for param in command.get_params(context):
+        home = _OF_COMMANDS.get((command.name, param.name), homes.get(param.name))
+        own = getattr(param, "rich_help_panel", None)
+        found.setdefault(home or (own if own not in (None, "Run", "Common") else _LAST), []).append(param)
+    middle = [title for title in found if title not in (*before, *after)]
+    return {title: found[title] for title in (*before, *middle, *after) if found.get(title)}
+
+
+def _entry(param: Any, context: Any) -> tuple[str, str]:
+    """How a parameter is written, and what it does."""
+    text = " ".join((param.help or "").split())
+    choices = _choices(param)
+    if choices and not all(choice in text + _spec(param) for choice in choices):
+        text = f"{text} ({', '.join(map(str, choices))})"
+    if "default" not in text and (default := _default(param)):
+        text = f"{text} [{default}]"
+    return _spec(param), text
+
+
+def _default(param: Any) -> str:
+    default = param.default
+    if callable(default) or default in (None, False, "", ()) or default == [] or getattr(param, "required", False):
+        return ""
+    return "" if getattr(param, "show_default", True) is False else str(default)
+
+
+def _spec(param: Any) -> str:
+    """``-q, --quiet``, ``--out DIR`` or ``INPUT...``."""
+    if param.param_type_name == "argument":
+        return str(param.metavar or param.name).upper().replace("[", "").replace("]", "")
+    names = ", ".join(sorted(param.opts, key=len))
+    if getattr(param, "is_flag", False):
+        return names
+    return f"{names} {param.metavar or _value(param)}"
+
+
+def _value(param: Any) -> str:
+    choices = "|".join(_choices(param))
+    if choices:
+        return choices if len(choices) <= _SPEC // 2 else "NAME"
+    return next((name for kind, name in _TYPES.items() if kind in _annotations(param)), "TEXT")
+
+
+def _choices(param: Any) -> tuple[str, ...]:
+    return tuple(str(one) for kind in _annotations(param) if get_origin(kind) is Literal for one in get_args(kind))
+
+
+def _annotations(param: Any) -> tuple[Any, ...]:
+    """The type of a parameter, or those it may be."""
+    annotation = getattr(getattr(param, "type_descriptor", None), "annotation", str)
+    return (annotation, *(() if get_origin(annotation) is Literal else get_args(annotation)))
+
+
+def _section(title: str, entries: Iterable[tuple[str, str]], width: int) -> str:
+    lines = [_bold(title)]
+    for spec, text in entries:
+        wrapped = textwrap.wrap(text, max(width - _SPEC - 2, 20), break_on_hyphens=False) or [""]
+        if len(spec) > _SPEC - 2:
+            lines.append(f"  {spec}")
+        else:
+            lines.append(f"  {spec:{_SPEC}}{wrapped.pop(0)}".rstrip())
+        lines += [" " * (_SPEC + 2) + line for line in wrapped]
+    return "\n".join(lines)
+
+
+def _example(line: str, width: int) -> str:
+    """A command that can be copied, over several lines where the terminal is narrow."""
+    lines, *options = re.split(r" (?=--)", line)
+    parts = [lines]
+    for option in options:
+        if len(parts[-1]) + len(option) > width - 8:
+            parts.append(option)
+        else:
+            parts[-1] += f" {option}"
+    return " \\\n".join(f"  {'  ' if number else ''}{part}" for number, part in enumerate(parts))
+
+
+def _bold(text: str) -> str:
+    return text if os.environ.get("NO_COLOR") else typer.style(text, bold=True)

@@ -1,0 +1,121 @@
+"""What a report shows beside its metrics: which answers are taken for which, and whether probabilities are right."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mgtool.records import SampleId, Score
+from mgtool.scoring.benchmark import Pair
+
+MOST_TARGETS = 12
+LONGEST_TARGET = 40
+BINS = 10
+OTHER, NOTHING = "other", "no answer"
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often each target was answered in which way.
+
+    Attributes:
+        answers: the columns, the targets among them first.
+        rows: target -> count of each column.
+    """
+
+    answers: tuple[str, ...]
+    rows: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Answers of about one probability.
+
+    Attributes:
+        name: the bin's borders in percent.
+        confidence, score: means, percent.
+        count: of answers.
+    """
+
+    name: str
+    confidence: float
+    score: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether probable answers are right as often as they are probable.
+
+    Attributes:
+        bins: those that have answers, in order.
+        error: the expected calibration error, percent: mean distance of score and probability, weighted by answers.
+    """
+
+    bins: tuple[CalibrationBin, ...]
+    error: float
+
+
+def confusion(scores: Sequence[Score]) -> Confusion | None:
+    """The table of targets and answers; None where the targets are no small closed set of texts."""
+    targets = Counter(score.target for score in scores if isinstance(score.target, str))
+    is_closed = 2 <= len(targets) <= MOST_TARGETS and max(map(len, targets)) <= LONGEST_TARGET
+    if not is_closed or targets.total() < len(scores):
+        return None
+    names = sorted(targets)
+    by_case = {name.casefold(): name for name in names}
+    counts = Counter((score.target, _answer(score, by_case)) for score in scores)
+    found = {answer for _, answer in counts}
+    answers = (*names, *(name for name in (OTHER, NOTHING) if name in found))
+    return Confusion(answers, {name: tuple(counts[name, answer] for answer in answers) for name in names})
+
+
+def _answer(score: Score, by_case: Mapping[str, str]) -> str:
+    if score.status != "answered":
+        return NOTHING
+    return by_case.get(str(score.extracted).casefold(), OTHER)
+
+
+def confidences(pairs: Iterable[Pair]) -> dict[SampleId, float]:
+    """The probability of each answer whose file says it, by the item's id."""
+    found = {item.id: _probability(answer.fields) for item, answer in pairs if answer is not None}
+    return {item: probability for item, probability in found.items() if probability is not None}
+
+
+def _probability(fields: Mapping[str, Any]) -> float | None:
+    """Of the chosen option among all that were scored, else of all the answer's tokens together."""
+    choices, tokens = fields.get("choices"), fields.get("logprobs")
+    if isinstance(choices, Mapping) and choices and all(_is_log(value) for value in choices.values()):
+        best = max(choices.values())
+        return 1 / sum(math.exp(value - best) for value in choices.values())
+    if isinstance(tokens, list) and tokens and all(_is_log(value) for value in tokens):
+        return math.exp(sum(tokens))
+    return None
+
+
+def _is_log(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value <= 0
+
+
+def calibration(scores: Iterable[Score], probabilities: Mapping[SampleId, float]) -> Calibration | None:
+    """Scores by the answers' probabilities, in `BINS` bins of one width; None where no answer has one."""
+    members: list[list[tuple[float, float]]] = [[] for _ in range(BINS)]
+    for score in scores:
+        if score.status == "answered" and score.question_id in probabilities:
+            probability = probabilities[score.question_id]
+            members[min(int(probability * BINS), BINS - 1)].append((probability, score.score))
+    total = sum(map(len, members))
+    if not total:
+        return None
+    bins = tuple(_bin(number, part) for number, part in enumerate(members) if part)
+    error = sum(abs(one.confidence - one.score) * one.count for one in bins) / total
+    return Calibration(bins, error)
+
+
+def _bin(number: int, part: Sequence[tuple[float, float]]) -> CalibrationBin:
+    width = 100 // BINS
+    confidence, score = (100 * sum(values) / len(part) for values in zip(*part, strict=True))
+    return CalibrationBin(f"{number * width}-{(number + 1) * width} %", confidence, score, len(part))

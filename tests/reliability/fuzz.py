@@ -1,0 +1,225 @@
+"""Feeds what strangers may have written to every reader: a value, a record or one line comes of it, within bounds.
+
+Each call is told by kind, seed and number, so that any can be made again. A kind runs in a process of its own, which a
+crash or a hang ends alone; the next one goes on behind it. ``--state`` keeps how far each came.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+sys.dont_write_bytecode = True
+
+LONGEST_S = 10
+"""A call that takes longer hangs."""
+SLOW_S = 2.0
+_FULL = 71
+_SHOWN = 300
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kinds", default="", help="names with commas between them; all by default")
+    parser.add_argument("--calls", type=int, default=20_000, help="of each kind")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of each kind at most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--state", type=Path, default=Path("out/fuzz"), help="folder of what was found")
+    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--only", type=int, default=None, help="make one call of one kind again, here")
+    given = parser.parse_args()
+    from fuzz_kinds import KINDS
+
+    if given.child or given.only is not None:
+        return _Child(given).run()
+    given.state.mkdir(parents=True, exist_ok=True)
+    kinds = given.kinds.split(",") if given.kinds else list(KINDS)
+    results = [_run_kind(kind, given) for kind in kinds]
+    print(f"\n{'kind':<16}{'calls':>9}{'seconds':>9}{'peak MB':>9}{'slowest s':>11}  faults")
+    for kind, found in zip(kinds, results, strict=True):
+        print(
+            f"{kind:<16}{found['calls']:>9,}{found['seconds']:>9.0f}{found['peak_mb']:>9.0f}"
+            f"{found['slowest_s']:>11.2f}  {len(found['faults'])}"
+        )
+    print(f"{sum(found['calls'] for found in results):,} calls")
+    return int(any(found["faults"] for found in results))
+
+
+def _run_kind(kind: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Calls until there are enough, over as many processes as it takes."""
+    state, began = given.state / f"{kind}.json", time.monotonic()
+    while True:
+        found = _state(state)
+        if found["calls"] >= given.calls or time.monotonic() - began > given.seconds:
+            break
+        left = given.seconds - (time.monotonic() - began)
+        command = [sys.executable, __file__, "--child", kind, "--calls", str(given.calls), "--seed", str(given.seed)]
+        command += ["--seconds", str(left), "--state", str(given.state)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, _FULL) and not _is_noted(done, state):
+            raise SystemExit(done.stderr)
+    print(f"{kind}: {found['calls']:,} calls, {len(found['faults'])} faults", flush=True)
+    for name, fault in found["faults"].items():
+        print(f"  {name}  (--kinds {kind} --only {fault['number']})", flush=True)
+    return found
+
+
+def _is_noted(done: subprocess.CompletedProcess[str], state: Path) -> bool:
+    """Note a call that ended its process; whether it was a call."""
+    mark = state.with_suffix(".mark")
+    if not mark.exists():
+        return False
+    number, found = int(mark.read_text()), _state(state)
+    end = "hang" if done.stderr.startswith("Timeout") else f"crash {done.returncode}"
+    place = next((line.strip() for line in done.stderr.splitlines() if "/mgtool/" in line), "")[-60:]
+    found["faults"].setdefault(f"{end} {place}", {"number": number, "what": done.stderr[-1500:]})
+    found["calls"] = number + 1
+    state.write_text(json.dumps(found, indent=1))
+    mark.unlink()
+    return True
+
+
+def _state(path: Path) -> dict[str, Any]:
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    return {"calls": 0, "seconds": 0.0, "peak_mb": 0.0, "slowest_s": 0.0, "ends": {}, "faults": {}}
+
+
+class _Child:
+    """A process that makes the calls of one kind from where the last one stopped."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        from fuzz_kinds import KINDS
+
+        self.given, self.name = given, given.child or given.kinds
+        self.kind, self.path = KINDS[self.name], given.state / f"{self.name}.json"
+        self.state = _state(self.path)
+        self.folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        tempfile.tempdir = str(self.folder)
+
+    def run(self) -> int:
+        warnings.simplefilter("ignore")
+        seeds_folder = self.folder / "seeds"
+        seeds_folder.mkdir()
+        self.seeds = sorted(self.kind.seeds(seeds_folder).items())
+        from guard import Guard
+
+        self.guard = Guard([self.folder])
+        try:
+            return self._again() if self.given.only is not None else self._calls()
+        finally:
+            self.guard.is_on = False
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _calls(self) -> int:
+        for name, data in self.seeds:  # what is loaded once is no call's
+            if fault := self._call(name, data, is_watched=False):
+                print(name, *fault, file=sys.stderr)
+                return 1
+        self.mark = self.path.with_suffix(".mark").open("w+b", buffering=0)
+        began, last = time.monotonic(), time.monotonic()
+        most = max(self.kind.most_mb, _peak_mb() + 700)
+        seconds = self.state["seconds"]
+        while self.state["calls"] < self.given.calls and time.monotonic() - began < self.given.seconds:
+            self._one(self.state["calls"], most)
+            self.state["calls"] += 1
+            self.state["seconds"] = round(seconds + time.monotonic() - began, 1)
+            if _peak_mb() > most:
+                self._save()
+                self.path.with_suffix(".mark").unlink()
+                return _FULL
+            if time.monotonic() - last > 1 or self.state["calls"] % 200 == 0:
+                self._save()
+                last = time.monotonic()
+        self._save()
+        self.path.with_suffix(".mark").unlink()
+        return 0
+
+    def _one(self, number: int, most: float) -> None:
+        name, data = self._input(number)
+        os.pwrite(self.mark.fileno(), b"%012d" % number, 0)  # for whoever finds this process gone
+        began = time.monotonic()
+        fault = self._call(name, data)
+        took = time.monotonic() - began
+        self.state["slowest_s"] = max(self.state["slowest_s"], round(took, 2))
+        self.state["peak_mb"] = max(self.state["peak_mb"], round(_peak_mb()))
+        if not fault and took > SLOW_S:
+            fault = ("slow", f"{took:.1f} s")
+        if not fault and _peak_mb() > most:
+            fault = ("memory", f"{_peak_mb():.0f} MB")
+        if fault and fault[0] not in self.state["faults"]:
+            self.state["faults"][fault[0]] = {"number": number, "what": fault[1]}
+            kept = self.given.state / f"{self.name}-{number}-{name}"
+            kept.write_bytes(data)
+
+    def _input(self, number: int) -> tuple[str, bytes]:
+        rng = random.Random(zlib.crc32(f"{self.name} {self.given.seed} {number}".encode()))
+        name, data = rng.choice(self.seeds)
+        return name, rng.choice(self.kind.mutate)(data, rng)
+
+    def _call(self, name: str, data: bytes, *, is_watched: bool = True) -> tuple[str, str] | None:
+        """What is wrong with how a call ended, told apart by its place; None where it ended as it may."""
+        from mgtool.errors import MgtoolError
+
+        folder = self.folder / "call"
+        folder.mkdir()
+        faulthandler.dump_traceback_later(LONGEST_S, exit=True)
+        self.guard.is_on, end = is_watched, "a value"
+        try:
+            self.kind.call(name, data, folder)
+        except MgtoolError as error:
+            end = type(error).__name__
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a fault
+            return f"{type(error).__name__} at {_place(error)}", "".join(traceback.format_exception(error))[-1500:]
+        finally:
+            self.guard.is_on = False
+            faulthandler.cancel_dump_traceback_later()
+            shutil.rmtree(folder)
+        self.state["ends"][end] = self.state["ends"].get(end, 0) + 1
+        if self.guard.found:
+            what, self.guard.found = self.guard.found[0], []
+            return f"outside: {what[:60]}", what
+        return None
+
+    def _again(self) -> int:
+        name, data = self._input(self.given.only)
+        print(name, len(data), data[:_SHOWN])
+        fault = self._call(name, data)
+        print(*(fault or ("fine",)), sep="\n")
+        return int(fault is not None)
+
+    def _save(self) -> None:
+        aside = self.path.with_suffix(".aside")
+        aside.write_text(json.dumps(self.state, indent=1))
+        aside.replace(self.path)
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _place(error: BaseException) -> str:
+    """Where in mgtool an error came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "/mgtool/" in frame.filename or "/commands/" in frame.filename] or frames
+    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
