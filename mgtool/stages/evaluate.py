@@ -14,6 +14,7 @@ import msgspec
 
 from mgtool.errors import UsageError
 from mgtool.evaluation import output, pipeline
+from mgtool.evaluation.collection import collector_paused
 from mgtool.evaluation.comparison import Comparison
 from mgtool.evaluation.explanations import effects
 from mgtool.evaluation.inputs import EvalInputs
@@ -115,7 +116,7 @@ def evaluate(
     """
     inputs = EvalInputs(answers, options)
     folder = None if out is None else Path(out)
-    with contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait):
+    with collector_paused(), contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait):
         return _evaluate(inputs, folder, overwrite, advance)
 
 
