@@ -64,6 +64,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run; a reader of stdout that went away ends it with 141, a full disk with one line, Ctrl-C with 130."""
+        console.begin()
         _refuse_odd(ctx.params)
         try:
             with signals.as_interrupts(), temporary.all_in_one_folder(ctx.meta.get(_TMP)):

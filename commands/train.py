@@ -76,7 +76,9 @@ def train(
     with console.progress("steps", quiet=quiet) as advance:
         done = stage_of_train.train(inputs, out, wanted, **doing, advance=advance, report=report)
     summary = {"out": str(out), **done.counts}
-    console.summarize(summary, title="mgtool train", as_json=as_json and is_first, quiet=quiet)
+    then = console.command("mgtool", "infer", *inputs, "--model", out, "--out", "answers.jsonl")
+    as_json = as_json and is_first
+    console.summarize(summary, title="mgtool train", as_json=as_json, quiet=quiet, done=done.samples, then=then)
     console.show_failures(done.failures, out, quiet=quiet)
     raise typer.Exit(exit_code(done.failures, done.samples, allow_failures))
 

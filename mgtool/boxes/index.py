@@ -122,8 +122,8 @@ class BoxIndex:
         database.execute("PRAGMA synchronous = OFF")
         database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, data BLOB, is_unscaled INTEGER)")
         database.execute("CREATE TABLE keys (key TEXT PRIMARY KEY, record INTEGER) WITHOUT ROWID")
-        check_space(Path(self._file).parent, size_on_disk([path]), "`tmp` names another folder")
         database.execute("CREATE TABLE endings (stem TEXT, record INTEGER)")
+        check_space(Path(self._file).parent, size_on_disk([path]), "`tmp` names another folder")
         number, content, check = 0, hashlib.sha256(), BoxCheck(self.left_out)
         for number, entry in enumerate(entries(path, self.left_out, coordinates), 1):
             looked = check.look(entry.record, entry.read_as)

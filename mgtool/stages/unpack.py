@@ -27,8 +27,9 @@ class Unpacked:
     Attributes:
         failures: number of samples that could not be read or written, in ``failures.jsonl``.
         samples, pictures: numbers of samples and of files of pictures and videos.
-        renamed: pictures and videos that could not keep their names.
+        renamed: pictures and videos that could not keep their names; ``renamed.jsonl`` has both names of each.
         boxes_differ: pictures that came again with other boxes, which are left out.
+        renames: why they could not: count and examples by reason.
         left_out: what else the tars hold: count and examples by reason.
     """
 
@@ -37,6 +38,7 @@ class Unpacked:
     pictures: int
     renamed: int
     boxes_differ: int
+    renames: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.records import Advance, Failure
+from mgtool.runs import progress
 from mgtool.tars.index import TarIndex
 from mgtool.training.examples import Examples, collate
 from mgtool.training.options import TrainOptions
@@ -100,6 +101,7 @@ class Reporter(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
+            progress.started(self._advance, state.max_steps)
             self._advance(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
