@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from mgtool.errors import MgtoolError, RecordError, ResumeError
+from mgtool.errors import MgtoolError, RecordError, ResumeError, without_secrets
 from mgtool.files.atomic import remove, sweep, write_bytes
-from mgtool.records import canonical, convert, dumps, escaped, parse
+from mgtool.records import canonical, convert, dumps, escaped, name_text, parse
 
 RUN_FILE = "run.json"
 FAILURES_FILE = "failures.jsonl"
@@ -66,7 +66,8 @@ class Run:
                 "detector": detector,
                 "counts": {},
                 "times": {},
-            }
+            },
+            lambda text: without_secrets(name_text(text)),
         )
         self._began = time.time()
 

@@ -191,7 +191,7 @@ def _put(value: Any, rng: random.Random) -> Any:
         if kind < 0.15:
             return value[:place] + value[place + 1 :]
         if kind < 0.25:
-            return value + [value[place]] * rng.choice((1, 3, 500))
+            return value + [value[place]] * rng.choice((1, 3, 50))
         return [*value[:place], _put(value[place], rng), *value[place + 1 :]]
     if rng.random() < 0.05:
         for _ in range(rng.choice((90, 120, 900))):
