@@ -32,6 +32,7 @@ from mgtool.packing.plan import ShardPlan
 from mgtool.packing.spool import Spool
 from mgtool.packing.survey import HASH_BYTES, pack_hashes
 from mgtool.records import Advance, Failure, dumps
+from mgtool.runs import progress
 from mgtool.runs import workers as processes
 from mgtool.tars.index import SampleEntry
 from mgtool.tars.writer import TarWriter
@@ -113,6 +114,8 @@ def write_shards(plan: ShardPlan, folder: Path, advance: Advance) -> None:
     atomic.sweep(folder)
     with contextlib.closing(plan.jobs()) as jobs:
         for report in _in_order(_write, ((folder, job) for job in jobs), plan, done=_whole):
+            for failure in report.failures:
+                progress.failed(advance, failure)
             advance(report.items)
     atomic.sweep(folder)  # again: workers of a killed run may have outlived the first time
 

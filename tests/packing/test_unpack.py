@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -199,6 +200,15 @@ def test_a_killed_run_leaves_no_folder(tars_of_given: Path, tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         unpack(tars_of_given, tmp_path / "u", advance=interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_removed(tars_of_given: Path, tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = tmp_path / f".u.writing-{socket.gethostname()}-{ended.pid}"
+    left.mkdir()
+    unpack(tars_of_given, tmp_path / "u")
+    assert list(tmp_path.iterdir()) == [tmp_path / "u"]
 
 
 def test_ordinary_names_stay() -> None:
