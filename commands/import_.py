@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from mgtool.commands import console
 from mgtool.commands import import_options as options
-from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Wait
+from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Tmp, Wait
 from mgtool.importing.options import ImportOptions
 
 if TYPE_CHECKING:
     from mgtool.importing.plan import ImportPlan
     from mgtool.stages.import_model import Imported
+
+_ASK = ("mgtool", "infer", "photos/", "--task", "caption", "--out", "answers.jsonl")
+"""What a model can be tried with."""
 
 
 def import_(
@@ -29,6 +32,7 @@ def import_(
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,
@@ -68,7 +72,8 @@ def _import(
     for note in found.notes:
         console.say(note)
     summary = {"out": str(out), **dataclasses.asdict(found.counts)}
-    console.summarize(summary, title=title, as_json=as_json, quiet=quiet)
+    done, then = (None, "") if dry_run else (found.counts.bytes, console.command(*_ASK, "--model", out))
+    console.summarize(summary, title=title, as_json=as_json, quiet=quiet, done=done, then=then)
 
 
 def _hush(text: str) -> None:

@@ -20,6 +20,7 @@ from mgtool.records import Answer, Failure
 from mgtool.runs.claims import State
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share
+from mgtool.tars import stretches
 
 
 class SharedAnswers:
@@ -80,7 +81,8 @@ class SharedAnswers:
         share = plan.share
         if "-" in plan.inputs or not (others := self.others(share.world_size)):
             return KnownResults()
-        total = sum(sources.count(plan.read_samples()))
+        tars = stretches.places(plan.inputs)
+        total = sum(sources.count(plan.read_samples())) if tars is None else sum(len(tar.offsets) for tar in tars)
         parts = [part for other in others for part in self._parts(other, share, total)]
         return KnownResults(parts, share.stretch(total))
 

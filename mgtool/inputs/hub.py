@@ -14,7 +14,9 @@ from typing import NamedTuple
 from mgtool.errors import InputError
 
 _NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-_WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+_SMALL = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+"""Configurations and tokenizers."""
+_WANTED = (*_SMALL, "*.safetensors")
 """What a model is loaded from; nothing that is code, and no second copy of the weights in another format."""
 
 
@@ -28,8 +30,12 @@ def is_name(given: str) -> bool:
 
 
 @functools.cache
-def downloaded(name: str) -> Path:
+def downloaded(name: str, *, with_weights: bool = True) -> Path:
     """The folder of a model of the hub, downloaded where it is not in the cache.
+
+    Args:
+        name: as `is_name` takes it.
+        with_weights: False leaves them where they are, as long as they are not needed.
 
     Raises:
         InputError: in one line, with what to do: no such model or revision, one that asks for a token, no net.
@@ -43,7 +49,7 @@ def downloaded(name: str) -> Path:
         folder = snapshot_download(
             match["id"],
             revision=match["revision"],
-            allow_patterns=list(_WANTED),
+            allow_patterns=list(_WANTED if with_weights else _SMALL),
             endpoint=os.environ.get("HF_ENDPOINT"),
         )
     return Path(folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 from mgtool.errors import OutputError, ResumeError
 from mgtool.files.atomic import atomic_folder, sweep
 from mgtool.files.lock import one_writer
+from mgtool.files.space import check_space
 from mgtool.importing.downloads import fetched
 from mgtool.importing.options import PARTS, ImportOptions, ImportParts
 from mgtool.importing.output import keep_foreign, write_model
@@ -87,6 +88,7 @@ def import_model(
 def _replace(out: Path, planned: ImportPlan, parts: ImportParts, written: set[str], advance: Advance) -> None:
     """Write the folder in place of the import that wrote some of what is there."""
     sweep(out.parent)
+    check_space(out.parent, planned.counts.bytes, "choose another `out`")
     with atomic_folder(out) as folder:
         _fill(planned, _run(parts, folder), folder, advance)
         keep_foreign(out, written, folder)

@@ -15,7 +15,7 @@ import torch
 from mgtool import records
 from mgtool.boxes import coordinates
 from mgtool.boxes.lookup import opened_boxes
-from mgtool.errors import UsageError
+from mgtool.errors import MgtoolError, UsageError
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
 from mgtool.inference.loading import kept_model, load_config
@@ -32,10 +32,12 @@ from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import FOREIGN, check_config, check_model
 from mgtool.records import Advance, Answer, Failure, Inputs, LeftOut, input_names
 from mgtool.report.html import summary_table
+from mgtool.runs import progress
 from mgtool.runs.claims import do_shares
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
+from mgtool.tars import stretches
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,9 @@ def _numbered(
 ) -> Iterator[tuple[int, records.Item]]:
     """The run's share of its samples, with their positions among all; arguments as of `read_samples`."""
     once = iter([left_out])  # a share goes over the input twice
+    if not plan.share.is_all and (tars := stretches.places(plan.inputs)) is not None:
+        begin, end = plan.share.stretch(sum(len(tar.offsets) for tar in tars))
+        return enumerate(stretches.read(tars, begin, end, left_out), begin)
     return plan.share.of(lambda: enumerate(plan.read_samples(stdin, next(once, None))))
 
 
@@ -290,8 +295,11 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
         file.refuse_foreign()
     if not _is_finished(run, file, stdin, overwrite=overwrite):
         left_out = LeftOut()
-        with run.binding_none(lambda: any(file.counts.values())):
+        try:
             tokens = _fill(plan, shared, file, stdin, advance, left_out)
+        except MgtoolError:
+            file.forget_beginning()
+            raise
         file.publish()
         unused = {"left_out": found} if (found := left_out.summary()) else {}
         run.finish({**file.counts, "new_tokens": tokens, **unused}, noted=stdin.noted())
@@ -340,7 +348,10 @@ def _fill(
     left_out: LeftOut,
 ) -> int:
     """Write what is left to answer; gives the number of new tokens."""
+    if progress.is_counted_soon(plan.inputs, advance):
+        progress.started(advance, sum(1 for _ in _numbered(plan)))
     items = file.skip_done(_numbered(plan, stdin.file, left_out))
+    advance(sum(file.counts.values()))
     begin = next(items, None)
     if begin is None:
         return 0

@@ -57,24 +57,15 @@ def table(
     Args:
         spec: the table's TOML: see `TableSpec`.
         out: folder to write; what is done there is not done again.
-        overwrite: start every step afresh.
-        wait: for another run that writes to `out` to end, instead of refusing.
+        overwrite, wait: as of `infer`.
         tell: told which cell is next.
 
     Raises:
-        InputError: a TOML that cannot be read, or an input of a cell.
-        UsageError: options that are wrong; of a cell it is named.
-        OutputError: `out` cannot be written, or another run writes it.
+        MgtoolError: as of `detect`, `infer` and `evaluate`; what is wrong with a cell's options names the cell.
     """
-    asked, folder = read_spec(Path(spec)), Path(out)
-    work = _Work(asked, Path(spec).resolve().parent, folder, overwrite)
-    with one_writer(folder, wait=wait):
-        found = []
-        for row, column in work.order():
-            tell(f"{row.name}: {column.name}")
-            found.append(work.cell(row, column))
-        found.sort(key=lambda cell: [row.name for row in asked.rows].index(cell.row))
-        made = Table(asked.title, asked.baseline, found, folder)
+    work = _Work(read_spec(Path(spec)), Path(spec).resolve().parent, Path(out), overwrite)
+    with one_writer(work.out, wait=wait):
+        made = work.table(tell)
         _write(made)
     return made
 
@@ -87,6 +78,15 @@ class _Work:
     base: Path
     out: Path
     overwrite: bool
+
+    def table(self, tell: Callable[[str], None]) -> Table:
+        """Every cell, row by row."""
+        found = []
+        for row, column in self.order():
+            tell(f"{row.name}: {column.name}")
+            found.append(self.cell(row, column))
+        found.sort(key=lambda cell: [row.name for row in self.spec.rows].index(cell.row))
+        return Table(self.spec.title, self.spec.baseline, found, self.out)
 
     def order(self) -> Iterator[tuple[Row, Column]]:
         """The baseline first, which the others are compared with."""
