@@ -26,7 +26,7 @@ from mgtool.evaluation.pipeline import ScoredRun, VariantScores
 from mgtool.evaluation.provenance import Provenance, provenance
 from mgtool.files.lock import one_writer
 from mgtool.records import Advance
-from mgtool.report import diagnostics, scores_page, tables
+from mgtool.report import diagnostics, scores_folder, scores_page, tables
 from mgtool.runs import progress
 from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
@@ -246,7 +246,7 @@ def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None, date: 
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
     output.save(out, evaluation, evaluation.comparison)
-    output.save_page(out, scores_page.render(_page(inputs, evaluation, out)))
+    scores_folder.write(out, _page(inputs, evaluation, out), full_pictures=inputs.options.full_pictures)
     if inputs.options.submission:
         output.save_submission(out, inputs.benchmark, evaluation.pairs, inputs.options.split)
 
