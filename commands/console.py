@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn, Task
     from rich.table import Table
 
     from mgtool.runs.shares import Share
 
-PLAIN_LINE_EVERY_S = 30.0
 Advance = Callable[[int], None]
 
 
@@ -76,56 +75,48 @@ def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Ite
         total: how many there will be, when known.
         quiet: show nothing.
     """
+    from mgtool.commands import watching
+
     if quiet:
         yield lambda n: None
-    elif err.is_terminal:
-        with _bar(total) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda n: bar.advance(task, n)
     else:
-        yield _plain_lines(what, total)
+        with watching.shown(what, total, err, say) as watcher:
+            yield watcher
 
 
-def _bar(total: int | None) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    return Progress(*columns, *([_rate_column(), TimeRemainingColumn()] if total else []), console=err)
+_clock = {"began": time.monotonic()}
 
 
-def _rate_column() -> ProgressColumn:
-    """Items a second; of rich's own columns one counts bytes, and one shows a rate only where no total is known."""
-    from rich.progress import ProgressColumn
-    from rich.table import Column
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            # Nothing is known before the second advance.
-            return Text("" if speed is None else f"{speed:.1f}/s", style="dim")
-
-    return Rate(Column(no_wrap=True))
+def begin() -> None:
+    """A command begins now."""
+    _clock["began"] = time.monotonic()
 
 
-def _plain_lines(what: str, total: int | None) -> Advance:
-    began = last = time.monotonic()
-    done = 0
-
-    def advance(n: int) -> None:
-        nonlocal last, done
-        done += n
-        now = time.monotonic()
-        if now - last >= PLAIN_LINE_EVERY_S:
-            last = now
-            of = f" of {total:,}" if total else ""
-            say(f"{done:,}{of} {what}, {done / (now - began):.1f}/s")
-
-    return advance
+def took(done: int) -> dict[str, float]:
+    """How long the command has taken, and for how many items a second."""
+    seconds = time.monotonic() - _clock["began"]
+    return {"seconds": round(seconds, 2), "per_second": round(done / max(seconds, 1e-9), 2)}
 
 
-def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: bool) -> None:
-    """Show what a run did: a small table on stderr, or one JSON object on stdout."""
+def command(*words: object) -> str:
+    """A command line that a shell takes as it stands."""
+    return shlex.join(map(str, words))
+
+
+def summarize(
+    summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: bool, done: int | None = None, then: str = ""
+) -> None:
+    """Show what a run did: a small table on stderr, or one JSON object on stdout.
+
+    Args:
+        summary: names and values.
+        title: of the table.
+        as_json: print an object.
+        quiet: print no table.
+        done: items that the run went through; None where its time tells nothing.
+        then: the next command.
+    """
+    summary = {**summary, **({} if done is None else took(done)), **({"next": then} if as_json and then else {})}
     if as_json:
         from mgtool.records import dumps
 
@@ -133,6 +124,8 @@ def summarize(summary: Mapping[str, Any], *, title: str, as_json: bool, quiet: b
         sys.stdout.buffer.flush()
     elif not quiet:
         err.print(_table(summary, title))
+        if then:
+            say(f"next: {then}")
 
 
 def tell(facts: Mapping[str, Any], *, as_json: bool) -> None:
@@ -162,7 +155,7 @@ def _table(summary: Mapping[str, Any], title: str) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for key, value in summary.items():
-        table.add_row(key.replace("_", " "), escape(printable(_shown(value))))
+        table.add_row(key.replace("_", " "), escape(printable(flagged(_shown(value)))))
     return table
 
 

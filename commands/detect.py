@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -27,6 +28,7 @@ from mgtool.commands.options import (
     Rank,
     RayAddress,
     Strict,
+    Tmp,
     Wait,
     WorldSize,
     allowed_failures,
@@ -90,6 +92,7 @@ def detect(
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,
@@ -111,7 +114,7 @@ def detect(
         console.say(f"runs the Python of {settings.detector.split(':')[1]} and of the files that it names")
     if out != "-":
         detected = _write(inputs, out, settings, overwrite=overwrite, wait=wait, report=report, quiet=quiet)
-        _tell(detected, settings, as_json=as_json, quiet=quiet)
+        _tell(detected, inputs, settings, report, as_json=as_json, quiet=quiet)
         statistics = detected.statistics
     elif as_json or settings.format != DetectOptions.format or settings.visualize or report:
         raise UsageError("out", "- is for box lines alone: leave `as_json`, `format`, `visualize` and `report` out")
@@ -152,20 +155,36 @@ def _write(
         return stage(inputs, out, settings, overwrite=overwrite, wait=wait, report=report, advance=advance)
 
 
-def _tell(detected: Detected, settings: DetectOptions, *, as_json: bool, quiet: bool) -> None:
+def _tell(
+    detected: Detected, inputs: list[str], settings: DetectOptions, report: str | None, *, as_json: bool, quiet: bool
+) -> None:
     """Say what was found, and where the failures of all pictures are."""
+    from mgtool.runs.run_file import DRAWN_FOLDER
+
     folder = detected.folder
     if detected.had_finished and settings.visualize and not detected.is_drawn and not quiet:
         console.say(f"{folder} is complete and nothing was drawn; to draw it: --detector boxes:{folder} --out OTHER")
     about = {"out": str(folder), **({"share": detected.share} if detected.share else {})}
     reasons = detected.statistics.failures
     counted = {"failures": reasons.total(), "failures_by_reason": dict(sorted(reasons.items()))}
-    summary = {**about, **detected.statistics.summary(), **counted}
+    drawn = {"drawn": str(folder / DRAWN_FOLDER)} if settings.visualize and detected.is_drawn else {}
+    pages = {"report": report} if report and not detected.share else {}
+    summary = {**about, **drawn, **pages, **detected.statistics.summary(), **counted}
     summary |= {"waiting_for": [share.rank for share in detected.missing]} if detected.missing else {}
-    console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet)
+    done, then = (None, "") if detected.had_finished else (detected.statistics.items, _next(inputs, folder, settings))
+    console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet, done=done, then=then)
+    if detected.had_finished and not quiet:
+        console.say(f"{folder} was complete; nothing was left to do")
     console.show_missing(detected.missing, quiet=quiet)
     if not detected.share:
         console.show_failures(detected.failures, folder, quiet=quiet)
+
+
+def _next(inputs: list[str], folder: Path, settings: DetectOptions) -> str:
+    """How to look at what was found."""
+    images = settings.images or next((one for one in inputs if Path(one).is_dir()), None)
+    shown = ("--images", images) if images else ()
+    return console.command("mgtool", "detect", "--stats", folder, *shown, "--report", folder / "boxes.html")
 
 
 def _stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStatistics:

@@ -19,6 +19,7 @@ from mgtool.commands.options import (
     Json,
     Overwrite,
     Quiet,
+    Tmp,
     Wait,
     exit_code,
 )
@@ -67,6 +68,7 @@ def evaluate(
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,
@@ -101,11 +103,11 @@ def evaluate(
         from mgtool.stages import evaluate as stage
 
         tables.form(format)
-        with console.progress("replies of the judge", quiet=quiet or not judge) as advance:
+        with console.progress("replies of the judge" if judge else "", quiet=quiet) as advance:
             evaluation = stage.evaluate(answers, asked, out, overwrite=overwrite, wait=wait, advance=advance)
         if as_json:
             whole = msgspec.structs.asdict(evaluation.result)
-            _print_line({**whole, "comparison": evaluation.comparison, "out": str(out) if out else None})
+            _print_line({**whole, "comparison": evaluation.comparison, **_last(evaluation, out)})
         elif not quiet:
             _show(evaluation, asked, out, format)
         _finish(evaluation, out, allow_failures, quiet=quiet)
@@ -128,6 +130,14 @@ def _print_line(value: object) -> None:
     sys.stdout.buffer.write(dumps(value) + b"\n")
 
 
+def _last(evaluation: Evaluation, out: Path | None) -> dict[str, Any]:
+    """Where the results lie, and how long they took."""
+    from mgtool.evaluation.output import PAGE_FILE
+
+    report = {"report": str(out / PAGE_FILE)} if out else {}
+    return {"out": str(out) if out else None, **report, **console.took(evaluation.answers)}
+
+
 def _show(evaluation: Evaluation, asked: EvalOptions, out: Path | None, format: str) -> None:
     import msgspec
 
@@ -142,6 +152,8 @@ def _show(evaluation: Evaluation, asked: EvalOptions, out: Path | None, format: 
         console.say(result.judge.line)
     for note in result.notes:
         console.say(f"note: {note}")
+    taken = console.took(evaluation.answers)
+    console.say(f"took {taken['seconds']:,.1f} s, {taken['per_second']:,.0f} answers/s")
     if out is not None:
         console.say(f"report: {out / PAGE_FILE}")
 

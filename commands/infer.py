@@ -27,6 +27,7 @@ from mgtool.commands.options import (
     Rank,
     RayAddress,
     Strict,
+    Tmp,
     Wait,
     WorldSize,
     allowed_failures,
@@ -51,6 +52,7 @@ def infer(
     box_format: BoxFormat = InferOptions.box_format,
     task: options.Task = InferOptions.task,
     prompt: options.Prompt = InferOptions.prompt,
+    prompts: options.Prompts = InferOptions.prompts,
     system: options.System = InferOptions.system,
     max_new_tokens: options.MaxNewTokens = InferOptions.max_new_tokens,
     temperature: options.Temperature = InferOptions.temperature,
@@ -82,6 +84,7 @@ def infer(
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,
@@ -151,10 +154,22 @@ def _write(
     counts: dict[str, Any] = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
     counts |= {"left_out": done.left_out} if done.left_out else {}
     counts |= {"waiting_for": [share.rank for share in done.missing]} if done.missing else {}
-    console.summarize({"out": written, **counts}, title="mgtool infer", as_json=as_json, quiet=quiet)
+    done_now, then = done.answered + done.failed, _next(written, wanted)
+    summary = {"out": written, **counts}
+    console.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=done_now, then=then)
     console.show_failures(done.failed, done.failures, quiet=quiet)
     console.show_missing(done.missing, quiet=quiet)
     return _Ended(done.failed, done.answered + done.failed, done.left_out)
+
+
+def _next(answers: str, wanted: InferOptions) -> str:
+    """How to score the answers."""
+    from mgtool.inference.prompts import TASKS
+
+    benchmark = wanted.task if wanted.task not in ("", *TASKS) else "custom"
+    shown = ("--images", wanted.images) if wanted.images else ()
+    truth = ("--benchmark", benchmark, "--ground-truth", "FILE", *shown, "--out", Path(answers).parent / "scores")
+    return console.command("mgtool", "eval", answers, *truth)
 
 
 def _print(inputs: list[str], wanted: InferOptions, *, unordered: bool, quiet: bool) -> _Ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from mgtool.commands.options import (
     Overwrite,
     Quiet,
     Strict,
+    Tmp,
     Wait,
     allowed_failures,
     asked,
@@ -66,6 +68,7 @@ def pack(
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,
@@ -100,19 +103,16 @@ class _Screen(NamedTuple):
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[tuple[Callable[[int], None], console.Advance]]:
         """To be told the total once it is known, and what is done after that."""
-        begun: list[console.Advance] = []
-        with contextlib.ExitStack() as stack:
+        from mgtool.runs import progress
 
-            def started(total: int) -> None:
-                begun.append(stack.enter_context(console.progress(what, total=total, quiet=self.quiet)))
+        with console.progress(what, quiet=self.quiet) as advance:
+            yield functools.partial(progress.started, advance), advance
 
-            def advance(done: int) -> None:
-                begun[0](done)
-
-            yield started, advance
-
-    def summarize(self, summary: Mapping[str, Any], title: str) -> None:
-        console.summarize(summary, title=title, as_json=self.as_json, quiet=self.quiet)
+    def summarize(
+        self, summary: Mapping[str, Any], title: str, *, done: int | None = None, then: Sequence[object] = ()
+    ) -> None:
+        shown = {"as_json": self.as_json, "quiet": self.quiet}
+        console.summarize(summary, title=title, **shown, done=done, then=console.command(*then))
 
     def exit_code(self, failures: int, total: int, left_out: Mapping[str, Any] | None = None) -> int:
         return exit_code(failures, total, self.allow_failures, unused=left_out if self.strict else None)
@@ -140,7 +140,8 @@ def _pack(
         packed = stage.pack(sources, target, chosen, **doing, started=started, advance=advance)
     for failure in packed.failed:
         console.say(f"{failure.id}: {failure.reason}: {failure.detail}")
-    screen.summarize({"out": out, **packed.counts}, "mgtool pack")
+    then = () if is_stream else ("mgtool", "pack", "--verify", out)
+    screen.summarize({"out": out, **packed.counts}, "mgtool pack", done=packed.items, then=then)
     if packed.turned_by_exif and not screen.quiet:
         console.say(
             f"warning: {packed.turned_by_exif:,} pictures are to be shown turned by their EXIF, and Hugging Face "
@@ -199,7 +200,7 @@ def _verify(tars: Sequence[str], check: Check, readers: Readers, workers: int, s
             line = _on_a_terminal(f"{where}: {finding.detail}") + "\n"
             sys.stdout.buffer.write(line.encode("utf-8", "backslashreplace"))
         sys.stdout.flush()
-    screen.summarize(summary, "mgtool pack --verify")
+    screen.summarize(summary, "mgtool pack --verify", done=verified.samples)
     return screen.exit_code(verified.bad, max(verified.samples, verified.bad))
 
 
@@ -214,6 +215,10 @@ def _unpack(tars: Sequence[str], folder: Path, screen: _Screen, *, overwrite: bo
 
     with console.progress("samples", quiet=screen.quiet) as advance:
         unpacked = stage.unpack(tars, folder, overwrite=overwrite, wait=wait, advance=advance)
-    screen.summarize({"out": str(folder), **dataclasses.asdict(unpacked)}, "mgtool pack --unpack")
+    boxes = ("--boxes", folder / "boxes") if (folder / "boxes").exists() else ()
+    again = ("--images", folder / "images", *boxes, "--out", f"{folder}-tars")
+    then = ("mgtool", "pack", folder / "conversations.json", *again)
+    summary = {"out": str(folder), **dataclasses.asdict(unpacked)}
+    screen.summarize(summary, "mgtool pack --unpack", done=unpacked.samples, then=then)
     console.show_failures(unpacked.failures, folder, quiet=screen.quiet)
     return screen.exit_code(unpacked.failures, unpacked.samples + unpacked.failures, unpacked.left_out)

@@ -10,7 +10,19 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import train_options as options
-from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, Wait, asked, exit_code
+from mgtool.commands.options import (
+    AllowFailures,
+    Config,
+    DryRun,
+    Json,
+    Model,
+    Overwrite,
+    Quiet,
+    Tmp,
+    Wait,
+    asked,
+    exit_code,
+)
 from mgtool.training.options import TrainOptions
 
 _REPORTED = ("loss", "grad_norm", "learning_rate", "eval_loss", "train_loss")
@@ -40,6 +52,7 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,
@@ -63,7 +76,9 @@ def train(
     with console.progress("steps", quiet=quiet) as advance:
         done = stage_of_train.train(inputs, out, wanted, **doing, advance=advance, report=report)
     summary = {"out": str(out), **done.counts}
-    console.summarize(summary, title="mgtool train", as_json=as_json and is_first, quiet=quiet)
+    then = console.command("mgtool", "infer", *inputs, "--model", out, "--out", "answers.jsonl")
+    as_json = as_json and is_first
+    console.summarize(summary, title="mgtool train", as_json=as_json, quiet=quiet, done=done.samples, then=then)
     console.show_failures(done.failures, out, quiet=quiet)
     raise typer.Exit(exit_code(done.failures, done.samples, allow_failures))
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mgtool.records import Failure as Failure
     from mgtool.records import Sample as Sample
     from mgtool.records import Score as Score
+    from mgtool.runs.progress import ProgressBar as ProgressBar
+    from mgtool.runs.progress import progress_bar as progress_bar
     from mgtool.stages.describe_boxes import describe_boxes as describe_boxes
     from mgtool.stages.detect import detect as detect
     from mgtool.stages.environment import environment as environment
@@ -56,6 +58,7 @@ _HOME = {
     "stages.evaluate": ("evaluate",),
     "stages.train": ("train",),
     "stages.environment": ("environment",),
+    "runs.progress": ("ProgressBar", "progress_bar"),
     "detection.options": ("DetectOptions",),
     "packing.options": ("PackOptions", "Source"),
     "importing.options": ("ImportOptions",),

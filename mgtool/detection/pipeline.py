@@ -19,6 +19,7 @@ from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Content, Named, Opened, open_pictures
 from mgtool.errors import ItemError, ResumeError
 from mgtool.records import Advance, BoxRecord, Detections, Failure, FrameDetections, SampleId
+from mgtool.runs import progress
 
 WINDOW_PER_BATCH = 8
 
@@ -58,6 +59,7 @@ def fill(
                 elif kept.box is not None:
                     output.copy_drawn(*content)
                 output.add(kept)
+                progress.failed(advance, kept.failure)
                 advance(1)
         output.finish()
     finally:

@@ -17,6 +17,7 @@ from mgtool.importing.weights import write_safetensors
 from mgtool.model.modeling import MGLlavaForConditionalGeneration
 from mgtool.model.processor import MAX_NEW_TOKENS, MGLlavaProcessor
 from mgtool.records import Advance
+from mgtool.runs import progress
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
@@ -75,6 +76,7 @@ def _linked(path: str | Path, target: str | Path) -> None:
 def _write_weights(plan: ImportPlan, folder: Path, advance: Advance) -> dict[str, str]:
     hashes: dict[str, str] = {}
     weight_map: dict[str, str] = {}
+    progress.started(advance, plan.counts.bytes)
     for number, shard in enumerate(plan.shards, 1):
         name = _WEIGHTS if len(plan.shards) == 1 else f"model-{number:05d}-of-{len(plan.shards):05d}.safetensors"
         with atomic_file(folder / name) as file:

@@ -29,7 +29,7 @@ def load_processor(plan: InferencePlan) -> Any:
 
     check_model(plan.model, takes_foreign=True)
     if is_foreign(plan.model):
-        return transformers_model.load_processor(local_folder(plan.model))
+        return transformers_model.load_processor(local_folder(plan.model, with_weights=False))
     try:
         return MGLlavaProcessor.from_pretrained(plan.model)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -47,7 +47,7 @@ def load_config(plan: InferencePlan) -> Any:
     from mgtool.model import MGLlavaConfig
 
     if is_foreign(plan.model):
-        return transformers_model.load_config(local_folder(plan.model))
+        return transformers_model.load_config(local_folder(plan.model, with_weights=False))
     return MGLlavaConfig.from_pretrained(plan.model)
 
 
@@ -61,7 +61,8 @@ def kept_model(kept: list[tuple[InferencePlan, Any]] | None = None) -> Iterator[
     Args:
         kept: what keeps it, for several blocks.
     """
-    token = _kept.set([] if kept is None else kept)
+    before = _kept.get()
+    token = _kept.set(kept if kept is not None else [] if before is None else before)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 from collections import deque
@@ -19,7 +20,7 @@ from mgtool.inference.plan import InferencePlan
 from mgtool.inputs.model_folders import FOREIGN
 from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.records import Advance, Answer, Failure, Inputs, Item, input_names, parse
-from mgtool.runs import run_file
+from mgtool.runs import progress, run_file
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.runs.shares import Share
 from mgtool.tars import paths
@@ -44,7 +45,10 @@ class Writer:
     def put(self, position: int, result: Result) -> None:
         """Take a result that is final."""
         self.sink.write(position, result)
-        self.tokens += 0 if isinstance(result, Failure) else sum(answer.tokens for answer in result)
+        made = 0 if isinstance(result, Failure) else sum(answer.tokens for answer in result)
+        self.tokens += made
+        progress.made(self.advance, made)
+        progress.failed(self.advance, result if isinstance(result, Failure) else None)
         self.advance(1)
 
 
@@ -133,6 +137,15 @@ class AnswersFile:
         """Go on with answers that have their final name already: the run was killed before it noted its end."""
         if self.out.exists() and not self.answers.path.exists():
             self.out.replace(self.answers.path)
+
+    def forget_beginning(self) -> None:
+        """Remove what a run left that came to nothing, so that the next one is not bound to its options."""
+        if self.out.exists() or any(map(_has_line, (self.answers.path, self.failures.path))):
+            return
+        with contextlib.suppress(OutputError):
+            for beginning in (self.answers, self.failures):
+                beginning.remove()
+            remove(self.run_path)
 
     def skip_done(self, items: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
         """The items from where the run goes on.
@@ -264,6 +277,13 @@ def _concatenate(parts: Sequence[Path], path: Path) -> None:
         for part in parts:
             with part.open("rb") as lines:
                 shutil.copyfileobj(lines, file)
+
+
+def _has_line(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def _owns_folder(out: Path) -> bool:

@@ -40,6 +40,11 @@ _SIDE = 64
 _BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
 
 
+_TWO_STEPS = GenerationConfig(
+    max_new_tokens=2, min_new_tokens=2, do_sample=False, output_logits=True, return_dict_in_generate=True
+)
+
+
 class TextModel:
     """The language model behind a model's vision, asked by way of the whole, so that logits are the whole model's.
 
@@ -179,16 +184,7 @@ class TransformersModel:
 
     def _is_shared(self, group: Group) -> bool:
         """Whether two steps over a prefix give the logits that `generate` gives for the first prompt."""
-        expected = self.model.generate(
-            **self.inputs(group, group.prompts[0]),
-            generation_config=GenerationConfig(
-                max_new_tokens=2,
-                min_new_tokens=2,
-                do_sample=False,
-                output_logits=True,
-                return_dict_in_generate=True,
-            ),
-        )
+        expected = self.model.generate(**self.inputs(group, group.prompts[0]), generation_config=_TWO_STEPS)
         found: list[Tensor] = []
 
         def choose(logits: Tensor) -> Tensor:
@@ -236,11 +232,13 @@ def load_model(folder: Path, **kwargs: Any) -> Any:
         CheckpointError: in one line; weights that are missing or of another shape.
     """
     load_config(folder)
+    # an error of fewer bits is the caller's to explain
+    known = (ValueError,) if kwargs.get("quantization_config") is None else ()
     try:
         model, info = AutoModelForImageTextToText.from_pretrained(
             folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ImportError, *known) as error:
         raise CheckpointError(f"`model` hf:{folder} cannot be loaded: {_line(error)}") from error
     refuse_misfits(f"hf:{folder}", info["missing_keys"], (), info["mismatched_keys"])
     model.generation_config = _plain(model.generation_config)

@@ -16,6 +16,7 @@ import jinja2
 import msgspec
 
 from mgtool.evaluation.comparison import Comparison, Flip
+from mgtool.evaluation.explanations import BoxEffect
 from mgtool.evaluation.slices import BOX_COUNTS, box_bin
 from mgtool.records import BoxRecord, SampleId, Score
 from mgtool.report import diagnostics, tables
@@ -47,6 +48,7 @@ class ScoresPage:
         scores: the items.
         facts: what was scored, by what and when, by name.
         boxes: boxes by picture name.
+        effects: what boxes did to the answers, by the items' ids.
         comparison: with another run.
         read: gives a picture's bytes by its name.
         confidences: probabilities of answers by their items' ids.
@@ -65,6 +67,7 @@ class ScoresPage:
     scores: Sequence[Score]
     facts: Mapping[str, str] = field(default_factory=dict)
     boxes: Mapping[str, BoxRecord] = field(default_factory=dict)
+    effects: Mapping[str, Sequence[BoxEffect]] = field(default_factory=dict)
     comparison: Comparison | None = None
     read: ReadBytes = lambda name: None
     confidences: Mapping[SampleId, float] = field(default_factory=dict)
@@ -150,7 +153,9 @@ def gallery(page: ScoresPage, shown: Sequence[Score], names: Sequence[str]) -> d
     """The data of the gallery: items, filters, sizes of the blocks of pictures."""
     places = {name: place for place, name in enumerate(names)}
     flips = {str(flip.question_id): flip for flip in page.comparison.flips} if page.comparison else {}
-    items = [_entry(score, places, page.boxes, flips.get(str(score.question_id))) for score in shown]
+    items = [
+        _entry(score, places, page.boxes, flips.get(str(score.question_id))) | _effects(page, score) for score in shown
+    ]
     return {
         "items": items,
         "filters": _filters(shown),
@@ -180,6 +185,15 @@ def _entry(
     if flip is not None:
         entry["flip"] = [flip.first, flip.second, flip.first_prediction]
     return entry
+
+
+def _effects(page: ScoresPage, score: Score) -> dict[str, list[Any]]:
+    """Boxes to colour: [x0, y0, x1, y1, change, label], the most first."""
+    found = page.effects.get(str(score.question_id))
+    if not found:
+        return {}
+    ordered = sorted(found, key=lambda one: -abs(one.change))[:MOST_BOXES]
+    return {"effects": [[*_tenths(one.box), round(one.change, 4), one.label] for one in ordered]}
 
 
 def _filters(shown: Sequence[Score]) -> dict[str, list[str]]:

@@ -31,7 +31,7 @@ from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
-from mgtool.runs import ray_cluster
+from mgtool.runs import progress, ray_cluster
 from mgtool.runs.claims import do_shares
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
 from mgtool.runs.shares import ALL, Share
@@ -356,6 +356,7 @@ def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -
         run.refuse_other(stdin.noted())
     else:
         with run.binding_none(lambda: output.begun):
+            _tell_total(work)
             detected = pipeline.fill(
                 loading.named_share(work.inputs, options, stdin.file, left_out),
                 work.finder,
@@ -371,6 +372,11 @@ def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -
         run.finish(detected.summary(), noted=stdin.noted())
     output.close(done=True)
     return _counted(run)
+
+
+def _tell_total(work: _Work) -> None:
+    if progress.is_counted_soon(work.inputs, work.advance):
+        progress.started(work.advance, sum(1 for _ in loading.named_share(work.inputs, work.options)))
 
 
 def _write_page(report: Path, inputs: tuple[str, ...], options: DetectOptions, detected: Detected) -> None:

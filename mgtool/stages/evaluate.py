@@ -14,7 +14,9 @@ import msgspec
 
 from mgtool.errors import UsageError
 from mgtool.evaluation import output, pipeline
+from mgtool.evaluation.collection import collector_paused
 from mgtool.evaluation.comparison import Comparison
+from mgtool.evaluation.explanations import effects
 from mgtool.evaluation.inputs import EvalInputs
 from mgtool.evaluation.judge_models import CountingJudge, kept_judge
 from mgtool.evaluation.judging import with_judge
@@ -25,6 +27,7 @@ from mgtool.evaluation.provenance import Provenance, provenance
 from mgtool.files.lock import one_writer
 from mgtool.records import Advance
 from mgtool.report import diagnostics, scores_page, tables
+from mgtool.runs import progress
 from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
@@ -113,12 +116,14 @@ def evaluate(
     """
     inputs = EvalInputs(answers, options)
     folder = None if out is None else Path(out)
-    with contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait):
+    with collector_paused(), contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait):
         return _evaluate(inputs, folder, overwrite, advance)
 
 
 def _evaluate(inputs: EvalInputs, folder: Path | None, overwrite: bool, advance: Advance) -> Evaluation:
+    progress.doing(advance, "reads answers and ground truth")
     options, run = inputs.options, _begun(inputs, folder, overwrite=overwrite)
+    progress.doing(advance, f"scores {len(inputs.items):,} items")
     with kept_judge(options, folder, advance) as judge:
         scored = with_judge(_scored(inputs, inputs.answers, judge), judge)
         scored = pipeline.with_slices(scored, options.slices or (), inputs.boxes or None)
@@ -127,6 +132,7 @@ def _evaluate(inputs: EvalInputs, folder: Path | None, overwrite: bool, advance:
         comparison = _compared(inputs, scored, judge, date)
     evaluation = Evaluation(**vars(scored), comparison=comparison)
     if folder is not None and run is not None:
+        progress.doing(advance, "writes scores and page")
         _write(inputs, evaluation, folder)
         named = evaluation.result.provenance
         noted: dict[str, Any] = {
@@ -264,6 +270,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
         notes=result.notes,
         scores=evaluation.scores,
         boxes=inputs.boxes,
+        effects=effects(evaluation.pairs),
         comparison=evaluation.comparison,
         read=PictureReader(inputs.place, inputs.ground_truth),
         confidences=diagnostics.confidences(evaluation.pairs),

@@ -66,15 +66,16 @@ function labelPlaces(rows, scale, [width, height]) {
   });
 }
 
-// Rows: { box, className, text, low, stroke, faint }; the first lie on top.
+// Rows: { box, className, text, low, stroke, strength, faint }; the first lie on top.
 function overlay(size, rows, scale, labelled) {
   const svg = shape("svg", { viewBox: `0 0 ${size[0]} ${size[1]}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" });
   const texts = labelled ? labelPlaces(rows, scale, size) : [];
-  rows.forEach(({ box, className, text, stroke, faint }, number) => {
+  rows.forEach(({ box, className, text, stroke, strength, faint }, number) => {
     const at = { x: box[0], y: box[1], width: Math.max(box[2] - box[0], 0), height: Math.max(box[3] - box[1], 0) };
     const group = shape("g", {}, faint ? "faint" : "");
     const rect = shape("rect", at, className);
     if (stroke) rect.style.stroke = stroke;
+    if (strength) rect.style.strokeOpacity = strength;
     group.append(shape("rect", at, "under"), rect);
     if (labelled) {
       const label = shape("text", texts[number]);

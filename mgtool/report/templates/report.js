@@ -14,11 +14,21 @@
 
   const told = (item) => [item.question, item.image].filter(Boolean).join(": ") || `item ${item.id}`;
 
+  const effect = (box) => `${box[5]} ${box[4] > 0 ? "−" : "+"}${Math.abs(box[4]).toFixed(2)}`;
+
+  // What each box did to the answer: the stronger the more, the strongest on top.
+  function effects(item, seen) {
+    const most = Math.max(...item.effects.map((box) => Math.abs(box[4])), 1e-9);
+    return item.effects.filter((box) => seen(box[5])).map((box) => ({
+      box, className: box[4] <= 0 ? "for" : "against", text: effect(box), strength: 0.25 + (0.75 * Math.abs(box[4])) / most,
+    }));
+  }
+
   function rows(item, labelled) {
     const pic = picture(item.picture);
     if (!pic || !state.boxes) return [];
     const seen = (label) => !labelled || !state.hidden.has(label);
-    const found = pic.boxes.filter((box) => seen(box[5])).map((box) => ({
+    const found = item.effects ? effects(item, seen) : pic.boxes.filter((box) => seen(box[5])).map((box) => ({
       box, className: "found", text: `${box[5]} ${box[4].toFixed(2)}`, stroke: labelled ? colour(box[5]) : "",
     }));
     const expected = pic.objects.filter((box) => seen(box[4])).map((box) => ({ box, className: "object", text: box[4] || "", low: true }));
@@ -188,7 +198,10 @@
     fact(list, "score", String(+item.score.toFixed(4)));
     for (const [name, value] of Object.entries(item.fields)) fact(list, name.replaceAll("_", " "), value);
     const pic = picture(item.picture);
-    if (pic && pic.boxes.length) fact(list, "boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
+    if (item.effects) {
+      fact(list, "boxes shown", "by what each did to the answer's log-probability: blue (solid) raised it, orange (dotted) lowered it");
+      fact(list, "the most", item.effects.slice(0, 5).map(effect).join(", "));
+    } else if (pic && pic.boxes.length) fact(list, "boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
     fact(list, "picture", item.image, true);
     if (pic && pic.size[0]) fact(list, "size", `${pic.size[0]} × ${pic.size[1]} pixels`);
     fact(list, "id", item.id, true);
@@ -196,7 +209,7 @@
     const link = make("a", "hint", "open the file in full size");
     if (file) link.href = [data.files, item.image].map((part) => part.split("/").map(encodeURIComponent).join("/")).join("/");
     link.target = "_blank";
-    const labels = pic ? [...pic.boxes.map((box) => box[5]), ...pic.objects.map((box) => box[4] || "")] : [];
+    const labels = pic ? [...(item.effects || pic.boxes).map((box) => box[5]), ...pic.objects.map((box) => box[4] || "")] : [];
     $("facts").replaceChildren(
       badge(item), ...(item.flip ? [flipBadge(item)] : []), make("h3", "", item.question || item.image || item.id),
       ...(item.flip ? [sideBySide(item)] : []), labelSwitches(labels, state.hidden, () => dialog.repaint()), list, ...(file ? [link] : []));
