@@ -61,7 +61,8 @@ def kept_model(kept: list[tuple[InferencePlan, Any]] | None = None) -> Iterator[
     Args:
         kept: what keeps it, for several blocks.
     """
-    token = _kept.set([] if kept is None else kept)
+    before = _kept.get()
+    token = _kept.set(kept if kept is not None else [] if before is None else before)
     try:
         yield
     finally:
