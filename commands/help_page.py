@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 
 _GROUPS = {
-    "Inputs": "inputs answers images boxes box_format add missing_boxes ground_truth questions split compare "
+    "Inputs": "inputs answers spec images boxes box_format add missing_boxes ground_truth questions split compare "
     "checkpoint llm clip convnext evaluate allow_absolute allow_remote max_pixels frames strict",
     "Output": "out full_pictures format stats shard_size visualize report append energon submission max_shard_size "
     "save_steps unordered overwrite wait allow_failures quiet as_json",
@@ -73,6 +73,10 @@ EXAMPLES = {
             "mgtool eval out/tars-answers/answers.jsonl --benchmark custom "
             "--ground-truth examples/photos/conversations.json --metric contains,f1"
         ),
+    ),
+    "table": (
+        "mgtool table examples/paper/tiny.toml --out out/table",
+        "mgtool table examples/paper/tiny.toml --out out/table --format latex",
     ),
     "train": (
         (

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
-import fsspec
-
 from mgtool.errors import InputError
 from mgtool.files import remote
 from mgtool.files.retries import retry_after, waiting
@@ -49,6 +47,8 @@ def locate(url: str, reach: Reach | None = None) -> tuple[Any, str]:
     Raises:
         InputError: a protocol that nothing knows, or whose package is not installed.
     """
+    import fsspec  # its asyncio takes longer to load than all else here
+
     try:
         found: tuple[Any, str] = fsspec.url_to_fs(url, **_options(url, reach))
     except (ImportError, ValueError) as error:

@@ -55,9 +55,13 @@ _kept: ContextVar[list[tuple[InferencePlan, Any]] | None] = ContextVar("_kept", 
 
 
 @contextlib.contextmanager
-def kept_model() -> Iterator[None]:
-    """Until the end of the block, a model that is loaded serves whoever asks for the same one again."""
-    token = _kept.set(_kept.get() or [])
+def kept_model(kept: list[tuple[InferencePlan, Any]] | None = None) -> Iterator[None]:
+    """Until the end of the block, a model that is loaded serves whoever asks for the same one again.
+
+    Args:
+        kept: what keeps it, for several blocks.
+    """
+    token = _kept.set([] if kept is None else kept)
     try:
         yield
     finally:
