@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgtool.commands import console
 from mgtool.commands import import_options as options
-from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Wait
+from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Tmp, Wait
 from mgtool.importing.options import ImportOptions
 
 if TYPE_CHECKING:
@@ -19,26 +20,26 @@ _ASK = ("mgtool", "infer", "photos/", "--task", "caption", "--out", "answers.jso
 
 
 def import_(
-    checkpoint: options.Checkpoint,
-    llm: options.Llm,
-    clip: options.Clip,
-    convnext: options.Convnext,
     out: options.Out,
+    preset: options.Preset = ImportOptions.preset,
+    checkpoint: options.Checkpoint = ImportOptions.checkpoint,
+    llm: options.Llm = ImportOptions.llm,
+    clip: options.Clip = ImportOptions.clip,
+    convnext: options.Convnext = ImportOptions.convnext,
     template: options.Template = ImportOptions.template,
     fusion: options.Fusion = ImportOptions.fusion,
     max_shard_size: options.MaxShardSize = ImportOptions.max_shard_size,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,
 ) -> None:
-    """Turn a published checkpoint and its parts into one model folder (safetensors)."""
-    from mgtool.stages.import_model import import_model, plan
-
-    found: Imported | ImportPlan
+    """Turn a published checkpoint and its parts into one model folder (safetensors); a preset downloads them."""
     asked = ImportOptions(
+        preset=preset,
         checkpoint=checkpoint,
         llm=llm,
         clip=clip,
@@ -47,14 +48,50 @@ def import_(
         fusion=fusion,
         max_shard_size=max_shard_size,
     )
+    if dry_run and preset:
+        _show_downloads(asked, as_json=as_json)
+        return
+    _import(asked, out, overwrite=overwrite, wait=wait, dry_run=dry_run, as_json=as_json, quiet=quiet)
+
+
+def _import(
+    asked: ImportOptions, out: Path, *, overwrite: bool, wait: bool, dry_run: bool, as_json: bool, quiet: bool
+) -> None:
+    from mgtool.stages.import_model import import_model, plan
+
+    found: Imported | ImportPlan
     if dry_run:
         found, title, quiet = plan(asked), "mgtool import would write", False
     else:
+        tell = console.say
+        if quiet:
+            tell = _hush
         with console.progress("bytes", quiet=quiet) as advance:
-            found = import_model(asked, out, overwrite=overwrite, wait=wait, advance=advance)
+            found = import_model(asked, out, overwrite=overwrite, wait=wait, advance=advance, tell=tell)
         title = "mgtool import"
     for note in found.notes:
         console.say(note)
     summary = {"out": str(out), **dataclasses.asdict(found.counts)}
     done, then = (None, "") if dry_run else (found.counts.bytes, console.command(*_ASK, "--model", out))
     console.summarize(summary, title=title, as_json=as_json, quiet=quiet, done=done, then=then)
+
+
+def _hush(text: str) -> None:
+    """In place of what is told: the hub's progress bars are switched off, too."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+
+
+def _show_downloads(asked: ImportOptions, *, as_json: bool) -> None:
+    """What a preset would download; the hub is asked for lists of files alone."""
+    from mgtool.importing.downloads import planned, summary
+
+    downloads = planned(asked)
+    for line in () if as_json else summary(downloads):
+        console.say(line)
+    found = {one.part: {"hub": one.name, "revision": one.revision, "files": dict(one.files)} for one in downloads}
+    total = {"bytes": sum(one.bytes for one in downloads)}
+    console.summarize(
+        {**found, **total} if as_json else total, title="mgtool import", as_json=as_json, quiet=not as_json
+    )

@@ -7,12 +7,21 @@ from typing import Annotated
 
 import typer
 
-Checkpoint = Annotated[
-    Path, typer.Option("--checkpoint", help="MG-LLaVA weights: a .pth file, or a folder of DeepSpeed shards.")
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="A published size, whose parts are downloaded: mg-llava-phi3-3.8b, mg-llava-vicuna-7b, "
+        "mg-llava-vicuna-13b, mg-llava-llama3-8b, mg-llava-yi1.5-34b.",
+    ),
 ]
-Llm = Annotated[Path, typer.Option("--llm", help="Language model's folder: configuration and tokenizer.")]
-Clip = Annotated[Path, typer.Option("--clip", help="Low-resolution tower's folder: CLIP or SigLIP.")]
-Convnext = Annotated[Path, typer.Option("--convnext", help="High-resolution tower's folder, OpenCLIP's layout.")]
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", help="MG-LLaVA weights: a .pth file, or a folder of DeepSpeed shards.")
+]
+Llm = Annotated[Path | None, typer.Option("--llm", help="Language model's folder: configuration and tokenizer.")]
+Clip = Annotated[Path | None, typer.Option("--clip", help="Low-resolution tower's folder: CLIP or SigLIP.")]
+Convnext = Annotated[Path | None, typer.Option("--convnext", help="High-resolution tower's folder, OpenCLIP's layout.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Template = Annotated[
     str,

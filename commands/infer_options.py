@@ -9,7 +9,7 @@ import typer
 
 from mgtool.commands.options import model_folder
 from mgtool.errors import UsageError
-from mgtool.inference.options import Explained, Quantization, Side
+from mgtool.inference.options import Explained, PromptStyle, Quantization, Side
 from mgtool.runs.devices import Dtype
 
 _ANSWERS, _MODEL, _RUN = "Answers", "Model and devices", "Run"
@@ -38,6 +38,7 @@ Prompt = Annotated[
     str | None,
     typer.Option("--prompt", metavar="TEMPLATE", help="What to ask: {question} and other fields are filled in."),
 ]
+Prompts = Annotated[PromptStyle, typer.Option("--prompts", help="Whose words a benchmark's task asks in.")]
 System = Annotated[
     str | None,
     typer.Option("--system", metavar="TEXT", help="System text before the first turn (default: the sample's own)."),

@@ -38,6 +38,10 @@ _OF_FILES = frozenset(getattr(errno, name, None) for name in re.findall(r"\w+", 
 """What can be wrong with a file that the user's world has."""
 
 
+_TMP = "mgtool.tmp"
+_COMMON, _RUN = "Common", "Run"
+
+
 class Command(TyperCommand):
     """A subcommand whose every option can also come from ``MGTOOL_<OPTION>``."""
 
@@ -66,7 +70,7 @@ class Command(TyperCommand):
             _note_unknown_variables(ctx)
         _refuse_odd(ctx.params)
         try:
-            with signals.as_interrupts(), temporary.all_in_one_folder():
+            with signals.as_interrupts(), temporary.all_in_one_folder(ctx.meta.get(_TMP)):
                 return super().invoke(ctx)
         except BrokenPipeError as error:
             console.close_stdout()
@@ -229,8 +233,6 @@ def model_folder(given: str) -> Path:
     return model_folders.model_folder(given)
 
 
-_COMMON, _RUN = "Common", "Run"
-
 Model = Annotated[
     Path,
     typer.Option(
@@ -297,6 +299,23 @@ Config = Annotated[
         is_eager=True,
         metavar="FILE.toml",
         help="Defaults for the options, under them the environment and the flags.",
+        rich_help_panel=_COMMON,
+    ),
+]
+
+
+def _keep_tmp(context: typer.Context, folder: str | None) -> str | None:
+    context.meta[_TMP] = folder
+    return folder
+
+
+Tmp = Annotated[
+    str | None,
+    typer.Option(
+        "--tmp",
+        callback=_keep_tmp,
+        metavar="DIR",
+        help="Folder for temporary files (default: $TMPDIR, or the system's).",
         rich_help_panel=_COMMON,
     ),
 ]

@@ -10,7 +10,19 @@ import typer
 
 from mgtool.commands import console
 from mgtool.commands import train_options as options
-from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, Wait, asked, exit_code
+from mgtool.commands.options import (
+    AllowFailures,
+    Config,
+    DryRun,
+    Json,
+    Model,
+    Overwrite,
+    Quiet,
+    Tmp,
+    Wait,
+    asked,
+    exit_code,
+)
 from mgtool.training.options import TrainOptions
 
 _REPORTED = ("loss", "grad_norm", "learning_rate", "eval_loss", "train_loss")
@@ -40,6 +52,7 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
+    tmp: Tmp = None,
     dry_run: DryRun = False,
     overwrite: Overwrite = False,
     wait: Wait = False,

@@ -48,6 +48,7 @@ class HallusionBench(Benchmark):
     }
     breakdowns: ClassVar[tuple[str, ...]] = ("category", "l2-category")
     instruction = YES_OR_NO
+    others_instructions: ClassVar[Mapping[str, str]] = {"vlmevalkit": ""}
 
     def load(self, truth: Truth) -> list[Item]:
         """The official list, whose questions are called `VD_illusion_0_1_0`, or a TSV."""

@@ -51,6 +51,13 @@ class Mme(Benchmark):
             question = question.replace(SINGLE_WORD, "").strip()
         return question.replace(ASKED, INSTEAD)
 
+    def prompt_as(self, sample: Sample, prompts: str) -> str:
+        """As `prompt`; LLaVA asks for a word below the question's own request, VLMEvalKit leaves it as it is."""
+        question = question_of(sample)
+        if prompts == "llava" and SINGLE_WORD not in question:
+            return f"{question}\n{SINGLE_WORD}"
+        return question if prompts in ("llava", "vlmevalkit") else self.prompt(sample)
+
     def load(self, truth: Truth) -> list[Item]:
         """Text files of the tasks, or a TSV."""
         items = [item for path in truth.paths for item in _items(path)]

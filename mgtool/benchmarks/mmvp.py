@@ -31,6 +31,7 @@ from mgtool.scoring.multiple_choice import (
     lettered,
     matched,
     options_of,
+    vlmevalkit_prompt,
 )
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
@@ -68,6 +69,11 @@ class Mmvp(JudgedBenchmark):
         """The question, its options and the request for the letter."""
         options = sample.metadata.get("Options") or sample.metadata.get("options") or ""
         return with_suffix(f"{question_of(sample)} {options}".strip(), LETTER)
+
+    def prompt_as(self, sample: Sample, prompts: str) -> str:
+        """As `prompt`, or as VLMEvalKit asks from its own table."""
+        is_theirs = prompts == "vlmevalkit" and bool(options_of(sample.metadata))
+        return vlmevalkit_prompt(sample) if is_theirs else self.prompt(sample)
 
     def load(self, truth: Truth) -> list[Item]:
         """The official CSV, or a TSV."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from mgtool.errors import UsageError
 from mgtool.records import Score
-from mgtool.scoring.benchmark import OFFICIAL, YES_OR_NO, Benchmark, Item, Judge, Pair, Verdict, by_field
+from mgtool.scoring.benchmark import OFFICIAL, SINGLE_WORD, YES_OR_NO, Benchmark, Item, Judge, Pair, Verdict, by_field
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, picture_name, whole
 from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
@@ -41,6 +41,7 @@ class Pope(Benchmark):
         "lmms-eval": "the answer in lower case is yes or no alone; f1 is over all items, yes_ratio of the labels",
     }
     instruction = YES_OR_NO
+    others_instructions: ClassVar[Mapping[str, str]] = {"llava": SINGLE_WORD, "vlmevalkit": ""}
     judge = "optional"
 
     def load(self, truth: Truth) -> list[Item]:

@@ -22,6 +22,7 @@ from mgtool.scoring.multiple_choice import (
     missing_options,
     options_of,
     picture_of,
+    vlmevalkit_prompt,
 )
 from mgtool.scoring.statistics import Metric, Statistic
 
@@ -58,6 +59,10 @@ class ScienceQa(Benchmark):
     def prompt(self, sample: Sample) -> str:
         """Hint, question, options, and the request for the letter."""
         return choice_prompt(sample)
+
+    def prompt_as(self, sample: Sample, prompts: str) -> str:
+        """As `prompt`, or with the names that VLMEvalKit gives its parts."""
+        return vlmevalkit_prompt(sample) if prompts == "vlmevalkit" else self.prompt(sample)
 
     def load(self, truth: Truth) -> list[Item]:
         """The test problems, unless another split is asked for."""

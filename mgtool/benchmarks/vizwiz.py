@@ -9,7 +9,7 @@ from typing import ClassVar
 from mgtool.benchmarks.vqav2 import WHOLE_PROCESSOR, Vqav2, whole_processor
 from mgtool.records import dumps
 from mgtool.scoring import normalizers
-from mgtool.scoring.benchmark import OFFICIAL, Item, Pair, Submission, Verdict
+from mgtool.scoring.benchmark import OFFICIAL, UNANSWERABLE, Item, Pair, Submission, Verdict
 from mgtool.scoring.ground_truth import Row, Truth, first, listed, of_split, picture_name, whole
 from mgtool.scoring.predictions import Prediction
 
@@ -25,6 +25,7 @@ class VizWiz(Vqav2):
         "lmms-eval": WHOLE_PROCESSOR,
     }
     breakdowns = ("answer_type",)
+    others_instructions: ClassVar[Mapping[str, str]] = {"llava": UNANSWERABLE, "vlmevalkit": ""}
 
     def load(self, truth: Truth) -> list[Item]:
         """A list of `image`, `question`, `answers`, `answer_type`; the picture's name is the id."""

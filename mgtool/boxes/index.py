@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import posixpath
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 from mgtool.boxes.check import BoxCheck
@@ -14,6 +15,7 @@ from mgtool.boxes.formats import entries
 from mgtool.boxes.formats.base import BoxEntry
 from mgtool.boxes.formats.labelled import are_of_one, stem_of
 from mgtool.errors import ItemError, OutputError
+from mgtool.files.space import check_space, size_on_disk
 from mgtool.files.temporary import temporary_folder
 from mgtool.records import BoxRecord, LeftOut, SampleId, dumps, name_text, parse
 
@@ -43,7 +45,7 @@ class BoxIndex:
             self.count = self._fill(path, coordinates)
         except sqlite3.OperationalError as error:
             self.close()
-            raise OutputError(f"{self._file}: cannot be written: {error}; TMPDIR names another folder") from error
+            raise OutputError(f"{self._file}: cannot be written: {error}; `tmp` names another folder") from error
         except BaseException:
             self.close()
             raise
@@ -121,6 +123,7 @@ class BoxIndex:
         database.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, data BLOB, is_unscaled INTEGER)")
         database.execute("CREATE TABLE keys (key TEXT PRIMARY KEY, record INTEGER) WITHOUT ROWID")
         database.execute("CREATE TABLE endings (stem TEXT, record INTEGER)")
+        check_space(Path(self._file).parent, size_on_disk([path]), "`tmp` names another folder")
         number, content, check = 0, hashlib.sha256(), BoxCheck(self.left_out)
         for number, entry in enumerate(entries(path, self.left_out, coordinates), 1):
             looked = check.look(entry.record, entry.read_as)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Set
-from pathlib import PurePosixPath
+from functools import lru_cache
 from typing import NamedTuple
 
 from mgtool.scoring.benchmark import Item
@@ -116,15 +116,16 @@ def _same_picture(item: Item, answer: Prediction, ids: Set[str]) -> bool | None:
     return None if theirs & ids and not ours & ids else False
 
 
-def _stems(name: str) -> set[str]:
+@lru_cache(maxsize=1 << 16)
+def _stems(name: str) -> frozenset[str]:
     """A picture's name with and without its ending; COCO's prefixes and leading zeros do not count.
 
     >>> sorted(_stems("val2014/COCO_val2014_000000000042.jpg"))
     ['42', 'coco_val2014_000000000042.jpg']
     """
-    path = PurePosixPath(name.replace("\\", "/").casefold())
-    plain = _COCO.sub("", path.stem)
-    return {path.name, (plain.lstrip("0") or "0") if plain.isdecimal() else plain}
+    base = name.replace("\\", "/").casefold().rstrip("/").rpartition("/")[2]
+    plain = _COCO.sub("", base.rpartition(".")[0] or base)
+    return frozenset((base, (plain.lstrip("0") or "0") if plain.isdecimal() else plain))
 
 
 def _same_question(item: Item, answer: Prediction) -> bool | None:

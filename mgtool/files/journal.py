@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: IO[bytes] | None = None
+        self._file: io.FileIO | None = None
 
     def read(self, type: type[T]) -> Iterator[T]:
         """The records that are whole, in order; cuts off a torn tail.
@@ -66,9 +67,10 @@ class Journal:
         try:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("ab")
-            self._file.write(dumps(record) + b"\n")
-            self._file.flush()
+                self._file = self.path.open("ab", buffering=0)  # of what a full disk refuses, nothing waits here
+            left = memoryview(dumps(record) + b"\n")
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 

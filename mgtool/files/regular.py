@@ -36,10 +36,15 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
 def read_regular(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     """A regular file's bytes; errors as of `open_regular`, and one for more than `most` bytes."""
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise OSError(errno.EFBIG, f"{size:,} bytes are more than the {most:,} that are read", os.fspath(path))
-        return file.readall() or b""  # None of a file that lets one wait, as some of the system are
+        return read_opened(file, path, most)
+
+
+def read_opened(file: io.FileIO, path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
+    """The bytes of a regular file that is open at its beginning; errors as of `read_regular`."""
+    size = os.fstat(file.fileno()).st_size
+    if size > most:
+        raise OSError(errno.EFBIG, f"{size:,} bytes are more than the {most:,} that are read", os.fspath(path))
+    return file.readall() or b""  # None of a file that lets one wait, as some of the system are
 
 
 def open_input(path: Path) -> io.BufferedReader:

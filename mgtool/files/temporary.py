@@ -19,6 +19,8 @@ _HELD = ".held"
 _SOCKETS_MOST = 107 - len("/pymp-12345678/listener-12345678")
 """Bytes of a folder's path below which multiprocessing can bind its sockets."""
 _SHORT = "/tmp"  # noqa: S108 - only for sockets, in a folder of mode 0700
+_COMPILED = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+"""Variables that say where what torch compiles is kept."""
 _made: dict[str, int] = {}
 """This process's folders, by where they lie, with the handles that hold them."""
 
@@ -34,36 +36,68 @@ def temporary_folder(what: str) -> Iterator[Path]:
         folder = tempfile.TemporaryDirectory(prefix=f"{what}-", dir=_own_folder(_parent()), ignore_cleanup_errors=True)
     except OSError as error:
         raise OutputError(
-            f"temporary files cannot be written: {error.strerror or error}; TMPDIR names another folder"
+            f"temporary files cannot be written: {error.strerror or error}; `tmp` or TMPDIR names another folder"
         ) from error
     with folder as name:
         yield Path(name)
 
 
 @contextlib.contextmanager
-def all_in_one_folder() -> Iterator[None]:
+def all_in_one_folder(place: str | None = None) -> Iterator[None]:
     """Let everything that this process and those it starts make in TMPDIR lie in this process's folder.
 
-    What killed processes of this machine left there is removed first. Where no folder can be made nothing changes.
+    What killed processes of this machine left there is removed first. What torch compiles lies there, too, unless the
+    user says where.
+
+    Args:
+        place: where the folder lies; TMPDIR where it is None, and there nothing changes if no folder can be made.
+
+    Raises:
+        OutputError: no folder can be made in `place`.
     """
-    before, given = tempfile.tempdir, os.environ.get("TMPDIR")
+    before = tempfile.tempdir
     try:
-        place = _parent()
-        sweep(place)
-        own = _own_folder(place)
-        _point_multiprocessing(own)
-    except OSError:
+        own = _begun(_parent() if place is None else os.path.abspath(place))  # noqa: PTH100 - of links, the names
+    except OSError as error:
+        if place is not None:
+            raise OutputError(f"`tmp` {place}: cannot be written: {error.strerror or error}") from error
         yield
         return
-    tempfile.tempdir = os.environ["TMPDIR"] = own
+    tempfile.tempdir = own
+    compiled = {name: str(Path(own, name.lower())) for name in _COMPILED if name not in os.environ}
+    try:
+        with _variables({"TMPDIR": own, **compiled}):
+            yield
+    finally:
+        tempfile.tempdir = before
+
+
+def _begun(place: str) -> str:
+    sweep(place)
+    own = _own_folder(place)
+    _point_multiprocessing(own)
+    return own
+
+
+@contextlib.contextmanager
+def _variables(values: dict[str, str]) -> Iterator[None]:
+    """The environment with some variables, for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        tempfile.tempdir = before
-        if given is None:
-            os.environ.pop("TMPDIR", None)
-        else:
-            os.environ["TMPDIR"] = given
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def short_folder(most: int) -> Path:
+    """This process's folder, or, where its path has more bytes than `most`, one in ``/tmp``."""
+    own = _own_folder(_parent())
+    return Path(own if len(os.fsencode(own)) <= most else _own_folder(_SHORT))
 
 
 def sweep(place: str) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import functools
+import posixpath
 import ssl
 import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
-
-import fsspec
 
 from mgtool.errors import InputError
 from mgtool.files import remote
@@ -48,6 +47,8 @@ def locate(url: str, reach: Reach | None = None) -> tuple[Any, str]:
     Raises:
         InputError: a protocol that nothing knows, or whose package is not installed.
     """
+    import fsspec  # its asyncio takes longer to load than all else here
+
     try:
         found: tuple[Any, str] = fsspec.url_to_fs(url, **_options(url, reach))
     except (ImportError, ValueError) as error:
@@ -92,6 +93,13 @@ def read(url: str, reach: Reach | None = None) -> bytes:
     return cast(bytes, _insist(_server(url, reach), filesystem.cat_file, path))
 
 
+def read_range(url: str, begin: int, end: int) -> bytes:
+    """Some of a file's bytes, in one request; errors as of `open_file`."""
+    filesystem, path = locate(url)
+    data = cast(bytes, _insist(_server(url), filesystem.cat_file, path, start=begin, end=end))
+    return data if len(data) <= end - begin else data[begin:end]  # of a server that knows no ranges
+
+
 def size(url: str, reach: Reach | None = None) -> int | None:
     """A file's number of bytes where that is known; arguments as of `locate`, errors as of `open_file`."""
     filesystem, path = locate(url, reach)
@@ -102,7 +110,7 @@ def version(url: str) -> str:
     """What tells a file's content from another under its name, without reading it; of a folder that of its listing.
 
     Returns:
-        Its ETag, or its size and time of change; empty where the server tells neither, or has no such file.
+        Its ETag, or its size and time of change as far as they are told; empty where the server has no such file.
 
     Raises:
         InputError: as `locate`.
@@ -113,21 +121,22 @@ def version(url: str) -> str:
         about = _insist(_server(url), filesystem.info, path)
     except FileNotFoundError:
         return ""
-    if about.get("type") != "directory" and (found := _version(about)):
+    is_file = bool(posixpath.splitext(path.partition("?")[0])[1])
+    if about.get("type") != "directory" and (found := _version(about, is_file=is_file)):
         return found
-    if not is_folder(url):
+    if is_file or not is_folder(url):  # which may be to read a file whole
         return ""
     listed = _insist(_server(url), filesystem.find, path, detail=True)
     return "\n".join(f"{name}\0{_version(listed[name])}" for name in sorted(listed))
 
 
-def _version(about: Mapping[str, Any]) -> str:
+def _version(about: Mapping[str, Any], *, is_file: bool = True) -> str:
     for name in _VERSIONS:
         if about.get(name):
             return str(about[name])
     times = [str(about[name]) for name in _TIMES if about.get(name)]
     size = about.get("size")
-    return f"{size} {times[0]}" if times and size is not None else ""
+    return " ".join([str(size), *times[:1]]) if size is not None and (times or is_file) else ""
 
 
 def fetch(url: str, to: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from mgtool.importing import published
-from mgtool.importing.options import ImportOptions
+from mgtool.importing.options import ImportOptions, ImportParts
 from mgtool.importing.weights import Entries
 from mgtool.model.config import MGLlavaConfig
 from mgtool.model.processor import MGLlavaProcessor
@@ -81,14 +81,15 @@ class ImportPlan:
         )
 
 
-def plan_import(options: ImportOptions) -> ImportPlan:
-    """Read configurations and keys, and account for every key; no weights are read.
+def plan_import(asked: ImportOptions | ImportParts) -> ImportPlan:
+    """Read configurations and keys, and account for every key; no weights are read, and nothing is downloaded.
 
     Raises:
         InputError: a part is not there.
         CheckpointError: listing what is missing, left over or of another shape.
         UsageError: for an unknown template.
     """
+    options = asked.parts() if isinstance(asked, ImportOptions) else asked
     weights, missing_llm = published.weights_of_parts(options)
     config = published.configuration(options, weights)
     if config.needs_high_tower:

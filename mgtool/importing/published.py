@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from mgtool.errors import CheckpointError, InputError
 from mgtool.importing.chat_templates import own_template
 from mgtool.importing.deepspeed import ZeroFolder, find_folder
-from mgtool.importing.options import AUTO, ImportOptions
+from mgtool.importing.options import AUTO, ImportParts
 from mgtool.importing.weights import Entries, file_entries, folder_entries, read_json
 from mgtool.media.placeholders import IMAGE
 from mgtool.model.config import IMAGE_TOKEN_ID, ConvNextTowerConfig, MGLlavaConfig
@@ -33,13 +33,18 @@ _DERIVED = ("rotary_emb.inv_freq", "embeddings.position_ids")
 """Buffers that old releases of transformers saved and new ones compute."""
 
 
-def weights_of_parts(options: ImportOptions) -> tuple[Entries, bool]:
+def weights_of_parts(options: ImportParts) -> tuple[Entries, bool]:
     """All weights but the high-resolution tower's, and whether the language model's are those of its own folder."""
     weights = _checkpoint(options.checkpoint)
     missing_llm = not any(key.startswith("language_model.") for key in weights)
     if missing_llm:
         weights |= {f"language_model.{key}": entry for key, entry in _llm_entries(options.llm).items()}
     return weights | _low_tower(options.clip), missing_llm
+
+
+def holds_language_model(checkpoint: Path) -> bool:
+    """Whether a checkpoint has the language model's weights, too; errors as of an import of it."""
+    return any(key.startswith("language_model.") for key in _checkpoint(checkpoint))
 
 
 def _checkpoint(path: Path) -> Entries:
@@ -96,7 +101,7 @@ def _folder(path: Path, option: str) -> Path:
     return path
 
 
-def configuration(options: ImportOptions, weights: Entries) -> MGLlavaConfig:
+def configuration(options: ImportParts, weights: Entries) -> MGLlavaConfig:
     """The model's configuration, from those of its parts and from what the weights are."""
     text, low = _auto_config(options.llm, "`llm`"), _auto_config(options.clip, "`clip`")
     low = getattr(low, "vision_config", low)
@@ -122,7 +127,7 @@ def _auto_config(folder: Path, option: str) -> PreTrainedConfig:
         raise CheckpointError(f"{option} {folder}: {str(error).splitlines()[0]}") from error
 
 
-def _variant(options: ImportOptions, weights: Entries, low_width: int, last_width: int) -> tuple[str, bool]:
+def _variant(options: ImportParts, weights: Entries, low_width: int, last_width: int) -> tuple[str, bool]:
     """Which of the paper's variants a checkpoint holds: fusion, and whether objects are tokens."""
     first = weights.get("projector.0.weight")
     if first is None:
@@ -165,7 +170,7 @@ def fitted(config: MGLlavaConfig, weights: Entries, *, where: str) -> Entries:
     return {key: weights[key] for key in needed}
 
 
-def processor(options: ImportOptions, config: MGLlavaConfig) -> MGLlavaProcessor:
+def processor(options: ImportParts, config: MGLlavaConfig) -> MGLlavaProcessor:
     """The model's processor: the language model's tokenizer, a template, and the low tower's pixels."""
     preprocessor = options.clip / "preprocessor_config.json"
     settings = read_json(preprocessor) if preprocessor.is_file() else {}

@@ -64,20 +64,15 @@ class BoxExplainer:
         Raises:
             ItemError: ``out_of_memory`` where not even one row fits.
         """
-        visuals = self.visuals(prompt)
-        tokens = torch.tensor([list(answer)], device=self.model.device)
-        embed = self.model.get_input_embeddings()
+        visuals, tokens = self.visuals(prompt), torch.tensor([list(answer)], device=self.model.device)
         whole = self.model.splice([prompt.prompts[0]], visuals).inputs_embeds
-        embeds = torch.cat([whole, embed(tokens[:, :-1])], dim=1)
-        scoring = _Scoring(self, embeds, tokens[0])
-        spans = list(self._spans(prompt, visuals))
+        embeds = torch.cat([whole, self.model.get_input_embeddings()(tokens[:, :-1])], dim=1)
+        scoring, changes = _Scoring(self, embeds, tokens[0]), []
         logprob = scoring.logprobs(scoring.start(), [embeds[0]])[0]
-        changes = []
-        for picture, (begin, end) in enumerate(spans):
+        for picture, (begin, end) in enumerate(self._spans(prompt, visuals)):
             rows = [torch.cat([embeds[0, :at], embeds[0, at + 1 :]]) for at in range(begin, end)]
             if len(rows) == 1:
-                stand_in = self._stand_in(prompt, picture)
-                rows = [torch.cat([embeds[0, :begin], stand_in, embeds[0, end:]])]
+                rows = [torch.cat([embeds[0, :begin], self._stand_in(prompt, picture), embeds[0, end:]])]
             found = scoring.logprobs(scoring.up_to(begin), rows) if rows else []
             changes.append([one - logprob for one in found])
         return Explanation(logprob, changes)

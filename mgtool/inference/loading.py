@@ -29,7 +29,7 @@ def load_processor(plan: InferencePlan) -> Any:
 
     check_model(plan.model, takes_foreign=True)
     if is_foreign(plan.model):
-        return transformers_model.load_processor(local_folder(plan.model))
+        return transformers_model.load_processor(local_folder(plan.model, with_weights=False))
     try:
         return MGLlavaProcessor.from_pretrained(plan.model)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -47,7 +47,7 @@ def load_config(plan: InferencePlan) -> Any:
     from mgtool.model import MGLlavaConfig
 
     if is_foreign(plan.model):
-        return transformers_model.load_config(local_folder(plan.model))
+        return transformers_model.load_config(local_folder(plan.model, with_weights=False))
     return MGLlavaConfig.from_pretrained(plan.model)
 
 
@@ -55,9 +55,13 @@ _kept: ContextVar[list[tuple[InferencePlan, Any]] | None] = ContextVar("_kept", 
 
 
 @contextlib.contextmanager
-def kept_model() -> Iterator[None]:
-    """Until the end of the block, a model that is loaded serves whoever asks for the same one again."""
-    token = _kept.set(_kept.get() or [])
+def kept_model(kept: list[tuple[InferencePlan, Any]] | None = None) -> Iterator[None]:
+    """Until the end of the block, a model that is loaded serves whoever asks for the same one again.
+
+    Args:
+        kept: what keeps it, for several blocks.
+    """
+    token = _kept.set([] if kept is None else kept)
     try:
         yield
     finally:

@@ -16,6 +16,7 @@ from mgtool.runs.ray_cluster import Engine
 Quantization = Literal["8bit", "4bit"]
 Side = Literal["left", "right"]
 Explained = Literal["boxes"]
+PromptStyle = Literal["mg-llava", "llava", "vlmevalkit"]
 ONE_WAY = "each is a way to use several devices"
 
 
@@ -35,6 +36,7 @@ class InferOptions:
             of file says.
         task: ``caption``, ``vqa``, or a benchmark: its prompt and limit of tokens; empty for questions as they are.
         prompt: a template in place of the task's; ``{question}`` and fields of the sample's metadata are filled in.
+        prompts: whose words a benchmark is asked in: MG-LLaVA's own evaluation's, LLaVA's or VLMEvalKit's.
         system: text before the first turn; None for the sample's own.
         max_new_tokens: limit of an answer; None for the task's, or 100.
         temperature: of sampling; 0 takes the likeliest token.
@@ -75,6 +77,7 @@ class InferOptions:
     box_format: str = ""
     task: str = ""
     prompt: str | None = None
+    prompts: PromptStyle = "mg-llava"
     system: str | None = None
     max_new_tokens: int | None = None
     temperature: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 from collections import deque
@@ -11,12 +12,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mgtool.errors import OutputError, ResumeError
+from mgtool.errors import MgtoolError, OutputError, ResumeError
 from mgtool.files.atomic import atomic_file, remove, write_lines
 from mgtool.files.journal import Journal
+from mgtool.inference.options import InferOptions
 from mgtool.inference.plan import InferencePlan
+from mgtool.inputs.model_folders import FOREIGN
 from mgtool.media.names import MEDIA_SUFFIXES
-from mgtool.records import Advance, Answer, Failure, Item, parse
+from mgtool.records import Advance, Answer, Failure, Inputs, Item, input_names, parse
 from mgtool.runs import progress, run_file
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.runs.shares import Share
@@ -135,6 +138,22 @@ class AnswersFile:
         if self.out.exists() and not self.answers.path.exists():
             self.out.replace(self.answers.path)
 
+    def is_begun(self) -> bool:
+        """Whether there is an answer, or a failure, that a later run goes on from."""
+        return self.out.exists() or any(map(_has_line, (self.answers.path, self.failures.path)))
+
+    @contextlib.contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Where a mistake ends the run, leave no file that holds nothing whole."""
+        try:
+            yield
+        except MgtoolError:
+            if not self.is_begun():
+                with contextlib.suppress(OutputError, OSError):
+                    self.answers.remove()
+                    self.failures.remove()
+            raise
+
     def skip_done(self, items: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
         """The items from where the run goes on.
 
@@ -180,6 +199,14 @@ class AnswersFile:
         if entries or not self.is_share:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
         self.answers.publish(self.out)
+
+
+def read_by(inputs: Inputs, options: InferOptions) -> Iterator[str | Path]:
+    """Whatever a run reads."""
+    yield from input_names(inputs)
+    yield from [options.images] if options.images else []
+    for whole in (Path(str(options.model).removeprefix(FOREIGN)), *([Path(options.boxes)] if options.boxes else [])):
+        yield from whole.iterdir() if whole.is_dir() else [whole]
 
 
 def refuse_target(out: Path, inputs: Iterable[str | Path]) -> None:
@@ -257,6 +284,13 @@ def _concatenate(parts: Sequence[Path], path: Path) -> None:
         for part in parts:
             with part.open("rb") as lines:
                 shutil.copyfileobj(lines, file)
+
+
+def _has_line(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def _owns_folder(out: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -27,6 +28,8 @@ from mgtool.inference.transformers_processor import TransformersProcessor
 from mgtool.inference.truncation import Truncator
 from mgtool.inputs.model_folders import model_name
 from mgtool.records import Answer, Failure
+
+_logger = logging.getLogger(__name__)
 
 Items = Iterable[tuple[int, records.Item]]
 Results = Generator[tuple[int, Result]]
@@ -81,6 +84,8 @@ def make_engine(plan: InferencePlan, model: Any, processor: Any, sampler: Sample
     if isinstance(processor, TransformersProcessor):
         model = TransformersModel(model, processor)
         kind = Engine if model.shares_prefixes() else StaticEngine
+        if kind is StaticEngine:
+            _logger.warning("%s: questions about one picture share nothing; answered in batches", plan.model)
     return kind(
         model,
         processor,

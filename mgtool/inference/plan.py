@@ -65,7 +65,8 @@ class InferencePlan:
         """
         if is_foreign(options.model):
             _refuse_for_foreign(options)
-        prompter, parts = Prompter(options.task, options.prompt, options.system), options.tensor_parallel
+        prompter = Prompter(options.task, options.prompt, options.system, options.prompts)
+        parts = options.tensor_parallel
         chosen = devices.choose(options.device, options.dtype, workers=options.workers, parts=parts, is_here=is_here)
         return cls(
             inputs=input_names(inputs),
@@ -88,6 +89,7 @@ class InferencePlan:
             allow_remote=self.options.allow_remote,
             stdin=stdin,
             left_out=left_out,
+            wants_boxes=self.options.boxes is None,
         )
         if not self.options.allow_missing:
             samples = refuse_without_pictures(samples, self.options.images)
@@ -130,6 +132,7 @@ class InferencePlan:
                 "task": self.prompter.task,
                 "prompt": self.prompter.template,
                 "system": self.prompter.system,
+                "prompts": None if given.prompts == InferOptions.prompts else given.prompts,
                 **{name: getattr(given, name) or None for name in ("allow_absolute", "allow_remote", "box_format")},
                 "share": None if self.share.is_all else self.share.name,
             },

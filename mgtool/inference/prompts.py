@@ -11,7 +11,7 @@ import msgspec
 
 from mgtool import benchmarks
 from mgtool.errors import ItemError, UsageError
-from mgtool.inference.options import InferOptions
+from mgtool.inference.options import InferOptions, PromptStyle
 from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, bare, show_media
 from mgtool.records import Sample, Turn, media_of
@@ -51,15 +51,19 @@ class Prompter:
         task: ``caption``, ``vqa``, a benchmark, or empty for questions as they are.
         template: in place of the task's prompt; ``{question}`` and fields of the sample's metadata are filled in.
         system: in place of a conversation's own system text; None leaves it.
+        prompts: whose words a benchmark is asked in.
     """
 
     task: str = InferOptions.task
     template: str | None = InferOptions.prompt
     system: str | None = InferOptions.system
+    prompts: PromptStyle = InferOptions.prompts
 
     def __post_init__(self) -> None:
         if any(placeholder in (self.system or "") for placeholder in (IMAGE, VIDEO)):
             raise UsageError("system", "is text alone: pictures stand in the questions")
+        if self.prompts != InferOptions.prompts and (self.task in ("", *TASKS) or self.template is not None):
+            raise UsageError("prompts", f"{self.prompts}: is of a benchmark: add its `task`, and no `prompt`")
         if self.task not in ("", *TASKS) and self._benchmark.takes == "boxes":
             raise UsageError("task", f"{self.task}: this benchmark scores boxes, there is nothing to ask")
 
@@ -108,7 +112,7 @@ class Prompter:
             return with_suffix(question, SINGLE_WORD)
         if self.task:
             turns = (Turn("human", question),)
-            return bare(self._benchmark.prompt(msgspec.structs.replace(sample, turns=turns)))
+            return bare(self._benchmark.prompt_as(msgspec.structs.replace(sample, turns=turns), self.prompts))
         return question
 
 

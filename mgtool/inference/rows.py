@@ -11,6 +11,8 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from mgtool.inference.attention import Prefix, View, shared_prefixes
+from mgtool.inference.attention_at_once import WholeView
+from mgtool.inference.prefix_store import Grid, PrefixStore
 
 BLOCK = 64
 """Tokens by which the room for rows' own keys and values grows."""
@@ -85,18 +87,28 @@ class OwnLayer(DynamicLayer):
 class Rows:
     """R prompts in the middle of decoding; row numbers run from 0 without holes.
 
+    Args:
+        layers: of the language model.
+        device: of its weights.
+        at_once: whether a step attends to all prefixes in one go, in as many operations as to one; group after group
+            is faster on a CPU.
+
     Attributes:
         tokens: (R,) int64, chosen last and not in the cache yet.
         lengths: (R,) int64, tokens of each row's own in the cache.
+        counts: the same numbers, for which no device is waited for.
         prefixes: of each row, the same object for those of a group.
     """
 
-    def __init__(self, layers: int, device: torch.device) -> None:
+    def __init__(self, layers: int, device: torch.device, *, at_once: bool | None = None) -> None:
         self.layers = [OwnLayer(self) for _ in range(layers)]
         self.cache = Cache(layers=list(self.layers))
         self.tokens = self.lengths = self.numbers = torch.zeros(0, dtype=torch.int64, device=device)
         self.prefixes: list[Prefix] = []
+        self.counts: list[int] = []
         self.width = 0
+        self._store = PrefixStore() if (device.type != "cpu" if at_once is None else at_once) else None
+        self._grid: Grid | None = None
         self._kept: tuple[Any, Prefix] | None = None
 
     def __len__(self) -> int:
@@ -106,7 +118,7 @@ class Rows:
     def held(self) -> int:
         """Tokens in the cache, a prefix counted once."""
         prefixes = {id(prefix): prefix.length for prefix in self.prefixes}
-        return sum(prefixes.values()) + int(self.lengths.sum())
+        return sum(prefixes.values()) + sum(self.counts)
 
     def enter(self, language_model: Any, prefill: Prefill, choose: Choose) -> None:
         """Add prompts and choose their first tokens: what they share is computed once, their ends as one batch."""
@@ -135,11 +147,13 @@ class Rows:
     def advance(self, language_model: Any, choose: Choose) -> None:
         """Choose the next token of every row."""
         self._make_room(self.layers[0].keys, len(self), self.width + 1)
-        starts = self.lengths.new_tensor([prefix.length for prefix in self.prefixes])
-        offsets = self.lengths.new_tensor([prefix.offset for prefix in self.prefixes])
+        starts, offsets = self._places()
         positions = (starts + self.lengths)[:, None]
-        columns = torch.arange(self.width + 1, device=self.lengths.device)
-        view = View(self._groups(), positions, starts[:, None] + columns)
+        own = starts[:, None] + torch.arange(self.width + 1, device=self.lengths.device)
+        if self._store is not None and self._grid is not None:
+            view: View | WholeView = WholeView(self._store, self._grid, positions, own)
+        else:
+            view = View(self._groups(), positions, own)
         with shared_prefixes(language_model):
             output = language_model(
                 input_ids=self.tokens[:, None],
@@ -149,6 +163,7 @@ class Rows:
                 view=view,
             )
         self.lengths, self.width = self.lengths + 1, self.width + 1
+        self.counts = [count + 1 for count in self.counts]
         self.tokens = choose(output.logits[:, -1].float())
 
     def add(self, prefix: Prefix, own: DynamicCache | None, lengths: Tensor, tokens: Tensor) -> None:
@@ -160,13 +175,14 @@ class Rows:
             lengths: (n,) int64, tokens of `own`.
             tokens: (n,) int64, chosen last.
         """
-        first, width = len(self), int(lengths.max())
+        first, counts = len(self), lengths.tolist()
         like = own.layers[0].keys if own is not None else prefix.keys[0][None]
-        self._make_room(like, first + len(tokens), max(self.width, width))
+        self._make_room(like, first + len(tokens), max(self.width, *counts))
         if own is not None:
             for layer, filled in zip(self.layers, own.layers, strict=True):
                 layer.put(first, *(_to_left(tensor, lengths) for tensor in (filled.keys, filled.values)))
         self.prefixes += [prefix] * len(tokens)
+        self.counts += counts
         self._set(torch.cat([self.lengths, lengths]), torch.cat([self.tokens, tokens]))
 
     def leave(self, row: int) -> None:
@@ -174,10 +190,11 @@ class Rows:
         last = len(self) - 1
         if row != last:
             for layer in self.layers:
-                layer.move(last, row, int(self.lengths[last]))
+                layer.move(last, row, self.counts[last])
             self.lengths[row], self.tokens[row] = self.lengths[last], self.tokens[last]
-            self.prefixes[row] = self.prefixes[last]
+            self.prefixes[row], self.counts[row] = self.prefixes[last], self.counts[last]
         self.prefixes.pop()
+        self.counts.pop()
         self._set(self.lengths[:last], self.tokens[:last])
 
     def forget(self) -> None:
@@ -198,11 +215,22 @@ class Rows:
     def _set(self, lengths: Tensor, tokens: Tensor) -> None:
         self.lengths, self.tokens = lengths, tokens
         self.numbers = torch.arange(len(lengths), device=lengths.device)
-        self.width = int(lengths.max()) if len(lengths) else 0
+        self.width = max(self.counts, default=0)
+        self._grid = None
 
     def _make_room(self, like: Tensor, rows: int, tokens: int) -> None:
         for layer in self.layers:
             layer.make_room(like, rows, -(-tokens // BLOCK) * BLOCK)
+
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """(R,) int64 each: tokens before each row's own, and what is added to its positions."""
+        if self._store is None:
+            new = self.lengths.new_tensor
+            return new([one.length for one in self.prefixes]), new([one.offset for one in self.prefixes])
+        if self._grid is None:
+            self._store.keep([*self.prefixes, *([self._kept[1]] if self._kept else [])])
+            self._grid = Grid(self._store, self.prefixes, self.lengths.device)
+        return self._grid.starts, self._grid.offsets
 
     def _groups(self) -> list[tuple[slice | Tensor, Prefix]]:
         """Places of the rows of each prefix."""

@@ -46,10 +46,11 @@ def is_known(key: str) -> bool:
 
 def is_caption(fields: Mapping[str, Any]) -> bool:
     """Whether the `text` of a record is what its picture shows, and no question."""
+    if "question_id" in fields:
+        return False
     named = {key.lower() for key, value in fields.items() if value is not None}
     first = next((name for name in PICTURE_KEYS if name in named), "")
-    has_name = first in _CAPTIONED or (not first and any(name.endswith(_NAMING) for name in named))
-    return has_name and "question_id" not in fields
+    return first in _CAPTIONED or (not first and any(name.endswith(_NAMING) for name in named))
 
 
 def to_llava(fields: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -62,29 +63,29 @@ def to_llava(fields: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dic
     Raises:
         RecordError: no picture, video or text, or one in a form that nothing here knows.
     """
-    names = {key: key.lower() for key in fields}
+    names = {key.lower(): key for key, value in reversed([*fields.items()]) if value is not None}
     chosen: dict[str, Any] = {key: fields[key] for key in _ID_KEYS if key in fields}
     pictures, video, said = (_first(fields, names, keys) for keys in (PICTURE_KEYS, VIDEO_KEYS, TURN_KEYS))
-    pictures = (
-        pictures if pictures[0] else _first(fields, names, [name for name in names.values() if name.endswith(_NAMING)])
-    )
+    pictures = pictures if pictures[0] else _first(fields, names, [name for name in names if name.endswith(_NAMING)])
     turns, inline, films = _turns(said[1], where)
-    question = _first(fields, names, QUESTION_KEYS[1:] if is_caption(fields) else QUESTION_KEYS)
+    captioned = is_caption(fields)
+    question = _first(fields, names, QUESTION_KEYS[1:] if captioned else QUESTION_KEYS)
     used = {*chosen, pictures[0], video[0], said[0], question[0]}
-    used |= {"text", "question"} & fields.keys() if not is_caption(fields) else set()
+    used |= set() if captioned else {"text", "question"} & fields.keys()
     chosen["image"] = _media_names(pictures[1], f"{where}: {pictures[0]}") or inline or None
     chosen["video"] = _only(_media_names(video[1], f"{where}: {video[0]}") or films, where)
     chosen["conversations"], chosen["text"] = turns, question[1]
     _refuse_blank(chosen, fields, where)
-    used |= {key for key, value in fields.items() if value is None and names[key] in (*PICTURE_KEYS, *VIDEO_KEYS)}
+    used |= {key for key, value in fields.items() if value is None and key.lower() in (*PICTURE_KEYS, *VIDEO_KEYS)}
     return chosen, {key: value for key, value in fields.items() if key not in used}
 
 
 def _first(fields: Mapping[str, Any], names: Mapping[str, str], wanted: Sequence[str]) -> tuple[str, Any]:
     """The first of some keys that a record has a value for, in any case of letters; an empty key without one."""
-    found = {names[key]: key for key, value in reversed(list(fields.items())) if value is not None}
-    key = next((found[name] for name in wanted if name in found), "")
-    return key, fields.get(key)
+    for name in wanted:
+        if name in names:
+            return names[name], fields[names[name]]
+    return "", None
 
 
 def _media_names(value: Any, where: str) -> list[str] | str | None:

@@ -45,8 +45,8 @@ def is_foreign(model: Path) -> bool:
     return str(model).startswith(FOREIGN)
 
 
-def local_folder(model: Path) -> Path:
-    """Where a model's files are; one of the hub is downloaded first.
+def local_folder(model: Path, *, with_weights: bool = True) -> Path:
+    """Where a model's files are; one of the hub is downloaded first, without its weights where they are not needed.
 
     Raises:
         InputError: no such folder, or no such model of the hub.
@@ -59,7 +59,7 @@ def local_folder(model: Path) -> Path:
         return folder
     if not hub.is_name(given):
         raise InputError(f"`model` {model}: there is no folder {folder}; models of the hub are hf:owner/name")
-    return hub.downloaded(given)
+    return hub.downloaded(given, with_weights=with_weights)
 
 
 def model_name(model: Path) -> str:
@@ -83,7 +83,7 @@ def check_config(folder: Path, *, takes_foreign: bool = False) -> None:
 def _check_foreign(model: Path, *, is_taken: bool) -> None:
     if not is_taken:
         raise UsageError("model", f"{model}: takes a folder that `mgtool import` wrote, and no other model")
-    if not (local_folder(model) / _CONFIG).is_file():
+    if not (local_folder(model, with_weights=False) / _CONFIG).is_file():
         raise InputError(f"`model` {model} holds no model of transformers (no config.json)")
 
 

@@ -17,12 +17,12 @@ _FOLDERS = ("VG_100K", "VG_100K_2")
 
 def is_picture(fields: Mapping[str, Any]) -> bool:
     """Whether a record is one of ``image_data.json``."""
-    return {"image_id", "width", "height"} <= fields.keys() and isinstance(fields.get("url"), str)
+    return isinstance(fields.get("url"), str) and {"image_id", "width", "height"} <= fields.keys()
 
 
 def is_about(fields: Mapping[str, Any]) -> bool:
     """Whether a record lists regions, objects, attributes or relationships of a picture."""
-    known = any(isinstance(fields.get(name), list) for name in LISTS)
+    known = not fields.keys().isdisjoint(LISTS) and any(isinstance(fields.get(name), list) for name in LISTS)
     return known and ("image_id" in fields or (isinstance(fields.get("id"), int) and "regions" in fields))
 
 

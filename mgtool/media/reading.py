@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +14,7 @@ from urllib.parse import unquote
 
 from mgtool.errors import UNREACHABLE, ItemError, Reason
 from mgtool.files import remote, urls
-from mgtool.files.regular import open_regular, read_regular
+from mgtool.files.regular import open_regular, read_opened, read_regular
 from mgtool.media.limits import MAX_PICTURE_BYTES, MAX_VIDEO_BYTES
 from mgtool.media.names import is_video_name
 from mgtool.records import Media, Reach, name_text
@@ -112,8 +113,8 @@ def _refused(name: str, why: str) -> ItemError:
     return ItemError("unsupported", f"{name_text(name)[:_SHOWN]}: {why}")
 
 
-def read_bytes(media: Media) -> bytes:
-    """The bytes of a picture or video.
+def read_bytes(media: Media, opened: io.FileIO | None = None) -> bytes:
+    """The bytes of a picture or video; `opened` is what `announce` gave, and is closed.
 
     Raises:
         ItemError: ``missing``, ``unreadable``, ``unreachable`` where another time may do, or ``unsupported`` for a
@@ -125,7 +126,10 @@ def read_bytes(media: Media) -> bytes:
     try:
         if "://" not in media.uri:
             most = MAX_VIDEO_BYTES if is_video_name(media.name) else MAX_PICTURE_BYTES
-            return read_regular(media.uri, most)
+            if opened is None:
+                return read_regular(media.uri, most)
+            with opened:
+                return read_opened(opened, media.uri, most)
         return urls.read(media.uri, media.reach)
     except FileNotFoundError as error:
         raise ItemError("missing", f"no file {name_text(media.uri)}") from error
@@ -138,13 +142,15 @@ def read_bytes(media: Media) -> bytes:
         raise ItemError(reason, f"{name_text(media.uri)}: {name_text(str(error))}") from error
 
 
-def announce(media: Media) -> None:
-    """Let the system begin to read a local picture or video that `read_bytes` will soon be asked for."""
+def announce(media: Media) -> io.FileIO | None:
+    """Let the system begin to read a local picture or video that `read_bytes` will soon be given; gives its file."""
     if media.data is not None or "://" in media.uri or not hasattr(os, "posix_fadvise"):
-        return
-    # what is wrong with it, `read_bytes` says
-    with contextlib.suppress(OSError, ValueError), open_regular(media.uri) as file:
+        return None
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with it, `read_bytes` says
+        file = open_regular(media.uri)
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+        return file
+    return None
 
 
 def size(media: Media) -> int:

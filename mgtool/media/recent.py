@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections import OrderedDict
 
 from mgtool.errors import ItemError
@@ -15,6 +16,8 @@ _ENTRY_BYTES = 1 << 10
 """What a failure counts, and what a file counts beside its own bytes."""
 
 _SIZES = 1 << 16
+MOST_OPENED = 64
+"""Files that are open ahead."""
 
 _Key = tuple[str, Reach | None]
 
@@ -28,12 +31,13 @@ class RecentFiles:
     def __init__(self, most: int = RECENT_BYTES) -> None:
         self._most, self._filled = most, 0
         self._kept: OrderedDict[_Key, bytes | ItemError] = OrderedDict()
+        self._opened: OrderedDict[str, io.FileIO] = OrderedDict()
         self._size = functools.lru_cache(_SIZES)(reading.size)
 
     def read(self, media: Media) -> bytes:
         """A file's bytes; errors as of `reading.read_bytes`."""
         if media.data is not None or "://" not in media.uri:
-            return reading.read_bytes(media)
+            return reading.read_bytes(media, self._opened.pop(media.uri, None))
         key = (media.uri, media.reach)
         if key in self._kept:
             self._kept.move_to_end(key)
@@ -44,6 +48,14 @@ class RecentFiles:
         if isinstance(found, ItemError):
             raise ItemError(found.reason, found.detail)
         return found
+
+    def announce(self, media: Media) -> None:
+        """Let the system begin to read a local file that `read` will soon be asked for."""
+        if media.uri in self._opened or (opened := reading.announce(media)) is None:
+            return
+        self._opened[media.uri] = opened
+        if len(self._opened) > MOST_OPENED:
+            self._opened.popitem(last=False)[1].close()
 
     def size(self, media: Media) -> int:
         """As `reading.size`; that of a file behind a URL is asked for once."""

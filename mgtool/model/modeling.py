@@ -93,7 +93,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, PlacedGeneration, Generat
             attention_mask: (B, T), 0 on padding.
             position_ids: (B, L) int64; counted from the mask where not given.
             past_key_values: of the tokens before these.
-            inputs_embeds: (B, L, H) in place of `input_ids`, and of pictures.
+            inputs_embeds: (B, L, H) in place of `input_ids`.
             labels: (B, T) int64, -100 where there is no loss.
             logits_to_keep: so many of the last places have logits, or those at its places; 0 for all.
             mm_encoder_outputs: ``image``: what `get_image_features` gives, in place of `pixel_values`.
@@ -102,18 +102,35 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, PlacedGeneration, Generat
         Returns:
             The language model's output; logits (B, L, vocabulary), L = T where ids have a place for each visual token.
         """
-        _refuse_doubles(input_ids, inputs_embeds, pixel_values)
+        self._refuse_doubles(input_ids, inputs_embeds, pixel_values)
         known: dict[str, Any] = {"past_key_values": past_key_values, "logits_to_keep": logits_to_keep, **kwargs}
         visuals = encoded(mm_encoder_outputs)
         if pixel_values is not None:
             visuals = self.see(pixel_values, boxes, box_counts, frame_counts)
-        if input_ids is None or visuals is None:
+        if visuals is None:
             ids, embeds = self._text_alone(input_ids, inputs_embeds, past_key_values)
             return self.decode(ids, attention_mask, position_ids, labels, inputs_embeds=embeds, **known)
-        embeds, mask, places, targets, is_kept = self.splice(input_ids, attention_mask, visuals, labels)
+        ids = self._ids_of(inputs_embeds) if input_ids is None else input_ids
+        embeds, mask, places, targets, is_kept = self.splice(ids, attention_mask, visuals, labels, inputs_embeds)
         if not is_kept:  # else a mask of all that is in the cache, and positions from there on, hold as they are given
             attention_mask, position_ids = mask, places
         return self.decode(None, attention_mask, position_ids, targets, inputs_embeds=embeds, **known)
+
+    def _refuse_doubles(self, ids: Tensor | None, embeds: Tensor | None, pixel_values: Tensor | None) -> None:
+        """Raise a `ValueError` where something would be left out without a word."""
+        if embeds is not None and ids is not None:
+            raise ValueError("input_ids and inputs_embeds are both given: choose one")
+        if embeds is not None and pixel_values is not None and self.config.image_token_id < 0:
+            raise ValueError(
+                "pixel_values stand at the placeholders of input_ids: give those in place of inputs_embeds"
+            )
+
+    def _ids_of(self, inputs_embeds: Tensor | None) -> Tensor:
+        """(B, T, H) -> (B, T) int64, `image_token_id` where its embedding stands, any other id elsewhere."""
+        if inputs_embeds is None:
+            raise ValueError("pixel_values come with input_ids, in which they stand")
+        token = torch.tensor(self.config.image_token_id, device=inputs_embeds.device)
+        return torch.where((inputs_embeds == self.embed_text(token)).all(-1), token, (token == 0).long())
 
     def _text_alone(
         self, input_ids: Tensor | None, inputs_embeds: Tensor | None, past_key_values: Any
@@ -195,12 +212,14 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, PlacedGeneration, Generat
         attention_mask: Tensor | None,
         visuals: Sequence[Tensor],
         labels: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
     ) -> Spliced:
         """Text (B, T) and the visual tokens of its placeholders as one batch; see `mgtool.model.splice.splice`."""
         mask = None
         if attention_mask is not None and attention_mask.ndim == 2:
             mask = attention_mask[:, -input_ids.shape[1] :]
-        return splice(input_ids, mask, visuals, self.embed_text, labels, self.config.image_token_id)
+        embed = self.embed_text if inputs_embeds is None else lambda _: inputs_embeds
+        return splice(input_ids, mask, visuals, embed, labels, self.config.image_token_id)
 
     def decode(
         self,
@@ -326,14 +345,6 @@ _OPTIONAL = ("past_key_values", "logits_to_keep", "inputs_embeds")
 
 def _is_given(value: Any) -> bool:
     return value is not None and not (isinstance(value, int) and value == 0)
-
-
-def _refuse_doubles(ids: Tensor | None, embeds: Tensor | None, pixel_values: Tensor | None) -> None:
-    """Raise a `ValueError` where something would be left out without a word."""
-    if embeds is not None and ids is not None:
-        raise ValueError("input_ids and inputs_embeds are both given: choose one")
-    if embeds is not None and pixel_values is not None:
-        raise ValueError("pixel_values stand at the placeholders of input_ids: give those in place of inputs_embeds")
 
 
 def _ints(numbers: Tensor | Sequence[int] | None) -> list[int]:

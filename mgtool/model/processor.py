@@ -206,7 +206,6 @@ class MGLlavaProcessor(ProcessorMixin):
         text: str | Sequence[str] | None = None,
         videos: Any = None,
         detections: Any = None,
-        return_tensors: str = "pt",
         **kwargs: Any,
     ) -> BatchFeature:
         """A batch from rendered prompts, as other processors of transformers take it.
@@ -217,9 +216,8 @@ class MGLlavaProcessor(ProcessorMixin):
             text: one prompt or several, as `apply_chat_template` or `render` give them.
             videos: for each ``<video>`` a file, a list of frames, or an array or tensor of them; nested lists likewise.
             detections: nested as `images` and `videos` are, images first; None for no boxes.
-            return_tensors: ``"pt"`` or ``"np"``.
             kwargs: `padding`, `padding_side`, `max_length` and `truncation` as of tokenizers; a prompt is never cut.
-                `num_frames` of each video. Others are warned of.
+                `return_tensors` ``"pt"`` or ``"np"``; `num_frames` of each video. Others are warned of.
 
         Raises:
             ItemError: ``bad_record`` where placeholders and pictures do not agree.
@@ -238,7 +236,7 @@ class MGLlavaProcessor(ProcessorMixin):
             times = self._copies(ids, pictures, counts)
             offsets = [repeated(self._offsets(prompt), each) for prompt, each in zip(prompts, times, strict=True)]
             batch["offset_mapping"] = padded_offsets(offsets, batch)
-        return converted(batch, return_tensors)
+        return converted(batch, options.get("return_tensors"))
 
     def _place_all(
         self, ids: Sequence[Sequence[int]], images: Any, films: Sequence[Sequence[Any]], detections: Any
@@ -273,6 +271,11 @@ class MGLlavaProcessor(ProcessorMixin):
     ) -> list[str]:
         """The texts of a pipeline's output."""
         return self.batch_decode(generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What a batch with pictures holds."""
+        return ["input_ids", "attention_mask", "pixel_values", "boxes", "box_counts", "frame_counts"]
 
     @property
     def pad_token_id(self) -> int:

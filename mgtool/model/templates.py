@@ -69,7 +69,7 @@ class Template:
         """
         begins = True
         before = self.system.replace("{system}", system) if system else ""
-        opening = [] if system or not self.opening else [Piece(self.opening)]
+        opening = [Piece(self.opening)] if self.opening and not system else []
         for question, answer in turns:
             if begins and self.bos:
                 yield Piece(special="bos")

@@ -82,6 +82,11 @@ class Packer:
         """Of this process."""
         return RecentFiles()
 
+    def announce(self, sample: Sample) -> None:
+        """Let the system begin to read the pictures of a sample that is packed soon."""
+        for media in media_of(sample):
+            self._files.announce(media)
+
     def pack(self, sample: Sample, source: int = 0) -> SampleMembers:
         """The members of a sample, the same set for every sample.
 

@@ -24,7 +24,6 @@ from mgtool import records
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UNREACHABLE, ItemError
 from mgtool.files import atomic
-from mgtool.media import reading
 from mgtool.packing.layout import Base, CompleteShard, Examined, Layout, ShardJob
 from mgtool.packing.options import PackOptions
 from mgtool.packing.output import ShardInputs, ShardReport, whole
@@ -32,7 +31,7 @@ from mgtool.packing.packer import Packer, Skipped
 from mgtool.packing.plan import ShardPlan
 from mgtool.packing.spool import Spool
 from mgtool.packing.survey import HASH_BYTES, pack_hashes
-from mgtool.records import Advance, Failure, dumps, media_of
+from mgtool.records import Advance, Failure, dumps
 from mgtool.runs import progress
 from mgtool.runs import workers as processes
 from mgtool.tars.index import SampleEntry
@@ -123,7 +122,7 @@ def write_shards(plan: ShardPlan, folder: Path, advance: Advance) -> None:
 
 def write_stream(plan: ShardPlan, out: IO[bytes], advance: Advance) -> FilledShard:
     """Write one tar to a stream."""
-    writer, filled = TarWriter(out), FilledShard()
+    writer, filled = TarWriter(out, is_hashed=False), FilledShard()
     packer = _packer_of(plan)
     for job in plan.jobs():
         _fill(writer, job, packer, plan.spool, filled)
@@ -265,13 +264,14 @@ def _report(job: ShardJob, writer: TarWriter, filled: FilledShard) -> ShardRepor
     )
 
 
-def _announced(rows: Iterable[tuple[int, int, records.Item]]) -> Iterator[tuple[int, int, records.Item]]:
+def _announced(
+    rows: Iterable[tuple[int, int, records.Item]], packer: Packer
+) -> Iterator[tuple[int, int, records.Item]]:
     """The same rows, while the system reads the pictures of those to come: a worker does not wait for the disk."""
     waiting: deque[tuple[int, int, records.Item]] = deque()
     for row in rows:
         if not isinstance(row[2], Failure):
-            for media in media_of(row[2]):
-                reading.announce(media)
+            packer.announce(row[2])
         waiting.append(row)
         if len(waiting) > _AHEAD:
             yield waiting.popleft()
@@ -280,7 +280,7 @@ def _announced(rows: Iterable[tuple[int, int, records.Item]]) -> Iterator[tuple[
 
 def _fill(writer: TarWriter, job: ShardJob, packer: Packer, spool: Spool, filled: FilledShard) -> None:
     """Add the items that can be used."""
-    for key, (number, source, item) in enumerate(_announced(spool.read(job.numbers)), job.key):
+    for key, (number, source, item) in enumerate(_announced(spool.read(job.numbers), packer), job.key):
         hashes = b""
         try:
             if isinstance(item, Failure):

@@ -66,6 +66,7 @@ class ShardPlan:
         spool: the items.
         samples, failures: numbers of input items.
         skipped: samples that were left out.
+        bytes: of the local pictures and videos of all.
         layout: what the samples have in common.
         base: where this run begins.
         input_sha256: of ids, names, conversations and carried bytes.
@@ -80,7 +81,7 @@ class ShardPlan:
             for pragma in UNSAFE:
                 self._database.execute(pragma)
             self._database.executescript(_TABLES)
-        self.samples = self.failures = self.skipped = 0
+        self.samples = self.failures = self.skipped = self.bytes = 0
         self.input_sha256, self.layout, self.base = "", Layout(), Base()
         self._remembers = False
 
@@ -129,7 +130,7 @@ class ShardPlan:
         survey = Survey(boxes=any(index is not None for index in self.boxes))
         with self._transaction():
             self.spool.fill(self._surveyed(inputs, survey))
-        self.samples, self.failures = survey.samples, survey.failures
+        self.samples, self.failures, self.bytes = survey.samples, survey.failures, survey.bytes
         if not self.samples and not self.failures:
             raise InputError("the input holds no sample")
         self.input_sha256, self.layout = survey.content.hexdigest(), survey.layout()

@@ -11,6 +11,7 @@ import msgspec
 from mgtool import records
 from mgtool.errors import ItemError
 from mgtool.files import hashing
+from mgtool.files.space import size_on_disk
 from mgtool.media import images, reading
 from mgtool.media.names import VIDEO_EXTENSIONS
 from mgtool.media.recent import RecentFiles
@@ -32,6 +33,7 @@ class Survey:
         self._format = self._video = ""
         self._boxes = boxes
         self.content = hashlib.sha256()
+        self.bytes = 0
 
     def add(self, item: records.Item) -> bytes:
         """Take an item in; gives what identifies it."""
@@ -42,6 +44,7 @@ class Survey:
         else:
             self.samples += 1
             self._find_common(item)
+            self.bytes += size_on_disk(media.uri for media in media_of(item) if media.data is None)
             for one in media_of(item):
                 bare = msgspec.structs.replace(one, data=None, uri="")
                 own.update(dumps(bare) + (hashing.sha256(one.data).encode() if one.data is not None else b""))

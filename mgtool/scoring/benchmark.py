@@ -23,6 +23,7 @@ SINGLE_WORD = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 YES_OR_NO = "Please answer the question with yes or no."
 SINGLE_NUMBER = "Answer the question using a single number."
+SELECT = "Please select the correct answer from the options above."
 _INSTRUCTIONS = (
     SINGLE_WORD,
     LETTER,
@@ -35,9 +36,11 @@ _INSTRUCTIONS = (
     "Please answer yes or no.",
     "Answer with yes or no.",
     "Answer yes or no.",
-    "Please select the correct answer from the options above.",
+    SELECT,
     "Please answer the question only a single word yes or no.",
 )
+UNANSWERABLE = f"When the provided information is insufficient, respond with 'Unanswerable'.\n{SINGLE_WORD}"
+"""Of LLaVA's questions of VizWiz."""
 """Of question files of LLaVA, MG-LLaVA, VLMEvalKit and the benchmarks themselves."""
 
 
@@ -129,6 +132,7 @@ class Benchmark:
         breakdowns: fields of the items by which the score is broken down.
         takes: what is scored: an answers file, a box folder, or either.
         instruction: the published request that stands below each question.
+        others_instructions: the same in other projects' evaluations, by `prompts`; empty for the question alone.
         judge: whether a judge is needed, can be used where rules do not suffice, or is not.
         max_new_tokens: the published limit of an answer.
     """
@@ -142,6 +146,7 @@ class Benchmark:
     breakdowns: ClassVar[tuple[str, ...]] = ()
     takes: ClassVar[Literal["answers", "boxes", "either"]] = "answers"
     instruction: ClassVar[str] = ""
+    others_instructions: ClassVar[Mapping[str, str]] = {}
     judge: ClassVar[Literal["no", "optional", "needed"]] = "no"
     max_new_tokens: ClassVar[int] = 100
 
@@ -180,6 +185,16 @@ class Benchmark:
     def prompt(self, sample: Sample) -> str:
         """The published prompt for a question, without the picture's placeholder."""
         return with_suffix(question_of(sample), self.instruction)
+
+    def prompt_as(self, sample: Sample, prompts: str) -> str:
+        """As `prompt`, in the words of another project where those differ.
+
+        Args:
+            sample: whose last turn is the question.
+            prompts: ``mg-llava``, ``llava`` or ``vlmevalkit``.
+        """
+        own = self.others_instructions.get(prompts)
+        return self.prompt(sample) if own is None else with_suffix(question_of(sample), own)
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Score one answer. Called for `grade`'s sake; benchmarks that score sets of answers override that."""

@@ -10,12 +10,14 @@ from typing import Any, ClassVar, NamedTuple
 from mgtool.records import Sample, Score
 from mgtool.scoring.benchmark import (
     LETTER,
+    SELECT,
     Benchmark,
     Item,
     Judge,
     JudgeRequest,
     Pair,
     Verdict,
+    has_instruction,
     question_of,
     with_suffix,
 )
@@ -83,6 +85,10 @@ class ChoiceBenchmark(Benchmark):
     def prompt(self, sample: Sample) -> str:
         """Hint, question, options, and the request for the letter."""
         return choice_prompt(sample)
+
+    def prompt_as(self, sample: Sample, prompts: str) -> str:
+        """As `prompt`, or with the names that VLMEvalKit gives its parts."""
+        return vlmevalkit_prompt(sample) if prompts == "vlmevalkit" else self.prompt(sample)
 
     def load(self, truth: Truth) -> list[Item]:
         """Rows with `question`, the options under `A`, `B`, ... and `answer`."""
@@ -237,12 +243,27 @@ def picture_of(row: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def choice_prompt(sample: Sample) -> str:
     """Hint, question, options, one a line, and the request for the letter, in the question's language."""
-    question = question_of(sample)
+    hint, question, options = _parts(sample)
+    text = "\n".join([*([hint] if hint else []), question, *options])
+    return with_suffix(text, LETTER_CHINESE if _CHINESE.search(text) else LETTER)
+
+
+def vlmevalkit_prompt(sample: Sample) -> str:
+    """Hint, question and options by their names, and VLMEvalKit's request; a question that has one stays as it is."""
+    hint, question, options = _parts(sample)
+    if has_instruction(question):
+        return question
+    named = [*([f"Hint: {hint}"] if hint else []), f"Question: {question}"]
+    asked = ["Options:", *options, SELECT] if options else []
+    return "\n".join([*named, *asked])
+
+
+def _parts(sample: Sample) -> tuple[str, str, list[str]]:
+    """Hint, question, and a line for each option."""
     options = options_of(sample.metadata) or lettered(listed(sample.metadata.get("choices", ())) or ())
     hint = sample.metadata.get("hint") or sample.metadata.get("context")
-    lines = [*([str(hint)] if hint else []), question, *(f"{letter}. {text}" for letter, text in options.items())]
-    text = "\n".join(lines)
-    return with_suffix(text, LETTER_CHINESE if _CHINESE.search(text) else LETTER)
+    lines = [f"{letter}. {text}" for letter, text in options.items()]
+    return str(hint or ""), question_of(sample), lines
 
 
 def named_anywhere(item: Item, text: str, letters: Sequence[str] = "ABCD") -> Verdict:

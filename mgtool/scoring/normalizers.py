@@ -46,6 +46,7 @@ _VIZWIZ_CONTRACTIONS = {
 """VizWiz's script has the table with typographic apostrophes, but in a few words."""
 
 
+@lru_cache(maxsize=1 << 16)
 def flat(text: str) -> str:
     """Line feeds and tabs to spaces, ends stripped: what the VQA script does to every answer.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import operator
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -97,6 +98,7 @@ class _AnswerLine(msgspec.Struct):
 
 
 _KEPT = ("category", "subcategory", "set_id", "figure_id", "split", "round_id", "option_char")
+_kept = operator.attrgetter(*_KEPT)
 _LIST_KEYS = ("predictions", "results", "annotations", "answers", "data")
 
 
@@ -245,8 +247,7 @@ def _prediction(line: _AnswerLine) -> Prediction:
     if text is None:
         raise _no_answer(said, own)
     fields = dict(line.metadata) if isinstance(line.metadata, dict) else {}
-    for name in _KEPT:
-        value = getattr(line, name)
+    for name, value in zip(_KEPT, _kept(line), strict=True):
         if value is not None and not isinstance(value, dict):
             fields[name] = int(value) if isinstance(value, float) and value.is_integer() else value
     return Prediction(
@@ -297,6 +298,8 @@ def _said(line: _AnswerLine) -> Any:
 
     In a line of questions, known by their `label`, `text` is the question where another key has the answer.
     """
+    if line.text is not msgspec.UNSET and (line.label is None or line.prompt):
+        return line.text
     said = {name: getattr(line, name) for name in TEXTS if getattr(line, name) is not msgspec.UNSET}
     if line.label is not None and not line.prompt and len(said) > 1:
         said.pop("text", None)

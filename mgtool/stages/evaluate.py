@@ -14,7 +14,9 @@ import msgspec
 
 from mgtool.errors import UsageError
 from mgtool.evaluation import output, pipeline
+from mgtool.evaluation.collection import collector_paused
 from mgtool.evaluation.comparison import Comparison
+from mgtool.evaluation.explanations import effects
 from mgtool.evaluation.inputs import EvalInputs
 from mgtool.evaluation.judge_models import CountingJudge, kept_judge
 from mgtool.evaluation.judging import with_judge
@@ -24,7 +26,7 @@ from mgtool.evaluation.pipeline import ScoredRun, VariantScores
 from mgtool.evaluation.provenance import Provenance, provenance
 from mgtool.files.lock import one_writer
 from mgtool.records import Advance
-from mgtool.report import diagnostics, scores_page, tables
+from mgtool.report import diagnostics, scores_folder, scores_page, tables
 from mgtool.runs import progress
 from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
@@ -114,7 +116,7 @@ def evaluate(
     """
     inputs = EvalInputs(answers, options)
     folder = None if out is None else Path(out)
-    with contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait):
+    with collector_paused(), contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait):
         return _evaluate(inputs, folder, overwrite, advance)
 
 
@@ -244,7 +246,7 @@ def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None, date: 
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
     output.save(out, evaluation, evaluation.comparison)
-    output.save_page(out, scores_page.render(_page(inputs, evaluation, out)))
+    scores_folder.write(out, _page(inputs, evaluation, out), full_pictures=inputs.options.full_pictures)
     if inputs.options.submission:
         output.save_submission(out, inputs.benchmark, evaluation.pairs, inputs.options.split)
 
@@ -268,6 +270,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
         notes=result.notes,
         scores=evaluation.scores,
         boxes=inputs.boxes,
+        effects=effects(evaluation.pairs),
         comparison=evaluation.comparison,
         read=PictureReader(inputs.place, inputs.ground_truth),
         confidences=diagnostics.confidences(evaluation.pairs),

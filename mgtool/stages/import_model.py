@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mgtool.errors import OutputError, ResumeError
 from mgtool.files.atomic import atomic_folder, sweep
 from mgtool.files.lock import one_writer
-from mgtool.importing.options import ImportOptions
+from mgtool.files.space import check_space
+from mgtool.importing.downloads import fetched
+from mgtool.importing.options import PARTS, ImportOptions, ImportParts
 from mgtool.importing.output import keep_foreign, write_model
 from mgtool.importing.plan import ImportPlan, ModelCounts, plan_import
 from mgtool.inputs.fingerprints import fingerprint
@@ -17,8 +20,6 @@ from mgtool.records import Advance
 from mgtool.report.html import summary_table
 from mgtool.runs import run_file
 from mgtool.runs.run_file import RUN_FILE, Run
-
-_PARTS = ("checkpoint", "llm", "clip", "convnext")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Imported:
 
 
 def plan(options: ImportOptions) -> ImportPlan:
-    """What `import_model` would write, without reading a weight; raises as it does."""
+    """What `import_model` would write, of local parts, without reading a weight; raises as it does."""
     return plan_import(options)
 
 
@@ -51,6 +52,7 @@ def import_model(
     overwrite: bool = False,
     wait: bool = False,
     advance: Advance = lambda n: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Imported:
     """Write a model's folder: whole or not at all.
 
@@ -60,9 +62,10 @@ def import_model(
         overwrite: replace the import that is there; other files in its folder stay.
         wait: for another run that writes to `out` to end, instead of refusing.
         advance: told of bytes that were written.
+        tell: told in lines what a preset downloads, with its size, before it does; what is there is not fetched again.
 
     Raises:
-        InputError: a part is not there.
+        InputError: a part is not there, or the hub cannot be asked for it.
         CheckpointError: weights or configurations do not fit each other.
         UsageError: an unknown template.
         ResumeError: `out` holds another import and may not be replaced.
@@ -70,18 +73,25 @@ def import_model(
     """
     out = Path(out)
     _refuse_foreign(out, options)
-    planned = plan(options)
+    parts = fetched(options, tell)
+    planned = plan_import(parts)
     with one_writer(out, is_file=True, wait=wait):
-        _refuse_foreign(out, options)
-        before = _run(options, out)
+        _refuse_foreign(out, parts)
+        before = _run(parts, out)
         if before.finished and not overwrite:
             before.check()
         else:
-            sweep(out.parent)
-            with atomic_folder(out) as folder:
-                _fill(planned, _run(options, folder), folder, advance)
-                keep_foreign(out, _written_by(before), folder)
+            _replace(out, planned, parts, _written_by(before), advance)
     return Imported(out, planned.counts, planned.notes)
+
+
+def _replace(out: Path, planned: ImportPlan, parts: ImportParts, written: set[str], advance: Advance) -> None:
+    """Write the folder in place of the import that wrote some of what is there."""
+    sweep(out.parent)
+    check_space(out.parent, planned.counts.bytes, "choose another `out`")
+    with atomic_folder(out) as folder:
+        _fill(planned, _run(parts, folder), folder, advance)
+        keep_foreign(out, written, folder)
 
 
 def _written_by(run: Run) -> set[str]:
@@ -90,10 +100,11 @@ def _written_by(run: Run) -> set[str]:
     return {RUN_FILE, *model.get("files", ()), *model.get("written", ())}
 
 
-def _refuse_foreign(out: Path, options: ImportOptions) -> None:
+def _refuse_foreign(out: Path, options: ImportOptions | ImportParts) -> None:
     """Only an import or an empty folder is ever replaced, and never a part of the new one."""
-    for name in _PARTS:
-        if out.exists() and (part := getattr(options, name)).exists() and part.samefile(out):
+    for name in PARTS:
+        part = getattr(options, name)
+        if out.exists() and part is not None and part.exists() and part.samefile(out):
             raise OutputError(f"{out} is `{name}` of this import: choose another `out`")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
@@ -109,7 +120,7 @@ def _is_import(record: Path) -> bool:
         return False
 
 
-def _run(options: ImportOptions, folder: Path) -> Run:
+def _run(options: ImportParts, folder: Path) -> Run:
     template = options.template
     return Run(
         folder / RUN_FILE,
@@ -119,7 +130,7 @@ def _run(options: ImportOptions, folder: Path) -> Run:
             "fusion": options.fusion,
             "max_shard_size": options.max_shard_size,
         },
-        inputs={name: fingerprint(str(getattr(options, name)), whole=True) for name in _PARTS},
+        inputs={name: fingerprint(str(getattr(options, name)), whole=True) for name in PARTS},
         computes=("timm", "safetensors"),
     )
 

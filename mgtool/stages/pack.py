@@ -14,6 +14,7 @@ from mgtool.errors import UsageError
 from mgtool.files import atomic
 from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_writer
+from mgtool.files.space import check_space, size_on_disk
 from mgtool.files.temporary import temporary_folder
 from mgtool.inputs import explain as explaining
 from mgtool.inputs.explain import Explained
@@ -127,6 +128,7 @@ def pack(
         other_readers.require_energon()
     folder, left_out = PackFolder(Path(out), options, overwrite=overwrite), LeftOut()
     with one_writer(folder.path, wait=wait), _planned(sources, options, folder, left_out) as planned:
+        _check_space(folder, planned)
         started(len(planned))
         pipeline.write_shards(planned, folder.path, advance)
         counts = folder.publish(planned.skipped) | _unused(left_out, planned)
@@ -235,6 +237,15 @@ def _planned(
             yield planned
 
 
+def _check_space(folder: PackFolder, planned: ShardPlan) -> None:
+    """Refuse a disk without room for the pictures, where all are packed as they are."""
+    options = planned.options
+    if options.resize or options.encoding is not None or options.examines or options.dedupe:
+        return
+    written = size_on_disk(folder.path.glob("*.tar"))
+    check_space(folder.path, planned.bytes - written, "choose another `out`")
+
+
 def _identified(sources: Sequence[Source], planned: ShardPlan) -> dict[str, Any]:
     return {
         "images": [None if source.images is None else str(source.images) for source in sources],
@@ -275,5 +286,6 @@ def _samples(source: Source, options: PackOptions, left_out: LeftOut) -> Iterato
         allow_absolute=options.allow_absolute,
         allow_remote=options.allow_remote,
         left_out=left_out,
+        wants_boxes=source.boxes is None,
     )
     return samples if options.allow_missing else refuse_without_pictures(samples, images)

@@ -24,7 +24,7 @@ from mgtool.tars.index import TarIndex
 from mgtool.training import output, recipe
 from mgtool.training.options import TrainOptions
 from mgtool.training.recipe import TrainPlan
-from mgtool.training.trainer import Report, Reporter, last_losses, make_trainer
+from mgtool.training.trainer import Report, Reporter, last_losses, learn, make_trainer
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ def _learn(
 ) -> Trained:
     failures = output.failures_journal(out)
     trainer = make_trainer(inputs, options, arguments, reporter, failures.append)
-    begun = output.last_checkpoint(out)
-    trainer.train(resume_from_checkpoint=str(begun) if begun else None)
-    output.publish(trainer, out)
+    with output.explained(out):
+        ended = learn(trainer, output.last_checkpoint(out))
+        output.publish(trainer, out, ended)
     failed = output.publish_failures(failures, out) if arguments.process_index == 0 else 0
     losses = last_losses(trainer.state.log_history)
     trained = Trained(out, len(trainer.train_dataset), trainer.state.global_step, failed, losses)

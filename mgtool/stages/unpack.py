@@ -11,11 +11,12 @@ from typing import Any
 from mgtool.errors import OutputError, UsageError
 from mgtool.files import atomic
 from mgtool.files.lock import one_writer
+from mgtool.files.space import check_space, size_on_disk
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.packing.unpack import CONVERSATIONS_FILE, unpack_samples
 from mgtool.records import Advance, LeftOut
 from mgtool.runs import run_file
-from mgtool.tars.paths import below
+from mgtool.tars.paths import below, find
 from mgtool.tars.samples import read_tars
 
 
@@ -26,8 +27,9 @@ class Unpacked:
     Attributes:
         failures: number of samples that could not be read or written, in ``failures.jsonl``.
         samples, pictures: numbers of samples and of files of pictures and videos.
-        renamed: pictures and videos that could not keep their names.
+        renamed: pictures and videos that could not keep their names; ``renamed.jsonl`` has both names of each.
         boxes_differ: pictures that came again with other boxes, which are left out.
+        renames: why they could not: count and examples by reason.
         left_out: what else the tars hold: count and examples by reason.
     """
 
@@ -36,6 +38,7 @@ class Unpacked:
     pictures: int
     renamed: int
     boxes_differ: int
+    renames: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -64,7 +67,10 @@ def unpack(
     """
     folder = Path(folder)
     with one_writer(folder, is_file=True, wait=wait):
+        atomic.sweep(folder.parent)
         _refuse_taken(folder, overwrite=overwrite)
+        # pictures that came several times are written once
+        check_space(folder.parent, size_on_disk(find(tars)) // 2, "choose another folder")
         return _unpack(tars, folder, advance)
 
 

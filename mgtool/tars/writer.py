@@ -50,13 +50,17 @@ _FIXED_SUM = sum(_AFTER_NAME + _AFTER_SIZE + _AFTER_SUM) + 8 * ord(" ")
 class TarWriter:
     """Writes a USTAR file to a stream; memory holds one sample, and small ones that wait to be written together.
 
+    Args:
+        file: the stream.
+        is_hashed: whether anybody asks for the hashes.
+
     Attributes:
         bytes: added so far.
         sha256, md5: of the finished tar, hexadecimal.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], *, is_hashed: bool = True) -> None:
+        self._file, self._is_hashed = file, is_hashed
         self._ahead = _write_behind(file)
         self._sent = 0
         self._sha256 = hashlib.sha256()
@@ -113,8 +117,9 @@ class TarWriter:
         if self._ahead is not None and self._written - self._sent >= _SENT_BYTES:
             self._ahead(self._sent, self._written - self._sent)
             self._sent = self._written
-        self._sha256.update(data)
-        self._md5.update(data)
+        if self._is_hashed:
+            self._sha256.update(data)
+            self._md5.update(data)
         self._written += len(data)
 
 

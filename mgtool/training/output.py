@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from mgtool.errors import OutputError
 from mgtool.files.atomic import move_files, remove, write_lines
@@ -20,6 +26,8 @@ LOG_FILE = "log.jsonl"
 _CONFIG = "config.json"
 _FAILURES_JOURNAL = ".train.failures.jsonl"
 _ASIDE = ".model.writing"
+_FULL = ("No space left", "PytorchStreamWriter failed", "file write failed")
+"""Of texts of errors."""
 
 
 def is_model(out: Path) -> bool:
@@ -60,10 +68,31 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def publish(trainer: Trainer, out: Path) -> None:
+@contextlib.contextmanager
+def explained(out: Path) -> Iterator[None]:
+    """What the libraries that save weights make of a full disk.
+
+    Raises:
+        OutputError: instead.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        text = str(error)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(mark in text for mark in _FULL):
+            raise OutputError(f"{out}: cannot be written: {os.strerror(errno.ENOSPC)}") from error
+        raise
+
+
+def publish(trainer: Trainer, out: Path, ended: Path | None = None) -> None:
     """Save the model into `out`; its configuration comes last, and no folder is a model without it.
 
     Every process takes part, for where the weights are spread over them.
+
+    Args:
+        trainer: has trained.
+        out: the folder.
+        ended: the checkpoint in which an earlier run ended, whose configurations are those of a trained model.
     """
     aside = out / _ASIDE
     trainer.save_model(str(aside))
@@ -71,6 +100,9 @@ def publish(trainer: Trainer, out: Path) -> None:
     if not trainer.is_world_process_zero():
         return
     (aside / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to load
+    if ended is not None:
+        for name in filter(lambda name: (ended / name).is_file(), (_CONFIG, GENERATION_CONFIG_NAME)):
+            shutil.copyfile(ended / name, aside / name)
     move_files(aside, out, last=_CONFIG)
     write_lines(out / LOG_FILE, trainer.state.log_history)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
@@ -63,11 +65,32 @@ def _loaded(options: TrainOptions) -> tuple[MGLlavaForConditionalGeneration, MGL
     return model, MGLlavaProcessor.from_pretrained(options.model)
 
 
+def learn(trainer: Trainer, begun: Path | None) -> Path | None:
+    """Train to the end, from a checkpoint on where there is one.
+
+    Returns:
+        The checkpoint where that is the end already, whose weights alone are taken: transformers' own way from there
+        takes one step more.
+    """
+    state = None if begun is None else TrainerState.load_from_json(str(begun / TRAINER_STATE_NAME))
+    if begun is None or state is None or state.global_step < state.max_steps or trainer.is_fsdp_enabled:
+        trainer.train(resume_from_checkpoint=None if begun is None else str(begun))
+        return None
+    trainer._load_from_checkpoint(str(begun))
+    trainer.state = state
+    return begun
+
+
 def last_losses(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The last of each kind of loss in a log."""
-    names = ("loss", "train_loss", "eval_loss")
+    """The last of each kind of loss in a log, and the mean over all steps up to that, whatever runs they were of."""
+    names = ("loss", "eval_loss")
     found = {name: [float(entry[name]) for entry in history if name in entry] for name in names}
-    return {name: values[-1] for name, values in found.items() if values}
+    losses = {name: values[-1] for name, values in found.items() if values}
+    steps = [0, *(int(entry["step"]) for entry in history if "loss" in entry)]
+    if len(steps) > 1:
+        weighted = zip(found["loss"], steps, steps[1:], strict=False)
+        losses["train_loss"] = sum(loss * (end - begin) for loss, begin, end in weighted) / steps[-1]
+    return losses
 
 
 class Reporter(TrainerCallback):

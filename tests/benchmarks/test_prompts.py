@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mgtool import benchmarks
-from mgtool.records import Sample, Turn
+from mgtool.errors import UsageError
+from mgtool.inference.prompts import Prompter
+from mgtool.records import Media, Sample, Turn
 
 WORD = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
@@ -76,3 +78,44 @@ def test_the_exceptions() -> None:
     assert benchmarks.get("coco-caption").prompt(Sample(id=1)) == CAPTION
     assert benchmarks.get("mathvista").prompt(sample("What?", query="Hint: ... Question: What?")).startswith("Hint")
     assert {bench.max_new_tokens for bench in benchmarks.TABLE.values()} == {100}
+
+
+def asked(name: str, prompts: str, question: str = "Is it red?", **metadata: object) -> str:
+    return benchmarks.get(name).prompt_as(sample(question, **metadata), prompts)
+
+
+UNSURE = "When the provided information is insufficient, respond with 'Unanswerable'."
+SELECT = "Please select the correct answer from the options above."
+THEIRS = f"Hint: It is dark.\nQuestion: What is it?\nOptions:\nA. cat\nB. dog\n{SELECT}"
+
+
+def test_other_projects_ask_in_their_own_words() -> None:
+    assert asked("pope", "mg-llava") == "Is it red?\nPlease answer the question with yes or no."
+    assert asked("pope", "llava") == f"Is it red?\n{WORD}"
+    assert asked("pope", "vlmevalkit") == asked("hallusionbench", "vlmevalkit") == "Is it red?"
+    both = f"Is it red? Please answer yes or no.\n{WORD}"
+    assert asked("mme", "llava", "Is it red? Please answer yes or no.") == asked("mme", "llava", both) == both
+    assert asked("mme", "vlmevalkit", "Is it red? Please answer yes or no.") == "Is it red? Please answer yes or no."
+    assert asked("vizwiz", "llava") == f"Is it red?\n{UNSURE}\n{WORD}"
+    assert asked("vizwiz", "vlmevalkit") == "Is it red?"
+    assert asked("vqav2", "llava") == asked("vqav2", "vlmevalkit") == f"Is it red?\n{WORD}"
+
+
+@pytest.mark.parametrize("name", ["mmbench", "seedbench", "mmstar", "ai2d", "scienceqa", "mmmu", "mmvp", "realworldqa"])
+def test_vlmevalkit_names_the_parts_of_a_choice(name: str) -> None:
+    options = {"A": "cat", "B": "dog", "hint": "It is dark."}
+    assert asked(name, "vlmevalkit", "What is it?", **options) == THEIRS
+    assert asked(name, "vlmevalkit", THEIRS, **options) == THEIRS
+    assert asked(name, "llava", "What is it?", **options) == benchmarks.get(name).prompt(
+        sample("What is it?", **options)
+    )
+
+
+def test_the_option_is_of_a_benchmark() -> None:
+    turns = (Turn("human", "<image>\nIs it red?"),)
+    media = (Media(name="a.jpg"),)
+    conversation = Prompter("pope", prompts="llava").converse(Sample(id=1, images=media, turns=turns))
+    assert conversation.turns == [(f"<image>\nIs it red?\n{WORD}", None)]
+    for given in ({"task": "vqa"}, {"task": "pope", "template": "{question}"}):
+        with pytest.raises(UsageError, match="add its `task`"):
+            Prompter(**given, prompts="llava")

@@ -21,8 +21,8 @@ from mgtool.commands.train import train
 
 OF_THE_STAGE = {"inputs", "answers", "out", "overwrite", "wait"}
 """Arguments of a stage beside its options."""
-OF_THE_SCREEN = {"context", "quiet", "as_json", "config", "dry_run", "allow_failures", "strict"}
-"""What only a command has: how it ends and what it shows."""
+OF_THE_SCREEN = {"context", "quiet", "as_json", "config", "tmp", "dry_run", "allow_failures", "strict"}
+"""What only a command has: how it ends, what it shows, and where it keeps what it needs for a while."""
 OF_ALLOW_FAILURES = {"allow_missing"}
 """Fields that `--allow-failures 100%` sets."""
 COMMANDS: dict[str, tuple[Callable[..., None], type, set[str]]] = {

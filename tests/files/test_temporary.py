@@ -117,3 +117,18 @@ def test_where_nothing_can_be_written_is_one_line(place: Path, monkeypatch: pyte
         pass
     with temporary.all_in_one_folder():
         pass
+
+
+def test_another_place_and_what_torch_compiles(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("TRITON_CACHE_DIR", "the/users")
+    (tmp_path / "other").mkdir()
+    with temporary.all_in_one_folder(str(tmp_path / "other")):
+        [own] = (tmp_path / "other").iterdir()
+        assert os.environ["TMPDIR"] == tempfile.gettempdir() == str(own)
+        assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == own
+        assert os.environ["TRITON_CACHE_DIR"] == "the/users"
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    assert os.environ["TMPDIR"] == str(place)
+    with pytest.raises(OutputError, match="`tmp`"), temporary.all_in_one_folder(str(tmp_path / "gone")):
+        pass

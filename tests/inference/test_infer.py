@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mgtool.commands.infer import infer as command
-from mgtool.errors import UsageError
+from mgtool.errors import OutputError, UsageError
+from mgtool.files.journal import Journal
 from mgtool.inference.options import InferOptions
 from mgtool.model import MGLlavaForConditionalGeneration
 from mgtool.records import Answer, Failure, dumps
@@ -117,6 +118,21 @@ def test_the_command_lines_defaults_are_those_of_the_options():
     assert {name: parameters[name].default for name in fields if name != "model"} == {
         name: default for name, default in fields.items() if name != "model"
     }
+
+
+def test_a_disk_that_is_full_at_once_binds_nothing(questions, options, tmp_path, monkeypatch):
+    out = tmp_path / "out" / "answers.jsonl"
+
+    def refuse(journal, record):
+        journal.path.write_bytes(b'{"question_id"')
+        raise OutputError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "append", refuse)
+        with pytest.raises(OutputError, match="no space"):
+            stage.infer([questions], out, options)
+    assert not out.parent.exists()
+    assert stage.infer([questions], out, options).answered == 11
 
 
 def test_a_limit_of_pixels_makes_larger_pictures_failures(write, options):

@@ -81,6 +81,17 @@ def test_another_number_goes_on_where_ranks_stopped(after: int, rank, pictures: 
     assert not [path.name for path in tmp_path.glob("*-of-00003*")]
 
 
+def test_shares_of_another_run_stay(rank, pictures: Path, tmp_path: Path) -> None:
+    rank(0, 3)
+    kept = (tmp_path / "a-00000-of-00003.jsonl").read_bytes()
+    record = json.loads((tmp_path / "a-00000-of-00003.run.json").read_bytes())
+    record["options"]["max_new_tokens"] = 7
+    (tmp_path / "a-00000-of-00003.run.json").write_text(json.dumps(record))
+    done = rank(0, 1)
+    assert (done.answered, done.failed) == (PICTURES - 2, 2)
+    assert (tmp_path / "a-00000-of-00003.jsonl").read_bytes() == kept
+
+
 def test_ranks_go_on_where_one_process_stopped(rank, pictures: Path, tmp_path: Path) -> None:
     rank(0, 1)
     whole, lines = (tmp_path / "a.jsonl").read_bytes(), (tmp_path / "a.jsonl").read_bytes().splitlines(keepends=True)

@@ -35,9 +35,9 @@ class _Hub(BaseHTTPRequestHandler):
             return self._give(status, b"", {"X-Error-Code": code})
         if "never" in self.path:
             return self._give(404, b"", {"X-Error-Code": "RevisionNotFound"})
-        if self.path.endswith("/config.json"):
+        if self.path.endswith(("/config.json", "/model.safetensors")):
             return self._give(200, CONFIG, {"ETag": '"0123456789"', "X-Repo-Commit": COMMIT})
-        files = ["config.json", "modeling_evil.py"]
+        files = ["config.json", "model.safetensors", "modeling_evil.py"]
         if "/tree/" in self.path:
             entries = [{"type": "file", "path": file, "size": len(CONFIG), "oid": "0" * 40} for file in files]
             return self._give(200, json.dumps(entries).encode())
@@ -80,6 +80,13 @@ def test_a_model_is_downloaded_without_its_code(server, name):
     assert not (folder / "modeling_evil.py").exists()
     assert len(model_identity(Path(f"hf:{name}"))) == 64
     assert model_name(Path("hf:owner/name")) == "name"
+
+
+def test_a_plan_downloads_no_weights(server):
+    local_folder(Path("hf:owner/name"), with_weights=False)
+    assert not any("safetensors" in path for path in server.paths)
+    local_folder(Path("hf:owner/name"))
+    assert any("model.safetensors" in path for path in server.paths)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import nasty
 import pytest
@@ -18,7 +20,14 @@ from mgtool.boxes.lookup import find_picture
 from mgtool.errors import OutputError
 from mgtool.files import hashing
 from mgtool.inputs.sources import read_samples
-from mgtool.packing.unpack import BOXES_FOLDER, CONVERSATIONS_FILE, IMAGES_FOLDER, safe_name, unpack_samples
+from mgtool.packing.unpack import (
+    BOXES_FOLDER,
+    CONVERSATIONS_FILE,
+    IMAGES_FOLDER,
+    RENAMED_FILE,
+    safe_name,
+    unpack_samples,
+)
 from mgtool.records import BoxRecord, Detections, FrameDetections, Media, Sample, dumps
 from mgtool.runs import run_file
 from mgtool.stages.unpack import unpack
@@ -46,7 +55,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def unpacked(samples: list[Sample], folder: Path) -> dict[str, int]:
+def unpacked(samples: list[Sample], folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True)
     return unpack_samples(samples, folder, lambda n: None)
 
@@ -193,6 +202,49 @@ def test_a_killed_run_leaves_no_folder(tars_of_given: Path, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_run_left_is_removed(tars_of_given: Path, tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = tmp_path / f".u.writing-{socket.gethostname()}-{ended.pid}"
+    left.mkdir()
+    unpack(tars_of_given, tmp_path / "u")
+    assert list(tmp_path.iterdir()) == [tmp_path / "u"]
+
+
 def test_ordinary_names_stay() -> None:
     for name in ("a.jpg", "a/b c/d-1_2.JPG", "coco/train2017/000000000009.jpg", "ü/日本.png", ".hidden/x.png"):
         assert safe_name(name) == name
+
+
+def test_names_that_a_file_system_refuses_are_others_and_told(tmp_path: Path) -> None:
+    names = ["con.jpg", "a./b.jpg", "\u00fc" * 300 + ".jpg", "/".join(["d" * 190] * 30) + ".jpg", "ok.jpg"]
+    pictures = [nasty.encode(nasty.photo(seed), "JPEG") for seed in range(len(names))]
+    counts = unpacked(
+        [Sample(id=n, images=(Media(name=name, data=pictures[n]),)) for n, name in enumerate(names)], tmp_path / "u"
+    )
+    records = json.loads((tmp_path / "u" / CONVERSATIONS_FILE).read_bytes())
+    folder = tmp_path / "u" / IMAGES_FOLDER
+    assert [(folder / record["image"]).read_bytes() for record in records] == pictures
+    assert all(len(part.encode()) <= 255 for record in records for part in record["image"].split("/"))
+    assert (counts["pictures"], counts["renamed"]) == (5, 4)
+    assert {why: one["count"] for why, one in counts["renames"].items()} == {
+        "names that some file systems refuse": 3,
+        "names that this file system refuses": 1,
+    }
+    lines = (tmp_path / "u" / RENAMED_FILE).read_text().splitlines()
+    assert [(line["name"], line["file"]) for line in map(json.loads, lines)] == [
+        (name, record["image"]) for name, record in zip(names[:4], records[:4], strict=True)
+    ]
+
+
+def test_names_of_other_writers_are_told_on_screen(tmp_path: Path, mgtool) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ("aux.jpg", "n" * 300 + ".jpg", "\udcff.jpg"):
+            info = tarfile.TarInfo(name)
+            info.size = len(ONE)
+            tar.addfile(info, io.BytesIO(ONE))
+    code, out, err = mgtool("pack", tmp_path / "x.tar", "--unpack", tmp_path / "u", "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert (said["pictures"], said["renamed"]) == (3, 3)
+    assert said["renames"]["names that some file systems refuse"]["examples"][0] == "aux.jpg -> _aux.jpg"

@@ -277,7 +277,7 @@ class Trials:
             if told.startswith("!"):
                 return told[1:]
             for place_of, step in enumerate(steps):
-                if place_of >= chosen or rng.random() < 0.5:
+                if place_of >= chosen or (place_of >= self.case.before and rng.random() < 0.5):
                     end = Process(step, place).wait()
                     if end.code != self.codes[place_of]:
                         return f"{told}; going on ends with {end.code}: {end.said[-500:]}"
@@ -363,10 +363,11 @@ def tree(folder: Path) -> dict[str, str]:
             found[name] = "a folder"
         elif path.name.endswith("run.json"):
             record = {key: value for key, value in json.loads(path.read_bytes()).items() if key not in _MASKED}
+            record["counts"].pop("new_tokens", None)  # that the last process made
             found[name] = json.dumps(record, sort_keys=True)
         elif path.suffix == ".sqlite":
             found[name] = _rows(path)
-        elif path.name in ("log.jsonl", "trainer_state.json"):
+        elif path.name in ("log.jsonl", "trainer_state.json", "training_args.bin"):
             found[name] = "times"
         else:
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()

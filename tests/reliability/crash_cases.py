@@ -64,7 +64,7 @@ def _train(out: Path, given: Path) -> list[list[str]]:
 
 
 def _eval(out: Path, given: Path) -> list[list[str]]:
-    line = f"eval {given}/answers.jsonl --benchmark custom --ground-truth {given}/truth.jsonl --metric exact-match"
+    line = f"eval {given}/answers.jsonl --benchmark custom --ground-truth {given}/truth.jsonl --metric exact"
     return [[*line.split(), "--images", f"{given}/photos", "--out", f"{out}/scores"]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import sys
@@ -24,14 +25,10 @@ CORPUS = sorted(path for path in (HERE / "corpus").rglob("*") if path.is_file())
 
 def _call(kind: str, name: str, data: bytes, folder: Path) -> None:
     folder.mkdir()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fuzz_kinds.KINDS[kind].call(name, data, folder)
-    except MgtoolError as error:
-        assert str(error).strip()  # noqa: PT017 - either is right, an error with words or none
-    finally:
-        shutil.rmtree(folder)
+    with warnings.catch_warnings(), contextlib.suppress(MgtoolError):
+        warnings.simplefilter("ignore")
+        fuzz_kinds.KINDS[kind].call(name, data, folder)
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: f"{path.parent.name}/{path.name}")

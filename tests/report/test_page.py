@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from mgtool.evaluation.explanations import effects
 from mgtool.report import scores_page
 from mgtool.report.scores_page import chosen, plot, render, shown_value
+from mgtool.scoring.benchmark import Item
+from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Metric
 
 
@@ -92,3 +96,16 @@ def test_values_for_people() -> None:
     assert shown_value({"labels": []}) == "no objects"
     assert shown_value({"labels": ["cat"]}) == "1 object: cat"
     assert shown_value(0.5) == "0.5"
+
+
+def test_boxes_are_coloured_by_what_they_did(page) -> None:
+    told = {"logprob": -1.0, "boxes": []}
+    for change, label in ((0.25, "cup"), (-1.5, "</script>")):
+        told["boxes"].append({"box": [100, 50, 300, 150], "label": label, "change": change})
+    told["boxes"].append({"box": [0, 0, 9, 9], "label": "dog", "change": -9.0, "picture": 1})
+    noted = [told, {"boxes": [{"box": [1], "label": 3}]}, None, "yes"]
+    pairs = [(Item(id=n), Prediction(id=n, text="", fields={"explain": one})) for n, one in enumerate(noted)]
+    html = render(replace(page(), effects=effects([*pairs, (Item(id=9), None)]))).decode()
+    items = data(html, '<script type="application/json" id="data"')["items"]
+    assert items[0]["effects"] == [[100, 50, 300, 150, -1.5, "</script>"], [100, 50, 300, 150, 0.25, "cup"]]
+    assert not any("effects" in item for item in items[1:])

@@ -22,6 +22,7 @@ import numpy as np
 
 from mgtool import benchmarks
 from mgtool.evaluation import output, pipeline
+from mgtool.evaluation.collection import collector_paused
 from mgtool.records import BoxRecord
 from mgtool.scoring import normalizers, predictions
 from mgtool.scoring.ground_truth import Truth
@@ -69,17 +70,19 @@ def vqav2(folder: Path, share: int) -> dict[str, Any]:
     """214,354 questions with ten answers each."""
     count = VQA_ITEMS // share
     truth, answers = vqa_files(folder, count)
+    questions = vqa_questions(folder, count)
 
     def ours() -> pipeline.ScoredRun:
         bench = benchmarks.get("vqav2")
-        items = bench.load(Truth((truth,)))
+        items = bench.load(Truth((truth,), questions))
         evaluation = pipeline.score(
             bench, items, predictions.read(answers.read_bytes(), where=str(answers)), variant="official"
         )
         output.save(folder / "vqa-out", evaluation)
         return evaluation
 
-    evaluation, seconds = timed(ours)
+    with collector_paused():  # as `mgtool eval` does
+        evaluation, seconds = timed(ours)
     expected, plain = timed(lambda: plain_vqa(truth, answers))
     return row(count, seconds, plain, evaluation.result.metrics["accuracy"].value == expected)
 
@@ -106,9 +109,30 @@ def vqa_files(folder: Path, count: int) -> tuple[Path, Path]:
     ]
     truth, answers = folder / "annotations.json", folder / "answers.jsonl"
     truth.write_text(json.dumps({"annotations": annotations}))
-    said = ({"question_id": 10 * n, "prompt": "What?", "text": WORDS[picks[n, 10]].title()} for n in range(count))
+    said = (
+        {
+            "question_id": 10 * n,
+            "image": f"COCO_val2014_{n // 5:012}.jpg",
+            "prompt": f"{asked(n)}\nAnswer the question using a single word or phrase.",
+            "text": WORDS[picks[n, 10]].title(),
+        }
+        for n in range(count)
+    )
     answers.write_text("".join(json.dumps(line) + "\n" for line in said))
     return truth, answers
+
+
+def vqa_questions(folder: Path, count: int) -> Path:
+    """The question file, so that each answer is held against picture and words of its question."""
+    path = folder / "questions.json"
+    entries = [{"question_id": 10 * n, "image_id": n // 5, "question": asked(n)} for n in range(count)]
+    path.write_text(json.dumps({"questions": entries}))
+    return path
+
+
+def asked(place: int) -> str:
+    """A question."""
+    return f"What is the thing number {place}?"
 
 
 def plain_vqa(truth: Path, answers: Path) -> float:

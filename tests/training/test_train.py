@@ -15,13 +15,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_config, tiny_model
 
-from mgtool.errors import ItemError, UsageError
+from mgtool.errors import ItemError, OutputError, UsageError
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.records import Detections, Media, Sample, Turn
 from mgtool.stages.train import plan
 from mgtool.stages.train import train as train_model
 from mgtool.training.examples import Example, collate, to_example
 from mgtool.training.options import TrainOptions
+from mgtool.training.output import explained
+from mgtool.training.trainer import last_losses
 
 QUICK = ("--device", "cpu", "--dtype", "float32", "--batch-size", "2", "-q")
 ALIGNED = ("projector.", "box_projector.", "fusion.")
@@ -344,3 +346,37 @@ def test_options_load_nothing_heavy(house: str) -> None:
     heavy = ("torch", "transformers", "msgspec", "numpy")
     code = f"import sys, mgtool.{house}.options; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_run_that_ended_in_its_last_checkpoint_takes_no_step_more(train, pack) -> None:
+    tars, steps = pack(), ("--max-steps", "2", "--save-steps", "1")
+    assert train(tars, *steps, out="whole")[0] == 0
+    code, out, _ = train(tars, *steps)
+    assert code == 0
+    for name in ("config.json", "model.safetensors"):
+        (out / name).unlink()  # as if it had been killed before
+    record = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(record | {"counts": {}, "times": {}}))
+    assert train(tars, *steps)[0] == 0
+    whole = out.with_name("whole")
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert (
+        json.loads((out / "run.json").read_text())["counts"] == json.loads((whole / "run.json").read_text())["counts"]
+    )
+
+
+def test_the_mean_loss_is_that_of_all_steps() -> None:
+    history = [{"step": 1, "loss": 4.0}, {"step": 10, "loss": 2.0}, {"step": 10, "eval_loss": 3.0}]
+    assert last_losses(history) == {"loss": 2.0, "eval_loss": 3.0, "train_loss": (4 + 2 * 9) / 10}
+    assert last_losses([]) == {}
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file data/0")]
+)
+def test_a_full_disk_is_one_line(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(OutputError, match="No space left"), explained(tmp_path):
+        raise error
+    with pytest.raises(RuntimeError, match="shape"), explained(tmp_path):
+        raise RuntimeError("shape")

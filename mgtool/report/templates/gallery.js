@@ -19,6 +19,24 @@ function shape(tag, attributes, className) {
   return node;
 }
 
+// Files beside a page that is too large for one: a script element loads each, as it does from a file system, too.
+const chunks = (() => {
+  const wanted = new Map();
+  window.mgtoolChunk = (name, text) => {
+    const { got, node } = wanted.get(name);
+    wanted.delete(name);
+    node.remove();
+    got(JSON.parse(text));
+  };
+  return (name, got) => {
+    if (wanted.has(name)) return;
+    const node = make("script");
+    wanted.set(name, { got, node });
+    node.src = `${data.beside}/${name}.js`;
+    document.head.append(node);
+  };
+})();
+
 const picture = (() => {
   const KEPT = 24;
   const blocks = [...document.querySelectorAll("script.pictures")];
@@ -28,6 +46,13 @@ const picture = (() => {
     const block = Math.floor(place / data.perBlock);
     if (!decoded.has(block)) {
       if (decoded.size > KEPT) decoded.delete(decoded.keys().next().value);
+      if (data.beside) {
+        chunks(`pictures-${block}`, (found) => {
+          decoded.set(block, found);
+          dispatchEvent(new Event("pictures"));
+        });
+        return null;
+      }
       decoded.set(block, JSON.parse(blocks[block].textContent));
     }
     return decoded.get(block)[place % data.perBlock];
@@ -66,15 +91,16 @@ function labelPlaces(rows, scale, [width, height]) {
   });
 }
 
-// Rows: { box, className, text, low, stroke, faint }; the first lie on top.
+// Rows: { box, className, text, low, stroke, strength, faint }; the first lie on top.
 function overlay(size, rows, scale, labelled) {
   const svg = shape("svg", { viewBox: `0 0 ${size[0]} ${size[1]}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" });
   const texts = labelled ? labelPlaces(rows, scale, size) : [];
-  rows.forEach(({ box, className, text, stroke, faint }, number) => {
+  rows.forEach(({ box, className, text, stroke, strength, faint }, number) => {
     const at = { x: box[0], y: box[1], width: Math.max(box[2] - box[0], 0), height: Math.max(box[3] - box[1], 0) };
     const group = shape("g", {}, faint ? "faint" : "");
     const rect = shape("rect", at, className);
     if (stroke) rect.style.stroke = stroke;
+    if (strength) rect.style.strokeOpacity = strength;
     group.append(shape("rect", at, "under"), rect);
     if (labelled) {
       const label = shape("text", texts[number]);

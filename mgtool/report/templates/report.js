@@ -7,18 +7,30 @@
   const kind = (item) => (item.score >= 0.999999 ? "right" : item.score > 0 ? "partly" : "wrong");
   const SIGN = { right: "✓", partly: "≈", wrong: "✗" };
   const flipped = (item) => item.flip && (item.flip[0] >= 0.5) !== (item.flip[1] >= 0.5);
-  for (const item of data.items) {
+  function prepare(item) {
     item.kind = kind(item);
     item.hay = [item.id, item.question, item.answer, item.target, item.image].filter(Boolean).join("\n").toLowerCase();
+    return item;
   }
+  data.items.forEach(prepare);
 
   const told = (item) => [item.question, item.image].filter(Boolean).join(": ") || `item ${item.id}`;
+
+  const effect = (box) => `${box[5]} ${box[4] > 0 ? "−" : "+"}${Math.abs(box[4]).toFixed(2)}`;
+
+  // What each box did to the answer: the stronger the more, the strongest on top.
+  function effects(item, seen) {
+    const most = Math.max(...item.effects.map((box) => Math.abs(box[4])), 1e-9);
+    return item.effects.filter((box) => seen(box[5])).map((box) => ({
+      box, className: box[4] <= 0 ? "for" : "against", text: effect(box), strength: 0.25 + (0.75 * Math.abs(box[4])) / most,
+    }));
+  }
 
   function rows(item, labelled) {
     const pic = picture(item.picture);
     if (!pic || !state.boxes) return [];
     const seen = (label) => !labelled || !state.hidden.has(label);
-    const found = pic.boxes.filter((box) => seen(box[5])).map((box) => ({
+    const found = item.effects ? effects(item, seen) : pic.boxes.filter((box) => seen(box[5])).map((box) => ({
       box, className: "found", text: `${box[5]} ${box[4].toFixed(2)}`, stroke: labelled ? colour(box[5]) : "",
     }));
     const expected = pic.objects.filter((box) => seen(box[4])).map((box) => ({ box, className: "object", text: box[4] || "", low: true }));
@@ -188,7 +200,10 @@
     fact(list, "score", String(+item.score.toFixed(4)));
     for (const [name, value] of Object.entries(item.fields)) fact(list, name.replaceAll("_", " "), value);
     const pic = picture(item.picture);
-    if (pic && pic.boxes.length) fact(list, "boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
+    if (item.effects) {
+      fact(list, "boxes shown", "by what each did to the answer's log-probability: blue (solid) raised it, orange (dotted) lowered it");
+      fact(list, "the most", item.effects.slice(0, 5).map(effect).join(", "));
+    } else if (pic && pic.boxes.length) fact(list, "boxes shown", `${pic.boxes.length} found (solid)${pic.objects.length ? `, ${pic.objects.length} expected (dashed)` : ""}`);
     fact(list, "picture", item.image, true);
     if (pic && pic.size[0]) fact(list, "size", `${pic.size[0]} × ${pic.size[1]} pixels`);
     fact(list, "id", item.id, true);
@@ -196,7 +211,7 @@
     const link = make("a", "hint", "open the file in full size");
     if (file) link.href = [data.files, item.image].map((part) => part.split("/").map(encodeURIComponent).join("/")).join("/");
     link.target = "_blank";
-    const labels = pic ? [...pic.boxes.map((box) => box[5]), ...pic.objects.map((box) => box[4] || "")] : [];
+    const labels = pic ? [...(item.effects || pic.boxes).map((box) => box[5]), ...pic.objects.map((box) => box[4] || "")] : [];
     $("facts").replaceChildren(
       badge(item), ...(item.flip ? [flipBadge(item)] : []), make("h3", "", item.question || item.image || item.id),
       ...(item.flip ? [sideBySide(item)] : []), labelSwitches(labels, state.hidden, () => dialog.repaint()), list, ...(file ? [link] : []));
@@ -268,20 +283,24 @@
   });
   addEventListener("afterprint", () => paint(true));
 
-  for (const result of Object.keys(RESULTS)) {
-    const count = data.items.filter(RESULTS[result]).length;
-    if (result !== "all" && (!count || (result === "flipped" && !data.compared))) continue;
-    const button = make("button", "", `${result} ${count.toLocaleString("en")}`);
-    button.type = "button";
-    button.dataset.result = result;
-    button.addEventListener("click", () => choose(result));
-    $("result").append(button);
+  function results() {
+    $("result").replaceChildren();
+    for (const result of Object.keys(RESULTS)) {
+      const count = data.items.filter(RESULTS[result]).length;
+      if (result !== "all" && (!count || (result === "flipped" && !data.compared))) continue;
+      const button = make("button", "", `${result} ${count.toLocaleString("en")}`);
+      button.type = "button";
+      button.dataset.result = result;
+      button.addEventListener("click", () => choose(result));
+      $("result").append(button);
+    }
   }
+  results();
   for (const [name, values] of Object.entries(data.filters)) {
     select(name, `${name.replaceAll("_", " ")}: all`, values.map((value) => [value, value || "(empty)"]), (value) => { state.fields[name] = value; });
   }
   if (data.boxBins.length) select("boxes", "boxes: all", data.boxBins.map((bin) => [bin, bin]), (value) => { state.bin = value; });
-  const orders = Object.entries(SORTS).filter(([name]) => (name !== "changed" || data.compared) && (name !== "boxes" || data.boxBins.length));
+  const orders = Object.entries(SORTS).filter(([name]) => (name !== "changed" || data.compared) && (name !== "boxes" || (data.boxBins.length && !data.beside)));
   select("order", "order of the input", orders.map(([name, [text]]) => [name, text]), (value) => { state.sort = value; });
 
   function restore() {
@@ -297,6 +316,23 @@
     if (wanted.has("item")) dialog.open(state.shown.findIndex((item) => item.id === wanted.get("item")));
   }
 
+  // The items of a large page come in chunks, one after the other; what is shown stays while more arrive.
+  function load(next) {
+    chunks(`items-${next}`, (found) => {
+      data.items.push(...found.map(prepare));
+      results();
+      const isLast = next + 1 === data.chunks;
+      if (next === 0 || isLast) restore();
+      else apply();
+      if (!isLast) load(next + 1);
+    });
+  }
+
   addEventListener("hashchange", restore);
-  restore();
+  addEventListener("pictures", () => {
+    paint(true);
+    dialog.repaint();
+  });
+  if (data.chunks) load(0);
+  else restore();
 })();

@@ -1,0 +1,115 @@
+"""Attention of all groups in one go: the tokens of attention group by group, in a constant number of operations."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import tiny_config, tiny_llm, tiny_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from mgtool.inference import engine as engines
+from mgtool.inference.engine import Engine
+from mgtool.inference.prefix_store import Prefix
+from mgtool.inference.rows import Rows
+from mgtool.inference.sampling import Greedy
+from mgtool.inference.scheduler import Group
+from mgtool.model import IMAGE_TOKEN_ID, MGLlavaConfig, MGLlavaProcessor, PlacedPicture
+
+TESTS = Path(__file__).parent.parent
+KINDS = {"llama": {}, "mistral": {"sliding_window": 12}, "qwen2": {}, "phi3": {}}
+
+
+@pytest.fixture(scope="module")
+def operations():
+    spec = importlib.util.spec_from_file_location("operations", TESTS / "speed" / "operations.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def test_a_step_costs_as_many_operations_for_64_pictures_as_for_one(operations):
+    one, many = (operations.measure(pictures) for pictures in (1, 64))
+    assert many["a_layer"] <= operations.MOST
+    assert many["a_layer"] <= operations.GROWTH * one["a_layer"]
+    assert many["rest"] <= operations.GROWTH * one["rest"]
+    assert (one["waits"], many["waits"]) == (0, 0)
+
+
+def logits_of(model, at_once, lengths, rows_each, steps=5):
+    """Of rows behind prefixes of some lengths, the second and the fourth row leaving on the way."""
+    rows = Rows(model.config.num_hidden_layers, model.device, at_once=at_once)
+    found = []
+    for number, length in enumerate(lengths):
+        cache = DynamicCache()
+        if length:
+            model(input_ids=torch.arange(1, 1 + length)[None], past_key_values=cache, use_cache=True)
+        prefix = Prefix.of(cache) if length else Prefix([], [], 0)
+        token = torch.arange(rows_each) + number + 1
+        if length:
+            rows.add(prefix, None, token.new_zeros(rows_each), token)
+        else:
+            model(input_ids=token[:, None], past_key_values=cache, use_cache=True)
+            rows.add(prefix, cache, token.new_ones(rows_each), token)
+    for number in range(steps):
+        rows.advance(model, lambda logits: (found.append(logits), logits.argmax(-1))[1])
+        if number in (1, 3) and number < len(rows) - 1:
+            rows.leave(number)
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("rows_each", [1, 3])
+@pytest.mark.parametrize("lengths", [[9], [9, 0, 70, 5, 12], [0, 0]], ids=str)
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2"])
+@torch.no_grad()
+def test_logits_are_those_of_attention_in_turn(kind, lengths, rows_each):
+    own = {"gemma2": {"head_dim": 8, "sliding_window": 7, "attn_logit_softcapping": 5.0}}
+    sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2}
+    config = AutoConfig.for_model(kind, **(sizes | (own | KINDS)[kind]))
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    at_once, in_turn = (logits_of(model, way, lengths, rows_each) for way in (True, False))
+    assert torch.allclose(at_once, in_turn, atol=1e-4)
+
+
+class Lengths(Greedy):
+    """Every answer has a length of its own, so that rows leave at different times."""
+
+    def choose(self, logits, states):
+        for state in states:
+            state.logprobs.append(0.0)
+            state.done = len(state.logprobs) > state.number * 5 % 7
+        return super().choose(logits, states)
+
+
+def picture(seed):
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.randint(0, 97, (seed + 1, 2, 2), generator=generator).sort(dim=1).values
+    return PlacedPicture(torch.randn(3, 96, 96, generator=generator), corners.reshape(-1, 4).float(), ())
+
+
+@pytest.mark.parametrize("batch_size", [4, 30])
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_are_those_of_prompts_alone(kind, batch_size, monkeypatch):
+    base = tiny_config()
+    text = tiny_llm(kind, **KINDS[kind])
+    model = tiny_model(MGLlavaConfig(text_config=text, low_config=base.low_config, high_config=base.high_config))
+    processor = MGLlavaProcessor(AutoTokenizer.from_pretrained(TESTS / "conformance" / "mg_llava" / "llm"))
+    groups, count = [], 0
+    for at, size in enumerate([3, 1, 5, 2, 4, 1]):
+        shown = [IMAGE_TOKEN_ID] if at % 3 else []
+        prompts = [[1, *shown, 30 + at, *range(40, 40 + number)] for number in range(1, size + 1)]
+        groups.append(Group((str(at),), [picture(at)] if shown else [], range(count, count + size), prompts))
+        count += size
+
+    def answers(size):
+        engine = Engine(model, processor, max_new_tokens=6, batch_size=size, sampler=Lengths())
+        return {number: outcome.ids for number, outcome in engine.generate(groups)}
+
+    alone = answers(1)
+    monkeypatch.setattr(engines, "Rows", functools.partial(Rows, at_once=True))
+    assert answers(batch_size) == alone

@@ -1,0 +1,84 @@
+"""A server that speaks the interface of the Hugging Face hub, for folders that stand for its repositories."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+COMMIT = "c0ffee" * 6 + "c0ff"
+
+
+class ServedHub(ThreadingHTTPServer):
+    """Repositories by name; names of files are kept that were sent, and how many bytes of them."""
+
+    daemon_threads = True
+
+    def __init__(self, repositories: dict[str, Path]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.repositories, self.sent = repositories, {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ServedHub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        name = next((name for name in self.server.repositories if f"/{name}" in path), None)
+        if name is None:
+            return self._give(401, b"", {"X-Error-Code": "RepoNotFound"})
+        folder = self.server.repositories[name]
+        if "/resolve/" in path:
+            return self._file(folder / re.sub(r".*/resolve/[^/]+/", "", path))
+        files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+        if "/tree/" in path:
+            entries = [{"type": "file", "path": file, "size": size, "oid": "0" * 40} for file, size in files.items()]
+            return self._give(200, json.dumps(entries).encode())
+        siblings = [{"rfilename": file, "size": size} for file, size in files.items()]
+        return self._give(200, json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode())
+
+    def _file(self, path: Path) -> None:
+        if not path.is_file():
+            return self._give(404, b"", {"X-Error-Code": "EntryNotFound"})
+        data = path.read_bytes()
+        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        began = re.fullmatch(r"bytes=(\d+)-\d*", self.headers.get("Range", ""))
+        start = int(began[1]) if began else 0
+        return self._give(206 if began else 200, data[start:], headers, path.name)
+
+    def _give(self, status: int, body: bytes, headers: dict[str, str] | None = None, file: str = "") -> None:
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            if file:
+                self.server.sent[file] = self.server.sent.get(file, 0) + len(body)
+            self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def served_hub(repositories: dict[str, Path]) -> Iterator[ServedHub]:
+    """The server, for as long as the block lasts."""
+    with ServedHub(repositories) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
