@@ -90,6 +90,7 @@ class InferencePlan:
             allow_remote=self.options.allow_remote,
             stdin=stdin,
             left_out=left_out,
+            wants_boxes=self.options.boxes is None,
         )
         if not self.options.allow_missing:
             samples = refuse_without_pictures(samples, self.options.images)
