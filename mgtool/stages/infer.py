@@ -286,6 +286,7 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
             shared.forget(shared.others(1))
     elif not stdin.noted() and may_be_mended(file):
         _retry(plan, file, run)
+        file.failures.remove()  # the places of those before
     file.forget_places()
     with run.trusting():
         return Inferred(file.out, **run.counts, failures=file.failures_path)
