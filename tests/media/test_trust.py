@@ -156,7 +156,7 @@ OPENERS = {
     "boxes/formats/__init__.py",
     "media/reading.py",
 }
-"""What opens URLs: inputs, with the indexes beside tars, and boxes that the command line names, and pictures by `Place` alone."""
+"""What opens URLs: inputs, indexes beside tars and boxes that the command line names, and pictures by `Place` alone."""
 ASKING = {"inputs/fingerprints.py", "tars/samples.py"}
 """What asks for the version of an input that the command line names, and what an error of one means."""
 
