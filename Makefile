@@ -8,7 +8,7 @@ SCENES_OUT ?= out/scenes
 SHELL := /bin/bash
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers crash fuzz soak audit bench demo ablation docs clean
+.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers chaos crash fuzz soak audit bench demo ablation docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -77,6 +77,9 @@ soak: $(VENV)/.developing ## 100,000 small pictures through all commands (PICTUR
 
 audit: $(VENV)/.developing ## what is installed (CycloneDX), its known holes where their data can be had, hashes of a release
 	@$(BIN)/python tests/reliability/audit.py
+
+chaos: $(VENV)/.developing ## a Ray cluster whose actors, nodes and drivers are killed at random: 20 schedules
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/run.py
 
 bench: $(VENV)/.developing ## speed and size against what a user would use instead, quick sizes
 	@for script in tests/speed/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done

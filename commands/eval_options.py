@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mgtool.commands.options import Command
+from mgtool.evaluation.options import Scorer
 
 Answers = Annotated[
     str | None, typer.Argument(help="Answers file (`-` is stdin), or the box folder for detection benchmarks.")
@@ -23,6 +24,9 @@ MetricNames = Annotated[
     str, typer.Option("--metric", help="Metrics of your own data: exact,vqa,anls,relaxed,...", metavar="NAME,...")
 ]
 By = Annotated[list[str] | None, typer.Option("--by", help="Break your own data down by this field.", metavar="FIELD")]
+ScorerOption = Annotated[
+    Scorer, typer.Option("--scorer", help="What computes COCO's average precision; the numbers are equal.")
+]
 Variant = Annotated[str, typer.Option(help="Way to score: official, mg-llava, ...", metavar="NAME")]
 ExplainVariants = Annotated[
     bool, typer.Option("--explain-variants", help="List the items whose score depends on the variant.")
@@ -43,6 +47,9 @@ Slices = Annotated[
     list[str] | None, typer.Option("--slice", help="Slice by this field of the items, too.", metavar="FIELD")
 ]
 Images = Annotated[str | None, typer.Option(help="Folder of pictures for the report.", metavar="DIR")]
+FullPictures = Annotated[
+    bool, typer.Option("--full-pictures", help="Copy the pictures beside the report, which else links into --images.")
+]
 Boxes = Annotated[Path | None, typer.Option(help="Boxes to draw and to slice by.", metavar="PATH")]
 JudgeModel = Annotated[
     str, typer.Option(help="openai:MODEL or hf:PATH, for the benchmarks that need or can use a judge.", metavar="SPEC")

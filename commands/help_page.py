@@ -13,13 +13,13 @@ from typing import Any, Literal, get_args, get_origin
 import typer
 
 _GROUPS = {
-    "Inputs": "inputs answers images boxes box_format add missing_boxes ground_truth questions split compare "
+    "Inputs": "inputs answers spec images boxes box_format add missing_boxes ground_truth questions split compare "
     "checkpoint llm clip convnext evaluate allow_absolute allow_remote max_pixels frames strict",
-    "Output": "out format stats shard_size visualize report append energon submission max_shard_size save_steps "
-    "unordered overwrite wait allow_failures quiet as_json",
+    "Output": "out full_pictures format stats shard_size visualize report append energon submission max_shard_size "
+    "save_steps unordered overwrite wait allow_failures quiet as_json",
     "Model": "model detector tagger tag_list tag_thresholds vocabulary preset judge judge_url judge_rate judge_price "
     "judge_budget template fusion stage dtype quantize trust_checkpoint trust_config",
-    "Scores": "benchmark metric by variant explain_variants only_answered samples trust_ids slices show_list "
+    "Scores": "benchmark metric by variant explain_variants only_answered samples trust_ids slices scorer show_list "
     "show_variants",
     "Answers": "task prompt prompts system max_new_tokens",
     "Training": "epochs max_steps learning_rate max_length trainer",
@@ -70,9 +70,13 @@ EXAMPLES = {
             "--images examples/photos/images --out out/detection"
         ),
         (
-            "mgtool eval out/tars-answers/answers.jsonl --benchmark custom "
+            "mgtool eval out/own/answers.jsonl --benchmark custom "
             "--ground-truth examples/photos/conversations.json --metric contains,f1"
         ),
+    ),
+    "table": (
+        "mgtool table examples/paper/tiny.toml --out out/table",
+        "mgtool table examples/paper/tiny.toml --out out/table --format latex",
     ),
     "train": (
         (

@@ -19,6 +19,7 @@ from mgtool.commands.import_ import import_
 from mgtool.commands.infer import infer
 from mgtool.commands.options import DEFECT, DONE, WRONG_USAGE, Command
 from mgtool.commands.pack import pack
+from mgtool.commands.table import table
 from mgtool.commands.train import train
 from mgtool.errors import MgtoolError
 
@@ -74,6 +75,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "infer": infer,
     "eval": evaluate,
     "train": train,
+    "table": table,
     "env": env,
 }
 """In the order in which they are used."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mgtool.boxes.statistics import BoxStatistics as BoxStatistics
+    from mgtool.boxes.thresholds import LabelThresholds as LabelThresholds
     from mgtool.detection.options import DetectOptions as DetectOptions
     from mgtool.evaluation.options import EvalOptions as EvalOptions
     from mgtool.importing.options import ImportOptions as ImportOptions
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mgtool.stages.infer import answers as answers
     from mgtool.stages.infer import infer as infer
     from mgtool.stages.pack import pack as pack
+    from mgtool.stages.table import table as table
     from mgtool.stages.train import train as train
     from mgtool.stages.unpack import unpack as unpack
     from mgtool.stages.verify import verify as verify
@@ -56,6 +58,7 @@ _HOME = {
     "stages.import_model": ("import_model",),
     "stages.infer": ("infer", "answers"),
     "stages.evaluate": ("evaluate",),
+    "stages.table": ("table",),
     "stages.train": ("train",),
     "stages.environment": ("environment",),
     "runs.progress": ("ProgressBar", "progress_bar"),
@@ -66,6 +69,7 @@ _HOME = {
     "evaluation.options": ("EvalOptions",),
     "training.options": ("TrainOptions",),
     "boxes.statistics": ("BoxStatistics",),
+    "boxes.thresholds": ("LabelThresholds",),
     "tars.dataset": ("TarDataset",),
     "tars.index": ("TarIndex",),
     "tars.samples": ("open_tars",),

@@ -48,10 +48,8 @@ REASONS: tuple[str, ...] = get_args(Reason)
 
 
 _USER = re.compile(r"(?<=://)[^\s/?#@'\"]+@")
-_SECRET = re.compile(
-    r"([?&](?:[\w.-]*(?:token|signature|secret|password|credential|key)[\w.-]*|sig|auth)=)[^&\s#'\"]+?(?=:?(?:[&\s#'\"]|$))",
-    re.IGNORECASE,
-)
+_NAMES = r"[\w.-]*(?:token|signature|secret|password|credential|key)[\w.-]*|sig|auth"
+_SECRET = re.compile(rf"""([?&](?:{_NAMES})=)[^&\s#'"]+?(?=:?(?:[&\s#'"]|$))""", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:

@@ -42,7 +42,7 @@ class BoxCheck:
         """The record without boxes that are none in its picture; `read_as` is what its numbers were taken for."""
         self._said_normalised |= read_as.is_normalised
         if record.frames is None:
-            found = self._usable(record, read_as, record.boxes or (), record.scores or (), record.labels or ())
+            found = self._usable(record, read_as, record)
             return record if found is None else msgspec.structs.replace(record, **found)
         frames = tuple(self._frame(record, read_as, frame) for frame in record.frames)
         return record if frames == record.frames else msgspec.structs.replace(record, frames=frames)
@@ -69,19 +69,14 @@ class BoxCheck:
         raise InputError(f"{path}: {what}; {evidence}: give `box_format` {fitting}")
 
     def _frame(self, record: BoxRecord, read_as: Coordinates, frame: FrameDetections) -> FrameDetections:
-        found = self._usable(record, read_as, frame.boxes, frame.scores, frame.labels)
+        found = self._usable(record, read_as, frame)
         return frame if found is None else msgspec.structs.replace(frame, **found)
 
     def _usable(
-        self,
-        record: BoxRecord,
-        read_as: Coordinates,
-        boxes: Sequence[Box],
-        scores: Sequence[float],
-        labels: Sequence[str],
+        self, record: BoxRecord, read_as: Coordinates, found: BoxRecord | FrameDetections
     ) -> dict[str, Any] | None:
         """Boxes, scores and labels of those that are used; None where that is all of them."""
-        kept = []
+        kept, boxes = [], found.boxes or ()
         is_part = isinstance(record, UnscaledRecord)
         size = (1, 1) if is_part else (record.width, record.height)
         if self._seen >= _TRIED and not is_part and _are_ordinary(boxes, *size):
@@ -91,13 +86,13 @@ class BoxCheck:
             reason = _wrong(box, *size, _PART_MARGIN if is_part else MARGIN)
             if reason != _NOT_FINITE and not is_part:
                 self._count(box, *size, read_as)
-            if reason:
-                self._left_out.add(reason, f"{record.image or record.video}: {list(box)}")
-            else:
+            if not reason:
                 kept.append(row)
+            else:
+                self._left_out.add(reason, f"{record.image or record.video}: {list(box)}")
         if len(kept) == len(boxes):
             return None
-        values = {"boxes": boxes, "scores": scores, "labels": labels}
+        values = {"boxes": boxes, "scores": found.scores or (), "labels": found.labels or ()}
         return {name: tuple(value[row] for row in kept) for name, value in values.items()}
 
     def _count(self, box: Box, width: int, height: int, read_as: Coordinates) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import Literal
 
 from mgtool.errors import UsageError
 from mgtool.files.remote import check_patterns
+
+Scorer = Literal["hotcoco", "pycocotools"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,14 @@ class EvalOptions:
         metric: names of metrics with commas between, for a benchmark that has a choice: ``exact,anls``.
         by: fields of the ground truth to break these metrics down by.
         variant: one of the benchmark's ways to score.
+        scorer: ``hotcoco`` or ``pycocotools``, which computes COCO's average precision; the numbers are equal.
         only_answered: leave items without an answer out instead of counting them as wrong.
         samples: what is made of several answers to a question: ``mean``, ``vote`` or ``pass@K``.
         trust_ids: score answers by their ids alone, also where they are about other pictures or questions.
         compare: the answers of another run, which comes first in the differences; empty for none.
         slices: fields of the items to slice by, beside the answers' length and the boxes.
         images: folder of pictures for the report.
+        full_pictures: copy the pictures beside the report, which else links into `images`.
         allow_absolute: whether a record may name absolute paths of pictures and videos.
         allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
         boxes: boxes to draw and to slice by, in any of the box formats.
@@ -52,12 +57,14 @@ class EvalOptions:
     metric: str = ""
     by: list[str] | None = None
     variant: str = "official"
+    scorer: Scorer = "hotcoco"
     only_answered: bool = False
     samples: str = "mean"
     trust_ids: bool = False
     compare: str = ""
     slices: list[str] | None = None
     images: str | None = None
+    full_pictures: bool = False
     allow_absolute: bool = False
     allow_remote: list[str] | None = None
     boxes: Path | None = None

@@ -15,9 +15,11 @@ import msgspec
 from mgtool.errors import OutputError, ResumeError
 from mgtool.files.atomic import atomic_file, remove, write_lines
 from mgtool.files.journal import Journal
+from mgtool.inference.options import InferOptions
 from mgtool.inference.plan import InferencePlan
+from mgtool.inputs.model_folders import FOREIGN
 from mgtool.media.names import MEDIA_SUFFIXES
-from mgtool.records import Advance, Answer, Failure, Item, parse
+from mgtool.records import Advance, Answer, Failure, Inputs, Item, input_names, parse
 from mgtool.runs import progress, run_file
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.runs.shares import Share
@@ -190,6 +192,14 @@ class AnswersFile:
         if entries or not self.is_share:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
         self.answers.publish(self.out)
+
+
+def read_by(inputs: Inputs, options: InferOptions) -> Iterator[str | Path]:
+    """Whatever a run reads."""
+    yield from input_names(inputs)
+    yield from [options.images] if options.images else []
+    for whole in (Path(str(options.model).removeprefix(FOREIGN)), *([Path(options.boxes)] if options.boxes else [])):
+        yield from whole.iterdir() if whole.is_dir() else [whole]
 
 
 def refuse_target(out: Path, inputs: Iterable[str | Path]) -> None:

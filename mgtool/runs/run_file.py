@@ -56,19 +56,9 @@ class Run:
     ) -> None:
         self.path = path
         self._free, self._noted = dict(free or {}), dict(noted or {})
-        self.record: dict[str, Any] = escaped(
-            {
-                "command": command,
-                "options": {**options, **self._free},
-                "inputs": {**inputs, **self._noted},
-                "versions": versions(*computes),
-                "model": None if model is None else dict(model),
-                "detector": detector,
-                "counts": {},
-                "times": {},
-            },
-            lambda text: without_secrets(name_text(text)),
-        )
+        what = {"command": command, "options": {**options, **self._free}, "inputs": {**inputs, **self._noted}}
+        by = {"versions": versions(*computes), "model": None if model is None else dict(model), "detector": detector}
+        self.record: dict[str, Any] = escaped({**what, **by, "counts": {}, "times": {}}, _kept_text)
         self._began = time.time()
 
     @property
@@ -271,6 +261,10 @@ def versions(*computes: str) -> dict[str, str]:
 def today() -> str:
     """The day, UTC."""
     return _timestamp(time.time())[:10]
+
+
+def _kept_text(text: str) -> str:
+    return without_secrets(name_text(text))
 
 
 def _timestamp(seconds: float) -> str:

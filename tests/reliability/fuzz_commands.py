@@ -62,7 +62,7 @@ def _run(words: list[str]) -> tuple[int, str]:
 
     said = io.StringIO()
     console.err.file, sys.argv = said, ["mgtool", *words]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())), contextlib.redirect_stderr(said):
         try:
             command_line()
             code = 0

@@ -155,12 +155,14 @@ def of_json(data: bytes, rng: random.Random) -> bytes:
     try:
         value = json.loads(data)
         return _dumped(_odd(value, rng))
+    except RecursionError:
+        return of_bytes(data, rng)
     except ValueError:
         lines = data.splitlines()
         place = rng.randrange(len(lines))
         try:
             lines[place] = _dumped(_odd(json.loads(lines[place]), rng))
-        except ValueError:
+        except (ValueError, RecursionError):
             return of_bytes(data, rng)
         return b"\n".join(lines)
 

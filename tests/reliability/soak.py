@@ -29,6 +29,8 @@ WARM = 0.2
 """Of a command's time, in which it loads what it needs."""
 MOST_GROWTH = {"memory_mb": 60.0, "handles": 8.0, "threads": 4.0, "temporary": 8.0}
 """From the first look that counts to the last."""
+FEWEST_LOOKS = 40
+"""From which a slope is told."""
 MGTOOL = [sys.executable, "-m", "mgtool.commands.main"]
 
 
@@ -61,7 +63,7 @@ class Looks:
         found = {}
         for name, values in self.values.items():
             y = np.array(values[begin:-1])
-            if len(x) < 4:
+            if len(x) < FEWEST_LOOKS:
                 found[name] = (0.0, 0.0)
                 continue
             slope, offset = np.polyfit(x, y, 1)
