@@ -95,11 +95,9 @@ def _load_model(plan: InferencePlan) -> Any:
     check_model(plan.model, takes_foreign=True)
     disable_progress_bar()
     kwargs = _loading_options(plan)
+    own = MGLlavaForConditionalGeneration.from_pretrained
     try:
-        if is_foreign(plan.model):
-            model = transformers_model.load_model(local_folder(plan.model), **kwargs)
-        else:
-            model = MGLlavaForConditionalGeneration.from_pretrained(plan.model, **kwargs)
+        model = (transformers_model.load_model if is_foreign(plan.model) else own)(local_folder(plan.model), **kwargs)
     except (ValueError, RuntimeError) as error:
         narrow = plan.options.quantize
         if not narrow:
