@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mgtool.boxes import coordinates
 from mgtool.errors import UsageError
 from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
@@ -109,6 +108,8 @@ class InferOptions:
     def __post_init__(self) -> None:
         self._as_declared()
         check_patterns(self.allow_remote)
+        from mgtool.boxes import coordinates
+
         coordinates.named(self.box_format)
         if self.max_pixels < 1:
             raise UsageError("max_pixels", f"{self.max_pixels}: give a number from 1 on")
