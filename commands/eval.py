@@ -52,6 +52,7 @@ def evaluate(
     compare: options.Compare = EvalOptions.compare,
     slices: options.Slices = EvalOptions.slices,
     images: options.Images = EvalOptions.images,
+    full_pictures: options.FullPictures = EvalOptions.full_pictures,
     allow_absolute: AllowAbsolute = EvalOptions.allow_absolute,
     allow_remote: AllowRemote = EvalOptions.allow_remote,
     boxes: options.Boxes = EvalOptions.boxes,
@@ -88,9 +89,9 @@ def evaluate(
     asked = EvalOptions(
         benchmark, ground_truth=ground_truth, questions=questions, split=split, metric=metric, by=by, variant=variant,
         only_answered=only_answered, samples=samples, trust_ids=trust_ids, compare=compare, slices=slices,
-        images=images, allow_absolute=allow_absolute, allow_remote=allow_remote, boxes=boxes, judge=judge,
-        judge_url=judge_url, judge_workers=judge_workers, judge_rate=judge_rate, judge_price=judge_price,
-        judge_budget=judge_budget, submission=submission,
+        images=images, full_pictures=full_pictures, allow_absolute=allow_absolute, allow_remote=allow_remote,
+        boxes=boxes, judge=judge, judge_url=judge_url, judge_workers=judge_workers, judge_rate=judge_rate,
+        judge_price=judge_price, judge_budget=judge_budget, submission=submission,
     )  # fmt: skip
     if dry_run:
         _say_what_would_be_done(answers, asked, out, as_json)

@@ -43,6 +43,9 @@ Slices = Annotated[
     list[str] | None, typer.Option("--slice", help="Slice by this field of the items, too.", metavar="FIELD")
 ]
 Images = Annotated[str | None, typer.Option(help="Folder of pictures for the report.", metavar="DIR")]
+FullPictures = Annotated[
+    bool, typer.Option("--full-pictures", help="Copy the pictures beside the report, which else links into --images.")
+]
 Boxes = Annotated[Path | None, typer.Option(help="Boxes to draw and to slice by.", metavar="PATH")]
 JudgeModel = Annotated[
     str, typer.Option(help="openai:MODEL or hf:PATH, for the benchmarks that need or can use a judge.", metavar="SPEC")

@@ -15,8 +15,8 @@ import typer
 _GROUPS = {
     "Inputs": "inputs answers spec images boxes box_format add missing_boxes ground_truth questions split compare "
     "checkpoint llm clip convnext evaluate allow_absolute allow_remote max_pixels frames strict",
-    "Output": "out format stats shard_size visualize report append energon submission max_shard_size save_steps "
-    "unordered overwrite wait allow_failures quiet as_json",
+    "Output": "out full_pictures format stats shard_size visualize report append energon submission max_shard_size "
+    "save_steps unordered overwrite wait allow_failures quiet as_json",
     "Model": "model detector tagger tag_list tag_thresholds vocabulary preset judge judge_url judge_rate judge_price "
     "judge_budget template fusion stage dtype quantize trust_checkpoint trust_config",
     "Scores": "benchmark metric by variant explain_variants only_answered samples trust_ids slices show_list "

@@ -42,6 +42,7 @@ def named_media(
         allow_remote=options.allow_remote,
         stdin=stdin,
         left_out=left_out,
+        wants_boxes=False,
     )
     if not options.allow_missing:
         samples = refuse_without_pictures(samples, options.images)

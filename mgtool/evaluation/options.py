@@ -28,6 +28,7 @@ class EvalOptions:
         compare: the answers of another run, which comes first in the differences; empty for none.
         slices: fields of the items to slice by, beside the answers' length and the boxes.
         images: folder of pictures for the report.
+        full_pictures: copy the pictures beside the report, which else links into `images`.
         allow_absolute: whether a record may name absolute paths of pictures and videos.
         allow_remote: which plain URLs a record may name: each ``SCHEME[:HOST-PATTERN]`` of https, s3, gs or hf.
         boxes: boxes to draw and to slice by, in any of the box formats.
@@ -58,6 +59,7 @@ class EvalOptions:
     compare: str = ""
     slices: list[str] | None = None
     images: str | None = None
+    full_pictures: bool = False
     allow_absolute: bool = False
     allow_remote: list[str] | None = None
     boxes: Path | None = None

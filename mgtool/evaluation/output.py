@@ -32,11 +32,6 @@ def save(out: Path, run: ScoredRun, comparison: Comparison | None = None) -> Non
         write_bytes(out / "comparison.json", dumps(comparison) + b"\n")
 
 
-def save_page(out: Path, html: bytes) -> None:
-    """Write report.html; errors as of `save`."""
-    write_bytes(out / PAGE_FILE, html)
-
-
 def save_submission(out: Path, benchmark: Benchmark, pairs: Sequence[Pair], split: str) -> None:
     """Write the file for the benchmark's test server; errors as of `save`.
 

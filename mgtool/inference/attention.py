@@ -72,8 +72,10 @@ def attend(
         kwargs: what other kinds of attention take.
 
     Raises:
-        ValueError: for a model whose softmax has a sink.
+        ValueError: for a model whose softmax has a sink, or whose layer leaves the window that it has to its masks.
     """
+    if sliding_window is None and _is_windowed(module):
+        raise ValueError("language models whose windows stand in their masks alone are not supported")
     if kwargs.get("s_aux") is not None:
         raise ValueError("language models with attention sinks are not supported")
     if isinstance(view, WholeView):
@@ -86,6 +88,14 @@ def attend(
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
     mixed = _mix(weights, value, view, module.layer_idx).transpose(0, 1)
     return mixed.reshape(count, -1, steps, width).transpose(1, 2), None
+
+
+def _is_windowed(module: Any) -> bool:
+    """Whether a layer, by its configuration, sees a part of the row alone."""
+    config = getattr(module, "config", None)
+    kinds = getattr(config, "layer_types", None) or ()
+    kind = kinds[module.layer_idx] if module.layer_idx < len(kinds) else "full_attention"
+    return kind != "full_attention" and getattr(config, "sliding_window", None) is not None
 
 
 def _mask(scores: Tensor, view: View, sliding_window: int | None) -> None:

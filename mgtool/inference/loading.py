@@ -55,9 +55,14 @@ _kept: ContextVar[list[tuple[InferencePlan, Any]] | None] = ContextVar("_kept", 
 
 
 @contextlib.contextmanager
-def kept_model() -> Iterator[None]:
-    """Until the end of the block, a model that is loaded serves whoever asks for the same one again."""
-    token = _kept.set(_kept.get() or [])
+def kept_model(kept: list[tuple[InferencePlan, Any]] | None = None) -> Iterator[None]:
+    """Until the end of the block, a model that is loaded serves whoever asks for the same one again.
+
+    Args:
+        kept: what keeps it, for several blocks.
+    """
+    before = _kept.get()
+    token = _kept.set(kept if kept is not None else [] if before is None else before)
     try:
         yield
     finally:

@@ -12,12 +12,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mgtool.errors import OutputError, ResumeError
+from mgtool.errors import MgtoolError, OutputError, ResumeError
 from mgtool.files.atomic import atomic_file, remove, write_lines
 from mgtool.files.journal import Journal
+from mgtool.inference.options import InferOptions
 from mgtool.inference.plan import InferencePlan
+from mgtool.inputs.model_folders import FOREIGN
 from mgtool.media.names import MEDIA_SUFFIXES
-from mgtool.records import Advance, Answer, Failure, Item, parse
+from mgtool.records import Advance, Answer, Failure, Inputs, Item, input_names, parse
 from mgtool.runs import progress, run_file
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.runs.shares import Share
@@ -136,14 +138,21 @@ class AnswersFile:
         if self.out.exists() and not self.answers.path.exists():
             self.out.replace(self.answers.path)
 
-    def forget_beginning(self) -> None:
-        """Remove what a run left that came to nothing, so that the next one is not bound to its options."""
-        if self.out.exists() or any(map(_has_line, (self.answers.path, self.failures.path))):
-            return
-        with contextlib.suppress(OutputError):
-            for beginning in (self.answers, self.failures):
-                beginning.remove()
-            remove(self.run_path)
+    def is_begun(self) -> bool:
+        """Whether there is an answer, or a failure, that a later run goes on from."""
+        return self.out.exists() or any(map(_has_line, (self.answers.path, self.failures.path)))
+
+    @contextlib.contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Where a mistake ends the run, leave no file that holds nothing whole."""
+        try:
+            yield
+        except MgtoolError:
+            if not self.is_begun():
+                with contextlib.suppress(OutputError, OSError):
+                    self.answers.remove()
+                    self.failures.remove()
+            raise
 
     def skip_done(self, items: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
         """The items from where the run goes on.
@@ -190,6 +199,14 @@ class AnswersFile:
         if entries or not self.is_share:
             write_lines(self.failures_path, (entries[position] for position in sorted(entries)))
         self.answers.publish(self.out)
+
+
+def read_by(inputs: Inputs, options: InferOptions) -> Iterator[str | Path]:
+    """Whatever a run reads."""
+    yield from input_names(inputs)
+    yield from [options.images] if options.images else []
+    for whole in (Path(str(options.model).removeprefix(FOREIGN)), *([Path(options.boxes)] if options.boxes else [])):
+        yield from whole.iterdir() if whole.is_dir() else [whole]
 
 
 def refuse_target(out: Path, inputs: Iterable[str | Path]) -> None:

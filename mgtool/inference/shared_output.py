@@ -74,7 +74,15 @@ class SharedAnswers:
         found = {Share(int(name[1]), int(name[2])) for name in names if name}
         if self.file(ALL).answers.path.exists():
             found.add(ALL)
-        return sorted((one for one in found if one.world_size != world_size), key=lambda one: one.name)
+        ours = (one for one in found if one.world_size != world_size and self._is_ours(one))
+        return sorted(ours, key=lambda one: one.name)
+
+    def _is_ours(self, share: Share) -> bool:
+        run = self.run_of(share)
+        try:
+            return bool(run.before) and not any(run.differences())
+        except ResumeError:  # no record of a run
+            return False
 
     def known(self, plan: InferencePlan) -> KnownResults:
         """What other ways of sharing out have of the stretch of a plan's share."""
@@ -88,7 +96,7 @@ class SharedAnswers:
 
     def _parts(self, other: Share, share: Share, total: int) -> Iterator[_Part]:
         (begin, end), (first, last) = other.stretch(total), share.stretch(total)
-        if begin >= last or end <= first or any(self.run_of(other).differences()):
+        if begin >= last or end <= first:
             return
         try:
             with self.hold(other):

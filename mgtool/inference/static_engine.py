@@ -15,6 +15,10 @@ from mgtool.inference.scheduler import RunningSequence
 from mgtool.inference.transformers_model import TransformersModel
 from mgtool.inference.transformers_processor import IN_SEQUENCE
 
+MOST_ROWS = {"cpu": 8}
+"""Rows of a batch; each has its pictures for itself."""
+_MOST_ROWS = 32
+
 
 class StaticEngine(Engine):
     """As `Engine`, but the prompts of a batch begin and end together.
@@ -26,7 +30,8 @@ class StaticEngine(Engine):
     """
 
     def __init__(self, model: TransformersModel, processor: Any, **options: Any) -> None:
-        super().__init__(model, processor, **options)
+        rows = options.pop("batch_size", None) or MOST_ROWS.get(model.device.type, _MOST_ROWS)
+        super().__init__(model, processor, batch_size=rows, **options)
         self._whole = model
 
     def _no_rows(self) -> Any:

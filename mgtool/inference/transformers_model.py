@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
     AutoProcessor,
     DynamicCache,
     GenerationConfig,
@@ -37,6 +37,8 @@ from mgtool.model.splice import Spliced, splice
 _PROBED = ("<image>\nWhat is in the picture?", "<image>\nWhat colour is it, and why?")
 """Two questions with which it is found out whether a model's prompts may share a picture."""
 _SIDE = 64
+_AUTO = AutoModelForImageTextToText, AutoModelForMultimodalLM
+"""Models of pictures and text, and those of sound, too."""
 _BROKEN = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
 
 
@@ -215,6 +217,8 @@ def load_processor(folder: Path) -> TransformersProcessor:
     if getattr(processor, "tokenizer", None) is None:
         detail = "it has no processor (processor_config.json or preprocessor_config.json) beside its tokenizer"
         raise CheckpointError(f"`model` hf:{folder}: {detail}: take the files of the published model")
+    if getattr(processor, "image_processor", None) is None:
+        raise CheckpointError(f"`model` hf:{folder}: {config.model_type} takes no pictures")
     ends = _ends(_generation(folder, config).eos_token_id, processor.tokenizer.eos_token_id)
     names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
     seen = [getattr(config, name, None) for name in names]
@@ -231,11 +235,11 @@ def load_model(folder: Path, **kwargs: Any) -> Any:
     Raises:
         CheckpointError: in one line; weights that are missing or of another shape.
     """
-    load_config(folder)
+    config = load_config(folder)
     # an error of fewer bits is the caller's to explain
     known = (ValueError,) if kwargs.get("quantization_config") is None else ()
     try:
-        model, info = AutoModelForImageTextToText.from_pretrained(
+        model, info = _auto(config).from_pretrained(
             folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
         )
     except (OSError, SafetensorError, ImportError, *known) as error:
@@ -243,6 +247,11 @@ def load_model(folder: Path, **kwargs: Any) -> Any:
     refuse_misfits(f"hf:{folder}", info["missing_keys"], (), info["mismatched_keys"])
     model.generation_config = _plain(model.generation_config)
     return model.eval()
+
+
+def _auto(config: Any) -> Any:
+    """The Auto class that knows a model of this configuration."""
+    return next(known for known in _AUTO if type(config) in known._model_mapping)
 
 
 def load_config(folder: Path) -> Any:
@@ -257,7 +266,7 @@ def load_config(folder: Path) -> Any:
         raise CheckpointError(f"`model` hf:{folder}: {_unknown(folder, error)}") from error
     if isinstance(config, MGLlavaConfig):
         raise CheckpointError(f"`model` hf:{folder} is a model that `mgtool import` wrote: leave hf: out")
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    if not any(type(config) in known._model_mapping for known in _AUTO):
         kind = f"{config.model_type} is no model that is shown pictures and answers in text"
         raise CheckpointError(f"`model` hf:{folder}: {kind} (transformers: AutoModelForImageTextToText)")
     return config

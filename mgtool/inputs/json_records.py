@@ -155,6 +155,8 @@ def _no_text(line: bytes, fallback: SampleId, where: str) -> Failure | None:
 
 
 COCO = "COCO image"
+ANNOTATIONS = "annotations of COCO files, which `boxes` takes"
+"""What an images file says beside them."""
 
 
 def coco(whole: Mapping[str, msgspec.Raw], find: Find, seen: Seen, *, where: str) -> Iterator[Item]:
@@ -165,6 +167,9 @@ def coco(whole: Mapping[str, msgspec.Raw], find: Find, seen: Seen, *, where: str
     """
     if "images" not in whole:
         raise InputError(f"{where}: a JSON object without `images`; expected a list of conversations or a COCO file")
+    count = bytes(whole["annotations"]).count(b'"image_id"') if "annotations" in whole and seen.wants_boxes else 0
+    if count:
+        seen.left_out.take({ANNOTATIONS: {"count": count, "examples": [where]}})
     for number, raw in enumerate(parse(whole["images"], list[msgspec.Raw], where=f"{where}: images"), 1):
         try:
             image = parse(bytes(raw), _CocoImage, where=f"{where}: images[{number - 1}]")

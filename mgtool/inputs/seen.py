@@ -41,14 +41,15 @@ class Seen:
 
     Args:
         left_out: told of what is not used.
+        wants_boxes: whether boxes that inputs hold are missed where nothing here can take them.
 
     Attributes:
         kinds: what each input, or each file in a folder of tables, is taken for.
         layouts: records by the name of their layout.
     """
 
-    def __init__(self, left_out: LeftOut | None = None) -> None:
-        self.left_out = LeftOut() if left_out is None else left_out
+    def __init__(self, left_out: LeftOut | None = None, *, wants_boxes: bool = True) -> None:
+        self.left_out, self.wants_boxes = LeftOut() if left_out is None else left_out, wants_boxes
         self.kinds: list[Recognised] = []
         self.layouts = Counter[str]()
 

@@ -39,6 +39,7 @@ def read_samples(
     allow_remote: Sequence[str] | None = None,
     stdin: IO[bytes] | None = None,
     left_out: LeftOut | None = None,
+    wants_boxes: bool = True,
     seen: Seen | None = None,
 ) -> Iterator[Item]:
     """Everything in `inputs`, in order, one sample at a time.
@@ -49,6 +50,8 @@ def read_samples(
         allow_absolute, allow_remote: absolute paths and URLs that names inside data may be, as in `DetectOptions`.
         stdin: what ``-`` reads; the process's own where it is None.
         left_out: told of what the inputs hold that is not used.
+        wants_boxes: whether it is one of these where the inputs hold boxes that nothing here takes; False where boxes
+            come from elsewhere.
         seen: told of that in its place, and of what each input is taken for.
 
     Raises:
@@ -57,7 +60,7 @@ def read_samples(
     if images is not None and "://" not in images and not Path(images).is_dir():
         raise InputError(f"`images` {images}: no such folder")
     place = Place.of(images, inputs, allow_absolute=allow_absolute, allow_remote=allow_remote)
-    told = Seen(left_out) if seen is None else seen
+    told = Seen(left_out, wants_boxes=wants_boxes) if seen is None else seen
     for given in inputs:
         if given == "-":
             yield from _read_stream(stdin or sys.stdin.buffer, place, told)

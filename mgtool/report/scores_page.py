@@ -7,8 +7,9 @@ script.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from mgtool.evaluation.slices import BOX_COUNTS, box_bin
 from mgtool.records import BoxRecord, SampleId, Score
 from mgtool.report import diagnostics, tables
 from mgtool.report.html import asset, safe_json, script_hash
-from mgtool.report.thumbnails import ReadBytes, thumbnails
+from mgtool.report.thumbnails import ReadBytes, side_of, thumbnails
 from mgtool.scoring.statistics import Metric
 
 MOST_ITEMS = 10_000
@@ -29,6 +30,10 @@ MOST_BOXES = 60
 PICTURES_PER_BLOCK = 100
 MOST_FILTER_VALUES = 100
 MOST_CHANGED = 100
+
+
+def no_picture(name: str) -> None:
+    """What reads pictures where there are none."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +74,49 @@ class ScoresPage:
     boxes: Mapping[str, BoxRecord] = field(default_factory=dict)
     effects: Mapping[str, Sequence[BoxEffect]] = field(default_factory=dict)
     comparison: Comparison | None = None
-    read: ReadBytes = lambda name: None
+    read: ReadBytes = no_picture
     confidences: Mapping[SampleId, float] = field(default_factory=dict)
     files: str = ""
 
 
-def render(page: ScoresPage) -> bytes:
-    """The page as UTF-8 HTML."""
+def render(page: ScoresPage, files: str | None = None) -> bytes:
+    """The page as UTF-8 HTML, with all that it shows in it; `files` stands in for the page's own."""
+    shown = chosen(page.scores, page.comparison)
+    names = list(dict.fromkeys(score.image for score in shown if score.image))
+    first = {score.image: score for score in reversed(shown)}
+    side = side_of(len(names))
+    blocks = [
+        list(pictures(page, names[start : start + PICTURES_PER_BLOCK], first, side))
+        for start in range(0, len(names), PICTURES_PER_BLOCK)
+    ]
+    data = gallery(page, shown, names) | ({} if files is None else {"files": files})
+    return _html(page, data, changed(data["items"]), blocks, len(page.scores) - len(shown))
+
+
+def frame(page: ScoresPage, files: str, beside: str, chunks: int) -> bytes:
+    """The page as UTF-8 HTML without its items and pictures, which it loads.
+
+    Args:
+        page: what the report shows.
+        files: the folder of full pictures as seen from the page.
+        beside: the folder of chunks.
+        chunks: how many of them hold items.
+    """
+    empty, filters = gallery(page, [], []), _filters(page.scores)
+    data = empty | {"files": files, "filters": filters, "beside": beside, "chunks": chunks}
+    most = heapq.nlargest(MOST_CHANGED, flips(page).values(), key=lambda flip: abs(flip.second - flip.first))
+    wanted = {str(flip.question_id): flip for flip in most}
+    items = [entry(page, score, {}, wanted) for score in page.scores if str(score.question_id) in wanted]
+    return _html(page, data | {"total": len(page.scores)}, changed(items), [], 0)
+
+
+def _html(
+    page: ScoresPage,
+    data: Mapping[str, Any],
+    changed: Sequence[Mapping[str, Any]],
+    blocks: Iterable[Sequence[Any]],
+    left_out: int,
+) -> bytes:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mgtool.report"),
         autoescape=True,
@@ -89,10 +130,7 @@ def render(page: ScoresPage) -> bytes:
         "signed": tables.signed,
     }
     environment.filters |= {"p": tables.p_text, "words": lambda text: text.replace("_", " "), "plain": "{:.4g}".format}
-    shown = chosen(page.scores, page.comparison)
-    names = list(dict.fromkeys(score.image for score in shown if score.image))
     script = asset("gallery.js") + asset("report.js")
-    data = gallery(page, shown, names)
     html = environment.get_template("report.html.j2").render(
         page=page,
         plots=[plot(name, values) for name, values in {**page.breakdown, **page.slices}.items() if len(values) > 1],
@@ -100,11 +138,12 @@ def render(page: ScoresPage) -> bytes:
         script=script,
         script_hash=script_hash(script),
         gallery=safe_json(data),
-        changed=changed(data["items"]),
+        is_chunked="beside" in data,
+        changed=changed,
         confusion=diagnostics.confusion(page.scores),
         calibration=diagnostics.calibration(page.scores, page.confidences),
-        blocks=[safe_json(block) for block in _blocks(page, shown, names)],
-        left_out=len(page.scores) - len(shown),
+        blocks=[safe_json(block) for block in blocks],
+        left_out=left_out,
     )
     return html.encode("utf-8", "backslashreplace")  # names of files may be no text
 
@@ -151,13 +190,9 @@ def changed(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def gallery(page: ScoresPage, shown: Sequence[Score], names: Sequence[str]) -> dict[str, Any]:
     """The data of the gallery: items, filters, sizes of the blocks of pictures."""
-    places = {name: place for place, name in enumerate(names)}
-    flips = {str(flip.question_id): flip for flip in page.comparison.flips} if page.comparison else {}
-    items = [
-        _entry(score, places, page.boxes, flips.get(str(score.question_id))) | _effects(page, score) for score in shown
-    ]
+    places, changes = {name: place for place, name in enumerate(names)}, flips(page)
     return {
-        "items": items,
+        "items": [entry(page, score, places, changes) for score in shown],
         "filters": _filters(shown),
         "perBlock": PICTURES_PER_BLOCK,
         "files": page.files,
@@ -166,10 +201,14 @@ def gallery(page: ScoresPage, shown: Sequence[Score], names: Sequence[str]) -> d
     }
 
 
-def _entry(
-    score: Score, places: Mapping[str, int], boxes: Mapping[str, BoxRecord], flip: Flip | None
-) -> dict[str, Any]:
-    entry = {
+def flips(page: ScoresPage) -> dict[str, Flip]:
+    """The items whose score another run changed, by id."""
+    return {str(flip.question_id): flip for flip in page.comparison.flips} if page.comparison else {}
+
+
+def entry(page: ScoresPage, score: Score, places: Mapping[str, int], flips: Mapping[str, Flip]) -> dict[str, Any]:
+    """One item of the gallery; `places` of the pictures."""
+    found = {
         "id": str(score.question_id),
         "score": score.score,
         "status": score.status,
@@ -180,11 +219,12 @@ def _entry(
         "image": score.image,
         "picture": places.get(score.image, -1),
         "fields": {name: shown_value(value) for name, value in score.fields.items()},
-        "bin": box_bin(boxes.get(score.image)),
+        "bin": box_bin(page.boxes.get(score.image)),
     }
+    flip = flips.get(str(score.question_id))
     if flip is not None:
-        entry["flip"] = [flip.first, flip.second, flip.first_prediction]
-    return entry
+        found["flip"] = [flip.first, flip.second, flip.first_prediction]
+    return found | _effects(page, score)
 
 
 def _effects(page: ScoresPage, score: Score) -> dict[str, list[Any]]:
@@ -197,30 +237,30 @@ def _effects(page: ScoresPage, score: Score) -> dict[str, list[Any]]:
 
 
 def _filters(shown: Sequence[Score]) -> dict[str, list[str]]:
-    """Fields with few enough values to choose from."""
-    values: dict[str, Counter[str]] = {}
+    """Fields with few enough values to choose from; of the others no more values are kept than tell that."""
+    values: dict[str, set[str]] = {}
     for score in shown:
         for name, value in score.fields.items():
-            values.setdefault(name, Counter())[shown_value(value) or ""] += 1
+            found = values.setdefault(name, set())
+            if len(found) <= MOST_FILTER_VALUES:
+                found.add(shown_value(value) or "")
     return {name: sorted(found) for name, found in values.items() if 1 < len(found) <= MOST_FILTER_VALUES}
 
 
-def _blocks(page: ScoresPage, shown: Sequence[Score], names: Sequence[str]) -> Iterable[list[dict[str, Any]]]:
-    """Pictures with their boxes, some at a time, so that a browser decodes only those it shows."""
-    first: dict[str, Score] = {}
-    for score in shown:
-        first.setdefault(score.image, score)
-    block: list[dict[str, Any]] = []
-    for name, small in zip(names, thumbnails(names, page.read), strict=True):
+def pictures(page: ScoresPage, names: Sequence[str], first: Mapping[str, Score], side: int) -> Iterator[dict[str, Any]]:
+    """Pictures with their boxes, a block of them, so that a browser decodes only those it shows.
+
+    Args:
+        page: gives bytes and boxes.
+        names: of the pictures.
+        first: the first item of each picture.
+        side: of the thumbnails, pixels.
+    """
+    for name, small in zip(names, thumbnails(names, page.read, side), strict=True):
         record = page.boxes.get(name)
         size = (record.width, record.height) if record is not None and record.width else (small.width, small.height)
         found, objects = _drawn(first[name], record)
-        block.append({"uri": small.uri, "size": size, "boxes": found, "objects": objects})
-        if len(block) == PICTURES_PER_BLOCK:
-            yield block
-            block = []
-    if block:
-        yield block
+        yield {"uri": small.uri, "size": size, "boxes": found, "objects": objects}
 
 
 def _drawn(score: Score, record: BoxRecord | None) -> tuple[list[Any], list[Any]]:

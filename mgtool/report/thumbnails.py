@@ -45,15 +45,15 @@ def side_of(count: int) -> int:
     return next((side for most, side in SIDES if count <= most), SIDE)
 
 
-def thumbnails(names: Iterable[str], read: ReadBytes) -> Iterator[Thumbnail]:
-    """A thumbnail for each name, in order; larger ones when there are few.
+def thumbnails(names: Iterable[str], read: ReadBytes, side: int) -> Iterator[Thumbnail]:
+    """A thumbnail for each name, in order.
 
     Args:
         names: pictures.
         read: gives a picture's bytes, or None where there is none.
+        side: pixels of the longer side.
     """
     wanted = list(names)
-    side = side_of(len(wanted))
     with ThreadPoolExecutor(WORKERS) as pool:
         yield from pool.map(lambda name: thumbnail(read(name), side), wanted)
 

@@ -1,20 +1,19 @@
-"""Shares of a run as tasks of a Ray cluster whose nodes see the same files."""
+"""Shares of a run on a Ray cluster whose nodes see the same files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from mgtool.errors import MgtoolError, OutputError, UsageError
 from mgtool.runs import ray_probe
+from mgtool.runs.ray_actors import EACH, Crew, Make
 from mgtool.runs.shares import Share
 
-RETRIES = 3
-"""How often a share is taken up again whose node went away; it goes on where it stopped."""
 _DEVICES = ("auto", "cpu", "cuda")
 _GOES_ON = "the same command goes on from here"
 _INSTALL = "ray: Ray is not installed here; pip install 'mgtool[ray]'"
@@ -26,7 +25,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Cluster:
-    """What tasks can ask for.
+    """What actors can ask for.
 
     Attributes:
         address: as Ray takes it; None for its own search.
@@ -57,7 +56,7 @@ class Cluster:
         return ray
 
     def plan(self, nodes: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], int]:
-        """What each task asks for, and how many run side by side: one for its GPUs, or else one for each node."""
+        """What each actor asks for, and how many run side by side: one for its GPUs, or else one for each node."""
         alive = [node["Resources"] for node in nodes if node["Alive"]]
         if self.gpus_each and (places := sum(int(node.get("GPU", 0)) // self.gpus_each for node in alive)):
             return {"num_gpus": self.gpus_each, "num_cpus": 1}, places
@@ -103,14 +102,15 @@ def check_engine(
 
 
 def run_shares(
-    work: Callable[[Share], R], cluster: Cluster, *, world_size: int = 1, advance: Callable[[int], None]
+    make: Make[R], cluster: Cluster, *, name: str, world_size: int = 1, advance: Callable[[int], None]
 ) -> list[R]:
     """Do every share of a run; gives what each gave, in their order.
 
     Args:
-        work: does one share, in a process of its own on some node; it and what it gives can be pickled.
+        make: gives what does one share after the other, in a process of its own on some node.
         cluster: where.
-        world_size: number of shares; with 1, as many as run side by side.
+        name: of the run, as the cluster shows it.
+        world_size: number of shares; with 1, some for each place that there is, all in one where there is one place.
         advance: told of shares that are done.
 
     Raises:
@@ -121,20 +121,9 @@ def run_shares(
     ray = cluster.connect()
     with _errors(ray):
         wanted, places = cluster.plan(ray.nodes())
-        count = places if world_size == 1 else world_size
-        task = ray.remote(_work).options(max_retries=RETRIES, scheduling_strategy="SPREAD", **wanted)
-        folder = os.getcwd()  # noqa: PTH109 - a name
-        ends = [task.remote(work, Share(rank, count), folder) for rank in range(count)]
-        _follow(ray, ends, advance)
-        return [ray.get(end) for end in ends]
-
-
-def _follow(ray: Any, waiting: Sequence[Any], advance: Callable[[int], None]) -> None:
-    """Wait for all tasks; the first that fails ends it."""
-    while waiting:
-        [done], waiting = ray.wait(waiting)
-        ray.get(done)
-        advance(1)
+        count = world_size if world_size > 1 else 1 if places == 1 else EACH * places
+        done = Crew(ray, make, wanted, name).do((Share(rank, count) for rank in range(count)), advance)
+        return [done[Share(rank, count)] for rank in range(count)]
 
 
 @contextlib.contextmanager
@@ -149,9 +138,3 @@ def _errors(ray: Any) -> Iterator[None]:
         raise OutputError(f"a share was lost: {reason}; {_GOES_ON}") from error
     finally:
         ray.shutdown()
-
-
-def _work(work: Callable[[Share], R], share: Share, folder: str) -> R:
-    """On a node: one share, with relative names as the driver means them."""
-    os.chdir(folder)
-    return work(share)

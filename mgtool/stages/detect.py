@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,19 +188,26 @@ def _on_cluster(
 ) -> Detected:
     """Every share as a task of a Ray cluster; gives what the one found that ended last and joined them."""
     cluster = ray_cluster.Cluster(options.ray_address, 0 if options.device == "cpu" else 1)
-    work = functools.partial(_detect_share, inputs, folder, options, overwrite)
-    shares = ray_cluster.run_shares(work, cluster, world_size=options.world_size, advance=advance)
+    make = functools.partial(_detecting, inputs, folder, options, overwrite)
+    shares = ray_cluster.run_shares(make, cluster, name="detect", world_size=options.world_size, advance=advance)
     return next((detected for detected in shares if not detected.share), shares[-1])
 
 
-def _detect_share(
-    inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, share: Share
-) -> Detected:
-    """On a node: one share of the output that the driver holds; of a lost node's, once that one is surely gone."""
-    own = replace(options, engine="local", ray_address=None, rank=str(share.rank), world_size=share.world_size)
-    own.check(inputs, str(folder))
-    with one_share(folder, share.name, wait=True):
-        return _run(inputs, folder, own, overwrite, lambda n: None)
+def _detecting(
+    inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool
+) -> Callable[[Share], Detected]:
+    """On a node: what does shares of the output that the driver holds; of a lost node's, once that is surely gone."""
+    local = replace(options, engine="local", ray_address=None, world_size=1)
+    local.check(inputs, str(folder))
+    work = _Work(inputs, local, loading.load_finder(local), lambda n: None)
+    run = _run_record(work, folder)
+
+    def detect(share: Share) -> Detected:
+        own = replace(local, rank=str(share.rank), world_size=share.world_size)
+        with one_share(folder, share.name, wait=True):
+            return _into_folder(replace(work, options=own), run, folder, overwrite)
+
+    return detect
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,11 @@ class _Work:
 def _run(inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, advance: Advance) -> Detected:
     """All of the input, or this run's share of it."""
     work = _Work(inputs, options, loading.load_finder(options), advance)
-    run = _run_record(work, folder)
+    return _into_folder(work, _run_record(work, folder), folder, overwrite)
+
+
+def _into_folder(work: _Work, run: Run, folder: Path, overwrite: bool) -> Detected:
+    options = work.options
     output = DetectionOutput(folder, format=options.format, shard_size=options.shard_size, visualize=options.visualize)
     _begin(run, output, overwrite)
     return (_detect_all if options.share.is_all else _detect_shares)(work, output, run, overwrite)

@@ -26,7 +26,7 @@ from mgtool.evaluation.pipeline import ScoredRun, VariantScores
 from mgtool.evaluation.provenance import Provenance, provenance
 from mgtool.files.lock import one_writer
 from mgtool.records import Advance
-from mgtool.report import diagnostics, scores_page, tables
+from mgtool.report import diagnostics, scores_folder, scores_page, tables
 from mgtool.runs import progress
 from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
@@ -246,7 +246,7 @@ def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None, date: 
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
     output.save(out, evaluation, evaluation.comparison)
-    output.save_page(out, scores_page.render(_page(inputs, evaluation, out)))
+    scores_folder.write(out, _page(inputs, evaluation, out), full_pictures=inputs.options.full_pictures)
     if inputs.options.submission:
         output.save_submission(out, inputs.benchmark, evaluation.pairs, inputs.options.split)
 
@@ -255,6 +255,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
     result = evaluation.result
     counts: Mapping[str, Any] = msgspec.structs.asdict(evaluation.counts)
     images = inputs.options.images or ""
+    reader = PictureReader(inputs.place, inputs.ground_truth)
     return scores_page.ScoresPage(
         title=inputs.benchmark.title,
         name=result.name,
@@ -272,7 +273,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
         boxes=inputs.boxes,
         effects=effects(evaluation.pairs),
         comparison=evaluation.comparison,
-        read=PictureReader(inputs.place, inputs.ground_truth),
+        read=scores_page.no_picture if reader.is_empty else reader,
         confidences=diagnostics.confidences(evaluation.pairs),
         files=os.path.relpath(images, out) if images and "://" not in images else "",
     )

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
-from mgtool import records
 from mgtool.boxes import coordinates
 from mgtool.boxes.lookup import opened_boxes
-from mgtool.errors import MgtoolError, UsageError
+from mgtool.errors import UsageError
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
 from mgtool.inference.loading import kept_model, load_config
 from mgtool.inference.options import InferOptions, refuse_together
-from mgtool.inference.output import AnswersFile, InOrder, Ready, Writer, join, refuse_target, share_file
+from mgtool.inference.output import AnswersFile, InOrder, Ready, Writer, join, read_by, refuse_target, share_file
 from mgtool.inference.parity import Parity
 from mgtool.inference.pipeline import Items, Results, answered
 from mgtool.inference.plan import InferencePlan
@@ -29,7 +28,7 @@ from mgtool.inference.retrying import failed_samples, may_be_mended, put_among
 from mgtool.inference.shared_output import SharedAnswers
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
-from mgtool.inputs.model_folders import FOREIGN, check_config, check_model
+from mgtool.inputs.model_folders import check_config, check_model
 from mgtool.records import Advance, Answer, Failure, Inputs, LeftOut, input_names
 from mgtool.report.html import summary_table
 from mgtool.runs import progress
@@ -37,7 +36,6 @@ from mgtool.runs.claims import do_shares
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
-from mgtool.tars import stretches
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def infer(
     """
     _check(inputs, options, out)
     on_ray, file, share = options.engine == "ray", Path(out), share_of(options.rank, options.world_size)
-    refuse_target(file, _read_by(inputs, options))
+    refuse_target(file, read_by(inputs, options))
     with one_writer(file, is_file=True, share="" if on_ray or share.is_all else share.name, wait=wait):
         if on_ray:
             return _on_ray(inputs, file, options, overwrite=overwrite, advance=advance)
@@ -163,7 +161,7 @@ def check_parity(inputs: Inputs, options: InferOptions, count: int) -> Parity:
         refuse_together({"`check_parity`": True, name: is_given}, "it compares greedy answers on one device")
     plan = InferencePlan.of(inputs, options)
     with opened_boxes(plan.boxes, coordinates.named(options.box_format)) as boxes:
-        return parity.check_parity(plan, _numbered(plan), boxes, count)
+        return parity.check_parity(plan, plan.numbered(), boxes, count)
 
 
 def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> InferenceEstimate:
@@ -199,25 +197,6 @@ def _check(inputs: Inputs, options: InferOptions, out: str | Path) -> None:
         inputs=given,
     )
     check_share(share_of(options.rank, options.world_size), target, given)
-
-
-def _read_by(inputs: Inputs, options: InferOptions) -> Iterator[str | Path]:
-    """Whatever a run reads."""
-    yield from input_names(inputs)
-    yield from [options.images] if options.images else []
-    for whole in (Path(str(options.model).removeprefix(FOREIGN)), *([Path(options.boxes)] if options.boxes else [])):
-        yield from whole.iterdir() if whole.is_dir() else [whole]
-
-
-def _numbered(
-    plan: InferencePlan, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
-) -> Iterator[tuple[int, records.Item]]:
-    """The run's share of its samples, with their positions among all; arguments as of `read_samples`."""
-    once = iter([left_out])  # a share goes over the input twice
-    if not plan.share.is_all and (tars := stretches.places(plan.inputs)) is not None:
-        begin, end = plan.share.stretch(sum(len(tar.offsets) for tar in tars))
-        return enumerate(stretches.read(tars, begin, end, left_out), begin)
-    return plan.share.of(lambda: enumerate(plan.read_samples(stdin, next(once, None))))
 
 
 def _results(plan: InferencePlan, items: Items, left_out: LeftOut | None = None) -> Results:
@@ -295,11 +274,8 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
         file.refuse_foreign()
     if not _is_finished(run, file, stdin, overwrite=overwrite):
         left_out = LeftOut()
-        try:
+        with run.binding_none(file.is_begun), file.beginning():
             tokens = _fill(plan, shared, file, stdin, advance, left_out)
-        except MgtoolError:
-            file.forget_beginning()
-            raise
         file.publish()
         unused = {"left_out": found} if (found := left_out.summary()) else {}
         run.finish({**file.counts, "new_tokens": tokens, **unused}, noted=stdin.noted())
@@ -328,7 +304,7 @@ def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: 
 
 def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
     """Ask again what a finished run failed at, where the cause may be gone."""
-    failed = failed_samples(file, _numbered(plan))
+    failed = failed_samples(file, plan.numbered())
     if not failed:
         return
     counts = run.counts
@@ -349,8 +325,8 @@ def _fill(
 ) -> int:
     """Write what is left to answer; gives the number of new tokens."""
     if progress.is_counted_soon(plan.inputs, advance):
-        progress.started(advance, sum(1 for _ in _numbered(plan)))
-    items = file.skip_done(_numbered(plan, stdin.file, left_out))
+        progress.started(advance, sum(1 for _ in plan.numbered()))
+    items = file.skip_done(plan.numbered(stdin.file, left_out))
     advance(sum(file.counts.values()))
     begin = next(items, None)
     if begin is None:
@@ -371,7 +347,7 @@ def _fill(
 def _stream(
     plan: InferencePlan, *, unordered: bool, advance: Advance, left_out: LeftOut | None
 ) -> Generator[Answer | Failure]:
-    items = _numbered(plan, left_out=left_out)
+    items = plan.numbered(left_out=left_out)
     begin = next(items, None)
     if begin is None:
         return
@@ -388,8 +364,8 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
     check_model(options.model, takes_foreign=True)
     InferencePlan.of(inputs, options, is_here=False)  # what is wrong with the options is better said here
     cluster = Cluster(options.ray_address, 0 if options.device == "cpu" else options.tensor_parallel)
-    work = functools.partial(_answer_share, inputs, out, options, overwrite)
-    shares = run_shares(work, cluster, world_size=options.world_size, advance=advance)
+    make = functools.partial(_answering, inputs, out, options, overwrite)
+    shares = run_shares(make, cluster, name="infer", world_size=options.world_size, advance=advance)
     if len(shares) == 1:
         return shares[0][0]
     whole = replace(shares[0][1], options=options, share=ALL)
@@ -397,11 +373,17 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
     return Inferred(out, **counts, failures=AnswersFile(out).failures_path, missing=())
 
 
-def _answer_share(
-    inputs: Inputs, out: Path, options: InferOptions, overwrite: bool, share: Share
-) -> tuple[Inferred, InferencePlan]:
-    """On a node: one share of the output that the driver holds, and how it was answered there."""
-    own = replace(options, engine="local", ray_address=None, rank=str(share.rank), world_size=share.world_size)
-    with one_share(out, share.name, is_file=True, wait=True):
-        plan = InferencePlan.of(inputs, own)
-        return _into_file(plan, out, overwrite=overwrite, advance=lambda count: None), plan
+def _answering(
+    inputs: Inputs, out: Path, options: InferOptions, overwrite: bool
+) -> Callable[[Share], tuple[Inferred, InferencePlan]]:
+    """On a node: what does shares of the output that the driver holds, with one model, and says how."""
+    kept: list[Any] = []
+    plan = InferencePlan.of(inputs, replace(options, engine="local", ray_address=None, world_size=1))
+    shared = _shared(plan, out)
+
+    def answer(share: Share) -> tuple[Inferred, InferencePlan]:
+        own = replace(plan, share=share)
+        with one_share(out, share.name, is_file=True, wait=True), kept_model(kept):
+            return _do_share(own, shared, overwrite=overwrite, advance=lambda count: None), own
+
+    return answer

@@ -286,5 +286,6 @@ def _samples(source: Source, options: PackOptions, left_out: LeftOut) -> Iterato
         allow_absolute=options.allow_absolute,
         allow_remote=options.allow_remote,
         left_out=left_out,
+        wants_boxes=source.boxes is None,
     )
     return samples if options.allow_missing else refuse_without_pictures(samples, images)

@@ -52,8 +52,15 @@ def test_stdout_counts_too(command: str, pictures: str, mgtool) -> None:
 
 
 def test_boxes_that_are_not_used_count(pictures: str, mgtool) -> None:
-    box = {"image": "cat.jpg", "sha256": "0" * 64, "width": 100, "height": 100, "scores": [1.0], "labels": ["cat"]}
-    Path("boxes.jsonl").write_text(json.dumps({**box, "boxes": [[10, 10, 5, 5]]}) + "\n")
+    box = {
+        "image": "cat.jpg",
+        "sha256": "0" * 64,
+        "width": 100,
+        "height": 100,
+        "scores": [1.0] * 3,
+        "labels": ["cat"] * 3,
+    }
+    Path("boxes.jsonl").write_text(json.dumps({**box, "boxes": [[1, 1, 9, 9], [2, 2, 8, 8], [10, 10, 5, 5]]}) + "\n")
     words = ("infer", "pictures/cat.jpg", *COMMANDS["infer"], "--boxes", "boxes.jsonl", "--json", "--out", "a.jsonl")
     code, said, err = mgtool(*words, "--strict", "--allow-failures", "9")
     assert (code, len(json.loads(said)["left_out"])) == (3, 1), err

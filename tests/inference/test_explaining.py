@@ -11,6 +11,7 @@ from PIL import Image
 import mgtool
 from mgtool.errors import UsageError
 from mgtool.inference import explaining
+from mgtool.inference.native_model import NativeModel
 from mgtool.media.videos import decode_frames
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.records import Detections
@@ -94,9 +95,10 @@ def test_a_box_did_what_leaving_it_out_of_the_box_file_undoes(explained, plain, 
         assert all(size > 1e-3 for size in sizes), "a box must matter for this to be a test"
 
 
-@pytest.mark.parametrize("room", [1, 1 << 13])
-def test_boxes_of_several_pictures(explained, plain, monkeypatch, room):
-    monkeypatch.setattr(explaining, "ROW_TOKENS", room)
+@pytest.mark.parametrize("shares", [True, False])
+def test_boxes_of_several_pictures(explained, plain, monkeypatch, shares):
+    monkeypatch.setattr(explaining, "ROW_TOKENS", 1)
+    monkeypatch.setattr(NativeModel, "shares_prefixes", lambda self: shares)
     names = ("coffee.jpg", "china.jpg")
     boxes = [PICTURE | found(2), PICTURE | found(3) | {"image": "china.jpg", "width": 640, "height": 427}]
     [answer] = explained([{"question_id": 0, "image": list(names), "text": f"<image>\n<image>\n{QUESTION}"}], boxes)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from mgtool.inputs import sources
-from mgtool.records import Failure, Sample
+from mgtool.inputs.json_records import ANNOTATIONS
+from mgtool.records import Failure, LeftOut, Sample
 
 ASKED = [("human", "<image>What?"), ("gpt", "A cat.")]
 MESSAGES = [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A cat."}]
@@ -108,3 +109,18 @@ def test_a_data_url_is_the_picture(tmp_path: Path) -> None:
     assert [one.data for one in sample.images] == [b"a picture"]
     assert sample.turns[0].value == "<image>What?"
     assert len(str(sample.id)) < 30
+
+
+@pytest.mark.parametrize("line", [True, False])
+@pytest.mark.parametrize("wants_boxes", [True, False])
+def test_annotations_that_are_not_used_are_counted(tmp_path: Path, line: bool, wants_boxes: bool) -> None:
+    whole = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 1, "bbox": [1, 2, 3, 4]}, {"image_id": 1, "bbox": [1, 2, 3, 4]}],
+    }
+    (tmp_path / "x.json").write_text(json.dumps(whole, indent=None if line else 1))
+    left_out = LeftOut()
+    (sample,) = sources.read_samples([str(tmp_path / "x.json")], left_out=left_out, wants_boxes=wants_boxes)
+    assert sample.id == 1
+    counted = {ANNOTATIONS: {"count": 2, "examples": [f"{tmp_path}/x.json"]}}
+    assert left_out.summary() == (counted if wants_boxes else {})

@@ -151,6 +151,8 @@ def test_only_buckets_that_the_user_names_are_asked_with_credentials() -> None:
 
 OPENERS = {"inputs/sources.py", "tars/paths.py", "boxes/formats/__init__.py", "media/reading.py"}
 """What opens URLs: inputs and boxes that the command line names, and pictures by `Place` alone."""
+ASKING = {"inputs/fingerprints.py", "tars/samples.py"}
+"""What asks for the version of an input that the command line names, and what an error of one means."""
 
 
 def test_nothing_else_opens_urls() -> None:
@@ -164,7 +166,7 @@ def test_nothing_else_opens_urls() -> None:
     assert found["fsspec"] == {"files/urls.py"}
     assert found["aiohttp"] == {"files/http_client.py"}
     assert found["httpx"] == {"evaluation/judge_models.py"}
-    assert found["mgtool.files.urls"] == OPENERS
+    assert found["mgtool.files.urls"] == OPENERS | ASKING
     assert not {"requests", "urllib.request", "urllib3", "http.client", "s3fs", "gcsfs"} & found.keys()
 
 

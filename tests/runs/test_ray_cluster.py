@@ -76,7 +76,7 @@ def _shares(of: int) -> list[psutil.Process]:
     found = []
     for child in psutil.Process(of).children(recursive=True):
         try:
-            found += [child] if child.cmdline()[:1] == ["ray::_work"] else []
+            found += [child] if "".join(child.cmdline()[:1]).startswith("ray::detect 00000") else []
         except psutil.Error:
             continue
     return found

@@ -19,6 +19,24 @@ function shape(tag, attributes, className) {
   return node;
 }
 
+// Files beside a page that is too large for one: a script element loads each, as it does from a file system, too.
+const chunks = (() => {
+  const wanted = new Map();
+  window.mgtoolChunk = (name, text) => {
+    const { got, node } = wanted.get(name);
+    wanted.delete(name);
+    node.remove();
+    got(JSON.parse(text));
+  };
+  return (name, got) => {
+    if (wanted.has(name)) return;
+    const node = make("script");
+    wanted.set(name, { got, node });
+    node.src = `${data.beside}/${name}.js`;
+    document.head.append(node);
+  };
+})();
+
 const picture = (() => {
   const KEPT = 24;
   const blocks = [...document.querySelectorAll("script.pictures")];
@@ -28,6 +46,13 @@ const picture = (() => {
     const block = Math.floor(place / data.perBlock);
     if (!decoded.has(block)) {
       if (decoded.size > KEPT) decoded.delete(decoded.keys().next().value);
+      if (data.beside) {
+        chunks(`pictures-${block}`, (found) => {
+          decoded.set(block, found);
+          dispatchEvent(new Event("pictures"));
+        });
+        return null;
+      }
       decoded.set(block, JSON.parse(blocks[block].textContent));
     }
     return decoded.get(block)[place % data.perBlock];

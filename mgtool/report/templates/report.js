@@ -7,10 +7,12 @@
   const kind = (item) => (item.score >= 0.999999 ? "right" : item.score > 0 ? "partly" : "wrong");
   const SIGN = { right: "✓", partly: "≈", wrong: "✗" };
   const flipped = (item) => item.flip && (item.flip[0] >= 0.5) !== (item.flip[1] >= 0.5);
-  for (const item of data.items) {
+  function prepare(item) {
     item.kind = kind(item);
     item.hay = [item.id, item.question, item.answer, item.target, item.image].filter(Boolean).join("\n").toLowerCase();
+    return item;
   }
+  data.items.forEach(prepare);
 
   const told = (item) => [item.question, item.image].filter(Boolean).join(": ") || `item ${item.id}`;
 
@@ -281,20 +283,24 @@
   });
   addEventListener("afterprint", () => paint(true));
 
-  for (const result of Object.keys(RESULTS)) {
-    const count = data.items.filter(RESULTS[result]).length;
-    if (result !== "all" && (!count || (result === "flipped" && !data.compared))) continue;
-    const button = make("button", "", `${result} ${count.toLocaleString("en")}`);
-    button.type = "button";
-    button.dataset.result = result;
-    button.addEventListener("click", () => choose(result));
-    $("result").append(button);
+  function results() {
+    $("result").replaceChildren();
+    for (const result of Object.keys(RESULTS)) {
+      const count = data.items.filter(RESULTS[result]).length;
+      if (result !== "all" && (!count || (result === "flipped" && !data.compared))) continue;
+      const button = make("button", "", `${result} ${count.toLocaleString("en")}`);
+      button.type = "button";
+      button.dataset.result = result;
+      button.addEventListener("click", () => choose(result));
+      $("result").append(button);
+    }
   }
+  results();
   for (const [name, values] of Object.entries(data.filters)) {
     select(name, `${name.replaceAll("_", " ")}: all`, values.map((value) => [value, value || "(empty)"]), (value) => { state.fields[name] = value; });
   }
   if (data.boxBins.length) select("boxes", "boxes: all", data.boxBins.map((bin) => [bin, bin]), (value) => { state.bin = value; });
-  const orders = Object.entries(SORTS).filter(([name]) => (name !== "changed" || data.compared) && (name !== "boxes" || data.boxBins.length));
+  const orders = Object.entries(SORTS).filter(([name]) => (name !== "changed" || data.compared) && (name !== "boxes" || (data.boxBins.length && !data.beside)));
   select("order", "order of the input", orders.map(([name, [text]]) => [name, text]), (value) => { state.sort = value; });
 
   function restore() {
@@ -310,6 +316,23 @@
     if (wanted.has("item")) dialog.open(state.shown.findIndex((item) => item.id === wanted.get("item")));
   }
 
+  // The items of a large page come in chunks, one after the other; what is shown stays while more arrive.
+  function load(next) {
+    chunks(`items-${next}`, (found) => {
+      data.items.push(...found.map(prepare));
+      results();
+      const isLast = next + 1 === data.chunks;
+      if (next === 0 || isLast) restore();
+      else apply();
+      if (!isLast) load(next + 1);
+    });
+  }
+
   addEventListener("hashchange", restore);
-  restore();
+  addEventListener("pictures", () => {
+    paint(true);
+    dialog.repaint();
+  });
+  if (data.chunks) load(0);
+  else restore();
 })();
