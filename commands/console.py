@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from mgtool.runs.shares import Share
@@ -24,15 +23,26 @@ if TYPE_CHECKING:
 Advance = Callable[[int], None]
 
 
-class _Screen(Console):
-    """What stands on stderr; a reader of it that went away ends no run."""
-
-    def on_broken_pipe(self) -> None:
-        """Rich would exit with 1."""
-        _to_nowhere(sys.stderr)
+def __getattr__(name: str) -> Any:
+    if name != "err":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault("err", _screen_of_stderr())
 
 
-err = _Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+def _screen_of_stderr() -> Console:
+    """What stands on stderr; a reader of it that went away ends no run. Rich is imported here, as help needs none."""
+    from rich.console import Console
+
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            _to_nowhere(sys.stderr)
+
+    return Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def _screen() -> Console:
+    screen: Console = sys.modules[__name__].err
+    return screen
 
 
 FLAGS: dict[str, str] = {}
@@ -58,12 +68,14 @@ def printable(text: str) -> str:
 
 def say(text: str) -> None:
     """One plain line on stderr."""
-    err.print(printable(flagged(text)), markup=False)
+    _screen().print(printable(flagged(text)), markup=False)
 
 
 def fail(text: str) -> None:
     """One line that says what is wrong."""
-    err.print(f"[bold red]error:[/] {escape(printable(flagged(text)))}")
+    from rich.markup import escape
+
+    _screen().print(f"[bold red]error:[/] {escape(printable(flagged(text)))}")
 
 
 @contextlib.contextmanager
@@ -80,7 +92,7 @@ def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Ite
     if quiet:
         yield lambda n: None
     else:
-        with watching.shown(what, total, err, say) as watcher:
+        with watching.shown(what, total, _screen(), say) as watcher:
             yield watcher
 
 
@@ -123,7 +135,7 @@ def summarize(
         sys.stdout.buffer.write(dumps(summary) + b"\n")
         sys.stdout.buffer.flush()
     elif not quiet:
-        err.print(_table(summary, title))
+        _screen().print(_table(summary, title))
         if then:
             say(f"next: {then}")
 
@@ -148,13 +160,20 @@ def show_failures(count: int, where: Path, *, quiet: bool) -> None:
         say(f"failed: {count:,}, see {where / FAILURES_FILE if where.is_dir() else where}")
 
 
+_ONLY_WHERE_THERE_ARE = {"videos", "frames", "duplicates", "skipped", "failures_by_reason", "left_out"}
+"""What a table says nothing of where there is none."""
+
+
 def _table(summary: Mapping[str, Any], title: str) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, show_header=False, title_justify="left", title_style="bold", box=None, padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for key, value in summary.items():
+        if not value and key in _ONLY_WHERE_THERE_ARE:
+            continue
         table.add_row(key.replace("_", " "), escape(printable(flagged(_shown(value)))))
     return table
 

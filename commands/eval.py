@@ -46,6 +46,7 @@ def evaluate(
     by: options.By = EvalOptions.by,
     variant: options.Variant = EvalOptions.variant,
     explain_variants: options.ExplainVariants = False,
+    scorer: options.ScorerOption = EvalOptions.scorer,
     only_answered: options.OnlyAnswered = EvalOptions.only_answered,
     samples: options.Samples = EvalOptions.samples,
     trust_ids: options.TrustIds = EvalOptions.trust_ids,
@@ -88,7 +89,8 @@ def evaluate(
         )
     asked = EvalOptions(
         benchmark, ground_truth=ground_truth, questions=questions, split=split, metric=metric, by=by, variant=variant,
-        only_answered=only_answered, samples=samples, trust_ids=trust_ids, compare=compare, slices=slices,
+        scorer=scorer, only_answered=only_answered, samples=samples, trust_ids=trust_ids,
+        compare=compare, slices=slices,
         images=images, full_pictures=full_pictures, allow_absolute=allow_absolute, allow_remote=allow_remote,
         boxes=boxes, judge=judge, judge_url=judge_url, judge_workers=judge_workers, judge_rate=judge_rate,
         judge_price=judge_price, judge_budget=judge_budget, submission=submission,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mgtool.commands.options import Command
+from mgtool.evaluation.options import Scorer
 
 Answers = Annotated[
     str | None, typer.Argument(help="Answers file (`-` is stdin), or the box folder for detection benchmarks.")
@@ -23,6 +24,9 @@ MetricNames = Annotated[
     str, typer.Option("--metric", help="Metrics of your own data: exact,vqa,anls,relaxed,...", metavar="NAME,...")
 ]
 By = Annotated[list[str] | None, typer.Option("--by", help="Break your own data down by this field.", metavar="FIELD")]
+ScorerOption = Annotated[
+    Scorer, typer.Option("--scorer", help="What computes COCO's average precision; the numbers are equal.")
+]
 Variant = Annotated[str, typer.Option(help="Way to score: official, mg-llava, ...", metavar="NAME")]
 ExplainVariants = Annotated[
     bool, typer.Option("--explain-variants", help="List the items whose score depends on the variant.")

@@ -19,7 +19,7 @@ _GROUPS = {
     "save_steps unordered overwrite wait allow_failures quiet as_json",
     "Model": "model detector tagger tag_list tag_thresholds vocabulary preset judge judge_url judge_rate judge_price "
     "judge_budget template fusion stage dtype quantize trust_checkpoint trust_config",
-    "Scores": "benchmark metric by variant explain_variants only_answered samples trust_ids slices show_list "
+    "Scores": "benchmark metric by variant explain_variants only_answered samples trust_ids slices scorer show_list "
     "show_variants",
     "Answers": "task prompt prompts system max_new_tokens",
     "Training": "epochs max_steps learning_rate max_length trainer",
@@ -70,7 +70,7 @@ EXAMPLES = {
             "--images examples/photos/images --out out/detection"
         ),
         (
-            "mgtool eval out/tars-answers/answers.jsonl --benchmark custom "
+            "mgtool eval out/own/answers.jsonl --benchmark custom "
             "--ground-truth examples/photos/conversations.json --metric contains,f1"
         ),
     ),

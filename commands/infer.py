@@ -146,9 +146,9 @@ def _write(
     inputs: list[str], out: str, wanted: InferOptions, *, overwrite: bool, wait: bool, quiet: bool, as_json: bool
 ) -> _Ended:
     """Into a file."""
-    from mgtool.stages import infer as stage
-
     with console.progress("shares" if wanted.engine == "ray" else "answers", quiet=quiet) as advance:
+        from mgtool.stages import infer as stage
+
         done = stage.infer(inputs, out, wanted, overwrite=overwrite, wait=wait, advance=advance)
     written = out if done.out == Path(out) else str(done.out)
     counts: dict[str, Any] = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}

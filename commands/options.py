@@ -27,6 +27,7 @@ READER_LEFT = 141
 
 
 MOST_CONFIG_BYTES = 1 << 20
+_PREFIX = "MGTOOL_"
 _FILE_ERRORS = "EACCES EEXIST EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENOENT ENOTDIR ENOTEMPTY EPERM EROFS ESTALE"
 _BEYOND = 1 << 63
 _MOST_SHOWN = 30
@@ -50,7 +51,7 @@ class Command(TyperCommand):
             if param.name:
                 console.FLAGS[param.name] = _flag(param)
             if param.param_type_name == "option" and param.name and not param.envvar:
-                param.envvar = f"MGTOOL_{_spelled(param).upper().replace('-', '_')}"
+                param.envvar = f"{_PREFIX}{_spelled(param).upper().replace('-', '_')}"
                 param.show_envvar = False  # type: ignore[attr-defined]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -65,6 +66,8 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run; a reader of stdout that went away ends it with 141, a full disk with one line, Ctrl-C with 130."""
         console.begin()
+        if not ctx.params.get("quiet"):
+            _note_unknown_variables(ctx)
         _refuse_odd(ctx.params)
         try:
             with signals.as_interrupts(), temporary.all_in_one_folder(ctx.meta.get(_TMP)):
@@ -84,6 +87,17 @@ class Command(TyperCommand):
             how = f"ended by {error}" if isinstance(error, signals.Ended) else "interrupted"
             console.fail(f"{how}; the same command goes on from here")
             raise typer.Exit(INTERRUPTED) from error
+
+
+def _note_unknown_variables(context: typer.Context) -> None:
+    """Say which variables look like options and are none; they may be another program's, so nothing is refused."""
+    commands = getattr(context.find_root().command, "commands", None) or {"": context.command}
+    variables = {param.envvar for command in commands.values() for param in command.params if param.envvar}
+    known = {str(name).removeprefix(_PREFIX) for name in variables} | {"DEBUG"}
+    for name in sorted(os.environ):
+        word = name.removeprefix(_PREFIX)
+        if name.startswith(_PREFIX) and word not in known and (hint := nearest(word, known)):
+            console.say(f"{name}: no option has this variable{hint}")
 
 
 def _refuse_odd(values: Mapping[str, Any]) -> None:

@@ -42,6 +42,8 @@ class Watcher(Watched):
 
     def started(self, total: int) -> None:
         """There will be so many, beside those that were told before."""
+        if not self.total:
+            self.began = time.monotonic()
         self.total = (self.total or 0) + total
         self.show()
 
@@ -171,7 +173,11 @@ def shown(what: str, total: int | None, console: Console, say: Callable[[str], N
         return
     bar = Bar(what, total, say, console)
     with bar.bar:
-        yield bar
+        try:
+            yield bar
+        except BaseException:
+            bar.bar.live.transient = True  # what was not done is no bar to keep
+            raise
         bar.end()
 
 

@@ -1,4 +1,4 @@
-"""The README is true: its shell examples run, in order, on a terminal, as a reader would type them."""
+"""README and guides are true: their shell examples run, in order, on a terminal, as a reader would type them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ import terminal
 import tiny_transformers
 
 ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / "examples/guide"
+TABLE = re.findall(r"\]\((\w[\w-]*\.md)\)", (GUIDE / "README.md").read_text())
+"""The guides, in the order of their table."""
+TEXTS = [ROOT / "README.md", *(GUIDE / name for name in TABLE)]
 
 
 def _blocks(language: str, text: str | None = None) -> list[str]:
@@ -33,7 +37,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(900)
 def test_every_example_runs(workplace: Path) -> None:
-    commands = [line for block in _blocks("sh") for line in block.splitlines() if line.strip()]
+    blocks = [block for text in TEXTS for block in _blocks("sh", text.read_text())]
+    commands = [line for block in blocks for line in block.splitlines() if line.strip()]
     assert len(commands) >= 9
     for command, size in zip(commands, itertools.cycle(((80, 24), (120, 40)))):
         code, screen = terminal.run(["bash", "-o", "pipefail", "-c", command], size=size, cwd=workplace)
@@ -43,7 +48,7 @@ def test_every_example_runs(workplace: Path) -> None:
 
 
 def test_the_python_example_runs(workplace: Path) -> None:
-    [example] = _blocks("python")
+    [example] = [block for text in TEXTS for block in _blocks("python", text.read_text())]
     if not (workplace / "out/model").exists():
         pytest.fail("the shell examples did not make the model")
     subprocess.run(
@@ -52,8 +57,17 @@ def test_the_python_example_runs(workplace: Path) -> None:
 
 
 def test_every_script_that_the_readme_names_exists() -> None:
-    for name in re.findall(r"`(tests/speed/\w+\.py)`", (ROOT / "README.md").read_text()):
-        assert (ROOT / name).is_file()
+    for text in TEXTS:
+        for name in re.findall(r"`(tests/speed/\w+\.py)`", text.read_text()):
+            assert (ROOT / name).is_file()
+
+
+def test_the_readme_is_short_and_every_link_leads_somewhere() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 180
+    assert {*GUIDE.glob("*.md")} == {GUIDE / "README.md", *(GUIDE / name for name in TABLE)}
+    for text in (*TEXTS, GUIDE / "README.md"):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", text.read_text()):
+            assert (text.parent / link).exists(), f"{text}: {link}"
 
 
 def test_the_notebook_runs(workplace: Path) -> None:

@@ -58,7 +58,7 @@ class EvalInputs:
         if variant not in benchmark.variants:
             raise UsageError("variant", f"{variant}: {benchmark.name} has {one_of(variant, benchmark.variants)}")
         metrics = [name.strip() for name in self.options.metric.split(",") if name.strip()]
-        benchmark = benchmark.configured(metrics, self.options.by or ())
+        benchmark = benchmark.configured(metrics, self.options.by or ()).scored_by(self.options.scorer)
         if self.options.judge and not benchmark.asks_judge(variant):
             asking = [other for other in benchmark.variants if benchmark.asks_judge(other)]
             hint = f"; `variant` {' or '.join(asking)} does" if asking else ""

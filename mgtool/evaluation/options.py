@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import Literal
 
 from mgtool.errors import UsageError
 from mgtool.files.remote import check_patterns
+
+Scorer = Literal["hotcoco", "pycocotools"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class EvalOptions:
         metric: names of metrics with commas between, for a benchmark that has a choice: ``exact,anls``.
         by: fields of the ground truth to break these metrics down by.
         variant: one of the benchmark's ways to score.
+        scorer: ``hotcoco`` or ``pycocotools``, which computes COCO's average precision; the numbers are equal.
         only_answered: leave items without an answer out instead of counting them as wrong.
         samples: what is made of several answers to a question: ``mean``, ``vote`` or ``pass@K``.
         trust_ids: score answers by their ids alone, also where they are about other pictures or questions.
@@ -53,6 +57,7 @@ class EvalOptions:
     metric: str = ""
     by: list[str] | None = None
     variant: str = "official"
+    scorer: Scorer = "hotcoco"
     only_answered: bool = False
     samples: str = "mean"
     trust_ids: bool = False

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mgtool.boxes import coordinates
 from mgtool.errors import UsageError
 from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
@@ -60,7 +59,8 @@ class InferOptions:
         workers: processes that prepare pictures, for each device; with 0, threads; None for what suits the device.
         cache: folder of answers of earlier runs.
         max_pixels: width times height over which a picture or video is a failure, before it is decoded.
-        rank: which share of the samples this run answers, from 0; ``slurm`` or ``torchrun`` read both numbers.
+        rank: which share of the samples this run answers, from 0; ``any`` for whichever are free, ``slurm`` or
+            ``torchrun`` to read both numbers.
         world_size: number of shares.
         engine: ``ray`` makes every share a task of a Ray cluster and joins them.
         ray_address: of the cluster; None for Ray's own search.
@@ -109,6 +109,8 @@ class InferOptions:
     def __post_init__(self) -> None:
         self._as_declared()
         check_patterns(self.allow_remote)
+        from mgtool.boxes import coordinates
+
         coordinates.named(self.box_format)
         if self.max_pixels < 1:
             raise UsageError("max_pixels", f"{self.max_pixels}: give a number from 1 on")

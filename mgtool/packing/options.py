@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mgtool.boxes import coordinates
 from mgtool.errors import UsageError, one_of
 from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
@@ -112,7 +111,10 @@ class PackOptions:
     def __post_init__(self) -> None:
         _check_values(self)
         check_patterns(self.allow_remote)
-        coordinates.named(self.box_format)
+        if self.box_format:
+            from mgtool.boxes import coordinates  # heavier than all else here
+
+            coordinates.named(self.box_format)
         _check_size(self.shard_size)
         if self.split is not None:
             _check_split(self.split)

@@ -5,6 +5,9 @@ hotcoco computes the matches; its numbers equal those of pycocotools and lvis-ap
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import io
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +18,7 @@ import msgspec
 import numpy as np
 
 from mgtool.records import Detections, Score
-from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict
+from mgtool.scoring.benchmark import SCORERS, Benchmark, Item, Judge, Pair, Verdict
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import SEED, Floats, Metric, Statistic, normal_interval
@@ -61,6 +64,20 @@ class DetectionBenchmark(Benchmark):
     headline = "AP"
     lvis: ClassVar[bool] = False
     most_detections: ClassVar[int | None] = None
+    scorer = SCORERS[0]
+
+    def scored_by(self, scorer: str) -> Benchmark:
+        """The same with another implementation of average precision, whose numbers are equal."""
+        if scorer == self.scorer or self.lvis:
+            return super().scored_by(scorer)
+        other = copy.copy(self)
+        other.scorer = scorer
+        return other
+
+    def _curves(self, evaluator: Any, targets: Sequence[Mapping[str, Any]], found: Sequence[Any]) -> Any:
+        """Precision (T, R, K, A, M) and recall (T, K, A, M) by the scorer that was asked for."""
+        evaluator.accumulate()
+        return evaluator.eval if self.scorer == SCORERS[0] else pycocotools_curves(targets, found)
 
     def load(self, truth: Truth) -> list[Item]:
         """A COCO-style JSON with `images`, `annotations` and `categories`."""
@@ -124,9 +141,9 @@ class DetectionBenchmark(Benchmark):
         if not scores:
             return {"AP": Metric(value=None)}
         targets = [score.target for score in scores]
-        evaluator = evaluated(targets, [score.extracted for score in scores], lvis=self.lvis)
-        evaluator.accumulate()
-        values = self.summary(evaluator.eval, targets)
+        found = [score.extracted for score in scores]
+        evaluator = evaluated(targets, found, lvis=self.lvis)
+        values = self.summary(self._curves(evaluator, targets, found), targets)
         errors = half_sample_errors(evaluator, len(scores)) if len(scores) > 1 else {}
         return {name: _metric(value, errors.get(name), len(scores)) for name, value in values.items()}
 
@@ -139,9 +156,9 @@ class DetectionBenchmark(Benchmark):
         if not scores:
             return {}
         targets = [score.target for score in scores]
-        evaluator = evaluated(targets, [score.extracted for score in scores], lvis=self.lvis)
-        evaluator.accumulate()
-        precision = evaluator.eval["precision"]
+        found = [score.extracted for score in scores]
+        evaluator = evaluated(targets, found, lvis=self.lvis)
+        precision = self._curves(evaluator, targets, found)["precision"]
         names, counts = named_categories(targets)
         return {
             "category": {
@@ -184,6 +201,26 @@ def evaluated(targets: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str,
     evaluator = COCOeval(truth, truth.load_res(rows), "bbox", lvis_style=lvis)
     evaluator.evaluate()
     return evaluator
+
+
+def pycocotools_curves(targets: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> Any:
+    """Precision and recall as pycocotools itself computes them; arguments as of `evaluated`."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    rows = _detections(found)
+    rows = rows[np.isin(rows[:, 6], list(named_categories(targets)[0]))]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = _dataset(targets)
+        for annotation in truth.dataset["annotations"]:
+            annotation["bbox"] = list(annotation["bbox"])
+        truth.createIndex()
+        boxes = truth.loadRes(rows)
+        evaluator = COCOeval(truth, boxes, "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return evaluator.eval
 
 
 def half_sample_errors(evaluator: Any, pictures: int) -> dict[str, float]:

@@ -10,13 +10,15 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from mgtool.errors import UsageError
+from mgtool.errors import UsageError, one_of
 from mgtool.records import Sample, SampleId, Score, Turn
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.predictions import Answers, Prediction
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of, ratio
 
 OFFICIAL = "official"
+SCORERS = ("hotcoco", "pycocotools")
+"""What computes average precision; the first by default."""
 SINGLE_WORD = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 YES_OR_NO = "Please answer the question with yes or no."
@@ -158,6 +160,18 @@ class Benchmark:
             raise UsageError("metric", f"{self.name} has its own: {self.metric}; `benchmark` custom takes others")
         if by:
             raise UsageError("by", f"{self.name} has its own breakdowns; `slices` adds to them")
+        return self
+
+    def scored_by(self, scorer: str) -> Benchmark:
+        """The benchmark with another implementation of average precision, where it has a choice of them.
+
+        Raises:
+            UsageError: where it has none, or none of this name.
+        """
+        if scorer not in SCORERS:
+            raise UsageError("scorer", f"{scorer}: there are {one_of(scorer, SCORERS)}")
+        if scorer != SCORERS[0]:
+            raise UsageError("scorer", f"{scorer}: {self.name} is not scored by it")
         return self
 
     def load(self, truth: Truth) -> list[Item]:

@@ -194,7 +194,7 @@ def _begun(inputs: EvalInputs, out: Path | None, *, overwrite: bool) -> Run | No
     if out is None:
         return None
     options = {name: getattr(inputs.options, name) for name in IDENTIFYING}
-    computes = ("numpy", "scipy", "hotcoco")
+    computes = ("numpy", "scipy", "hotcoco", "pycocotools")
     run = Run(out / RUN_FILE, command="eval", options=options, inputs=inputs.identified(), computes=computes)
     run.begin(overwrite=overwrite)
     return run

@@ -100,6 +100,17 @@ class TarDataset(IterableDataset[T], Generic[T]):
                 else:
                     yield loaded
 
+    def pipeline(self, *stages: Any) -> Any:
+        """These samples through stages of webdataset: a ``webdataset.DataPipeline``.
+
+        Args:
+            stages: as webdataset has them, for instance ``webdataset.map(f)``, ``webdataset.shuffle(100)`` or
+                ``webdataset.batched(8)``; this data set has shared the samples out already.
+        """
+        import webdataset
+
+        return webdataset.DataPipeline(self, *stages)
+
     def _mine(self) -> npt.NDArray[np.int64]:
         order = np.arange(len(self.index))
         if self.seed is not None:

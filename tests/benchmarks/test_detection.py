@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from mgtool.errors import InputError
 from mgtool.records import BoxRecord
 from mgtool.scoring import predictions
+from mgtool.scoring.benchmark import SCORERS
 
 COCO_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -184,3 +187,18 @@ def test_a_wrong_file_is_one_line(bench) -> None:
     wrong = bench.write("captions.json", {"images": [], "annotations": []})
     with pytest.raises(InputError, match=r"captions\.json: expected one COCO JSON with .*found none"):
         bench.score("coco-detection", [wrong], one_box("a.jpg"))
+
+
+def test_pycocotools_itself_gives_the_same_numbers(tmp_path: Path, mgtool) -> None:
+    photos = Path(__file__).parents[2] / "examples/photos"
+    mgtool("detect", photos / "images", "--workers", 0, "--out", tmp_path / "boxes", "-q")
+    words = ("eval", tmp_path / "boxes", "--ground-truth", photos / "instances.json", "--json", "--benchmark")
+    found = {name: json.loads(mgtool(*words, "coco-detection", "--scorer", name)[1]) for name in SCORERS}
+    fast, slow = (found[name]["metrics"] for name in SCORERS)
+    assert {name: metric["value"] for name, metric in slow.items()} == pytest.approx(
+        {name: metric["value"] for name, metric in fast.items()}, abs=1e-9
+    )
+    assert slow["AP"]["value"] > 30
+    code, _, said = mgtool(*words, "lvis", "--scorer", "pycocotools")
+    assert code == 2
+    assert "--scorer pycocotools: lvis is not scored by it" in said

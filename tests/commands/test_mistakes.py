@@ -214,3 +214,12 @@ def test_what_a_reader_that_goes_away_leaves(words: str, code: int, tmp_path: Pa
         line = f"{sys.executable} -m mgtool.commands.main {words} | {reader} > /dev/null; exit ${{PIPESTATUS[0]}}"
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=os.environ)
         assert (done.returncode, done.stderr) == (code, ""), reader
+
+
+def test_a_misspelt_variable_is_said(tmp_path: Path, mgtool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGTOOL_THRESOLD", "0.9")
+    monkeypatch.setenv("MGTOOL_DEBUG", "1")
+    code, _, said = mgtool("detect", CAT, "--workers", 0, "--out", tmp_path / "out")
+    assert code == 0
+    assert "MGTOOL_THRESOLD: no option has this variable; did you mean THRESHOLD?" in said.replace("\n", " ")
+    assert "DEBUG" not in said
