@@ -14,7 +14,7 @@ import torch
 
 from mgtool.boxes import coordinates
 from mgtool.boxes.lookup import opened_boxes
-from mgtool.errors import UsageError
+from mgtool.errors import MgtoolError, UsageError
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
 from mgtool.inference.loading import kept_model, load_config
@@ -274,8 +274,11 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
         file.refuse_foreign()
     if not _is_finished(run, file, stdin, overwrite=overwrite):
         left_out = LeftOut()
-        with run.binding_none(file.is_begun), file.beginning():
+        try:
             tokens = _fill(plan, shared, file, stdin, advance, left_out)
+        except MgtoolError:
+            file.forget_beginning()
+            raise
         file.publish()
         unused = {"left_out": found} if (found := left_out.summary()) else {}
         run.finish({**file.counts, "new_tokens": tokens, **unused}, noted=stdin.noted())
@@ -283,6 +286,7 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
             shared.forget(shared.others(1))
     elif not stdin.noted() and may_be_mended(file):
         _retry(plan, file, run)
+        file.failures.remove()  # the places of those before
     file.forget_places()
     with run.trusting():
         return Inferred(file.out, **run.counts, failures=file.failures_path)

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from mgtool.errors import ItemError
 from mgtool.inference import loading
 from mgtool.inference.options import InferOptions
 from mgtool.inference.output import share_file
+from mgtool.media import reading
+from mgtool.records import Media
 from mgtool.runs.shares import Share
 from mgtool.stages.infer import Inferred, infer
 
@@ -149,4 +152,26 @@ def test_any_rank_takes_what_is_free_with_one_model(rank, tmp_path: Path, monkey
     with loading.kept_model([]):
         done = rank("any", 6)
     assert (done.missing, done.answered, len(loaded)) == ((), PICTURES - 2, 1)
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "one" / "a.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_share_whose_failures_were_mended_is_taken_over_whole(
+    rank, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = reading.read_bytes
+
+    def away(media: Media, *opened: Any) -> bytes:
+        if media.name == "02.png":
+            raise ItemError("unreachable", "not now")
+        return read(media, *opened)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "read_bytes", away)
+        assert rank(0, 3).failed == 2
+    assert rank(0, 3).failed == 1
+    for number in range(2):
+        done = rank(number, 2)
+    assert (done.answered, done.failed) == (PICTURES - 2, 2)
+    rank(0, 1, "one/a.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "one" / "a.jsonl").read_bytes()
