@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mgtool.errors import MgtoolError, OutputError, UsageError
-from mgtool.runs import ray_probe
+from mgtool.runs import ray_own, ray_probe
 from mgtool.runs.ray_actors import EACH, Crew, Make
 from mgtool.runs.shares import Share
 
@@ -46,12 +46,16 @@ class Cluster:
             import ray
         except ImportError as error:
             raise UsageError("engine", _INSTALL) from error
-        if (asked := ray_probe.asked_address(self.address)) is not None:
+        given = ray_probe.asked_address(self.address)
+        is_local = "local" in (self.address, os.environ.get("RAY_ADDRESS"))
+        asked = given if given is not None or is_local else ray_own.running_here()
+        if asked is not None:
             _knock(asked)
             ray_probe.insist(asked)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that begins here tells nobody
         try:
-            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
+            options = {"log_to_driver": False, "logging_level": "ERROR"}
+            ray_own.begin(ray, **options) if asked is None else ray.init(address=asked, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise UsageError("ray_address", f"{self.address}: {error}") from error
         return ray
