@@ -8,7 +8,7 @@ SCENES_OUT ?= out/scenes
 SHELL := /bin/bash
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers bench demo ablation docs clean
+.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers chaos bench demo ablation docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -64,6 +64,9 @@ test-transformers: $(VENV)/.developing ## transformers' own tests of models, run
 	@$(PIP) parameterized peft
 	@MGTOOL_TRANSFORMERS_SOURCE=$(SOURCE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o addopts=--import-mode=importlib \
 	  -o filterwarnings=default tests/model/test_transformers_mixins.py
+
+chaos: $(VENV)/.developing ## a Ray cluster whose actors, nodes and drivers are killed at random: 20 schedules
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/run.py
 
 bench: $(VENV)/.developing ## speed and size against what a user would use instead, quick sizes
 	@for script in tests/speed/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done

@@ -78,7 +78,8 @@ class DetectOptions:
         dtype: as `mgtool.runs.devices.choose` takes it.
         workers: decoding processes, 0 for none; one a core where it is None.
         max_pixels: width times height over which a picture or video is a failure, before it is decoded.
-        rank: this run's share, from 0, or ``slurm`` or ``torchrun``, whose variables say both numbers.
+        rank: this run's share, from 0, ``any`` for whichever are free, or ``slurm`` or ``torchrun``, whose variables
+            say both numbers.
         world_size: number of shares; each run writes one of them.
         engine: ``ray`` makes every share a task of a Ray cluster.
         ray_address: the cluster; Ray's own search where it is None.

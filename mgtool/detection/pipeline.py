@@ -12,7 +12,7 @@ import msgspec
 from mgtool.boxes.statistics import BoxStatistics
 from mgtool.detection.batch_size import BatchSize
 from mgtool.detection.finder import Finder, Found
-from mgtool.detection.known_entries import KnownEntries, among_known
+from mgtool.detection.known_entries import Drawn, KnownEntries, among_known
 from mgtool.detection.ledger import Ledger
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.output import DetectionEntry, DetectionOutput
@@ -54,17 +54,22 @@ def fill(
         with closing(among_known(items, output.statistics.items, known, look)) as entries:
             for entry, content in entries:
                 kept = entry.unless_in(seen) if known else entry
-                if isinstance(content, Content):
-                    output.draw(kept, content, finder.draw)
-                elif kept.box is not None:
-                    output.copy_drawn(*content)
-                output.add(kept)
+                _write(kept, content, output, finder)
                 progress.failed(advance, kept.failure)
                 advance(1)
         output.finish()
     finally:
         output.close()
     return output.statistics
+
+
+def _write(entry: DetectionEntry, content: Content | Drawn, output: DetectionOutput, finder: Finder) -> None:
+    """Write an entry and its drawing, which an earlier run may have made."""
+    if isinstance(content, Content):
+        output.draw(entry, content, finder.draw)
+    elif entry.box is not None:
+        output.copy_drawn(*content)
+    output.add(entry)
 
 
 def _resume(items: Iterator[Named], output: DetectionOutput, ledger: Ledger, seen: set[bytes]) -> None:

@@ -26,6 +26,11 @@ class PictureReader:
         tables = [path for path in ground_truth if path.suffix == ".tsv" and path.stat().st_size < MOST_TABLE_BYTES]
         self._within = _in_tables(tables)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no picture at all."""
+        return self._place is None and not self._within
+
     def __call__(self, name: str) -> bytes | None:
         """A picture's file."""
         try:

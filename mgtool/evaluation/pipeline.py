@@ -223,17 +223,10 @@ def _summed(
     unanswered = sum(score.status != "answered" for score in needed)
     notes = [*result.notes, *_notes(joined, result.counts, trust_ids=trust_ids)]
     notes += [] if notes == [NO_TARGETS] else _note_of_gaps(unanswered, len(needed))
-    return ScoredRun(
-        result=msgspec.structs.replace(result, notes=notes),
-        scores=scores,
-        pairs=[],
-        answers=len(answers.predictions),
-        failures=[failure for failure in answers.failures if failure.stage == "eval"],
-        unknown=joined.unknown,
-        rounds=rounds,
-        unanswered=unanswered,
-        needed=len(needed),
-    )
+    result = msgspec.structs.replace(result, notes=notes)
+    failures = [failure for failure in answers.failures if failure.stage == "eval"]
+    run = ScoredRun(result, scores, [], len(answers.predictions), failures, joined.unknown, rounds)
+    return dataclasses.replace(run, unanswered=unanswered, needed=len(needed))
 
 
 def _note_of_gaps(unanswered: int, needed: int) -> list[str]:

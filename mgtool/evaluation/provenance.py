@@ -113,12 +113,9 @@ def provenance(
     record = _record(source)
     model, options = record.get("model") or {}, record.get("options") or {}
     predictions = list(predictions)
-    names = list(dict.fromkeys(p.model for p in predictions if p.model))[:_MOST_MODELS]
     path = str(model.get("path") or "")
-    detector = record.get("detector")
-    named = names or ([detector] if isinstance(detector, str) else []) or ([Path(path).name] if path else [])
     return Provenance(
-        models=named,
+        models=_models(predictions, record.get("detector"), path),
         model_path=path,
         model_sha256=str(model.get("sha256") or ""),
         answers=Path(source).name or source,
@@ -130,6 +127,12 @@ def provenance(
         mgtool=versions.get("mgtool", ""),
         date=date,
     )
+
+
+def _models(predictions: Iterable[Prediction], detector: Any, path: str) -> list[str]:
+    """Names of what answered: those in the answers, or the detector's, or that of the model's folder."""
+    names = list(dict.fromkeys(prediction.model for prediction in predictions if prediction.model))[:_MOST_MODELS]
+    return names or ([detector] if isinstance(detector, str) else []) or ([Path(path).name] if path else [])
 
 
 def _prompt(options: Mapping[str, Any], predictions: Iterable[Prediction]) -> str:

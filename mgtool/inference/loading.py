@@ -61,7 +61,8 @@ def kept_model(kept: list[tuple[InferencePlan, Any]] | None = None) -> Iterator[
     Args:
         kept: what keeps it, for several blocks.
     """
-    token = _kept.set([] if kept is None else kept)
+    before = _kept.get()
+    token = _kept.set(kept if kept is not None else [] if before is None else before)
     try:
         yield
     finally:
@@ -95,19 +96,25 @@ def _load_model(plan: InferencePlan) -> Any:
     check_model(plan.model, takes_foreign=True)
     disable_progress_bar()
     kwargs = _loading_options(plan)
-    try:
+    with _narrowed(plan.options.quantize):
         if is_foreign(plan.model):
             model = transformers_model.load_model(local_folder(plan.model), **kwargs)
         else:
             model = MGLlavaForConditionalGeneration.from_pretrained(plan.model, **kwargs)
-    except (ValueError, RuntimeError) as error:
-        narrow = plan.options.quantize
-        if not narrow:
-            raise
-        reason = str(error).splitlines()[0]
-        raise UsageError("quantize", f"{narrow} does not work for this model and device: {reason}") from error
     is_placed = "device_map" in kwargs or plan.tensor_parallel > 1
     return (model if is_placed else model.to(plan.device)).eval()
+
+
+@contextlib.contextmanager
+def _narrowed(quantize: str | None) -> Iterator[None]:
+    """What goes wrong while narrow weights are loaded is named by the option that asked for them."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if not quantize:
+            raise
+        reason = str(error).splitlines()[0]
+        raise UsageError("quantize", f"{quantize} does not work for this model and device: {reason}") from error
 
 
 def _loading_options(plan: InferencePlan) -> dict[str, Any]:

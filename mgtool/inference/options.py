@@ -59,7 +59,8 @@ class InferOptions:
         workers: processes that prepare pictures, for each device; with 0, threads; None for what suits the device.
         cache: folder of answers of earlier runs.
         max_pixels: width times height over which a picture or video is a failure, before it is decoded.
-        rank: which share of the samples this run answers, from 0; ``slurm`` or ``torchrun`` read both numbers.
+        rank: which share of the samples this run answers, from 0; ``any`` for whichever are free, ``slurm`` or
+            ``torchrun`` to read both numbers.
         world_size: number of shares.
         engine: ``ray`` makes every share a task of a Ray cluster and joins them.
         ray_address: of the cluster; None for Ray's own search.

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mgtool.errors import MgtoolError, OutputError, ResumeError
+from mgtool.errors import OutputError, ResumeError
 from mgtool.files.atomic import atomic_file, remove, write_lines
 from mgtool.files.journal import Journal
 from mgtool.inference.options import InferOptions
@@ -138,21 +138,14 @@ class AnswersFile:
         if self.out.exists() and not self.answers.path.exists():
             self.out.replace(self.answers.path)
 
-    def is_begun(self) -> bool:
-        """Whether there is an answer, or a failure, that a later run goes on from."""
-        return self.out.exists() or any(map(_has_line, (self.answers.path, self.failures.path)))
-
-    @contextlib.contextmanager
-    def beginning(self) -> Iterator[None]:
-        """Where a mistake ends the run, leave no file that holds nothing whole."""
-        try:
-            yield
-        except MgtoolError:
-            if not self.is_begun():
-                with contextlib.suppress(OutputError, OSError):
-                    self.answers.remove()
-                    self.failures.remove()
-            raise
+    def forget_beginning(self) -> None:
+        """Remove what a run left that came to nothing, so that the next one is not bound to its options."""
+        if self.out.exists() or any(map(_has_line, (self.answers.path, self.failures.path))):
+            return
+        with contextlib.suppress(OutputError):
+            for beginning in (self.answers, self.failures):
+                beginning.remove()
+            remove(self.run_path)
 
     def skip_done(self, items: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
         """The items from where the run goes on.

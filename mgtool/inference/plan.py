@@ -21,6 +21,7 @@ from mgtool.records import Inputs, LeftOut, input_names
 from mgtool.runs import devices
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import Share, share_of
+from mgtool.tars import stretches
 
 YES_NO = ("Yes", "No")
 
@@ -94,6 +95,19 @@ class InferencePlan:
         if not self.options.allow_missing:
             samples = refuse_without_pictures(samples, self.options.images)
         return refuse_unknown_fields(samples, self.prompter.template)
+
+    def numbered(
+        self, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
+    ) -> Iterator[tuple[int, records.Item]]:
+        """The share's samples, with their positions among all; arguments as of `read_samples`.
+
+        Of tars with an index beside them only the share's own bytes are read.
+        """
+        once = iter([left_out])  # a share goes over the input twice
+        if not self.share.is_all and (tars := stretches.places(self.inputs)) is not None:
+            begin, end = self.share.stretch(sum(len(tar.offsets) for tar in tars))
+            return enumerate(stretches.read(tars, begin, end, left_out), begin)
+        return self.share.of(lambda: enumerate(self.read_samples(stdin, next(once, None))))
 
     @property
     def devices(self) -> list[str]:

@@ -12,6 +12,8 @@ from transformers import DynamicCache
 
 BLOCK = 64
 """Tokens by which the room for a prefix grows."""
+SLOTS = 8
+"""Slots by which the room for prefixes grows at least."""
 
 
 class Prefix(NamedTuple):
@@ -51,6 +53,11 @@ class PrefixStore:
         self.lengths: list[int] = []
         self._held: dict[int, tuple[int, Prefix]] = {}
 
+    @property
+    def tokens(self) -> int:
+        """Places for keys and values of a layer, those beyond a prefix counted."""
+        return self.keys[0].shape[0] * self.keys[0].shape[2] if self.keys else 0
+
     def slot(self, prefix: Prefix) -> int:
         """The slot of a prefix, which is put into one where it has none."""
         known = self._held.get(id(prefix))
@@ -58,8 +65,7 @@ class PrefixStore:
             return known[0]
         taken = {slot for slot, _ in self._held.values()}
         slot = next(number for number in range(len(taken) + 1) if number not in taken)
-        if prefix.length:
-            self._make_room(prefix, slot + 1)
+        self._make_room(prefix, slot + 1)
         self.lengths += [0] * (slot + 1 - len(self.lengths))
         for kept, own in ((self.keys, prefix.keys), (self.values, prefix.values)):
             for layer, tensor in zip(kept, own, strict=False):
@@ -67,7 +73,7 @@ class PrefixStore:
                 layer[slot, :, : prefix.length] = tensor
         self.lengths[slot] = prefix.length
         self._held[id(prefix)] = slot, prefix
-        self._point(slot, prefix)
+        self._point(slot, prefix, range(len(prefix.keys)))
         return slot
 
     def keep(self, prefixes: Iterable[Prefix]) -> None:
@@ -84,24 +90,26 @@ class PrefixStore:
         tokens = -(-prefix.length // BLOCK) * BLOCK
         if has[0] >= slots and has[2] >= tokens:
             return
-        # twice as many slots at a time, so that all that is there is seldom moved
-        slots, tokens = (slots if slots <= has[0] else max(slots, 2 * has[0])), max(tokens, has[2])
-        for name, like in (("keys", prefix.keys), ("values", prefix.values)):
-            old = getattr(self, name) or [None] * len(like)
-            setattr(self, name, [_grown(was, one, slots, tokens) for was, one in zip(old, like, strict=True)])
-        for slot, held in self._held.values():
-            self._point(slot, held)
+        # several slots at a time, so that all that is there is seldom moved
+        slots = has[0] if slots <= has[0] else max(slots, has[0] + max(SLOTS, has[0] // 4))
+        for kept, like in ((self.keys, prefix.keys), (self.values, prefix.values)):
+            kept += [one.new_zeros(0, one.shape[0], 0, one.shape[2]) for one in like[len(kept) :]]
+            for number in range(len(kept)):
+                kept[number] = _grown(kept[number], slots, max(tokens, has[2]))
+                for slot, held in self._held.values():
+                    self._point(slot, held, range(number, number + 1))
 
-    def _point(self, slot: int, prefix: Prefix) -> None:
+    def _point(self, slot: int, prefix: Prefix, layers: Sequence[int]) -> None:
+        """Make a prefix's tensors of some layers views of its slot; what it had is free then."""
         for own, kept in ((prefix.keys, self.keys), (prefix.values, self.values)):
-            own[:] = [layer[slot, :, : prefix.length] for layer in kept[: len(own)]]
+            for number in layers if prefix.length else ():
+                own[number] = kept[number][slot, :, : prefix.length]
 
 
-def _grown(old: Tensor | None, like: Tensor, slots: int, tokens: int) -> Tensor:
-    """A larger layer that holds what the old one held; `like` is (heads, P, d)."""
-    grown = like.new_zeros(slots, like.shape[0], tokens, like.shape[2])
-    if old is not None:
-        grown[: old.shape[0], :, : old.shape[2]] = old
+def _grown(old: Tensor, slots: int, tokens: int) -> Tensor:
+    """A larger layer that holds what the old one held."""
+    grown = old.new_zeros(slots, old.shape[1], tokens, old.shape[3])
+    grown[: old.shape[0], :, : old.shape[2]] = old
     return grown
 
 

@@ -46,11 +46,9 @@ def failed_samples(file: AnswersFile, items: Iterable[tuple[int, Item]]) -> list
     """
     answered = (entry.question_id for entry in Journal(file.out).read(Answer))
     firsts = itertools.islice(answered, 0, None, file.samples)
-    failures = Journal(file.failures_path).read(Failure)
-    since = file.run_path.stat().st_mtime_ns
-    found: list[FailedSample] = []
+    failures, since = Journal(file.failures_path).read(Failure), file.run_path.stat().st_mtime_ns
+    found, seen = list[FailedSample](), set[records.SampleId]()
     answer, failure, before = next(firsts, None), next(failures, None), 0
-    seen: set[records.SampleId] = set()
     for position, item in items:
         if item.id in seen:
             return []

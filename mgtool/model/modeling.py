@@ -90,8 +90,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, PlacedGeneration, Generat
             boxes: (M, 4) float32 xyxy in the model frame, picture after picture.
             box_counts: (P,) int64, boxes of each picture.
             frame_counts: (V,) int64, pictures of each placeholder; None where each has one.
-            attention_mask: (B, T), 0 on padding.
-            position_ids: (B, L) int64; counted from the mask where not given.
+            attention_mask, position_ids: (B, T), 0 on padding; (B, L) int64, counted from the mask where not given.
             past_key_values: of the tokens before these.
             inputs_embeds: (B, L, H) in place of `input_ids`.
             labels: (B, T) int64, -100 where there is no loss.

@@ -74,10 +74,9 @@ class Template:
             if begins and self.bos:
                 yield Piece(special="bos")
             yield from opening
-            opening = []
-            asked = self.instruction.replace("{input}", question)
-            yield Piece(before + asked, foreign=(system, question) if before else (question,))
-            before = ""
+            foreign = (system, question) if before else (question,)
+            yield Piece(before + self.instruction.replace("{input}", question), foreign=foreign)
+            before, opening = "", []
             if answer is None:
                 return
             yield Piece(answer + self.answer_end, learned=True, foreign=(answer,))
@@ -112,11 +111,7 @@ class Template:
         # a text that begins with it must not have it twice
         bos = "{{- bos_token if bos_token and not (%s).startswith(bos_token) else '' -}}"
         opening = f"({texts[1]} if loop.first else '') ~ {texts[2]}"
-        bos %= f"{texts[0]} if message['role'] == 'system' else {opening}"
-        bos = bos if self.bos else ""
-        again = "{%- set start.bos = true -%}" if not self.answer_end else ""
-        end = _said(self.answer_end) if self.answer_end else "{{- eos_token -}}"
-        answer = "{%- generation -%}" + _CONTENT + end + "{%- endgeneration -%}" + again + _said(self.separator)
+        bos = bos % f"{texts[0]} if message['role'] == 'system' else {opening}" if self.bos else ""
         first = "{%- if start.bos -%}" + bos + "{%- set start.bos = false -%}{%- endif -%}"
         opens = "{%- if loop.first -%}" + _said(self.opening) + "{%- endif -%}" if self.opening else ""
         return (
@@ -127,10 +122,15 @@ class Template:
             "{%- elif message['role'] == 'user' -%}"
             f"{first}{opens}{before}{_CONTENT}{after}"
             "{%- elif message['role'] == 'assistant' -%}"
-            f"{answer}"
+            f"{self._answer_in_jinja()}"
             "{%- endif -%}"
             "{%- endfor -%}"
         )
+
+    def _answer_in_jinja(self) -> str:
+        again = "{%- set start.bos = true -%}" if not self.answer_end else ""
+        end = _said(self.answer_end) if self.answer_end else "{{- eos_token -}}"
+        return "{%- generation -%}" + _CONTENT + end + "{%- endgeneration -%}" + again + _said(self.separator)
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields."""

@@ -111,9 +111,10 @@ class PackOptions:
     def __post_init__(self) -> None:
         _check_values(self)
         check_patterns(self.allow_remote)
-        from mgtool.boxes import coordinates
+        if self.box_format:
+            from mgtool.boxes import coordinates  # heavier than all else here
 
-        coordinates.named(self.box_format)
+            coordinates.named(self.box_format)
         _check_size(self.shard_size)
         if self.split is not None:
             _check_split(self.split)

@@ -106,14 +106,7 @@ class PackFolder:
         Raises:
             ResumeError: another run, which this one does not add to, began the folder.
         """
-        run = self._run = run_file.Run(
-            self.path / run_file.RUN_FILE,
-            command="pack",
-            options=self.options.identity,
-            inputs=inputs,
-            noted={"base": None, "layout": None},
-            computes=("pillow", "numpy", "pyarrow"),
-        )
+        run = self._run = self._recorded(inputs)
         layout, base = self._left(run, new)
         run.record["inputs"] |= {"base": msgspec.to_builtins(base), "layout": msgspec.to_builtins(layout)}
         renewed = _RENEWED if self.options.append else ()
@@ -124,6 +117,16 @@ class PackFolder:
                 self.clear()
             run.begin(overwrite=self.overwrite, renewed=renewed)
         return layout, base
+
+    def _recorded(self, inputs: Mapping[str, Any]) -> run_file.Run:
+        return run_file.Run(
+            self.path / run_file.RUN_FILE,
+            command="pack",
+            options=self.options.identity,
+            inputs=inputs,
+            noted={"base": None, "layout": None},
+            computes=("pillow", "numpy", "pyarrow"),
+        )
 
     def _left(self, run: run_file.Run, new: Layout) -> tuple[Layout, Base]:
         if self.overwrite and not self.dry:

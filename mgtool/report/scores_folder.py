@@ -37,7 +37,8 @@ def write(out: Path, page: ScoresPage, *, full_pictures: bool = False) -> None:
         OutputError: when `out` cannot be written.
     """
     beside, is_large = out / FOLDER, len(page.scores) > MOST_IN_ONE_FILE
-    names = list(dict.fromkeys(score.image for score in page.scores if score.image))
+    is_bare = page.read is scores_page.no_picture and not page.boxes
+    names = [] if is_bare else list(dict.fromkeys(score.image for score in page.scores if score.image))
     if is_large or full_pictures:
         with atomic_folder(beside) as folder:
             if is_large:

@@ -32,6 +32,10 @@ MOST_FILTER_VALUES = 100
 MOST_CHANGED = 100
 
 
+def no_picture(name: str) -> None:
+    """What reads pictures where there are none."""
+
+
 @dataclass(frozen=True)
 class ScoresPage:
     """What the report shows.
@@ -70,7 +74,7 @@ class ScoresPage:
     boxes: Mapping[str, BoxRecord] = field(default_factory=dict)
     effects: Mapping[str, Sequence[BoxEffect]] = field(default_factory=dict)
     comparison: Comparison | None = None
-    read: ReadBytes = lambda name: None
+    read: ReadBytes = no_picture
     confidences: Mapping[SampleId, float] = field(default_factory=dict)
     files: str = ""
 

@@ -56,18 +56,9 @@ class Run:
     ) -> None:
         self.path = path
         self._free, self._noted = dict(free or {}), dict(noted or {})
-        self.record: dict[str, Any] = escaped(
-            {
-                "command": command,
-                "options": {**options, **self._free},
-                "inputs": {**inputs, **self._noted},
-                "versions": versions(*computes),
-                "model": None if model is None else dict(model),
-                "detector": detector,
-                "counts": {},
-                "times": {},
-            }
-        )
+        what = {"command": command, "options": {**options, **self._free}, "inputs": {**inputs, **self._noted}}
+        by = {"versions": versions(*computes), "model": None if model is None else dict(model), "detector": detector}
+        self.record: dict[str, Any] = escaped({**what, **by, "counts": {}, "times": {}})
         self._began = time.time()
 
     @property

@@ -255,6 +255,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
     result = evaluation.result
     counts: Mapping[str, Any] = msgspec.structs.asdict(evaluation.counts)
     images = inputs.options.images or ""
+    reader = PictureReader(inputs.place, inputs.ground_truth)
     return scores_page.ScoresPage(
         title=inputs.benchmark.title,
         name=result.name,
@@ -272,7 +273,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
         boxes=inputs.boxes,
         effects=effects(evaluation.pairs),
         comparison=evaluation.comparison,
-        read=PictureReader(inputs.place, inputs.ground_truth),
+        read=scores_page.no_picture if reader.is_empty else reader,
         confidences=diagnostics.confidences(evaluation.pairs),
         files=os.path.relpath(images, out) if images and "://" not in images else "",
     )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
-from mgtool import records
 from mgtool.boxes import coordinates
 from mgtool.boxes.lookup import opened_boxes
-from mgtool.errors import UsageError
+from mgtool.errors import MgtoolError, UsageError
 from mgtool.files.lock import one_share, one_writer
 from mgtool.inference import memory, parity
 from mgtool.inference.loading import kept_model, load_config
@@ -37,7 +36,6 @@ from mgtool.runs.claims import do_shares
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
-from mgtool.tars import stretches
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def check_parity(inputs: Inputs, options: InferOptions, count: int) -> Parity:
         refuse_together({"`check_parity`": True, name: is_given}, "it compares greedy answers on one device")
     plan = InferencePlan.of(inputs, options)
     with opened_boxes(plan.boxes, coordinates.named(options.box_format)) as boxes:
-        return parity.check_parity(plan, _numbered(plan), boxes, count)
+        return parity.check_parity(plan, plan.numbered(), boxes, count)
 
 
 def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> InferenceEstimate:
@@ -199,17 +197,6 @@ def _check(inputs: Inputs, options: InferOptions, out: str | Path) -> None:
         inputs=given,
     )
     check_share(share_of(options.rank, options.world_size), target, given)
-
-
-def _numbered(
-    plan: InferencePlan, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
-) -> Iterator[tuple[int, records.Item]]:
-    """The run's share of its samples, with their positions among all; arguments as of `read_samples`."""
-    once = iter([left_out])  # a share goes over the input twice
-    if not plan.share.is_all and (tars := stretches.places(plan.inputs)) is not None:
-        begin, end = plan.share.stretch(sum(len(tar.offsets) for tar in tars))
-        return enumerate(stretches.read(tars, begin, end, left_out), begin)
-    return plan.share.of(lambda: enumerate(plan.read_samples(stdin, next(once, None))))
 
 
 def _results(plan: InferencePlan, items: Items, left_out: LeftOut | None = None) -> Results:
@@ -287,8 +274,11 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
         file.refuse_foreign()
     if not _is_finished(run, file, stdin, overwrite=overwrite):
         left_out = LeftOut()
-        with run.binding_none(file.is_begun), file.beginning():
+        try:
             tokens = _fill(plan, shared, file, stdin, advance, left_out)
+        except MgtoolError:
+            file.forget_beginning()
+            raise
         file.publish()
         unused = {"left_out": found} if (found := left_out.summary()) else {}
         run.finish({**file.counts, "new_tokens": tokens, **unused}, noted=stdin.noted())
@@ -296,6 +286,7 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
             shared.forget(shared.others(1))
     elif not stdin.noted() and may_be_mended(file):
         _retry(plan, file, run)
+        file.failures.remove()  # the places of those before
     file.forget_places()
     with run.trusting():
         return Inferred(file.out, **run.counts, failures=file.failures_path)
@@ -317,7 +308,7 @@ def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: 
 
 def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
     """Ask again what a finished run failed at, where the cause may be gone."""
-    failed = failed_samples(file, _numbered(plan))
+    failed = failed_samples(file, plan.numbered())
     if not failed:
         return
     counts = run.counts
@@ -338,8 +329,8 @@ def _fill(
 ) -> int:
     """Write what is left to answer; gives the number of new tokens."""
     if progress.is_counted_soon(plan.inputs, advance):
-        progress.started(advance, sum(1 for _ in _numbered(plan)))
-    items = file.skip_done(_numbered(plan, stdin.file, left_out))
+        progress.started(advance, sum(1 for _ in plan.numbered()))
+    items = file.skip_done(plan.numbered(stdin.file, left_out))
     advance(sum(file.counts.values()))
     begin = next(items, None)
     if begin is None:
@@ -360,7 +351,7 @@ def _fill(
 def _stream(
     plan: InferencePlan, *, unordered: bool, advance: Advance, left_out: LeftOut | None
 ) -> Generator[Answer | Failure]:
-    items = _numbered(plan, left_out=left_out)
+    items = plan.numbered(left_out=left_out)
     begin = next(items, None)
     if begin is None:
         return

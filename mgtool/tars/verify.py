@@ -23,6 +23,7 @@ from mgtool.tars.index import WIDS_INDEX_FILE
 from mgtool.tars.members import Member, read_members
 from mgtool.tars.other_readers import READERS
 from mgtool.tars.paths import open_url
+from mgtool.tars.repeated_keys import KeyHashes, repeated
 from mgtool.tars.samples import PackedPicture, PackedSample, RawSample, group, sample, split_name
 from mgtool.tars.verify_options import PictureCheck, Readers
 
@@ -64,7 +65,8 @@ class TarReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         samples: their number.
-        keys: of the samples in order.
+        keys: of the samples in order, as `KeyHashes` has them.
+        first: the first key.
         parts: of the first sample.
         types: of the fields of its first JSON, by path.
         findings: within this tar.
@@ -72,7 +74,8 @@ class TarReport(msgspec.Struct, frozen=True, kw_only=True):
 
     tar: str
     samples: int
-    keys: tuple[str, ...]
+    keys: bytes
+    first: str
     parts: tuple[str, ...]
     types: dict[str, str]
     findings: tuple[Finding, ...]
@@ -101,7 +104,7 @@ def check_tars(
     """
     reports = list(_counted(_reports(urls, check, workers), advance))
     findings = [finding for report in reports for finding in report.findings]
-    findings += _across(reports)
+    findings += _across(urls, reports)
     is_safe = not any(finding.check in ("tar", "name", "member") for finding in findings)
     read = _read_elsewhere(urls, readers) if is_safe and not any("://" in url for url in urls) else {}
     outcome = {name: "not run" if reader.installed else "not installed" for name, reader in READERS.items()}
@@ -160,7 +163,7 @@ class _Checker:
     def __init__(self, tar: str, check: PictureCheck) -> None:
         self.tar, self.check = tar, check
         self.findings: list[Finding] = []
-        self.keys: list[str] = []
+        self.keys = KeyHashes()
         self.parts: tuple[str, ...] = ()
         self.types: dict[str, str] = {}
         self._counts = Counter[str]()
@@ -181,7 +184,8 @@ class _Checker:
         return TarReport(
             tar=self.tar,
             samples=len(self.keys),
-            keys=tuple(self.keys),
+            keys=self.keys.to_bytes(),
+            first=self.keys.first,
             parts=self.parts,
             types=self.types,
             findings=tuple(self.findings),
@@ -214,8 +218,7 @@ class _Checker:
 
     def sample(self, raw: RawSample) -> None:
         """Everything about one sample."""
-        if self.keys[-1:] != [raw.key]:
-            self.keys.append(raw.key)
+        self.keys.add(raw.key)
         self._parts(raw)
         if _may_be_several(parts := tuple(sorted(raw.parts))):
             self._joined[parts] += 1
@@ -375,18 +378,16 @@ def _difference(types: Mapping[str, str], first: Mapping[str, str]) -> str:
     return "other fields than the first sample"
 
 
-def _across(reports: Sequence[TarReport]) -> Iterator[Finding]:
+def _across(urls: Sequence[str], reports: Sequence[TarReport]) -> Iterator[Finding]:
     """What only shows between tars: keys that occur twice, shards that differ from the first."""
-    seen: dict[str, str] = {}
+    for tar, key, first in repeated(urls, [report.keys for report in reports]):
+        detail = f"the key is in {reports[first].tar} already"
+        yield Finding(check="key", tar=reports[tar].tar, key=key, detail=detail)
     filled = [report for report in reports if report.samples]
     for report in filled:
-        for key in report.keys:
-            if key in seen:
-                yield Finding(check="key", tar=report.tar, key=key, detail=f"the key is in {seen[key]} already")
-            seen.setdefault(key, report.tar)
         if report.parts != filled[0].parts:
             parts = f"{', '.join(report.parts)}; the first tar has {', '.join(filled[0].parts)}"
-            yield Finding(check="parts", tar=report.tar, key=report.keys[0], detail=parts)
+            yield Finding(check="parts", tar=report.tar, key=report.first, detail=parts)
         elif report.types != filled[0].types:
             detail = _difference(report.types, filled[0].types).replace("first sample", "first tar")
-            yield Finding(check="json", tar=report.tar, key=report.keys[0], detail=detail)
+            yield Finding(check="json", tar=report.tar, key=report.first, detail=detail)

@@ -62,7 +62,7 @@ def logits_of(model, at_once, lengths, rows_each, steps=5):
 
 
 @pytest.mark.parametrize("rows_each", [1, 3])
-@pytest.mark.parametrize("lengths", [[9], [9, 0, 70, 5, 12], [0, 0]], ids=str)
+@pytest.mark.parametrize("lengths", [[9], [9, 0, 70, 5, 12], [0, 0], [*[0] * 9, 5, *[0] * 9]], ids=str)
 @pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2"])
 @torch.no_grad()
 def test_logits_are_those_of_attention_in_turn(kind, lengths, rows_each):
@@ -113,3 +113,26 @@ def test_answers_are_those_of_prompts_alone(kind, batch_size, monkeypatch):
     alone = answers(1)
     monkeypatch.setattr(engines, "Rows", functools.partial(Rows, at_once=True))
     assert answers(batch_size) == alone
+
+
+WAITS = ("tolist", "item", "cpu", "nonzero", "numpy", "__int__", "__float__", "__bool__")
+
+
+def test_a_step_waits_for_the_device_once(monkeypatch):
+    model = tiny_model(tiny_config())
+    processor = MGLlavaProcessor(AutoTokenizer.from_pretrained(TESTS / "conformance" / "mg_llava" / "llm"))
+    monkeypatch.setattr(engines, "Rows", functools.partial(Rows, at_once=True))
+    engine = Engine(model, processor, max_new_tokens=50, batch_size=8)
+    engine._ends = set()
+    groups = [Group((str(at),), [picture(at)], [at], [[1, IMAGE_TOKEN_ID, 30 + at]]) for at in range(5)]
+    steps = engine.steps(groups)
+    for _ in range(8):
+        next(steps)
+    waits = []
+    for name in WAITS:
+        own = getattr(torch.Tensor, name)
+        patched = lambda *args, name=name, own=own, **more: (waits.append(name), own(*args, **more))[1]  # noqa: E731
+        monkeypatch.setattr(torch.Tensor, name, patched)
+    next(steps)
+    assert waits == ["tolist"]
+    assert len(engine._rows) == 5

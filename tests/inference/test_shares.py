@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from mgtool.errors import ItemError
 from mgtool.inference import loading
 from mgtool.inference.options import InferOptions
 from mgtool.inference.output import share_file
+from mgtool.media import reading
+from mgtool.records import Media
 from mgtool.runs.shares import Share
 from mgtool.stages.infer import Inferred, infer
 
@@ -28,6 +33,14 @@ def pictures(tmp_path: Path) -> Path:
     for name in ("01.png", "11.png"):
         (folder / name).write_bytes(b"none")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _model_that_stays() -> Iterator[None]:
+    """It is loaded once."""
+    kept: list[Any] = []
+    with loading.kept_model(kept):
+        yield
 
 
 @pytest.fixture
@@ -65,7 +78,7 @@ def test_the_last_rank_joins_and_others_say_what_is_missing(rank, tmp_path: Path
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("after", [1, 2, 5])
+@pytest.mark.parametrize("after", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_another_number_goes_on_where_ranks_stopped(after: int, rank, pictures: Path, tmp_path: Path) -> None:
     rank(0, 1, "one/a.jsonl")
     for number in (0, 2):
@@ -81,6 +94,7 @@ def test_another_number_goes_on_where_ranks_stopped(after: int, rank, pictures: 
     assert not [path.name for path in tmp_path.glob("*-of-00003*")]
 
 
+@pytest.mark.slow
 def test_shares_of_another_run_stay(rank, pictures: Path, tmp_path: Path) -> None:
     rank(0, 3)
     kept = (tmp_path / "a-00000-of-00003.jsonl").read_bytes()
@@ -92,6 +106,7 @@ def test_shares_of_another_run_stay(rank, pictures: Path, tmp_path: Path) -> Non
     assert (tmp_path / "a-00000-of-00003.jsonl").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_ranks_go_on_where_one_process_stopped(rank, pictures: Path, tmp_path: Path) -> None:
     rank(0, 1)
     whole, lines = (tmp_path / "a.jsonl").read_bytes(), (tmp_path / "a.jsonl").read_bytes().splitlines(keepends=True)
@@ -112,6 +127,7 @@ def test_ranks_go_on_where_one_process_stopped(rank, pictures: Path, tmp_path: P
     assert not (tmp_path / "a.jsonl.partial").exists()
 
 
+@pytest.mark.slow
 def test_what_a_dead_rank_left_is_taken_over(rank, tmp_path: Path) -> None:
     rank(0, 1, "one/a.jsonl")
     rank(1, 3)
@@ -133,6 +149,29 @@ def test_any_rank_takes_what_is_free_with_one_model(rank, tmp_path: Path, monkey
     loaded: list[object] = []
     load = loading._load_model
     monkeypatch.setattr(loading, "_load_model", lambda plan: loaded.append(plan) or load(plan))
-    done = rank("any", 6)
+    with loading.kept_model([]):
+        done = rank("any", 6)
     assert (done.missing, done.answered, len(loaded)) == ((), PICTURES - 2, 1)
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "one" / "a.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_share_whose_failures_were_mended_is_taken_over_whole(
+    rank, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = reading.read_bytes
+
+    def away(media: Media, *opened: Any) -> bytes:
+        if media.name == "02.png":
+            raise ItemError("unreachable", "not now")
+        return read(media, *opened)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "read_bytes", away)
+        assert rank(0, 3).failed == 2
+    assert rank(0, 3).failed == 1
+    for number in range(2):
+        done = rank(number, 2)
+    assert (done.answered, done.failed) == (PICTURES - 2, 2)
+    rank(0, 1, "one/a.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "one" / "a.jsonl").read_bytes()

@@ -149,8 +149,14 @@ def test_only_buckets_that_the_user_names_are_asked_with_credentials() -> None:
         _registry.pop("s3", None)
 
 
-OPENERS = {"inputs/sources.py", "tars/paths.py", "boxes/formats/__init__.py", "media/reading.py"}
-"""What opens URLs: inputs and boxes that the command line names, and pictures by `Place` alone."""
+OPENERS = {
+    "inputs/sources.py",
+    "tars/paths.py",
+    "tars/stretches.py",
+    "boxes/formats/__init__.py",
+    "media/reading.py",
+}
+"""What opens URLs: inputs, indexes beside tars and boxes that the command line names, and pictures by `Place` alone."""
 ASKING = {"inputs/fingerprints.py", "tars/samples.py"}
 """What asks for the version of an input that the command line names, and what an error of one means."""
 

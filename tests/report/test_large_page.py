@@ -12,12 +12,12 @@ import pytest
 
 from mgtool.report import scores_folder
 
-MANY = 4_500
+MANY = 2_100
 
 
 @pytest.fixture
 def chunked(page, tmp_path):
-    """The report of 4,500 items."""
+    """The report of 2,100 items."""
     scores_folder.write(tmp_path, page(MANY))
     return tmp_path
 
@@ -32,9 +32,9 @@ def values(path) -> tuple[str, Any]:
 
 def test_every_item_is_in_one_of_the_chunks(chunked) -> None:
     names = sorted(path.name for path in (chunked / "report").iterdir())
-    assert names == ["items-0.js", "items-1.js", "items-2.js", "pictures-0.js"]
-    found = [values(chunked / "report" / f"items-{number}.js") for number in range(3)]
-    assert [name for name, _ in found] == ["items-0", "items-1", "items-2"]
+    assert names == ["items-0.js", "items-1.js", "pictures-0.js"]
+    found = [values(chunked / "report" / f"items-{number}.js") for number in range(2)]
+    assert [name for name, _ in found] == ["items-0", "items-1"]
     assert [item["id"] for _, items in found for item in items] == [str(n) for n in range(MANY)]
     assert {item["picture"] for _, items in found for item in items} == {0, 1}
     assert [bool(picture["uri"]) for picture in values(chunked / "report/pictures-0.js")[1]] == [True, True]
@@ -69,7 +69,7 @@ def peak(work) -> int:
 
 
 def test_memory_does_not_grow_with_the_items(page, tmp_path) -> None:
-    small, large = page(2_500, compare=False), page(7_500, compare=False)
+    small, large = page(2_100, compare=False), page(6_300, compare=False)
     scores_folder.write(tmp_path / "first", small)  # what is loaded once
     one = peak(lambda: scores_folder.write(tmp_path / "small", small))
     three = peak(lambda: scores_folder.write(tmp_path / "large", large))
@@ -99,12 +99,12 @@ def opened(chunked) -> Iterator[Any]:
 
 @pytest.mark.browser
 def test_a_browser_shows_all_items_and_their_pictures(opened) -> None:
-    opened.wait_for_function("document.getElementById('shown').textContent === '4,500 of 4,500'")
+    opened.wait_for_function("document.getElementById('shown').textContent === '2,100 of 2,100'")
     opened.wait_for_selector(".item img")
     assert opened.locator(".item").count() < 100
-    assert opened.inner_text("[data-result=all]") == "all 4,500"
-    opened.fill("#search", "thing 4242")
-    assert opened.inner_text("#shown") == "1 of 4,500"
+    assert opened.inner_text("[data-result=all]") == "all 2,100"
+    opened.fill("#search", "thing 2042")
+    assert opened.inner_text("#shown") == "1 of 2,100"
     opened.click(".item")
     opened.wait_for_selector("#detail img")
-    assert "4242" in opened.inner_text("#facts")
+    assert "2042" in opened.inner_text("#facts")

@@ -134,7 +134,8 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     sizes = (SMALL_TEXT, SMALL_VISION) if options.quick else (TEXT, VISION)
-    vision_models.resize(SIDE, *sizes)
+    words = ["Is there", " a", " in", " the", " image", *(f" {noun}" for noun in NOUNS)]
+    vision_models.resize(SIDE, *sizes, words)
     names = options.only or (["llava", "qwen2_vl", "paligemma"] if options.quick else list(vision_models.FAMILIES))
     results = {name: compare(name, 4) for name in names}
     if options.out:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,8 +46,13 @@ QWEN_SEES = "<|vision_start|><|{}_pad|><|vision_end|>"
 Family = Callable[[], tuple[Any, Any]]
 
 
-def resize(side: int, text: dict[str, Any], vision: dict[str, Any]) -> None:
+WORDS: list[str] = []
+"""Texts that are a token each, beside the bytes."""
+
+
+def resize(side: int, text: dict[str, Any], vision: dict[str, Any], words: Sequence[str] = ()) -> None:
     """Make the models of another geometry from here on, for measurements."""
+    WORDS[:] = words
     TEXT.update(text)
     VISION.update(vision | {"image_size": side})
 
@@ -74,6 +79,7 @@ def tokenizer(*special: str, **named: str) -> PreTrainedTokenizerFast:
     ends = dict(zip(("bos_token", "eos_token", "pad_token", "unk_token"), first[:4], strict=True))
     tokens = PreTrainedTokenizerFast(tokenizer_object=made, **ends, extra_special_tokens=named)
     tokens.add_special_tokens({"additional_special_tokens": first[4:]})
+    tokens.add_tokens(WORDS)
     return tokens
 
 
