@@ -354,7 +354,7 @@ def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -
         run.refuse_other(stdin.noted())
     else:
         with run.binding_none(lambda: output.begun):
-            _tell_total(work)
+            progress.counted(work.advance, work.inputs, lambda: loading.named_share(work.inputs, options))
             detected = pipeline.fill(
                 loading.named_share(work.inputs, options, stdin.file, left_out),
                 work.finder,
@@ -370,11 +370,6 @@ def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -
         run.finish(detected.summary(), noted=stdin.noted())
     output.close(done=True)
     return _counted(run)
-
-
-def _tell_total(work: _Work) -> None:
-    if progress.is_counted_soon(work.inputs, work.advance):
-        progress.started(work.advance, sum(1 for _ in loading.named_share(work.inputs, work.options)))
 
 
 def _write_page(report: Path, inputs: tuple[str, ...], options: DetectOptions, detected: Detected) -> None:
