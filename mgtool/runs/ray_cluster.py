@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mgtool.errors import MgtoolError, OutputError, UsageError
@@ -132,13 +133,18 @@ def run_shares(
 
 @contextlib.contextmanager
 def _errors(ray: Any) -> Iterator[None]:
-    """Leave the cluster at the end; raise what a share itself raised, and tell a lost one in a line."""
+    """Leave the cluster at the end; raise what a share itself raised, and tell a lost one in a line.
+
+    Ray writes of each lost process to stdout, which is for data.
+    """
     try:
-        yield
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+            try:
+                yield
+            finally:
+                ray.shutdown()
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, MgtoolError) else error from None
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise OutputError(f"a share was lost: {reason}; {_GOES_ON}") from error
-    finally:
-        ray.shutdown()
