@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import tarfile
@@ -65,6 +66,7 @@ def lines(values: list[Any]) -> bytes:
     return b"".join(dumped(value) + b"\n" for value in values)
 
 
+@functools.cache
 def pictures() -> dict[str, bytes]:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     noise[10:30] = (200, 30, 60)
@@ -119,6 +121,7 @@ def videos() -> dict[str, bytes]:
     return found
 
 
+@functools.cache
 def tars() -> dict[str, bytes]:
     packed = {
         "0.jpg": pictures()["0.JPEG"],
@@ -189,6 +192,7 @@ def zipped(members: dict[str, bytes]) -> bytes:
     return file.getvalue()
 
 
+@functools.cache
 def checkpoints() -> dict[str, bytes]:
     import torch
     from safetensors.torch import save
