@@ -85,6 +85,12 @@ def _presets() -> Iterable[str]:
     return PRESETS
 
 
+def _published_sizes() -> Iterable[str]:
+    from mgtool.importing.presets import PRESETS
+
+    return PRESETS
+
+
 def _box_formats() -> Iterable[str]:
     from mgtool.boxes.formats import FORMATS
 
@@ -111,7 +117,8 @@ _OFFERS: Mapping[tuple[str, str], Offer] = {
     ("", "vocabulary"): _vocabularies,
     ("", "keep"): _labels,
     ("", "drop"): _labels,
-    ("", "preset"): _presets,
+    ("detect", "preset"): _presets,
+    ("import", "preset"): _published_sizes,
     ("", "template"): _templates,
     ("", "model"): _of("tiny", "hf:"),
     ("", "device"): _of("auto", "cpu", "cuda"),

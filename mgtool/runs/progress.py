@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,12 @@ def doing(advance: Advance, step: str) -> None:
 def is_counted_soon(inputs: Sequence[str], advance: Advance) -> bool:
     """Whether somebody wants a total, and going through the inputs without opening a picture costs next to nothing."""
     return isinstance(advance, Progress) and all(map(_is_small, inputs))
+
+
+def counted(advance: Advance, inputs: Sequence[str], items: Callable[[], Iterable[object]]) -> None:
+    """Tell the number of items, where `is_counted_soon`."""
+    if is_counted_soon(inputs, advance):
+        started(advance, sum(1 for _ in items()))
 
 
 def _is_small(given: str) -> bool:

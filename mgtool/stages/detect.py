@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -326,8 +325,7 @@ def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bo
     output.statistics.left_out = done[0].left_out if done else {}
     joined = None if missing else shared_output.join(folder, output, run, own.world_size)
     if joined is None:
-        statistics = functools.reduce(operator.add, done, BoxStatistics())
-        return Detected(folder, statistics, own.name, missing=tuple(missing))
+        return Detected(folder, sum(done, BoxStatistics()), own.name, missing=tuple(missing))
     return Detected(folder, BoxStatistics.of_summary(joined))
 
 
@@ -356,7 +354,7 @@ def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -
         run.refuse_other(stdin.noted())
     else:
         with run.binding_none(lambda: output.begun):
-            _tell_total(work)
+            progress.counted(work.advance, work.inputs, lambda: loading.named_share(work.inputs, options))
             detected = pipeline.fill(
                 loading.named_share(work.inputs, options, stdin.file, left_out),
                 work.finder,
@@ -372,11 +370,6 @@ def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -
         run.finish(detected.summary(), noted=stdin.noted())
     output.close(done=True)
     return _counted(run)
-
-
-def _tell_total(work: _Work) -> None:
-    if progress.is_counted_soon(work.inputs, work.advance):
-        progress.started(work.advance, sum(1 for _ in loading.named_share(work.inputs, work.options)))
 
 
 def _write_page(report: Path, inputs: tuple[str, ...], options: DetectOptions, detected: Detected) -> None:

@@ -52,6 +52,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory):
         (["infer", "x", "--dtype", "bf"], ["bfloat16"]),
         (["pack", "x", "--missing-boxes", "sk"], ["skip"]),
         (["import", "--template", "vic"], ["vicuna"]),
+        (["import", "--preset", "mg-llava-v"], ["mg-llava-vicuna-7b", "mg-llava-vicuna-13b"]),
         (["infer", "her"], ["files:", "here.jsonl"]),
         (["detect", "--images", "her"], ["files:", "here.jsonl"]),
     ],
