@@ -8,7 +8,7 @@ SCENES_OUT ?= out/scenes
 SHELL := /bin/bash
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers chaos bench demo ablation docs clean
+.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers chaos crash fuzz soak audit bench demo ablation docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -64,6 +64,19 @@ test-transformers: $(VENV)/.developing ## transformers' own tests of models, run
 	@$(PIP) parameterized peft
 	@MGTOOL_TRANSFORMERS_SOURCE=$(SOURCE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o addopts=--import-mode=importlib \
 	  -o filterwarnings=default tests/model/test_transformers_mixins.py
+
+crash: $(VENV)/.developing ## kill every command at many moments (as root, on full disks, too); QUICK=1 takes under 10 minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/crash.py $(if $(QUICK),--quick)
+
+fuzz: $(VENV)/.developing ## broken files for every reader, 20,000 of each kind (CALLS=N), and 1,000 commands (COMMANDS=N)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/fuzz.py $(if $(CALLS),--calls $(CALLS))
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/fuzz_commands.py $(if $(COMMANDS),--commands $(COMMANDS))
+
+soak: $(VENV)/.developing ## 100,000 small pictures through all commands (PICTURES=N): does anything grow?
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/soak.py $(if $(PICTURES),--pictures $(PICTURES))
+
+audit: $(VENV)/.developing ## what is installed (CycloneDX), its known holes where their data can be had, hashes of a release
+	@$(BIN)/python tests/reliability/audit.py
 
 chaos: $(VENV)/.developing ## a Ray cluster whose actors, nodes and drivers are killed at random: 20 schedules
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/chaos/run.py

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from mgtool.errors import without_secrets
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -58,12 +60,12 @@ _STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud
 
 
 def printable(text: str) -> str:
-    """A text that does nothing to a terminal: what steers it, and what is no text, as escapes.
+    """A text that does nothing to a terminal and holds no credentials: what steers it, and what is no text, as escapes.
 
     >>> print(printable("a" + chr(27) + "[2J" + chr(0xDCFF)))
     a\\x1b[2J\\udcff
     """
-    return _STEERS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return _STEERS.sub(lambda match: match[0].encode("unicode_escape").decode(), without_secrets(text))
 
 
 def say(text: str) -> None:

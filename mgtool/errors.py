@@ -14,6 +14,7 @@ MgtoolError                 anything mgtool says about its user's world; one lin
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Literal, get_args
@@ -46,10 +47,29 @@ UNREACHABLE: Reason = "unreachable"
 REASONS: tuple[str, ...] = get_args(Reason)
 
 
+_USER = re.compile(r"(?<=://)[^\s/?#@'\"]+@")
+_NAMES = r"[\w.-]*(?:token|signature|secret|password|credential|key)[\w.-]*|sig|auth"
+_SECRET = re.compile(rf"""([?&](?:{_NAMES})=)[^&\s#'"]+?(?=:?(?:[&\s#'"]|$))""", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """A text whose URLs have neither a user nor what stands for one among their parameters.
+
+    >>> without_secrets("https://me:word@a.org/x.tar?part=1&X-Amz-Signature=ab: gone")
+    'https://***@a.org/x.tar?part=1&X-Amz-Signature=***: gone'
+    """
+    if "://" not in text:
+        return text
+    return _SECRET.sub(r"\1***", _USER.sub("***@", text))
+
+
 class MgtoolError(Exception):
-    """Base of all errors that are shown as one line."""
+    """Base of all errors that are shown as one line, which holds no credentials."""
 
     exit_code = 2
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_secrets(one) if isinstance(one, str) else one for one in args))
 
 
 class UsageError(MgtoolError):
@@ -65,7 +85,7 @@ class UsageError(MgtoolError):
     def __init__(self, option: str, detail: str) -> None:
         gap = "" if not option or detail.startswith(":") else " "
         super().__init__(f"`{option}`{gap}{detail}" if option else detail)
-        self.option, self.detail = option, detail
+        self.option, self.detail = option, without_secrets(detail)
 
     def __reduce__(self) -> tuple[type[UsageError], tuple[str, str]]:
         return UsageError, (self.option, self.detail)
@@ -113,7 +133,7 @@ class ItemError(MgtoolError):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason: Reason = reason
-        self.detail = detail
+        self.detail = without_secrets(detail)
 
     def __reduce__(self) -> tuple[type[ItemError], tuple[Reason, str]]:
         return ItemError, (self.reason, self.detail)

@@ -254,14 +254,14 @@ def name_text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def escaped(value: Any) -> Any:
+def escaped(value: Any, text: Callable[[str], str] = name_text) -> Any:
     """JSON values, or records, with every text in them as records can hold it: see `name_text`."""
     if isinstance(value, str):
-        return name_text(value)
+        return text(value)
     if isinstance(value, dict):
-        return {escaped(key): escaped(entry) for key, entry in value.items()}
+        return {escaped(key, text): escaped(entry, text) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [escaped(entry) for entry in value]
+        return [escaped(entry, text) for entry in value]
     return value
 
 

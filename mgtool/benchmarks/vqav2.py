@@ -135,7 +135,8 @@ def _questions(document: Document) -> list[VqaQuestion]:
         rows = document.rows()
         return [VqaQuestion(whole(first(r, ("question_id", "index"))), str(r.get("question", ""))) for r in rows]
     if document.suffix == ".jsonl":
-        return [_llava_question(row) for row in document.rows()]
+        # a `label` makes them POPE's, whose answers VQA's are not
+        return [_llava_question(row) for row in document.rows() if "label" not in row]
     return document.part("questions", list[VqaQuestion]) if "questions" in document.keys else []
 
 

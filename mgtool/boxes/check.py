@@ -17,6 +17,7 @@ MARGIN = 1.0
 """Pixels that a box may stand out of its picture: detectors round."""
 _PART_MARGIN = 0.01
 """The same of boxes that are parts of their picture."""
+_MOST_SIDE = 1 << 31
 _TRIED = 10_000
 """Boxes of a file that are read in every way, to tell which one fits."""
 
@@ -78,7 +79,7 @@ class BoxCheck:
         """Boxes, scores and labels of those that are used; None where that is all of them."""
         kept, boxes = [], found.boxes or ()
         is_part = isinstance(record, UnscaledRecord)
-        size = (1, 1) if is_part else (record.width, record.height)
+        size = (1, 1) if is_part else (min(record.width, _MOST_SIDE), min(record.height, _MOST_SIDE))
         if self._seen >= _TRIED and not is_part and _are_ordinary(boxes, *size):
             self._seen, self._others = self._seen + len(boxes), self._others + len(boxes)
             return None
@@ -120,12 +121,19 @@ def _are_ordinary(boxes: Sequence[Box], width: float, height: float) -> bool:
 def _wrong(box: Box, width: float, height: float, margin: float) -> str:
     """Why a box is not used; empty where it is. One that crosses the picture's edge is."""
     left, top, right, bottom = box
-    if not all(map(math.isfinite, box)):
+    if not _is_finite(box):
         return _NOT_FINITE
     if right < left or bottom < top:
         return _INVERTED
     is_outside = right < -margin or bottom < -margin or left > width + margin or top > height + margin
     return _OUTSIDE if width and height and is_outside else ""
+
+
+def _is_finite(box: Box) -> bool:
+    try:
+        return all(map(math.isfinite, box))
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def _fits(box: Box, width: float, height: float, margin: float) -> bool:

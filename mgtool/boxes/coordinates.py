@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -33,7 +34,10 @@ class Coordinates:
         >>> Coordinates("cxcywh", True).corners((0.5, 0.5, 0.5, 1.0), 64, 48)
         (16.0, 0.0, 48.0, 48.0)
         """
-        x, y, right, bottom = box
+        try:
+            x, y, right, bottom = map(float, box)
+        except OverflowError:  # an integer of hundreds of digits
+            return (math.nan,) * 4
         if self.kind != "xyxy":
             if self.kind == "cxcywh":
                 x, y = x - right / 2, y - bottom / 2

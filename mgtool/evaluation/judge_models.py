@@ -277,10 +277,7 @@ class OpenAiBackend:
             return
         key = os.environ.get("OPENAI_API_KEY")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        with (
-            httpx.Client(headers=headers, timeout=TIMEOUT_S) as client,
-            ThreadPoolExecutor(self.workers) as pool,
-        ):
+        with httpx.Client(headers=headers, timeout=TIMEOUT_S) as client, ThreadPoolExecutor(self.workers) as pool:
             places = {pool.submit(self._affordably, client, request): n for n, request in enumerate(requests)}
             try:
                 for done in as_completed(places):

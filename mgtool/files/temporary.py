@@ -33,7 +33,9 @@ def temporary_folder(what: str) -> Iterator[Path]:
         OutputError: where none can be made.
     """
     try:
-        folder = tempfile.TemporaryDirectory(prefix=f"{what}-", dir=_own_folder(_parent()), ignore_cleanup_errors=True)
+        folder = tempfile.TemporaryDirectory(
+            prefix=f"{what}-", dir=_own_folder(users_place()), ignore_cleanup_errors=True
+        )
     except OSError as error:
         raise OutputError(
             f"temporary files cannot be written: {error.strerror or error}; `tmp` or TMPDIR names another folder"
@@ -57,7 +59,7 @@ def all_in_one_folder(place: str | None = None) -> Iterator[None]:
     """
     before = tempfile.tempdir
     try:
-        own = _begun(_parent() if place is None else os.path.abspath(place))  # noqa: PTH100 - of links, the names
+        own = _begun(users_place() if place is None else os.path.abspath(place))  # noqa: PTH100 - of links, the names
     except OSError as error:
         if place is not None:
             raise OutputError(f"`tmp` {place}: cannot be written: {error.strerror or error}") from error
@@ -96,7 +98,7 @@ def _variables(values: dict[str, str]) -> Iterator[None]:
 
 def short_folder(most: int) -> Path:
     """This process's folder, or, where its path has more bytes than `most`, one in ``/tmp``."""
-    own = _own_folder(_parent())
+    own = _own_folder(users_place())
     return Path(own if len(os.fsencode(own)) <= most else _own_folder(_SHORT))
 
 
@@ -129,7 +131,7 @@ def _remove_unheld(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _parent() -> str:
+def users_place() -> str:
     """Where this process's folder lies, even while TMPDIR names this folder itself."""
     place = tempfile.gettempdir()
     return str(Path(place).parent) if place in map(_path, _made) else place

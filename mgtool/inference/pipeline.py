@@ -58,8 +58,7 @@ def answered(plan: InferencePlan, items: Items, boxes: BoxSource) -> Results:
         engine = make_engine(
             plan, load_model(plan), answering.processor, answering.sampler, batch_size=plan.options.batch_size
         )
-        if plan.options.explain:
-            answering.explainer = BoxExplainer(engine.model, engine.visuals)
+        answering.explainer = BoxExplainer(engine.model, engine.visuals) if plan.options.explain else None
         for outcomes in engine.steps(supply, answering.planner.is_ready):
             answering.put(outcomes)
             yield from answering.ready()

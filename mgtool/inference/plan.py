@@ -64,8 +64,7 @@ class InferencePlan:
         Raises:
             UsageError: options that do not go together, or that this machine cannot follow.
         """
-        if is_foreign(options.model):
-            _refuse_for_foreign(options)
+        _refuse_for_foreign(options)
         prompter = Prompter(options.task, options.prompt, options.system, options.prompts)
         parts = options.tensor_parallel
         chosen = devices.choose(options.device, options.dtype, workers=options.workers, parts=parts, is_here=is_here)
@@ -176,7 +175,9 @@ class InferencePlan:
 
 
 def _refuse_for_foreign(options: InferOptions) -> None:
-    """Raise a `UsageError` for what models of transformers do not take."""
+    """Raise a `UsageError` for what models of transformers do not take, where the model is one."""
+    if not is_foreign(options.model):
+        return
     if options.boxes not in (None, "off"):
         raise UsageError("boxes", f"{options.boxes}: `model` {options.model} takes no boxes: leave them out")
     if options.explain:

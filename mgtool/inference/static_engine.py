@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from mgtool.errors import ItemError
 from mgtool.inference.engine import Engine
 from mgtool.inference.scheduler import RunningSequence
 from mgtool.inference.transformers_model import TransformersModel
-from mgtool.inference.transformers_processor import IN_SEQUENCE
+from mgtool.inference.transformers_processor import IN_SEQUENCE, Inputs
 
 MOST_ROWS = {"cpu": 8}
 """Rows of a batch; each has its pictures for itself."""
@@ -62,7 +62,7 @@ class StaticEngine(Engine):
                 batches.setdefault(_kind(inputs), []).append(sequence)
             for batch in batches.values():
                 self._answer(batch)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             self._back_off(error)
 
     def _answer(self, batch: Sequence[RunningSequence]) -> None:
@@ -123,21 +123,23 @@ class _Ended(StoppingCriteria):
         return torch.tensor(self.chosen.ended, device=input_ids.device)
 
 
-def _kind(inputs: Mapping[str, Tensor]) -> Any:
+def _kind(inputs: Inputs) -> Any:
     """What inputs of one batch have in common."""
-    shapes = ((name, tensor.shape[1:]) for name, tensor in inputs.items() if name not in IN_SEQUENCE)
+    shapes = ((name, getattr(value, "shape", (0,))[1:]) for name, value in inputs.items() if name not in IN_SEQUENCE)
     return tuple(inputs), tuple(shapes)
 
 
-def _together(inputs: Sequence[Mapping[str, Tensor]], pad: int) -> dict[str, Tensor]:
+def _together(inputs: Sequence[Inputs], pad: int) -> Inputs:
     """One batch, padded on the left."""
     longest = max(one["input_ids"].shape[1] for one in inputs)
-    return {
-        name: torch.cat([_padded(one[name], longest, pad if name == "input_ids" else 0) for one in inputs])
-        if name in IN_SEQUENCE
-        else torch.cat([one[name] for one in inputs])
-        for name in inputs[0]
-    }
+    batch: Inputs = {}
+    for name in inputs[0]:
+        values = [one[name] for one in inputs]
+        if name in IN_SEQUENCE:
+            values = [_padded(value, longest, pad if name == "input_ids" else 0) for value in values]
+        is_listed = isinstance(values[0], list)
+        batch[name] = [entry for value in values for entry in value] if is_listed else torch.cat(values)
+    return batch
 
 
 def _padded(tensor: Tensor, length: int, value: int) -> Tensor:

@@ -29,7 +29,7 @@ from mgtool.inference.cache_support import is_same
 from mgtool.inference.memory import is_out_of_memory
 from mgtool.inference.rows import Prefill, Rows
 from mgtool.inference.scheduler import Group
-from mgtool.inference.transformers_processor import TransformersProcessor
+from mgtool.inference.transformers_processor import Inputs, TransformersProcessor
 from mgtool.model.config import MGLlavaConfig
 from mgtool.model.loading import refuse_misfits
 from mgtool.model.splice import Spliced, splice
@@ -152,7 +152,7 @@ class TransformersModel:
         is_whole = tokens.shape[1] == len(ids)
         return positions[..., : len(ids)], int(rotary[..., -1].max()) + is_whole
 
-    def inputs(self, group: Group, ids: Sequence[int], more: int = 0) -> dict[str, Tensor]:
+    def inputs(self, group: Group, ids: Sequence[int], more: int = 0) -> Inputs:
         """What the model is given for a prompt of a group, or for its beginning, on the device and in its precision.
 
         Args:
@@ -161,11 +161,15 @@ class TransformersModel:
             more: tokens behind them, where there are so many.
         """
         [prepared] = group.pictures
-        found: dict[str, Tensor] = prepared.begin(ids, more)  # type: ignore[attr-defined]
-        return {name: self._placed(tensor) for name, tensor in found.items()}
+        found: Inputs = prepared.begin(ids, more)  # type: ignore[attr-defined]
+        return {name: self._placed(value) for name, value in found.items()}
 
-    def _placed(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+    def _placed(self, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [self._placed(one) for one in value]
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(self.device, self.dtype if value.is_floating_point() else None)
 
     @torch.inference_mode()
     def _agrees(self) -> bool:

@@ -29,6 +29,7 @@ AHEAD = 4
 """Pictures that are prepared while the model is busy."""
 
 Ids = tuple[int, ...]
+Inputs = dict[str, Any]
 _BROKEN = (ValueError, TypeError, LookupError, RuntimeError, AttributeError, jinja2.TemplateError)
 """What processors and templates raise for what they do not take."""
 
@@ -38,13 +39,14 @@ class PreparedPrompts:
     """Prompts about the same pictures, as their model's own processor gives them; stands among a group's pictures.
 
     Attributes:
-        inputs: by a prompt's token ids, what `generate` is given for it: input_ids (1, T) and so on.
+        inputs: by a prompt's token ids, what `generate` is given for it: input_ids (1, T) and so on; what is in lists,
+            as pictures of several sizes may be, stays so.
         prompts: of each prompt, the token ids with a place for whatever the model sees, or why there are none.
         seen: token ids that stand for pictures and videos; empty where that is not known.
         boxes: none, as these models take none.
     """
 
-    inputs: dict[Ids, dict[str, Tensor]]
+    inputs: dict[Ids, Inputs]
     prompts: list[Ids | ItemError]
     seen: frozenset[int]
     boxes: tuple[()] = ()
@@ -57,7 +59,7 @@ class PreparedPrompts:
             return
         yield from (group.alone(at) for at in range(len(group.prompts)))
 
-    def begin(self, ids: Sequence[int], more: int = 0) -> dict[str, Tensor]:
+    def begin(self, ids: Sequence[int], more: int = 0) -> Inputs:
         """What the model is given for the first tokens of a prompt, among them all that stand for pictures.
 
         Args:
@@ -137,7 +139,7 @@ class TransformersProcessor:
             media: further arguments of the processor, as `seen_media` gives them.
         """
         once = _SeenOnce.of(self.processor) if media else self.processor
-        inputs: dict[Ids, dict[str, Tensor]] = {}
+        inputs: dict[Ids, Inputs] = {}
         prompts: list[Ids | ItemError] = []
         for text in texts:
             try:
@@ -150,12 +152,12 @@ class TransformersProcessor:
             prompts.append(ids)
         return PreparedPrompts(inputs, prompts, self.seen)
 
-    def _inputs(self, processor: Any, text: str, media: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _inputs(self, processor: Any, text: str, media: Mapping[str, Any]) -> Inputs:
         bos = self.tokenizer.bos_token
         # as transformers does with what a chat template gives
         special = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
         found = processor(text=[text], return_tensors="pt", **special, **media)
-        return {name: value for name, value in found.items() if isinstance(value, Tensor) and name != "labels"}
+        return {name: value for name, value in found.items() if name != "labels"}
 
     def _plain(self, turns: Sequence[Exchange], system: str) -> str:
         """For a model without a chat template, as PaliGemma: placeholders, then the question."""
@@ -275,15 +277,15 @@ IN_SEQUENCE = (*_OF_TEXT, "cross_attention_mask")
 """What has an entry for every token, (1, T, ...)."""
 
 
-def _cut(name: str, tensor: Tensor, whole: int, length: int) -> Tensor:
-    return tensor[:, :length] if name in IN_SEQUENCE and tensor.shape[1] == whole else tensor
+def _cut(name: str, value: Any, whole: int, length: int) -> Any:
+    return value[:, :length] if name in IN_SEQUENCE and value.shape[1] == whole else value
 
 
-def _sharing(inputs: dict[str, Tensor], first: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _sharing(inputs: Inputs, first: Inputs) -> Inputs:
     """What is equal to the first prompt's is in memory once."""
     return {
-        name: first[name] if name in first and torch.equal(first[name], tensor) else tensor
-        for name, tensor in inputs.items()
+        name: first[name] if isinstance(value, Tensor) and name in first and torch.equal(first[name], value) else value
+        for name, value in inputs.items()
     }
 
 

@@ -57,6 +57,11 @@ class RecentFiles:
         if len(self._opened) > MOST_OPENED:
             self._opened.popitem(last=False)[1].close()
 
+    def close(self) -> None:
+        """Close what was announced and not read."""
+        while self._opened:
+            self._opened.popitem()[1].close()
+
     def size(self, media: Media) -> int:
         """As `reading.size`; that of a file behind a URL is asked for once."""
         if media.data is not None or "://" not in media.uri:

@@ -87,6 +87,10 @@ class Packer:
         for media in media_of(sample):
             self._files.announce(media)
 
+    def close(self) -> None:
+        """Close what was announced and is not packed after all."""
+        self._files.close()
+
     def pack(self, sample: Sample, source: int = 0) -> SampleMembers:
         """The members of a sample, the same set for every sample.
 

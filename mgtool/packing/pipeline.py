@@ -269,13 +269,16 @@ def _announced(
 ) -> Iterator[tuple[int, int, records.Item]]:
     """The same rows, while the system reads the pictures of those to come: a worker does not wait for the disk."""
     waiting: deque[tuple[int, int, records.Item]] = deque()
-    for row in rows:
-        if not isinstance(row[2], Failure):
-            packer.announce(row[2])
-        waiting.append(row)
-        if len(waiting) > _AHEAD:
-            yield waiting.popleft()
-    yield from waiting
+    try:
+        for row in rows:
+            if not isinstance(row[2], Failure):
+                packer.announce(row[2])
+            waiting.append(row)
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft()
+        yield from waiting
+    finally:
+        packer.close()
 
 
 def _fill(writer: TarWriter, job: ShardJob, packer: Packer, spool: Spool, filled: FilledShard) -> None:

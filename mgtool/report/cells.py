@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -16,6 +17,8 @@ DETAILS = (
 )
 SIGNIFICANT = 0.05
 MARK = "*"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-][0-9.,]+%?")
 
 
 def grid(cells: Sequence[Cell]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -85,5 +88,14 @@ def separated(cells: Sequence[Cell]) -> str:
     """A line a number, with commas, as spreadsheets read them."""
     file = io.StringIO()
     writer = csv.writer(file)
-    writer.writerows([DETAILS, *details(cells)])
+    writer.writerows([DETAILS, *(map(harmless, row) for row in details(cells))])
     return file.getvalue()
+
+
+def harmless(cell: str) -> str:
+    """A text that no spreadsheet takes for a formula: one that looks like it has an apostrophe before it.
+
+    >>> harmless("=1+1"), harmless("@sum"), harmless("-1.5"), harmless("llava")
+    ("'=1+1", "'@sum", '-1.5', 'llava')
+    """
+    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell

@@ -117,21 +117,8 @@ def _html(
     blocks: Iterable[Sequence[Any]],
     left_out: int,
 ) -> bytes:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mgtool.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {
-        "number": tables.number,
-        "interval": tables.interval,
-        "reach": tables.reach,
-        "signed": tables.signed,
-    }
-    environment.filters |= {"p": tables.p_text, "words": lambda text: text.replace("_", " "), "plain": "{:.4g}".format}
     script = asset("gallery.js") + asset("report.js")
-    html = environment.get_template("report.html.j2").render(
+    html = _template().render(
         page=page,
         plots=[plot(name, values) for name, values in {**page.breakdown, **page.slices}.items() if len(values) > 1],
         style=asset("report.css"),
@@ -146,6 +133,23 @@ def _html(
         left_out=left_out,
     )
     return html.encode("utf-8", "backslashreplace")  # names of files may be no text
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mgtool.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters |= {
+        "number": tables.number,
+        "interval": tables.interval,
+        "reach": tables.reach,
+        "signed": tables.signed,
+    }
+    environment.filters |= {"p": tables.p_text, "words": lambda text: text.replace("_", " "), "plain": "{:.4g}".format}
+    return environment.get_template("report.html.j2")
 
 
 @dataclass(frozen=True)

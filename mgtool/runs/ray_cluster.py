@@ -7,10 +7,11 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mgtool.errors import MgtoolError, OutputError, UsageError
-from mgtool.runs import ray_probe
+from mgtool.runs import ray_own, ray_probe
 from mgtool.runs.ray_actors import EACH, Crew, Make
 from mgtool.runs.shares import Share
 
@@ -45,12 +46,16 @@ class Cluster:
             import ray
         except ImportError as error:
             raise UsageError("engine", _INSTALL) from error
-        if (asked := ray_probe.asked_address(self.address)) is not None:
+        given = ray_probe.asked_address(self.address)
+        is_local = "local" in (self.address, os.environ.get("RAY_ADDRESS"))
+        asked = given if given is not None or is_local else ray_own.running_here()
+        if asked is not None:
             _knock(asked)
             ray_probe.insist(asked)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that begins here tells nobody
         try:
-            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
+            options = {"log_to_driver": False, "logging_level": "ERROR"}
+            ray_own.begin(ray, **options) if asked is None else ray.init(address=asked, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise UsageError("ray_address", f"{self.address}: {error}") from error
         return ray
@@ -128,13 +133,18 @@ def run_shares(
 
 @contextlib.contextmanager
 def _errors(ray: Any) -> Iterator[None]:
-    """Leave the cluster at the end; raise what a share itself raised, and tell a lost one in a line."""
+    """Leave the cluster at the end; raise what a share itself raised, and tell a lost one in a line.
+
+    Ray writes of each lost process to stdout, which is for data.
+    """
     try:
-        yield
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+            try:
+                yield
+            finally:
+                ray.shutdown()
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, MgtoolError) else error from None
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise OutputError(f"a share was lost: {reason}; {_GOES_ON}") from error
-    finally:
-        ray.shutdown()

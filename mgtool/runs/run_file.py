@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from mgtool.errors import MgtoolError, RecordError, ResumeError
+from mgtool.errors import MgtoolError, RecordError, ResumeError, without_secrets
 from mgtool.files.atomic import remove, sweep, write_bytes
-from mgtool.records import canonical, convert, dumps, escaped, parse
+from mgtool.records import canonical, convert, dumps, escaped, name_text, parse
 
 RUN_FILE = "run.json"
 FAILURES_FILE = "failures.jsonl"
@@ -58,7 +58,7 @@ class Run:
         self._free, self._noted = dict(free or {}), dict(noted or {})
         what = {"command": command, "options": {**options, **self._free}, "inputs": {**inputs, **self._noted}}
         by = {"versions": versions(*computes), "model": None if model is None else dict(model), "detector": detector}
-        self.record: dict[str, Any] = escaped({**what, **by, "counts": {}, "times": {}})
+        self.record: dict[str, Any] = escaped({**what, **by, "counts": {}, "times": {}}, _kept_text)
         self._began = time.time()
 
     @property
@@ -261,6 +261,10 @@ def versions(*computes: str) -> dict[str, str]:
 def today() -> str:
     """The day, UTC."""
     return _timestamp(time.time())[:10]
+
+
+def _kept_text(text: str) -> str:
+    return without_secrets(name_text(text))
 
 
 def _timestamp(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -326,8 +325,7 @@ def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bo
     output.statistics.left_out = done[0].left_out if done else {}
     joined = None if missing else shared_output.join(folder, output, run, own.world_size)
     if joined is None:
-        statistics = functools.reduce(operator.add, done, BoxStatistics())
-        return Detected(folder, statistics, own.name, missing=tuple(missing))
+        return Detected(folder, sum(done, BoxStatistics()), own.name, missing=tuple(missing))
     return Detected(folder, BoxStatistics.of_summary(joined))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from mgtool.errors import UsageError
-from mgtool.evaluation import output, pipeline
+from mgtool.evaluation import output, pipeline, variants
 from mgtool.evaluation.collection import collector_paused
 from mgtool.evaluation.comparison import Comparison
 from mgtool.evaluation.explanations import effects
@@ -22,8 +22,9 @@ from mgtool.evaluation.judge_models import CountingJudge, kept_judge
 from mgtool.evaluation.judging import with_judge
 from mgtool.evaluation.options import EvalOptions
 from mgtool.evaluation.picture_reader import PictureReader
-from mgtool.evaluation.pipeline import ScoredRun, VariantScores
+from mgtool.evaluation.pipeline import ScoredRun
 from mgtool.evaluation.provenance import Provenance, provenance
+from mgtool.evaluation.variants import VariantScores
 from mgtool.files.lock import one_writer
 from mgtool.records import Advance
 from mgtool.report import diagnostics, scores_folder, scores_page, tables
@@ -161,7 +162,7 @@ def explain_variants(
     folder = None if out is None else Path(out)
     alone = contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait)
     with alone, kept_judge(options, folder, advance) as judge:
-        differing = pipeline.explain_variants(
+        differing = variants.explain_variants(
             inputs.benchmark, inputs.items, inputs.answers, judge, trust_ids=options.trust_ids
         )
     return VariantDifferences(tuple(inputs.benchmark.variants), len(inputs.items), differing)
@@ -260,9 +261,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
         title=inputs.benchmark.title,
         name=result.name,
         subtitle=f"{evaluation.counts.expected:,} items, {Path(inputs.source).name}",
-        headline=inputs.benchmark.headline
-        if inputs.benchmark.headline in result.metrics
-        else next(iter(result.metrics)),
+        headline=next(iter({inputs.benchmark.headline} & result.metrics.keys()), next(iter(result.metrics))),
         metrics=result.metrics,
         breakdown=result.breakdown,
         slices=result.slices,

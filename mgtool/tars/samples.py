@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -36,6 +37,8 @@ from mgtool.tars.paths import find, open_url
 FORMAT = "mgtool-1"
 """Value of `format` in the JSON of samples that mgtool packed."""
 
+_BROKEN_ARRAY = (ValueError, TypeError, SyntaxError, tokenize.TokenError, EOFError, OverflowError, RecursionError)
+"""What numpy raises at damaged headers."""
 _OWN_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d+), 4\), \} *\n", re.DOTALL
 )
@@ -412,7 +415,7 @@ def read_boxes(data: bytes, where: str) -> npt.NDArray[Any]:
         if len(shape) != 2 or shape[1] != 4 or dtype.kind not in "fiu":
             raise ValueError(f"{dtype} {shape}, expected numbers of shape (n, 4)")
         rows = np.frombuffer(data, dtype, offset=start).reshape(shape)
-    except (ValueError, SyntaxError, EOFError, OverflowError) as error:
+    except (*_BROKEN_ARRAY, MemoryError) as error:
         raise ItemError("bad_boxes", f"{where}: {error}") from error
     if not np.isfinite(rows).all():
         raise ItemError("bad_boxes", f"{where}: a box that is not finite")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from mgtool.boxes import formats
 from mgtool.boxes.coordinates import named
@@ -265,3 +268,35 @@ def test_pictures_whose_names_differ_by_their_ending_keep_their_boxes(tmp_path: 
     found = list(formats.read(str(tmp_path / "out")))
     boxes = {record.image: shown(record.detections)[0] for record in found}
     assert boxes == {str(row["image"]): [tuple(map(float, row["boxes"][0]))] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.json", {**LABELME, "imagePath": "x" * 5000 + ".jpg"}),
+        ("x.json", {**LABELME, "shapes": [{"label": "x", "points": [[0, 0], [1e308, 1]], "shape_type": "circle"}]}),
+        ("x.json", [{"data": {"image": "http://[::1/a.jpg"}, "annotations": []}]),
+        ("x.json", [{"id": 1, "boxes": [[10**400, 0, 1, 1]], "scores": [1], "labels": ["x"]}]),
+        ("x.json", {"classes": None, "labels": {"a": [{"label": 10**400, "bounding_box": [0, 0, 1, 1]}]}}),
+        (
+            "x.json",
+            {"sha256": "a", "width": 10**400, "height": 1, "boxes": [[0, 0, 1, 1]], "scores": [1], "labels": ["x"]},
+        ),
+        ("x.txt", f"{'9' * 400} 0.5 0.5 0.1 0.1\n"),
+    ],
+)
+def test_no_value_of_a_stranger_is_a_defect(tmp_path: Path, name: str, content: Any) -> None:
+    with contextlib.suppress(InputError, ItemError), BoxIndex(str(put(tmp_path / name, content))) as index:
+        index.by_image("a.jpg")
+
+
+def test_objects_of_a_data_set_of_the_hub(tmp_path: Path) -> None:
+    data = picture(tmp_path / "a.png").read_bytes()
+    objects = {"bbox": [[16.0, 12.0, 32.0, 12.0], [1.0]], "category": [1, 0]}
+    rows = [{"image": {"bytes": data, "path": None}, "image_id": 7, "objects": objects}]
+    features = {"objects": {"feature": {"category": {"names": ["dog", "cat"], "_type": "ClassLabel"}}}}
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(about), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match="give `box_format`, which is xywh"):
+        list(formats.entries(str(tmp_path)))
+    assert looked_up(tmp_path / "train.parquet", "x.png", tmp_path / "a.png", "xywh") == ([(16, 12, 48, 24)], ["cat"])

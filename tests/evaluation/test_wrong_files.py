@@ -29,6 +29,7 @@ def test_swapped_files(mgtool, bench, benchmark: str) -> None:
 @pytest.mark.parametrize(
     ("benchmark", "name", "content", "looks"),
     [
+        ("vqav2", "pope.jsonl", POPE, "it looks like lines of question_id, image, text, label"),
         ("gqa", "pope.jsonl", POPE, "it looks like lines of question_id, image, text, label"),
         ("gqa", "v2.json", VQA, "it looks like a JSON object of info, annotations"),
         ("scienceqa", "v2.json", VQA, "it looks like a JSON object of info, annotations"),

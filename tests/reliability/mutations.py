@@ -155,12 +155,14 @@ def of_json(data: bytes, rng: random.Random) -> bytes:
     try:
         value = json.loads(data)
         return _dumped(_odd(value, rng))
+    except RecursionError:
+        return of_bytes(data, rng)
     except ValueError:
         lines = data.splitlines()
         place = rng.randrange(len(lines))
         try:
             lines[place] = _dumped(_odd(json.loads(lines[place]), rng))
-        except ValueError:
+        except (ValueError, RecursionError):
             return of_bytes(data, rng)
         return b"\n".join(lines)
 
@@ -191,7 +193,7 @@ def _put(value: Any, rng: random.Random) -> Any:
         if kind < 0.15:
             return value[:place] + value[place + 1 :]
         if kind < 0.25:
-            return value + [value[place]] * rng.choice((1, 3, 500))
+            return value + [value[place]] * rng.choice((1, 3, 50))
         return [*value[:place], _put(value[place], rng), *value[place + 1 :]]
     if rng.random() < 0.05:
         for _ in range(rng.choice((90, 120, 900))):

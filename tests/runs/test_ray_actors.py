@@ -65,11 +65,12 @@ def test_shares_go_to_whoever_is_free_and_each_is_made_once(tmp_path: Path) -> N
     assert len({process for _, process in found}) == len(list(tmp_path.glob("made-*"))) == 2
 
 
-def test_a_killed_actor_costs_its_share_alone(tmp_path: Path) -> None:
+def test_a_killed_actor_costs_its_share_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, done = _run(tmp_path, dies_at=3, deaths=2)
     assert ([rank for rank, _ in found], done) == (list(range(COUNT)), COUNT)
     assert len(list(tmp_path.glob("died-*"))) == 2
     assert len(list(tmp_path.glob("share-*"))) == COUNT
+    assert capsys.readouterr().out == ""
 
 
 def test_a_share_that_kills_whoever_does_it_is_told(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,7 +17,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from mgtool.runs import ray_probe
+from mgtool.files.temporary import all_in_one_folder
+from mgtool.runs import ray_own, ray_probe
 from mgtool.runs.ray_cluster import Cluster
 
 pytest.importorskip("ray")
@@ -147,3 +150,37 @@ def test_a_task_has_its_gpus_or_else_a_node(gpus_each: int, nodes, wanted, place
     alive = [{"Alive": True, "Resources": node} for node in nodes]
     plan = Cluster(None, gpus_each).plan([*alive, {"Alive": False, "Resources": DEAD}])
     assert plan == (wanted, places)
+
+
+OF_ITS_OWN = """
+import os, psutil
+from mgtool.files.temporary import all_in_one_folder
+from mgtool.runs.ray_cluster import Cluster
+with all_in_one_folder():
+    ray = Cluster("local").connect()
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [one.laddr.ip for process in processes for one in process.net_connections() if one.status == "LISTEN"]
+    print(sorted({ip.rpartition(":")[2] for ip in listening}), "ray" in os.listdir(os.environ["TMPDIR"]))
+    ray.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_of_its_own_listens_on_loopback_and_keeps_to_the_runs_folder() -> None:
+    env = {**os.environ, "TMPDIR": "/tmp"}
+    done = subprocess.run([sys.executable, "-c", OF_ITS_OWN], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "['127.0.0.1'] True\n"
+
+
+def test_the_cluster_that_runs_here_is_found_where_the_user_keeps_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert ray_own.running_here() is None
+    with socket.create_server(("127.0.0.1", 0)) as server, all_in_one_folder():
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+        assert ray_own.running_here() == address
+    assert ray_own.running_here() is None  # it has gone

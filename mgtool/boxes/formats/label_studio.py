@@ -16,6 +16,7 @@ from mgtool.records import Box, parse
 _ANSWERS = ("annotations", "completions", "predictions")
 """Who labelled a task: people, people in old exports, a model."""
 _OF_AN_UPLOAD = re.compile(r"^[0-9a-f]{8}-")
+_MOST_NAME = 4096
 _PARTS = Coordinates("xywh", is_normalised=True)
 
 
@@ -104,14 +105,21 @@ def _picture_name(data: Any) -> str:
     """What the picture was called before it was uploaded or stored."""
     values = [value for value in data.values() if isinstance(value, str)] if isinstance(data, dict) else []
     for value in values:
-        url = urlsplit(value[:4096]) if not value.startswith("data:") else urlsplit("")
-        path = parse_qs(url.query).get("d", [unquote(url.path)])[0]
-        name = labelled.plain_name(path)
+        name = labelled.plain_name(_path(value))
         if labelled.stem_of(name) != name:
             folder, _, last = name.rpartition("/")
             is_upload = re.search(r"(^|/)upload(/|$)", folder) is not None
             return _OF_AN_UPLOAD.sub("", last) if is_upload else name
     return ""
+
+
+def _path(value: str) -> str:
+    """What a URL or path leads to; empty for data, and for what is neither."""
+    try:
+        url = urlsplit("" if value.startswith("data:") else value[:_MOST_NAME])
+    except ValueError:
+        return ""
+    return parse_qs(url.query).get("d", [unquote(url.path)])[0]
 
 
 FORMAT = BoxFormat(recognises=recognises, read=read, coordinates=_PARTS, says_coordinates=True)

@@ -76,10 +76,18 @@ def look_beside(picture: Picture, folders: Iterable[tuple[Path, str]]) -> Pictur
         folders: each with a name in it, which a stranger may have written: none leads out of its folder.
     """
     for folder, name in folders:
-        path = folder / name
-        if name and path.is_file() and path.resolve().is_relative_to(folder.resolve()):
-            return seen(path, picture.name) or picture
+        if name and _lies_in(folder, name):
+            return seen(folder / name, picture.name) or picture
     return picture
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    """Whether a folder has a file of this name, and no link that leads out of it."""
+    path = folder / name
+    try:
+        return path.is_file() and path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # longer than names can be, or with what none has
+        return False
 
 
 def seen(path: Path, name: str) -> Picture | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,7 +68,7 @@ def _box(shape: Shape) -> Box | None:
         return None
     if kind == "circle":
         (x, y), (on_x, on_y) = shape.points[:2]
-        radius = ((on_x - x) ** 2 + (on_y - y) ** 2) ** 0.5
+        radius = math.hypot(on_x - x, on_y - y)
         return (x - radius, y - radius, x + radius, y + radius)
     return labelled.around(shape.points)
 

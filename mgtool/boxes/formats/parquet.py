@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from msgspec import to_builtins
 
+from mgtool.boxes.formats import hub_objects
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records
 from mgtool.boxes.formats.entries import to_entry
 from mgtool.errors import InputError
@@ -18,11 +19,13 @@ ENDING = ".parquet"
 FILE = f"boxes{ENDING}"
 BATCH_ROWS = 1024
 """Rows that are read or written at once."""
+PICTURE_ROWS = 16
+"""The same where pictures are among the columns."""
 
 
 def in_folder(folder: Path) -> list[Path]:
-    """All tables."""
-    return sorted(folder.glob(f"*{ENDING}"))
+    """All tables, or those in ``data``, where the hub's data sets have them."""
+    return sorted(folder.glob(f"*{ENDING}")) or sorted(folder.glob(f"data/*{ENDING}"))
 
 
 def read(file: BoxFile) -> Iterator[BoxEntry]:
@@ -36,11 +39,19 @@ def read(file: BoxFile) -> Iterator[BoxEntry]:
 
     try:
         with parquet.ParquetFile(file.path) as table:
-            for batch in table.iter_batches(BATCH_ROWS):
-                for row in batch.to_pylist():
-                    yield to_entry({key: value for key, value in row.items() if value is not None}, str(file.path))
+            schema = table.schema_arrow
+            names = hub_objects.class_names(schema.metadata)
+            has_pictures = hub_objects.COLUMN in schema.names
+            batches = table.iter_batches(PICTURE_ROWS if has_pictures else BATCH_ROWS)
+            for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):
+                where = f"{file.path}: row {number}"
+                yield hub_objects.entry(row, names, file, where) if has_pictures else _own(row, str(file.path))
     except (pyarrow.ArrowException, OSError, ValueError, ArithmeticError) as error:
         raise InputError(f"{file.path}: not a readable parquet file: {error}") from error
+
+
+def _own(row: dict[str, Any], where: str) -> BoxEntry:
+    return to_entry({key: value for key, value in row.items() if value is not None}, where)
 
 
 def write(folder: Path, records: Records, pairs: Pairs) -> None:
