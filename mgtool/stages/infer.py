@@ -328,8 +328,7 @@ def _fill(
     left_out: LeftOut,
 ) -> int:
     """Write what is left to answer; gives the number of new tokens."""
-    if progress.is_counted_soon(plan.inputs, advance):
-        progress.started(advance, sum(1 for _ in plan.numbered()))
+    progress.counted(advance, plan.inputs, plan.numbered)
     items = file.skip_done(plan.numbered(stdin.file, left_out))
     advance(sum(file.counts.values()))
     begin = next(items, None)
