@@ -76,8 +76,7 @@ def among_known(
     """One entry for each item, in order; what is known is not looked at.
 
     Args:
-        items: from number `begin` on.
-        begin: of the items.
+        items, begin: from this number on.
         known: by the items' numbers.
         detect: looks at pictures.
     """

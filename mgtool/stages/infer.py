@@ -332,19 +332,17 @@ def _fill(
         progress.started(advance, sum(1 for _ in plan.numbered()))
     items = file.skip_done(plan.numbered(stdin.file, left_out))
     advance(sum(file.counts.values()))
-    begin = next(items, None)
-    if begin is None:
+    if (begin := next(items, None)) is None:
         return 0
     writer, known = InOrder(begin[0], file, advance), shared.known(plan)
     known.write(writer)
     unknown = (one for one in itertools.chain([begin], items) if not known.has(one[0]))
     first = next(unknown, None)
-    if first is None:
-        return writer.tokens
-    with closing(_results(plan, itertools.chain([first], unknown), left_out)) as results:
-        for position, result in results:
-            writer.put(position, result)
-            known.write(writer)
+    if first is not None:
+        with closing(_results(plan, itertools.chain([first], unknown), left_out)) as results:
+            for position, result in results:
+                writer.put(position, result)
+                known.write(writer)
     return writer.tokens
 
 
