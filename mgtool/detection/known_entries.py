@@ -77,8 +77,7 @@ def among_known(
 
     Args:
         items, begin: from this number on.
-        known: by the items' numbers.
-        detect: looks at pictures.
+        known, detect: by the items' numbers; looks at pictures.
     """
     order: deque[tuple[int, bool]] = deque()
 

@@ -38,10 +38,8 @@ def failed_samples(file: AnswersFile, items: Iterable[tuple[int, Item]]) -> list
     """The samples that a finished run, of `file`, failed at and that are worth another try.
 
     Args:
-        file, items: of the run; all of them with their positions.
-
-    Returns:
-        None of them where the files do not tell whose they are: ids that come twice, other items than the answers'.
+        file, items: of the run; all of them with their positions. None are given where the files do not tell whose
+            they are: ids that come twice, other items than the answers'.
     """
     firsts = itertools.islice((entry.question_id for entry in Journal(file.out).read(Answer)), 0, None, file.samples)
     failures, since = Journal(file.failures_path).read(Failure), file.run_path.stat().st_mtime_ns
