@@ -91,7 +91,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, PlacedGeneration, Generat
             frame_counts: (V,) int64, pictures of each placeholder; None where each has one.
             attention_mask, position_ids: (B, T), 0 on padding; (B, L) int64, counted from the mask where not given.
             past_key_values, inputs_embeds: of the tokens before these; (B, L, H) in place of `input_ids`.
-            labels, logits_to_keep: (B, T) int64, -100 where there is no loss; so many last places have logits, 0 for all.
+            labels, logits_to_keep: (B, T) int64, -100 where there is no loss; so many last places have logits, 0: all.
             mm_encoder_outputs: ``image``: what `get_image_features` gives, in place of `pixel_values`.
             kwargs: of the language model's forward. Its logits are (B, L, vocabulary), L = T where ids have a place for
                 each visual token.
