@@ -13,7 +13,7 @@ import mmap
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 
@@ -66,6 +66,11 @@ def check_numbers(*found: Sequence[Any] | None) -> None:
         raise ValueError(f"{boxes} boxes, {scores} scores and {labels} labels: the numbers must agree")
 
 
+_MOST_SIDE = (1 << 31) - 1
+Side = Annotated[int, msgspec.Meta(ge=-_MOST_SIDE, le=_MOST_SIDE)]
+"""Pixels of a picture's side, as a record may tell them."""
+
+
 class FrameDetections(msgspec.Struct, frozen=True):
     """Objects of one frame of a video; `time` in seconds from its start."""
 
@@ -89,8 +94,8 @@ class BoxRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     image: str = ""
     sha256: str
-    width: int
-    height: int
+    width: Side
+    height: Side
     boxes: tuple[Box, ...] | None = None
     scores: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None

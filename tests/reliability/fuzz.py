@@ -180,7 +180,8 @@ class _Child:
 
         folder = self.folder / "call"
         folder.mkdir()
-        faulthandler.dump_traceback_later(LONGEST_S, exit=True)
+        if is_watched:
+            faulthandler.dump_traceback_later(LONGEST_S, exit=True)
         self.guard.is_on, end = is_watched, "a value"
         try:
             self.kind.call(name, data, folder)

@@ -87,6 +87,7 @@ def _samples(name: str, data: bytes, folder: Path) -> None:
 
 def _boxes(name: str, data: bytes, folder: Path) -> None:
     from mgtool.boxes import formats
+    from mgtool.boxes.index import BoxIndex
     from mgtool.records import dumps
 
     path = _written(name, data, folder)
@@ -94,6 +95,8 @@ def _boxes(name: str, data: bytes, folder: Path) -> None:
         _written("images.json", seeds.dumped(seeds.COCO), folder)
     for record in formats.read(str(path)):
         dumps(record)
+    with BoxIndex(str(path)) as index:
+        index.by_image("a.jpg")
 
 
 def _truth(name: str, data: bytes, folder: Path) -> None:

@@ -13,7 +13,7 @@ from mgtool.boxes.coordinates import Coordinates
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte, write_list
 from mgtool.errors import InputError, RecordError
 from mgtool.files.atomic import atomic_file
-from mgtool.records import BoxRecord, LeftOut, SampleId, dumps, parse
+from mgtool.records import BoxRecord, LeftOut, SampleId, Side, dumps, parse
 
 RESULTS_FILE, IMAGES_FILE = "boxes.json", "images.json"
 
@@ -33,8 +33,8 @@ class CocoImage(msgspec.Struct, frozen=True, gc=False):
 
     id: SampleId
     file_name: str
-    width: int | None = 0
-    height: int | None = 0
+    width: Side | None = 0
+    height: Side | None = 0
     sha256: str = ""
 
 

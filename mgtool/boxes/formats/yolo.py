@@ -18,7 +18,7 @@ from mgtool.errors import InputError
 from mgtool.files.atomic import atomic_file, atomic_folder
 from mgtool.files.regular import read_regular
 from mgtool.media.names import PICTURE_EXTENSIONS
-from mgtool.records import BoxRecord, dumps, parse
+from mgtool.records import BoxRecord, Side, dumps, parse
 
 ENDING = ".txt"
 LABELS, IMAGES = "labels", "images"
@@ -40,8 +40,8 @@ class _Written(msgspec.Struct, frozen=True):
     labels: str
     image: str
     sha256: str
-    width: int
-    height: int
+    width: Side
+    height: Side
     scores: tuple[float, ...] = ()
 
 
