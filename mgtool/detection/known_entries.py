@@ -76,10 +76,8 @@ def among_known(
     """One entry for each item, in order; what is known is not looked at.
 
     Args:
-        items: from number `begin` on.
-        begin: of the items.
-        known: by the items' numbers.
-        detect: looks at pictures.
+        items, begin: from this number on.
+        known, detect: by the items' numbers; looks at pictures.
     """
     order: deque[tuple[int, bool]] = deque()
 

@@ -93,8 +93,7 @@ def open_pictures(
         yield from _open_ahead(items, is_new, workers, open_one, batch)
         return
     for item in items:
-        work = _work(item, is_new)
-        yield Opened(item) if work is None else Opened(item, open_one(*work))
+        yield Opened(item) if (work := _work(item, is_new)) is None else Opened(item, open_one(*work))
 
 
 def _open_ahead(

@@ -101,17 +101,14 @@ def detect(
 
     Args:
         items: pictures and videos by name.
-        finder: finds the objects.
+        finder, batch: finds the objects, in so many pictures at once.
         ledger: what is done; grows.
-        batch: pictures that the detector gets at once.
         workers: decoding processes; 0 for none.
         frames: of a video.
         max_pixels: of a picture or video; larger ones are failures.
     """
-    opening = open_pictures(
-        items, is_new=ledger.is_new, workers=workers, frames=frames, batch=lambda: batch.now, max_pixels=max_pixels
-    )
-    with closing(opening) as opened:
+    wanted = {"workers": workers, "frames": frames, "max_pixels": max_pixels}
+    with closing(open_pictures(items, is_new=ledger.is_new, batch=lambda: batch.now, **wanted)) as opened:
         for window, found in _in_flight(_windows(opened, batch, ledger), finder, batch):
             for one in window:
                 yield _entry(one, found.get(id(one)), ledger), one.content

@@ -81,13 +81,21 @@ def attend(
     if isinstance(view, WholeView):
         bounds = Bounds(module.layer_idx, scaling, sliding_window, softcap)
         return attend_at_once(query, key, value, view, bounds).transpose(1, 2), None
+    return _attend_by_group(module.layer_idx, (query * scaling, key, value), view, sliding_window, softcap), None
+
+
+def _attend_by_group(
+    layer: int, states: tuple[Tensor, Tensor, Tensor], view: View, sliding_window: int | None, softcap: float | None
+) -> Tensor:
+    """One group after the other, for scaled queries, keys and values as of `attend`."""
+    query, key, value = states
     (count, _, steps, width), heads = query.shape, key.shape[1]
-    queries = (query * scaling).reshape(count, heads, -1, width).transpose(0, 1)
-    scores = _scores(queries, key, view, module.layer_idx, softcap)
+    queries = query.reshape(count, heads, -1, width).transpose(0, 1)
+    scores = _scores(queries, key, view, layer, softcap)
     _mask(scores.view(heads, count, -1, steps, scores.shape[-1]), view, sliding_window)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    mixed = _mix(weights, value, view, module.layer_idx).transpose(0, 1)
-    return mixed.reshape(count, -1, steps, width).transpose(1, 2), None
+    mixed = _mix(weights, value, view, layer).transpose(0, 1)
+    return mixed.reshape(count, -1, steps, width).transpose(1, 2)
 
 
 def _is_windowed(module: Any) -> bool:

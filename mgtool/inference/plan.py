@@ -57,8 +57,7 @@ class InferencePlan:
         """The plan for some options.
 
         Args:
-            inputs: as the command line takes them.
-            options: what is asked.
+            inputs, options: as the command line takes them; what is asked.
             is_here: False where nothing is computed, so that the device may be missing.
 
         Raises:

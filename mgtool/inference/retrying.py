@@ -35,17 +35,13 @@ def may_be_mended(file: AnswersFile) -> bool:
 
 
 def failed_samples(file: AnswersFile, items: Iterable[tuple[int, Item]]) -> list[FailedSample]:
-    """The samples that a finished run failed at and that are worth another try.
+    """The samples that a finished run, of `file`, failed at and that are worth another try.
 
     Args:
-        file: of the run.
-        items: all of its items, with their positions.
-
-    Returns:
-        None of them where the files do not tell whose they are: ids that come twice, other items than the answers'.
+        file, items: of the run; all of them with their positions. None are given where the files do not tell whose
+            they are: ids that come twice, other items than the answers'.
     """
-    answered = (entry.question_id for entry in Journal(file.out).read(Answer))
-    firsts = itertools.islice(answered, 0, None, file.samples)
+    firsts = itertools.islice((entry.question_id for entry in Journal(file.out).read(Answer)), 0, None, file.samples)
     failures, since = Journal(file.failures_path).read(Failure), file.run_path.stat().st_mtime_ns
     found, seen = list[FailedSample](), set[records.SampleId]()
     answer, failure, before = next(firsts, None), next(failures, None), 0
@@ -55,12 +51,12 @@ def failed_samples(file: AnswersFile, items: Iterable[tuple[int, Item]]) -> list
         seen.add(item.id)
         if answer == item.id:
             answer, before = next(firsts, None), before + 1
-        elif failure is not None and failure.id == item.id:
-            if isinstance(item, Sample) and _is_gone(failure, item, since):
-                found.append(FailedSample(position, item, before))
-            failure = next(failures, None)
-        else:
+            continue
+        if failure is None or failure.id != item.id:
             return []
+        if isinstance(item, Sample) and _is_gone(failure, item, since):
+            found.append(FailedSample(position, item, before))
+        failure = next(failures, None)
     return found
 
 

@@ -57,8 +57,7 @@ class PlacedGeneration(GenerationMixin):
         vision, stages = self.features(self.low_tower.tokens(output), self.encode_high(pixel_values))
         regions = self.pool_regions(stages, boxes, box_counts)
         output.pooler_output = self.visual_tokens(vision, regions, box_counts, frame_counts)
-        is_dict = self.config.return_dict if return_dict is None else return_dict
-        return output if is_dict else output.to_tuple()
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def _prepare_model_inputs(
         self, inputs: Tensor | None, bos_token_id: Any, model_kwargs: dict[str, Any]

@@ -81,34 +81,41 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, PlacedGeneration, Generat
         mm_encoder_outputs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """The model's diagram.
+        """The model's diagram; gives the language model's output.
 
         Args:
             input_ids: (B, T) int64, as the processor gives them: `image_token_id` at each vision and box token; or with
                 one negative placeholder for each picture or video, whose batch is then padded on the left.
             pixel_values: (P, 3, S, S) float32, normalised, in the model frame; None for text alone.
-            boxes: (M, 4) float32 xyxy in the model frame, picture after picture.
-            box_counts: (P,) int64, boxes of each picture.
+            boxes, box_counts: (M, 4) float32 xyxy in the model frame, picture after picture; (P,) int64, of each.
             frame_counts: (V,) int64, pictures of each placeholder; None where each has one.
             attention_mask, position_ids: (B, T), 0 on padding; (B, L) int64, counted from the mask where not given.
-            past_key_values: of the tokens before these.
-            inputs_embeds: (B, L, H) in place of `input_ids`.
-            labels: (B, T) int64, -100 where there is no loss.
-            logits_to_keep: so many of the last places have logits, or those at its places; 0 for all.
+            past_key_values, inputs_embeds: of the tokens before these; (B, L, H) in place of `input_ids`.
+            labels, logits_to_keep: (B, T) int64, -100 where there is no loss; so many last places have logits, 0: all.
             mm_encoder_outputs: ``image``: what `get_image_features` gives, in place of `pixel_values`.
-            kwargs: of the language model's forward.
-
-        Returns:
-            The language model's output; logits (B, L, vocabulary), L = T where ids have a place for each visual token.
+            kwargs: of the language model's forward. Its logits are (B, L, vocabulary), L = T where ids have a place for
+                each visual token.
         """
         self._refuse_doubles(input_ids, inputs_embeds, pixel_values)
         known: dict[str, Any] = {"past_key_values": past_key_values, "logits_to_keep": logits_to_keep, **kwargs}
         visuals = encoded(mm_encoder_outputs)
         if pixel_values is not None:
             visuals = self.see(pixel_values, boxes, box_counts, frame_counts)
-        if visuals is None:
-            ids, embeds = self._text_alone(input_ids, inputs_embeds, past_key_values)
-            return self.decode(ids, attention_mask, position_ids, labels, inputs_embeds=embeds, **known)
+        if visuals is not None:
+            return self._decode_spliced(input_ids, inputs_embeds, visuals, attention_mask, position_ids, labels, known)
+        ids, embeds = self._text_alone(input_ids, inputs_embeds, past_key_values)
+        return self.decode(ids, attention_mask, position_ids, labels, inputs_embeds=embeds, **known)
+
+    def _decode_spliced(
+        self,
+        input_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        visuals: Sequence[Tensor],
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,
+        labels: Tensor | None,
+        known: dict[str, Any],
+    ) -> Any:
         ids = self._ids_of(inputs_embeds) if input_ids is None else input_ids
         embeds, mask, places, targets, is_kept = self.splice(ids, attention_mask, visuals, labels, inputs_embeds)
         if not is_kept:  # else a mask of all that is in the cache, and positions from there on, hold as they are given

@@ -85,7 +85,7 @@ class DetectionBenchmark(Benchmark):
         documents = [d for d in documents if truth.split in d.name] or documents
         if len(documents) != 1:
             names = ", ".join(d.name for d in documents) or "none"
-            raise truth.mismatch(f"one COCO JSON with `images`, `annotations` and `categories`, found {names}")
+            raise truth.mismatch(f'one COCO JSON with "images", "annotations" and "categories", found {names}')
         categories = {c.id: c for c in documents[0].part("categories", list[TruthCategory])}
         vocabulary = {_spelled(c.name): c for c in categories.values()}
         objects: dict[int, list[TruthAnnotation]] = defaultdict(list)

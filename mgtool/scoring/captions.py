@@ -84,7 +84,7 @@ class CaptionBenchmark(Benchmark):
         """
         items = [item for document in of_split(truth.files, truth.split) for item in _items(document, truth.split)]
         if not items:
-            raise truth.mismatch(f"{self.title}: a JSON with `images` and `annotations`, each with a caption")
+            raise truth.mismatch(f'{self.title}: a JSON with "images" and "annotations", each with a caption')
         return with_targets(items)
 
     def keys(self, prediction: Prediction) -> Iterable[str]:

@@ -84,8 +84,7 @@ def ask_until_read(
         for place, reply in zip(waiting, replies, strict=True):
             verdicts[place] = (read(cases[place], reply) if reply is not None else None) or UNREAD
         answered = zip(waiting, replies, strict=True)
-        waiting = [place for place, reply in answered if reply is not None and verdicts[place] is UNREAD]
-        if not waiting:
+        if not (waiting := [place for place, reply in answered if reply is not None and verdicts[place] is UNREAD]):
             break
     return verdicts
 

@@ -105,9 +105,8 @@ def detect(
     """
     if str(out) == "-":
         raise UsageError("out", "-: give a folder; `found` gives box records one by one")
+    refuse_url("report", report or "")
     given = input_names(inputs)
-    if report is not None:
-        refuse_url("report", report)
     options.check(given, str(out))
     on_ray, folder = options.engine == "ray", Path(out)
     with one_writer(folder, share="" if on_ray or options.share.is_all else options.share.name, wait=wait):

@@ -273,15 +273,9 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
     else:
         file.refuse_foreign()
     if not _is_finished(run, file, stdin, overwrite=overwrite):
-        left_out = LeftOut()
-        try:
-            tokens = _fill(plan, shared, file, stdin, advance, left_out)
-        except MgtoolError:
-            file.forget_beginning()
-            raise
+        made = _made(plan, shared, file, stdin, advance)
         file.publish()
-        unused = {"left_out": found} if (found := left_out.summary()) else {}
-        run.finish({**file.counts, "new_tokens": tokens, **unused}, noted=stdin.noted())
+        run.finish({**file.counts, **made}, noted=stdin.noted())
         if plan.share.is_all:
             shared.forget(shared.others(1))
     elif not stdin.noted() and may_be_mended(file):
@@ -290,6 +284,19 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
     file.forget_places()
     with run.trusting():
         return Inferred(file.out, **run.counts, failures=file.failures_path)
+
+
+def _made(
+    plan: InferencePlan, shared: SharedAnswers, file: AnswersFile, stdin: HashedStdin, advance: Advance
+) -> dict[str, Any]:
+    """Write what is left to answer; gives the new tokens and what the inputs hold that was not used."""
+    left_out = LeftOut()
+    try:
+        tokens = _fill(plan, shared, file, stdin, advance, left_out)
+    except MgtoolError:
+        file.forget_beginning()
+        raise
+    return {"new_tokens": tokens, **({"left_out": found} if (found := left_out.summary()) else {})}
 
 
 def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: bool) -> bool:
@@ -328,23 +335,20 @@ def _fill(
     left_out: LeftOut,
 ) -> int:
     """Write what is left to answer; gives the number of new tokens."""
-    if progress.is_counted_soon(plan.inputs, advance):
-        progress.started(advance, sum(1 for _ in plan.numbered()))
+    progress.counted(advance, plan.inputs, plan.numbered)
     items = file.skip_done(plan.numbered(stdin.file, left_out))
     advance(sum(file.counts.values()))
-    begin = next(items, None)
-    if begin is None:
+    if (begin := next(items, None)) is None:
         return 0
     writer, known = InOrder(begin[0], file, advance), shared.known(plan)
     known.write(writer)
     unknown = (one for one in itertools.chain([begin], items) if not known.has(one[0]))
     first = next(unknown, None)
-    if first is None:
-        return writer.tokens
-    with closing(_results(plan, itertools.chain([first], unknown), left_out)) as results:
-        for position, result in results:
-            writer.put(position, result)
-            known.write(writer)
+    if first is not None:
+        with closing(_results(plan, itertools.chain([first], unknown), left_out)) as results:
+            for position, result in results:
+                writer.put(position, result)
+                known.write(writer)
     return writer.tokens
 
 

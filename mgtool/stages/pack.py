@@ -123,9 +123,7 @@ def pack(
     """
     if not isinstance(out, str | Path):
         return _pack_stream(sources, out, options, started, advance)
-    refuse_url("out", out)
-    if options.energon:
-        other_readers.require_energon()
+    _refuse_unfit(out, options)
     folder, left_out = PackFolder(Path(out), options, overwrite=overwrite), LeftOut()
     with one_writer(folder.path, wait=wait), _planned(sources, options, folder, left_out) as planned:
         _check_space(folder, planned)
@@ -136,6 +134,12 @@ def pack(
             other_readers.prepare_energon(folder.path)
         folder.finish(counts)
         return Packed(items=planned.samples + planned.failures, **counts)
+
+
+def _refuse_unfit(out: str | Path, options: PackOptions) -> None:
+    refuse_url("out", out)
+    if options.energon:
+        other_readers.require_energon()
 
 
 def plan(

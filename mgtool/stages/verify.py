@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from mgtool.errors import UsageError
 from mgtool.records import Advance
@@ -65,9 +65,7 @@ def verify(
         UsageError: stdin is among the tars, or a value of no known form.
         InputError: no tar there.
     """
-    for field, value, choices in (("check", check, PictureCheck), ("readers", readers, Readers)):
-        if value not in get_args(choices):
-            raise UsageError(field, f"{value}: choose one of {', '.join(get_args(choices))}")
+    _refuse_unknown(check=(check, PictureCheck), readers=(readers, Readers))
     urls = find(tars)
     if "-" in urls:
         raise UsageError("verify", "reads tars more than once: give files or a folder")
@@ -81,3 +79,9 @@ def verify(
         readers=outcome,
         readers_read=READERS_READ[readers],
     )
+
+
+def _refuse_unknown(**chosen: tuple[str, Any]) -> None:
+    for field, (value, choices) in chosen.items():
+        if value not in get_args(choices):
+            raise UsageError(field, f"{value}: choose one of {', '.join(get_args(choices))}")

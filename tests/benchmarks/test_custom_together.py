@@ -93,3 +93,12 @@ def test_tars_hold_the_right_answers_too(bench, mgtool, given: str) -> None:
     assert code == 3  # the picture with a caption has no answer
     assert scores["metrics"]["exact"]["value"] == pytest.approx(200 / 3)
     assert set(scores["breakdown"]["category"]) == {"sea", "land"}
+
+
+def test_a_parquet_file_holds_right_answers_in_its_columns(bench) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = {"id": list(RIGHT), "question": ["What is it?"] * 3, "answers": list(RIGHT.values())}
+    pq.write_table(pytest.importorskip("pyarrow").table(table), bench.folder / "val.parquet")
+    run = scored(bench.folder / "val.parquet", "exact")
+    assert [score.score for score in run.scores] == [0, 1, 0]
+    assert run.scores[0].target == RIGHT["a"]

@@ -244,7 +244,8 @@ def test_a_missing_operator_ends_the_run_with_one_line(specs, pictures, tmp_path
 def test_a_tagger_s_words_and_the_own_visualiser_from_the_command_line(specs, tmp_path: Path) -> None:
     tagger = f"ram++:{IMAGES.parent / 'conformance' / 'ram_plus' / 'ram_plus_tiny.pth'}"
     command = [sys.executable, "-m", "mgtool.commands.main", "detect", str(IMAGES), "--detector", specs["glip"]]
-    command += ["--tagger", tagger, "--threshold", "0", "--visualize", "1", "--out", str(tmp_path / "out"), "-q"]
+    command += ["--tagger", tagger, "--trust-config", "--threshold", "0", "--visualize", "1"]
+    command += ["--out", str(tmp_path / "out"), "-q"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
     records = list(formats.read(str(tmp_path / "out")))

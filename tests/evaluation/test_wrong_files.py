@@ -34,7 +34,7 @@ def test_swapped_files(mgtool, bench, benchmark: str) -> None:
         ("gqa", "v2.json", VQA, "it looks like a JSON object of info, annotations"),
         ("scienceqa", "v2.json", VQA, "it looks like a JSON object of info, annotations"),
         ("docvqa", "list.json", POPE, "it looks like a JSON list of question_id, image, text, label"),
-        ("coco-caption", "x.jsonl", "", "it is empty"),
+        ("coco-caption", "x.jsonl", "", 'a JSON with "images" and "annotations", each with a caption; it is empty'),
         ("mmbench", "x.tsv", "", "it is empty"),
         ("pope", "x.json", "What is this?", "it looks like a text that is no JSON"),
     ],
