@@ -99,8 +99,11 @@ def _options() -> set[str]:
     return listed | own | {"--help", "--version"}
 
 
-OTHERS = {"--no-python", "--nproc-per-node", "--standalone"}
-"""Options of torchrun that the texts name."""
+OTHERS = {
+    "--no-python", "--nproc-per-node", "--standalone", "--extra-index-url", "--install-completion", "--local-dir",
+    "--gpus-per-task", "--ntasks",
+}  # fmt: skip
+"""Options of torchrun, pip, hf, Slurm and Typer that the texts name."""
 
 
 @pytest.mark.parametrize(

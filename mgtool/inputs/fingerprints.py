@@ -60,7 +60,8 @@ def _of_url(given: str) -> str:
     try:
         versions = [urls.version(one) for one in paths.expand(given) or [given]]
     except (OSError, ValueError) as error:
-        raise InputError(f"{given}: cannot be read: {error}") from error
+        what = "reached" if urls.is_of_network(error) else "read"
+        raise InputError(f"{given}: cannot be {what}: {error}") from error
     if not all(versions):
         return given
     name = posixpath.basename(given.partition("?")[0].rstrip("/"))
