@@ -205,7 +205,7 @@ def _conversation(fields: Mapping[str, Any], fallback: SampleId, find: Find, whe
 
 def _embedded(name: str, carried: dict[str, Media], where: str) -> str:
     """A name; of a data: URL that of its picture, which goes to `carried`."""
-    if not name.startswith("data:"):
+    if not name.startswith("data:") or name.startswith("data://"):  # the second is a protocol of fsspec
         return name
     match = _DATA_URL.match(name)
     try:

@@ -247,3 +247,10 @@ def test_no_command_opens_what_is_elsewhere(hostile: Path, tmp_path: Path, code:
             continue
         lines = [json.loads(line) for line in failures.read_text().splitlines()]
         assert [one["reason"] for one in lines] == ["unsupported"] * 7
+
+
+def test_a_protocol_that_is_spelt_as_an_embedded_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question_id": 1, "image": "data://image/jpeg;base64,/9j/", "text": "Q"}\n')
+    [failed] = sources.read_samples([str(tmp_path / "q.jsonl")])
+    assert isinstance(failed, Failure)
+    assert failed.reason == "unsupported"
