@@ -49,7 +49,7 @@ check: $(VENV)/.developing ## ruff, format, mypy --strict, import order
 	@$(BIN)/lint-imports --no-logo --no-cache
 
 test: $(VENV)/.developing ## the whole suite but its slow and GPU parts
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 test-slow: $(VENV)/.developing ## tests longer than a minute or large in memory
 	@$(BIN)/python -m pytest -m slow

@@ -82,6 +82,8 @@ __all__ = [*sorted(_MODULES), "__version__"]  # noqa: PLE0604 - the table's name
 
 # transformers imports torchao wherever it is installed, and torch then warns about torchao's own enumerations.
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+# MMEngine, and PEFT for transformers' Trainer, import bitsandbytes likewise, which complains of a missing kernel.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def __getattr__(name: str) -> Any:

@@ -15,8 +15,15 @@ from mgtool.commands import main as command_line
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
+LONGEST = {"test_readme.py", "test_shares.py"}
+
 # In the background of a shell Ctrl-C is ignored, and so it would be in the commands that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the longest tests come first, so that no process waits for one of them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def _write_video(

@@ -230,8 +230,6 @@ def import_mmdet() -> None:
     for module in ("mmengine", "mmcv"):
         require(module, what=WHAT, extra="mmdet")
     mmcv_ops.install()
-    # MMEngine imports it where it is installed, for optimisers, and it complains of a kernel that nobody needs here
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     require("mmdet.apis", what=WHAT, extra="mmdet")
     from mmengine.logging import MMLogger
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -139,7 +138,6 @@ def _quantization(plan: InferencePlan) -> Any:
     if plan.options.quantize == "8bit":
         torchao = require("torchao.quantization", what=option, extra="quantize")
         return transformers.TorchAoConfig(torchao.Int8WeightOnlyConfig())
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of a faster kernel that is not there
     require("bitsandbytes", what=option, extra="quantize")
     compute = getattr(torch, plan.dtype)
     return transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)

@@ -119,7 +119,7 @@ def test_a_killed_process_ends_the_run_which_then_goes_on(
     assert _bytes(out) == _bytes(whole)
 
 
-@pytest.mark.parametrize("format", ["jsonl", "mg-llava"])
+@pytest.mark.parametrize("format", ["jsonl", pytest.param("mg-llava", marks=pytest.mark.slow)])
 def test_shares_end_as_one_run_would(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
     options = (many, "--shard-size", 16, "--format", format, "--visualize", 30, "-q")
     _mgtool(*options, "--out", tmp_path / "whole", code=3)

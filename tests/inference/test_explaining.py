@@ -115,6 +115,7 @@ def test_boxes_of_several_pictures(explained, plain, monkeypatch, shares):
         assert one["change"] == pytest.approx(plain.logprob(asked, pairs, tokens) - whole, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_boxes_of_a_videos_frames(explained, plain, write_video, tmp_path):
     import numpy as np
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from mgtool.commands.infer import infer as command
 from mgtool.errors import OutputError, UsageError
 from mgtool.files.journal import Journal
 from mgtool.inference.options import InferOptions
@@ -109,15 +107,6 @@ def test_a_stream_is_of_one_run(options):
     for other in ({"engine": "ray"}, {"world_size": 2}):
         with pytest.raises(UsageError, match="on disk"):
             stage.answers(["q.jsonl"], dataclasses.replace(options, **other))
-
-
-def test_the_command_lines_defaults_are_those_of_the_options():
-    parameters = inspect.signature(command).parameters
-    fields = {field.name: field.default for field in dataclasses.fields(InferOptions)}
-    assert fields.keys() <= parameters.keys()
-    assert {name: parameters[name].default for name in fields if name != "model"} == {
-        name: default for name, default in fields.items() if name != "model"
-    }
 
 
 def test_a_disk_that_is_full_at_once_binds_nothing(questions, options, tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def test_a_server_that_is_away_is_no_other_input(tmp_path: Path, monkeypatch: py
     (tmp_path / "list.txt").write_text("0.png\n")
     with served(tmp_path) as server:
         server.away = {"list.txt"}
-        with pytest.raises(InputError, match=r"list\.txt: cannot be read"):
+        with pytest.raises(InputError, match=r"list\.txt: cannot be reached"):
             fingerprint(f"{server.url}/list.txt")
 
 

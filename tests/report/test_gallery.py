@@ -163,6 +163,7 @@ def test_two_runs_stand_side_by_side(tab, pages) -> None:
     rows = tab.locator("table.changed tbody tr")
     assert rows.count() == 8
     rows.first.locator("a").click()
+    tab.wait_for_selector(".sides > div")
     assert tab.locator(".sides > div").count() == 2
     assert "first run" in tab.inner_text(".sides").lower()
     tab.keyboard.press("Escape")

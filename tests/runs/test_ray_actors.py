@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ def _cluster() -> Iterator[None]:
     """Two nodes on this machine, which every run of a test joins."""
     from ray.cluster_utils import Cluster as Nodes
 
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers elsewhere cannot import it
     nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1})
     nodes.add_node(num_cpus=1)
     before = os.environ.get("RAY_ADDRESS")
@@ -33,6 +35,7 @@ def _cluster() -> Iterator[None]:
     if before is not None:
         os.environ["RAY_ADDRESS"] = before
     nodes.shutdown()
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 def _working(folder: Path, dies_at: int, deaths: int) -> Callable[[Share], tuple[int, int]]:
