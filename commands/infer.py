@@ -154,12 +154,11 @@ def _write(
     counts: dict[str, Any] = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
     counts |= {"left_out": done.left_out} if done.left_out else {}
     counts |= {"waiting_for": [share.rank for share in done.missing]} if done.missing else {}
-    done_now, then = done.answered + done.failed, _next(written, wanted)
-    summary = {"out": written, **counts}
-    console.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=done_now, then=then)
+    summary, ended, then = {"out": written, **counts}, done.answered + done.failed, _next(written, wanted)
+    console.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=ended, then=then)
     console.show_failures(done.failed, done.failures, quiet=quiet)
     console.show_missing(done.missing, quiet=quiet)
-    return _Ended(done.failed, done.answered + done.failed, done.left_out)
+    return _Ended(done.failed, ended, done.left_out)
 
 
 def _next(answers: str, wanted: InferOptions) -> str:
