@@ -100,10 +100,10 @@ def _options() -> set[str]:
 
 
 OTHERS = {
-    "--no-python", "--nproc-per-node", "--standalone", "--extra-index-url", "--install-completion", "--local-dir",
+    "--no-python", "--nproc-per-node", "--standalone", "--torch-backend", "--install-completion", "--local-dir",
     "--gpus-per-task", "--ntasks",
 }  # fmt: skip
-"""Options of torchrun, pip, hf, Slurm and Typer that the texts name."""
+"""Options of torchrun, uv, hf, Slurm and Typer that the texts name."""
 
 
 @pytest.mark.parametrize(
