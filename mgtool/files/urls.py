@@ -158,6 +158,11 @@ def is_of_network(error: BaseException) -> bool:
     return isinstance(error, UnreachableError) or (isinstance(error, OSError) and error.errno in _NETWORK)
 
 
+def unread(url: str, error: Exception) -> InputError:
+    """What to raise where an input could not be read as a whole: whether its server was away is said."""
+    return InputError(f"{url}: cannot be {'reached' if is_of_network(error) else 'read'}: {error}")
+
+
 class _Patience:
     """How long one call goes on: some attempts, and more where the server is away altogether.
 

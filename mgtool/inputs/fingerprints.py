@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from mgtool.errors import InputError
 from mgtool.files import urls
 from mgtool.records import Failure
 from mgtool.tars import paths
@@ -60,8 +59,7 @@ def _of_url(given: str) -> str:
     try:
         versions = [urls.version(one) for one in paths.expand(given) or [given]]
     except (OSError, ValueError) as error:
-        what = "reached" if urls.is_of_network(error) else "read"
-        raise InputError(f"{given}: cannot be {what}: {error}") from error
+        raise urls.unread(given, error) from error
     if not all(versions):
         return given
     name = posixpath.basename(given.partition("?")[0].rstrip("/"))

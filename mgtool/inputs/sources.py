@@ -137,8 +137,7 @@ def _read_url(url: str, place: Place, seen: Seen) -> Iterator[Item]:
             return _read_table_url(url, find, seen)
         data = urls.read(url)
     except (OSError, ValueError) as error:
-        what = "reached" if urls.is_of_network(error) else "read"
-        raise InputError(f"{url}: cannot be {what}: {error}") from error
+        raise urls.unread(url, error) from error
     if magic.is_picture(data):
         seen.take(url, _PICTURE)
         return iter([_bare(Media(name=posixpath.basename(url), uri=url))])

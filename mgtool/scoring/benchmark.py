@@ -39,9 +39,9 @@ _INSTRUCTIONS = (
     SELECT,
     "Please answer the question only a single word yes or no.",
 )
+"""Of question files of LLaVA, MG-LLaVA, VLMEvalKit and the benchmarks themselves."""
 UNANSWERABLE = f"When the provided information is insufficient, respond with 'Unanswerable'.\n{SINGLE_WORD}"
 """Of LLaVA's questions of VizWiz."""
-"""Of question files of LLaVA, MG-LLaVA, VLMEvalKit and the benchmarks themselves."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):

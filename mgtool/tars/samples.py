@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mgtool.errors import InputError, ItemError, RecordError
-from mgtool.files.urls import is_of_network
+from mgtool.files.urls import is_of_network, unread
 from mgtool.media.names import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS
 from mgtool.records import (
     Box,
@@ -175,7 +175,7 @@ def read_samples(urls: Sequence[str], left_out: LeftOut | None = None) -> Iterat
             yield Failure(id=url, stage="read", reason="missing", detail=f"no file {url}")
         except (OSError, ValueError) as error:
             if is_of_network(error):  # what it holds is not known, so that nothing can stand for it
-                raise InputError(f"{url}: cannot be reached: {error}") from error
+                raise unread(url, error) from error
             yield Failure(id=url, stage="read", reason="unreadable", detail=f"{url}: {error}")
 
 

@@ -80,7 +80,7 @@ def _read(tar: TarPlaces, rows: range, left_out: LeftOut | None) -> Iterator[Ite
             yield from samples.read_stream(window, tar.url, left_out)
     except (OSError, ValueError) as error:
         if urls.is_of_network(error):
-            raise InputError(f"{tar.url}: cannot be reached: {error}") from error
+            raise urls.unread(tar.url, error) from error
         yield Failure(id=tar.url, stage="read", reason="unreadable", detail=f"{tar.url}: {error}")
 
 

@@ -120,8 +120,8 @@ def number(value: object) -> float:
 def plain_name(name: str) -> str:
     """A picture's name as the tools write it, with ``/`` and without what leads out of a folder.
 
-    >>> plain_name("..\\\\img\\\\a.jpg"), plain_name("/home/me/a.jpg")
-    ('img/a.jpg', 'home/me/a.jpg')
+    >>> plain_name("..\\\\img\\\\a.jpg"), plain_name("/photos/a.jpg")
+    ('img/a.jpg', 'photos/a.jpg')
     """
     parts = name.replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", ".", ".."))
