@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,6 @@ from mgtool.records import BoxRecord, FrameDetections, Media
 from mgtool.report import boxes_page
 
 HOSTILE = box_pages.HOSTILE
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def test_data_stays_data() -> None:
@@ -58,17 +56,6 @@ def test_pictures_of_one_name_are_told_apart_by_their_bytes() -> None:
     assert shown[0].uri != shown[1].uri
     by_id = msgspec.structs.replace(records[0], sha256="", width=0, height=0)
     assert boxes_page.with_thumbnails([by_id], media)[0].size == (400, 200)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs chromium on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -76,25 +75,17 @@ def test_memory_does_not_grow_with_the_items(page, tmp_path) -> None:
     assert three < 1.3 * one
 
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
 @pytest.fixture
-def opened(chunked) -> Iterator[Any]:
+def opened(browser, chunked) -> Iterator[Any]:
     """The page in a browser, from the file system; fails if the browser reports an error."""
-    if CHROMIUM is None:
-        pytest.skip("needs chromium on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = chromium.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-        errors: list[str] = []
-        tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        tab.goto((chunked / "report.html").as_uri() + "#gallery")
-        yield tab
-        assert errors == []
-        chromium.close()
+    tab = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    errors: list[str] = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    tab.goto((chunked / "report.html").as_uri() + "#gallery")
+    yield tab
+    assert errors == []
+    tab.close()
 
 
 @pytest.mark.browser
