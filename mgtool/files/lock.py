@@ -134,11 +134,10 @@ class _Lock:
                 self.holder, self.held_for_certain = _told(_read(handle)), True
             elif self._is_file_of(handle) and not self._is_held_elsewhere(handle):
                 self._begin(handle)
-                handle = -1
                 return True
             return False
         finally:
-            if handle >= 0:
+            if handle != self._handle:  # be it that an interrupt came in between
                 os.close(handle)
 
     def release(self) -> None:
@@ -151,8 +150,8 @@ class _Lock:
             if self._is_file_of(self._handle):
                 self.path.unlink()
         _held_here.discard(self._handle)
-        os.close(self._handle)
-        self._handle = -1
+        handle, self._handle = self._handle, -1
+        os.close(handle)
 
     def _lock(self, handle: int) -> bool:
         try:
@@ -197,10 +196,10 @@ class _Lock:
             probe.unlink(missing_ok=True)
 
     def _begin(self, handle: int) -> None:
+        self._handle = handle
         record = {**vars(this_process()), "shared": self._shared, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(record).encode() + b"\n", 0)
-        self._handle = handle
         _held_here.add(handle)
         threading.Thread(target=self._beat, daemon=True).start()
 

@@ -184,3 +184,13 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="cannot be written"), one_writer(out):
             pass
     assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_an_interrupt_while_the_lock_is_taken_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    with pytest.raises(KeyboardInterrupt), one_writer(tmp_path / "out"):
+        pass
+    assert not any(tmp_path.iterdir())

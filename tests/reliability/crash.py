@@ -26,7 +26,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
-from crash_disks import Disk, difference, disk, failures, size, spoil, tree  # noqa: E402
+from crash_disks import Disk, difference, disk, failures, inputs, size, spoil, tree  # noqa: E402
 from crash_process import KILLED, STOPPED, TOLD, End, Points, Process, load, load_more  # noqa: E402
 
 GOES_ON = "the same command goes on from here"
@@ -164,6 +164,7 @@ class Undisturbed:
     sizes: list[int] = field(default_factory=list)
     tree: dict[str, str] = field(default_factory=dict)
     failures: int = 0
+    inputs: list[object] = field(default_factory=list)
 
 
 class Trials:
@@ -210,7 +211,8 @@ class Trials:
                 whole.codes.append(end.code)
                 whole.sizes.append(size(place / "out"))
                 load_more(place / "modules")
-            whole.tree, whole.failures = tree(place / "out"), failures(place / "out")
+            out = place / "out"
+            whole.tree, whole.failures, whole.inputs = tree(out), failures(out), inputs(out)
         self.whole = whole
 
     def _place(self) -> Path:
@@ -314,6 +316,8 @@ class Trials:
         """Whether items that vanished went unsaid."""
         found = trial.place / "out"
         if end.code == 2 or len(self.whole.codes) > trial.step + 1 or failures(found) > self.whole.failures:
+            return ""
+        if inputs(found) != self.whole.inputs:  # it had vanished before the input was looked at
             return ""
         return difference(self.whole.tree, tree(found))
 
