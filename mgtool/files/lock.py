@@ -123,7 +123,7 @@ class _Lock:
     def __init__(self, path: Path, *, shared: bool) -> None:
         self.path, self.holder, self.held_for_certain = path, "", True
         self._shared, self._handle = shared, -1
-        self._last_beat: int | None = None
+        self._last_beat, self._seen_since = -1, 0.0
         self._released = threading.Event()
 
     def take(self) -> bool:
@@ -179,12 +179,14 @@ class _Lock:
         self.holder, self.held_for_certain = _told(record), True
         if holder.is_here:
             return holder.runs
-        beat = os.fstat(handle).st_mtime_ns
-        if self._now(handle) - beat > STALE_AFTER_S * 1e9:
-            return False
-        self.held_for_certain = self._last_beat not in (None, beat)
-        self._last_beat = beat
-        return True
+        return self._is_alive(os.fstat(handle).st_mtime_ns, self._now(handle))
+
+    def _is_alive(self, beat: int, now: int) -> bool:
+        """Whether a sign of life is not too old, be it that a clock was set back since and it lies in the future."""
+        self.held_for_certain = self._last_beat not in (-1, beat)
+        if beat != self._last_beat:
+            self._last_beat, self._seen_since = beat, time.monotonic()
+        return now - beat <= STALE_AFTER_S * 1e9 and time.monotonic() - self._seen_since <= STALE_AFTER_S
 
     def _now(self, handle: int) -> int:
         """The time by the clock that file times are of, which is a server's on a shared disk."""
