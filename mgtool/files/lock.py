@@ -79,10 +79,12 @@ def _held(out: Path, path: Path, *, shared: bool, wait: bool) -> Iterator[None]:
                 raise OutputError(f"{path.parent}: cannot be written: {error.strerror or error}") from error
         yield
     finally:
-        lock.release()
-        for folder in reversed(made):  # where nothing came of it, nothing is left
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        try:
+            lock.release()
+        finally:
+            for folder in reversed(made):  # where nothing came of it, nothing is left
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
 
 def _take(out: Path, lock: _Lock, made: list[Path], *, wait: bool) -> None:
@@ -128,6 +130,21 @@ class _Lock:
 
     def take(self) -> bool:
         """Whether it is this process's now."""
+        try:
+            return self._try()
+        except KeyboardInterrupt:
+            self._remove_unheld()  # which was perhaps just made
+            raise
+
+    def release(self) -> None:
+        """Let go; the last to do so removes the file, be it that an interrupt comes meanwhile."""
+        try:
+            self._let_go()
+        except KeyboardInterrupt:
+            self._let_go()
+            raise
+
+    def _try(self) -> bool:
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             if not self._lock(handle):
@@ -140,8 +157,7 @@ class _Lock:
             if handle != self._handle:  # be it that an interrupt came in between
                 os.close(handle)
 
-    def release(self) -> None:
-        """Let go; the last to do so removes the file."""
+    def _let_go(self) -> None:
         if self._handle < 0:
             return
         self._released.set()
@@ -152,6 +168,17 @@ class _Lock:
         _held_here.discard(self._handle)
         handle, self._handle = self._handle, -1
         os.close(handle)
+
+    def _remove_unheld(self) -> None:
+        """Remove the file where nobody has it and it says of nobody that he had."""
+        with contextlib.suppress(OSError):
+            handle = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.fstat(handle).st_size and self._is_file_of(handle):
+                    self.path.unlink()
+            finally:
+                os.close(handle)
 
     def _lock(self, handle: int) -> bool:
         try:

@@ -197,11 +197,18 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b""
 
 
-def test_an_interrupt_while_the_lock_is_taken_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: threading.Thread) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("moment", ["open", "take", "begin", "release"])
+def test_an_interrupt_leaves_no_lock(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = {"open": (os, "open"), "begin": (threading.Thread, "start")}.get(moment, (lock.fcntl, "flock"))
+    real, left = getattr(*calls), [moment != "release"]
 
-    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    def interrupted(*args: object) -> object:
+        found = real(*args)
+        if left.pop() if left else False:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(*calls, interrupted)
     with pytest.raises(KeyboardInterrupt), one_writer(tmp_path / "out"):
-        pass
+        left.append(True)
     assert not any(tmp_path.iterdir())
