@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 SIDE = 32
 LOOKS_EVERY_S = 0.5
 WARM = 0.2
-"""Of what a command writes, after which it has loaded what it needs."""
+DONE = 0.95
+"""Of what a command writes: from where it has loaded what it needs, to where its workers end."""
 STRETCHES = 20
 """Whose means a slope is fitted to: looks that follow each other are alike, and would make its interval too narrow."""
 KNOWN_BYTES = {"detect": 300.0}
@@ -76,7 +77,7 @@ class Looks:
         """From the first look that counts to the last: by the fitted slope, and half of its 95 % interval."""
         written = np.array(self.written)
         loaded = int(np.argmax(written >= written[:1] + WARM * np.ptp(written)))
-        begin, end = min(loaded, len(written) // 2), int(np.argmax(written)) - 1  # then its workers end
+        begin, end = min(loaded, len(written) // 2), int(np.argmax(written >= DONE * written.max()))
         if end - begin < 2 * STRETCHES:
             return {}
         x = np.array(self.seconds[begin:end])
