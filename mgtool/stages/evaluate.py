@@ -247,16 +247,18 @@ def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None, date: 
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
     output.save(out, evaluation, evaluation.comparison)
-    scores_folder.write(out, _page(inputs, evaluation, out), full_pictures=inputs.options.full_pictures)
+    named = {score.image for score in evaluation.scores if score.image}
+    with PictureReader(inputs.place, inputs.ground_truth, named) as reader:
+        page = _page(inputs, evaluation, out, reader)
+        scores_folder.write(out, page, full_pictures=inputs.options.full_pictures)
     if inputs.options.submission:
         output.save_submission(out, inputs.benchmark, evaluation.pairs, inputs.options.split)
 
 
-def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.ScoresPage:
+def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path, reader: PictureReader) -> scores_page.ScoresPage:
     result = evaluation.result
     counts: Mapping[str, Any] = msgspec.structs.asdict(evaluation.counts)
     images = inputs.options.images or ""
-    reader = PictureReader(inputs.place, inputs.ground_truth)
     return scores_page.ScoresPage(
         title=inputs.benchmark.title,
         name=result.name,
@@ -267,7 +269,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
         slices=result.slices,
         counts=counts,
         facts=_facts(evaluation),
-        notes=result.notes,
+        notes=[*result.notes, *reader.notes],
         scores=evaluation.scores,
         boxes=inputs.boxes,
         effects=effects(evaluation.pairs),
