@@ -219,7 +219,10 @@ def test_a_question_that_is_too_long_is_cut_and_its_picture_is_not(name, side, f
     config["text_config"]["max_position_embeddings"] = 60
     (path / "config.json").write_text(json.dumps(config))
     words = "".join(chr(97 + at % 26) for at in range(90))
-    records = [{"question_id": 0, "image": NAMES[0], "text": words}, {"question_id": 1, "text": "Hi", "image": NAMES[0]}]
+    records = [
+        {"question_id": 0, "image": NAMES[0], "text": words},
+        {"question_id": 1, "text": "Hi", "image": NAMES[0]},
+    ]
     [failure, short] = ask(path, records, tmp_path)
     assert failure.reason == "prompt_too_long"
     [cut, same] = ask(path, records, tmp_path, truncate=side)
