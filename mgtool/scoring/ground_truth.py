@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import lzma
+import re
 import struct
 import sys
 import zipfile
@@ -377,6 +378,10 @@ def picture_name(row: Mapping[str, Any], names: Iterable[str]) -> str:
     return name if len(name) <= LONGEST_NAME else ""
 
 
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,4299}")
+"""Longer numbers Python itself refuses to read."""
+
+
 def whole(value: Any) -> Any:
     """An id as an integer where it is written like one.
 
@@ -386,4 +391,4 @@ def whole(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     text = str(value)
-    return int(text) if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") else value
+    return int(text) if _WHOLE.fullmatch(text) else value

@@ -29,6 +29,7 @@ from mgtool.files.lock import one_writer
 from mgtool.records import Advance
 from mgtool.report import diagnostics, scores_folder, scores_page, tables
 from mgtool.runs import progress
+from mgtool.runs.remote_output import writing
 from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
@@ -116,8 +117,10 @@ def evaluate(
         OutputError: `out` cannot be written, or another run writes to it.
     """
     inputs = EvalInputs(answers, options)
-    folder = None if out is None else Path(out)
-    with collector_paused(), contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait):
+    if out is None:
+        with collector_paused():
+            return _evaluate(inputs, None, overwrite, advance)
+    with collector_paused(), writing(out, wait=wait) as folder:
         return _evaluate(inputs, folder, overwrite, advance)
 
 
