@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 import msgspec
 
@@ -239,7 +239,10 @@ class _Lines:
 
 def _table(document: Document) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
-    with document.opened as stored, io.TextIOWrapper(io.BufferedReader(stored), "utf-8-sig", newline="") as text:
+    with (
+        document.opened as stored,
+        io.TextIOWrapper(io.BufferedReader(cast("io.RawIOBase", stored)), "utf-8-sig", newline="") as text,
+    ):
         lines = _Lines(text)
         rows = csv.DictReader(lines, delimiter="\t" if document.suffix == ".tsv" else ",")
         try:
