@@ -136,11 +136,11 @@ class Engine:
     def _begin(self, prompt: Group, visuals: Sequence[Tensor]) -> RunningSequence | ItemError:
         """A sequence with the number of tokens that there is room for; the reason where there is none."""
         ids, visual, longest = prompt.prompts[0], sum(map(len, visuals)), self._limit.longest
-        state, limit = self.sampler.begin(prompt.numbers[0]), self._scheduler.max_new_tokens
+        limit = self._scheduler.max_new_tokens
         if max(ids, default=0) >= self._known_tokens:
             return self._unknown_token(max(ids))
         if longest is None:
-            return RunningSequence(prompt, limit, state)
+            return self._sequence(prompt, limit)
         length = self._limit.counted(ids, visual, is_video=prompt.is_video)
         if length >= longest:
             of = (
@@ -149,7 +149,13 @@ class Engine:
                 else "with those of pictures and boxes"
             )
             return ItemError("prompt_too_long", f"{length} tokens {of}; the model takes {longest}")
-        return RunningSequence(prompt, min(limit, longest - length), state)
+        return self._sequence(prompt, min(limit, longest - length))
+
+    def _sequence(self, prompt: Group, limit: int) -> RunningSequence:
+        sequence = RunningSequence(prompt, limit, self.sampler.begin(prompt.numbers[0]))
+        if self.model.penalties is not None:
+            sequence.state.penalty = self.model.penalties.of(prompt.prompts[0], limit, sequence.ids)
+        return sequence
 
     def _unknown_token(self, token: int) -> ItemError:
         tokenizer = self.processor.tokenizer
