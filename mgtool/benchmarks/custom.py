@@ -20,7 +20,8 @@ from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
 from mgtool.scoring.text_metrics import METRICS, plain
 from mgtool.tars import paths
-from mgtool.tars.index import INDEX_FILE, WIDS_INDEX_FILE
+from mgtool.tars.index import WIDS_INDEX_FILE
+from mgtool.tars.index_file import INDEX_FILE
 from mgtool.tars.samples import open_tars
 
 _IDS = ("question_id", "questionId", "index", "id")
