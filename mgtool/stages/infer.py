@@ -33,7 +33,7 @@ from mgtool.records import Advance, Answer, Failure, Inputs, LeftOut, input_name
 from mgtool.report.html import summary_table
 from mgtool.runs import progress
 from mgtool.runs.claims import do_shares
-from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
+from mgtool.runs.ray_cluster import LOCAL, Cluster, check_engine, run_shares
 from mgtool.runs.remote_output import refresh, writing
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
@@ -190,15 +190,7 @@ def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> Infe
 def _check(inputs: Inputs, options: InferOptions, out: str | Path) -> None:
     """Refuse what cannot be shared out."""
     given, target = input_names(inputs), str(out)
-    check_engine(
-        options.engine,
-        options.ray_address,
-        rank=options.rank,
-        device=options.device,
-        device_map=options.device_map,
-        out=target,
-        inputs=given,
-    )
+    check_engine(options, device_map=options.device_map, out=target, inputs=given)
     check_share(share_of(options.rank, options.world_size), target, given)
 
 
@@ -382,7 +374,7 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
     """Every share as a task of a Ray cluster, then joined to the files of one run."""
     check_model(options.model, takes_foreign=True)
     InferencePlan.of(inputs, options, is_here=False)  # what is wrong with the options is better said here
-    cluster = Cluster(options.ray_address, 0 if options.device == "cpu" else options.tensor_parallel)
+    cluster = Cluster.of(options, 0 if options.device == "cpu" else options.tensor_parallel)
     make = functools.partial(_answering, inputs, out, options, overwrite)
     shares = run_shares(make, cluster, name="infer", world_size=options.world_size, advance=advance)
     if len(shares) == 1:
@@ -397,7 +389,7 @@ def _answering(
 ) -> Callable[[Share], tuple[Inferred, InferencePlan]]:
     """On a node: what does shares of the output that the driver holds, with one model, and says how."""
     kept: list[Any] = []
-    plan = InferencePlan.of(inputs, replace(options, engine="local", ray_address=None, world_size=1))
+    plan = InferencePlan.of(inputs, replace(options, **LOCAL, world_size=1))
     shared = _shared(plan, out)
 
     def answer(share: Share) -> tuple[Inferred, InferencePlan]:
