@@ -37,6 +37,8 @@ _TEXTS = frozenset(_WORDS.split())
 _OF_FILES = frozenset(getattr(errno, name, None) for name in re.findall(r"\w+", _FILE_ERRORS))
 """What can be wrong with a file that the user's world has."""
 
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 _TMP = "mgtool.tmp"
 _COMMON, _RUN = "Common", "Run"
@@ -77,7 +79,7 @@ class Command(TyperCommand):
             told = ctx.params.get("dry_run") or ctx.params.get("show_list")
             raise typer.Exit(DONE if told else READER_LEFT) from error
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno in _OF_DISKS:
                 console.close_stdout()
                 raise OutputError(f"the output cannot be written: {error.strerror}") from error
             if error.filename is None or error.errno not in _OF_FILES:
