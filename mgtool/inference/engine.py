@@ -20,6 +20,7 @@ from mgtool.inference.rows_alone import AloneRows
 from mgtool.inference.sampling import Greedy, Sampler
 from mgtool.inference.scheduler import Completion, Group, Outcome, RunningSequence, Scheduler
 from mgtool.inference.served import ServedModel
+from mgtool.inference.stage_times import for_device
 
 VISUALS_KEPT = 8
 """Pictures whose tokens are kept for later groups."""
@@ -27,7 +28,7 @@ MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows beyond which a step costs as much more as it answers more."""
 GROUPS_A_STEP = {"cpu": 1}
 """Groups that are prefilled between two steps; a CPU takes so long for one that the other rows' answers would wait."""
-_NO_TOKEN = -1
+NO_TOKEN = -1
 
 
 class Engine:
@@ -41,6 +42,9 @@ class Engine:
             where memory does not suffice. With 1, every prompt is computed alone and shares nothing but its pictures.
         sampler: of tokens; greedy where there is none.
         stops: texts that end an answer, beside the template's.
+
+    Attributes:
+        times: of the stages.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Engine:
         self.model, self.processor = _served(model, processor), processor
         self.token_budget = token_budget(self.model)
         self.sampler: Sampler = sampler or Greedy()
+        self.times = for_device(self.model.device.type)
         self._scheduler = Scheduler(
             batch_size=batch_size or MOST_ROWS.get(self.model.device.type, 64),
             max_new_tokens=max_new_tokens,
@@ -100,8 +105,11 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Outcome]:
         """Admit the groups that fit, choose a token for every row, give the answers that ended."""
-        self._schedule()
-        self._run()
+        with self.times.of("prefill"):
+            self._schedule()
+        with self.times.of("decode"):
+            self._run()
+        self.times.stepped(len(self._scheduler.running), self._rows.held)
         return self._postprocess()
 
     def _schedule(self) -> None:
@@ -137,6 +145,7 @@ class Engine:
         """A sequence with the number of tokens that there is room for; the reason where there is none."""
         ids, visual, longest = prompt.prompts[0], sum(map(len, visuals)), self._limit.longest
         state, limit = self.sampler.begin(prompt.numbers[0]), self._scheduler.max_new_tokens
+        self.times.began(prompt, visual)
         if max(ids, default=0) >= self._known_tokens:
             return self._unknown_token(max(ids))
         if longest is None:
@@ -162,7 +171,9 @@ class Engine:
         if not group.pictures:
             return []
         if group.key not in self._visuals:
-            self._visuals[group.key] = self.model.see(group)
+            with self.times.of("towers"):
+                self._visuals[group.key] = self.model.see(group)
+            self.times.pictures += len(group.pictures)
         self._visuals.move_to_end(group.key)
         while len(self._visuals) > VISUALS_KEPT:
             self._visuals.popitem(last=False)
@@ -174,9 +185,9 @@ class Engine:
         return Rows(self.model.text_config.num_hidden_layers, self.model.device)
 
     def _choose(self, logits: Tensor, sequences: Sequence[RunningSequence]) -> Tensor:
-        """A token for each row; `_NO_TOKEN` where the model gave no finite number, as half precision may."""
+        """A token for each row; `NO_TOKEN` where the model gave no finite number, as half precision may."""
         tokens = self.sampler.choose(logits, [sequence.state for sequence in sequences])
-        return tokens.where(logits.amax(-1).isfinite(), _NO_TOKEN)
+        return tokens.where(logits.amax(-1).isfinite(), NO_TOKEN)
 
     def _run(self) -> None:
         """One token more for every row."""
@@ -202,7 +213,7 @@ class Engine:
         for index in reversed(range(len(reasons))):
             reason, one = reasons[index], running[index]
             if reason is not None:
-                is_sound = one.ids[-1] != _NO_TOKEN
+                is_sound = one.ids[-1] != NO_TOKEN
                 self._ready.append(
                     (one.number, Completion(one.ids, reason, one.state) if is_sound else self._overflow())
                 )
@@ -210,7 +221,7 @@ class Engine:
                 self._scheduler.leave(index)
 
     def _ended(self, one: RunningSequence) -> Literal["stop", "length"] | None:
-        if one.state.done or one.ids[-1] == _NO_TOKEN or one.ids[-1] in self._ends or self.says_stop(one.ids):
+        if one.state.done or one.ids[-1] == NO_TOKEN or one.ids[-1] in self._ends or self.says_stop(one.ids):
             return "stop"
         return "length" if len(one.ids) >= one.limit else None
 
