@@ -93,13 +93,21 @@ class Command(TyperCommand):
 
 def _note_unknown_variables(context: typer.Context) -> None:
     """Say which variables look like options and are none; they may be another program's, so nothing is refused."""
-    commands = getattr(context.find_root().command, "commands", None) or {"": context.command}
-    variables = {param.envvar for command in commands.values() for param in command.params if param.envvar}
-    known = {str(name).removeprefix(_PREFIX) for name in variables} | {"DEBUG"}
-    for name in sorted(os.environ):
+    own = {param.envvar for param in context.command.params}
+    odd = [name for name in sorted(os.environ) if name.startswith(_PREFIX) and name not in own]
+    if not odd:
+        return
+    variables = {param.envvar for command in _all_commands(context).values() for param in command.params}
+    known = {str(name).removeprefix(_PREFIX) for name in variables if name} | {"DEBUG"}
+    for name in odd:
         word = name.removeprefix(_PREFIX)
-        if name.startswith(_PREFIX) and word not in known and (hint := nearest(word, known)):
+        if word not in known and (hint := nearest(word, known)):
             console.say(f"{name}: no option has this variable{hint}")
+
+
+def _all_commands(context: typer.Context) -> Mapping[str | None, Any]:
+    root: Any = context.find_root().command
+    return root.every_command() if hasattr(root, "every_command") else {context.info_name: context.command}
 
 
 def _refuse_odd(values: Mapping[str, Any]) -> None:
@@ -171,7 +179,7 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _refuse_unknown_keys(values: Mapping[str, Any], own: Mapping[str, Any], context: typer.Context, path: Path) -> None:
     """Refuse keys that are no option, tables that are no command's, and in the command's own what it does not have."""
-    commands = getattr(context.find_root().command, "commands", None) or {context.info_name: context.command}
+    commands = _all_commands(context)
     options = {_spelled(param) for command in commands.values() for param in command.params}
     here = sorted(_spelled(param) for param in context.command.params)
     for key, value in values.items():

@@ -11,11 +11,12 @@ gives a typed result and prints nothing.
 
 from __future__ import annotations
 
-import importlib
 import logging
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all that is done here
 if TYPE_CHECKING:
+    from typing import Any
+
     from mgtool.boxes.statistics import BoxStatistics as BoxStatistics
     from mgtool.boxes.thresholds import LabelThresholds as LabelThresholds
     from mgtool.detection.options import DetectOptions as DetectOptions
@@ -95,6 +96,8 @@ def __getattr__(name: str) -> Any:
         return metadata.version("mgtool")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_MODULES[name]), name)
 
 
