@@ -186,7 +186,7 @@ def _refuse_unknown_keys(values: Mapping[str, Any], own: Mapping[str, Any], cont
         if _normal(key) in options or key in commands:
             continue
         if isinstance(value, dict):
-            hint = nearest(key, commands) or nearest(key, sorted(options))
+            hint = nearest(key, filter(None, commands)) or nearest(key, sorted(options))
             raise UsageError("config", f"{path}: there is no command and no option {short(key)}{hint}")
         hint = nearest(_normal(key), here) or nearest(_normal(key), sorted(options))
         raise UsageError("config", f"{path}: no command has an option {short(key)}{hint}")

@@ -69,8 +69,8 @@ def read(file: BoxFile) -> Iterator[BoxEntry]:
         if "annotations" not in file.members:
             raise InputError(f"{file.path}: a COCO file without `annotations`: there are no boxes in it")
         annotations = parse(file.members["annotations"], list[msgspec.Raw], where=f"{file.path}: annotations")
-        images = _images_of(file.members, file.path, file.left_out)
-        yield from _entries(annotations, images, file, is_results=False)
+        own = _images_of(file.members, file.path, file.left_out)
+        yield from _entries(annotations, own, file, is_results=False)
     elif (images := _images_beside(file)) is not None:
         yield from _entries(file.elements(), images, file, is_results=True)
     elif file.head is not None:
