@@ -18,14 +18,18 @@ from mgtool.commands.options import (
     AllowRemote,
     BoxFormat,
     Config,
+    CpusPerActor,
     DryRun,
     EngineOption,
+    GpusPerActor,
     Json,
     MaxPixels,
+    NumActors,
     Overwrite,
     Quiet,
     Rank,
     RayAddress,
+    RayRuntimeEnv,
     Strict,
     Tmp,
     Wait,
@@ -83,6 +87,10 @@ def infer(
     world_size: WorldSize = InferOptions.world_size,
     engine: EngineOption = InferOptions.engine,
     ray_address: RayAddress = InferOptions.ray_address,
+    num_actors: NumActors = InferOptions.num_actors,
+    gpus_per_actor: GpusPerActor = InferOptions.gpus_per_actor,
+    cpus_per_actor: CpusPerActor = InferOptions.cpus_per_actor,
+    ray_runtime_env: RayRuntimeEnv = InferOptions.ray_runtime_env,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -179,7 +187,8 @@ def _next(answers: str, wanted: InferOptions) -> str:
 
     benchmark = wanted.task if wanted.task not in ("", *TASKS) else "custom"
     shown = ("--images", wanted.images) if wanted.images else ()
-    truth = ("--benchmark", benchmark, "--ground-truth", "FILE", *shown, "--out", Path(answers).parent / "scores")
+    scores = Path("scores") if "://" in answers else Path(answers).parent / "scores"
+    truth = ("--benchmark", benchmark, "--ground-truth", "FILE", *shown, "--out", scores)
     return console.command("mgtool", "eval", answers, *truth)
 
 

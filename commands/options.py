@@ -287,6 +287,23 @@ RayAddress = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+NumActors = Annotated[
+    int | None,
+    typer.Option("--num-actors", metavar="N", help="Most processes of the cluster at once.", rich_help_panel=_RUN),
+]
+GpusPerActor = Annotated[
+    float | None,
+    typer.Option("--gpus-per-actor", metavar="N", help="GPUs of each, also parts of one.", rich_help_panel=_RUN),
+]
+CpusPerActor = Annotated[
+    float | None, typer.Option("--cpus-per-actor", metavar="N", help="Cores of each.", rich_help_panel=_RUN)
+]
+RayRuntimeEnv = Annotated[
+    Path | None,
+    typer.Option(
+        "--ray-runtime-env", metavar="FILE.json", help="Environment that Ray makes for them.", rich_help_panel=_RUN
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.", rich_help_panel=_COMMON)]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.", rich_help_panel=_COMMON)

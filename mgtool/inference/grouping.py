@@ -59,6 +59,10 @@ class _Loading(NamedTuple):
     def pictures(self) -> int:
         return max(1, sum(media.pictures for media in self.gathered[0].media))
 
+    def is_done(self) -> bool:
+        """Whether nothing is waited for."""
+        return all(file.done() for file in self.files)
+
 
 class Planner:
     """Turns numbered items into groups for the engine.
@@ -98,12 +102,13 @@ class Planner:
         self.times = StageTimes()
         self._ahead: Ahead[tuple[Position, records.Item]] | None = None
         self._is_inside, self._files = True, RecentFiles()
+        self._loading: deque[_Loading] = deque()
 
     def groups(self, items: Iterable[tuple[Position, records.Item]]) -> Generator[Group | None]:
         """Groups, window by window, their pictures prepared ahead; None where items came to nothing but failures."""
         loader = self._loader()
         with read_ahead(items) as self._ahead, loader:
-            loading: deque[_Loading] = deque()
+            loading = self._loading
             patience = None if self.timeless else PATIENCE_S
             for window in windows(self._ahead, self._planned, samples=WINDOW, size=WINDOW_BYTES, patience=patience):
                 self._is_inside = True
@@ -119,8 +124,12 @@ class Planner:
                     yield None
 
     def is_ready(self) -> bool:
-        """Whether the next group is at hand, or the input has something to make it of."""
-        return self.timeless or self._is_inside or self._ahead is None or self._ahead.is_ready()
+        """Whether the next group's pictures are prepared, or the input has something to make it of."""
+        if self.timeless or self._ahead is None:
+            return True
+        if self._loading:
+            return self._loading[0].is_done()
+        return self._is_inside or self._ahead.is_ready()
 
     def _planned(self, numbered: tuple[Position, records.Item]) -> tuple[list[Prompt], int]:
         """The item's prompt, if it has one that is not known, and the bytes of its pictures."""

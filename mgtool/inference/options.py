@@ -70,6 +70,10 @@ class InferOptions:
         world_size: number of shares.
         engine: ``ray`` makes every share a task of a Ray cluster and joins them.
         ray_address: of the cluster; None for Ray's own search.
+        num_actors: most processes of the cluster that work at once; None for as many as there is room for.
+        gpus_per_actor: of each, parts of one allowed; None for `tensor_parallel` where there are any.
+        cpus_per_actor: cores of each; None for one beside a GPU, else all of the smallest node.
+        ray_runtime_env: JSON file of the environment that Ray makes for them; None for that of the nodes.
 
     Raises:
         UsageError: options that do not go together.
@@ -113,6 +117,10 @@ class InferOptions:
     world_size: int = 1
     engine: Engine = "local"
     ray_address: str | None = None
+    num_actors: int | None = None
+    gpus_per_actor: float | None = None
+    cpus_per_actor: float | None = None
+    ray_runtime_env: Path | None = None
 
     def __post_init__(self) -> None:
         self._as_declared()

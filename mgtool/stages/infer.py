@@ -15,7 +15,7 @@ import torch
 from mgtool.boxes import coordinates
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError, UsageError
-from mgtool.files.lock import one_share, one_writer
+from mgtool.files.lock import one_share
 from mgtool.inference import memory, parity, peaks
 from mgtool.inference.estimate import InferenceEstimate
 from mgtool.inference.loading import kept_model, load_config
@@ -35,7 +35,8 @@ from mgtool.records import Advance, Answer, Failure, Inputs, LeftOut, input_name
 from mgtool.report.html import summary_table
 from mgtool.runs import progress
 from mgtool.runs.claims import do_shares
-from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
+from mgtool.runs.ray_cluster import LOCAL, Cluster, check_engine, run_shares
+from mgtool.runs.remote_output import refresh, writing
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
 
@@ -45,7 +46,7 @@ class Inferred:
     """What became of a run.
 
     Attributes:
-        out: the answers file; of a share, its own.
+        out: the answers file, or its URL; of a share, its own.
         answered: samples with answers.
         failed: samples without.
         new_tokens: that the run made.
@@ -56,11 +57,11 @@ class Inferred:
         stages: seconds by stage, and what was done a second; empty where the run was finished before.
     """
 
-    out: Path
+    out: Path | str
     answered: int
     failed: int
     new_tokens: int
-    failures: Path
+    failures: Path | str
     left_out: Mapping[str, Any] = field(default_factory=dict)
     missing: tuple[Share, ...] = ()
     backend: str = InferOptions.backend
@@ -86,7 +87,7 @@ def infer(
 
     Args:
         inputs: pictures, questions, box files, tars, or ``-`` for stdin; a path alone is one input.
-        out: the answers file; a share of a run writes one of its own beside it.
+        out: the answers file, or a URL of one in a store; a share of a run writes one of its own beside it.
         options: what is asked of which model.
         overwrite: start afresh.
         wait: for another run that writes to `out` to end, instead of refusing.
@@ -100,14 +101,16 @@ def infer(
             cannot be written, or another run writes it.
     """
     _check(inputs, options, out)
-    on_ray, file, share = options.engine == "ray", Path(out), share_of(options.rank, options.world_size)
-    refuse_target(file, read_by(inputs, options))
-    with one_writer(file, is_file=True, share="" if on_ray or share.is_all else share.name, wait=wait):
+    on_ray, share = options.engine == "ray", share_of(options.rank, options.world_size)
+    refuse_target(Path(out), read_by(inputs, options))
+    with writing(out, is_file=True, share="" if on_ray or share.is_all else share.name, wait=wait) as file:
         if on_ray:
-            return _on_ray(inputs, file, options, overwrite=overwrite, advance=advance)
-        plan = InferencePlan.of(inputs, options)
-        work = _into_file if plan.share.is_all else _into_shares
-        return replace(work(plan, file, overwrite=overwrite, advance=advance), backend=plan.backend)
+            inferred = _on_ray(inputs, file, options, overwrite=overwrite, advance=advance)
+        else:
+            plan = InferencePlan.of(inputs, options)
+            work = _into_file if plan.share.is_all else _into_shares
+            inferred = replace(work(plan, file, overwrite=overwrite, advance=advance), backend=plan.backend)
+    return inferred if file == Path(out) else _told_of(str(out), inferred)
 
 
 def answers(
@@ -168,15 +171,7 @@ def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> Infe
 def _check(inputs: Inputs, options: InferOptions, out: str | Path) -> None:
     """Refuse what cannot be shared out."""
     given, target = input_names(inputs), str(out)
-    check_engine(
-        options.engine,
-        options.ray_address,
-        rank=options.rank,
-        device=options.device,
-        device_map=options.device_map,
-        out=target,
-        inputs=given,
-    )
+    check_engine(options, device_map=options.device_map, out=target, inputs=given)
     check_share(share_of(options.rank, options.world_size), target, given)
 
 
@@ -219,10 +214,18 @@ def _into_shares(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Ad
         done[share] = _do_share(replace(plan, share=share), shared, overwrite=own, advance=advance)
 
     with kept_model():
-        missing = do_shares(plan.share, hold=shared.hold, state=shared.state, work=work)
+        seen_anew = functools.partial(refresh, out)
+        missing = do_shares(plan.share, hold=shared.hold, state=shared.state, work=work, refresh=seen_anew)
     if not missing:
         return _joined(plan, shared)
     return _summed(plan.share, out, list(done.values()), missing)
+
+
+def _told_of(url: str, inferred: Inferred) -> Inferred:
+    """What became of a run whose files lie in a store."""
+    folder = url.rpartition("/")[0]
+    out, failures = (f"{folder}/{Path(path).name}" for path in (inferred.out, inferred.failures))
+    return replace(inferred, out=out, failures=failures)
 
 
 def _summed(share: Share, out: Path, done: Sequence[Inferred], missing: Sequence[Share]) -> Inferred:
@@ -358,13 +361,13 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
     """Every share as a task of a Ray cluster, then joined to the files of one run."""
     check_model(options.model, takes_foreign=True)
     InferencePlan.of(inputs, options, is_here=False)  # what is wrong with the options is better said here
-    cluster = Cluster(options.ray_address, 0 if options.device == "cpu" else options.tensor_parallel)
+    cluster = Cluster.of(options, 0 if options.device == "cpu" else options.tensor_parallel)
     make = functools.partial(_answering, inputs, out, options, overwrite)
     shares = run_shares(make, cluster, name="infer", world_size=options.world_size, advance=advance)
     if len(shares) == 1:
         return shares[0][0]
     whole = replace(shares[0][1], options=options, share=ALL)
-    counts = join(whole, out, [share.out for share, _ in shares], overwrite=overwrite)
+    counts = join(whole, out, [Path(share.out) for share, _ in shares], overwrite=overwrite)
     return Inferred(out, **counts, failures=AnswersFile(out).failures_path, missing=())
 
 
@@ -373,7 +376,7 @@ def _answering(
 ) -> Callable[[Share], tuple[Inferred, InferencePlan]]:
     """On a node: what does shares of the output that the driver holds, with one model, and says how."""
     kept: list[Any] = []
-    plan = InferencePlan.of(inputs, replace(options, engine="local", ray_address=None, world_size=1))
+    plan = InferencePlan.of(inputs, replace(options, **LOCAL, world_size=1))
     shared = _shared(plan, out)
 
     def answer(share: Share) -> tuple[Inferred, InferencePlan]:
