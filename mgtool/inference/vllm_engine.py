@@ -34,6 +34,7 @@ class VllmEngine(Engine):
         self._engine, self._alone = model.started.engine, options.get("batch_size") == 1
         model.started.choose = self._chosen
         self._broken_rows: set[int] = set()
+        self._behind = 0  # vLLM's step ends with its tokens
 
     def _no_rows(self) -> Any:
         return _VllmRows()
@@ -81,18 +82,16 @@ class VllmEngine(Engine):
             sequence.ids += output.outputs[0].token_ids
             if sequence.number in self._broken_rows:
                 sequence.ids[-1] = NO_TOKEN
+            sequence.finish_reason = self._ended(sequence) if sequence.ids else None
 
     def _retire(self) -> None:
         """As `Engine._retire`; rows that vLLM would go on with are taken from it."""
-        before = {sequence.number: sequence for sequence in self._scheduler.running}
+        before = {sequence.number for sequence in self._scheduler.running}
         super()._retire()
-        left = before.keys() - {sequence.number for sequence in self._scheduler.running}
+        left = before - {sequence.number for sequence in self._scheduler.running}
         if left:
             self._engine.abort_request([str(number) for number in left])
             self._broken_rows -= left
-
-    def _ended(self, one: RunningSequence) -> Any:
-        return super()._ended(one) if one.ids else None
 
     def _chosen(self, logits: Tensor, numbers: Sequence[int]) -> Tensor:
         """As `Chooser`."""
@@ -109,7 +108,7 @@ class _VllmRows:
 
     held = 0
 
-    def leave(self, row: int) -> None:
+    def leave(self, rows: Sequence[int]) -> None:
         pass
 
     def forget(self) -> None:

@@ -19,10 +19,12 @@ from mgtool.inference.backend import prepare_environment
 from mgtool.inference.memory import MEMORY_SHARE, token_bytes
 from mgtool.inference.native_model import NativeModel
 from mgtool.inference.plan import InferencePlan
+from mgtool.inference.scheduler import Group
 from mgtool.inference.transformers_model import TransformersModel, load_processor
 from mgtool.inputs.model_folders import is_foreign, local_folder
 from mgtool.media.videos import FRAMES
 from mgtool.model import MGLlavaConfig, MGLlavaForConditionalGeneration
+from mgtool.model.splice import lay_out
 
 _LAYERS = re.compile(r"\.(layers|h|blocks)\.\d+\.")
 _LANGUAGE_MODEL = "language_model."
@@ -90,22 +92,21 @@ class VllmModel(NativeModel):
         """The language model's configuration."""
         return self._text_config
 
-    def see(self, group: Any) -> list[Tensor]:
-        """As `NativeModel.see`, on the CPU."""
-        return [visual.cpu() for visual in super().see(group)]
+    def see_all(self, groups: Sequence[Group]) -> list[list[Tensor]]:
+        """As `NativeModel.see_all`, on the CPU."""
+        return [[visual.cpu() for visual in visuals] for visuals in super().see_all(groups)]
 
     @property
     def device(self) -> torch.device:
         """Of the towers."""
         return next(self.model.projector.parameters()).device
 
-    def prompt(self, ids: Sequence[int], group: Any, visuals: Sequence[Tensor]) -> dict[str, Any]:
+    def prompt(self, ids: Sequence[int], group: Group, visuals: Sequence[Tensor]) -> dict[str, Any]:
         """What vLLM is given for a prompt of a group."""
         if not visuals:
             return {"prompt_token_ids": list(ids)}
-        batch = self.processor.collate([ids])
-        spliced = self.model.splice(batch["input_ids"], batch["attention_mask"], visuals)
-        return {"prompt_embeds": spliced.inputs_embeds[0].to(self.dtype)}
+        laid_out = lay_out([ids], visuals, self._embed, device=torch.device("cpu"))
+        return {"prompt_embeds": laid_out.inputs_embeds[0].to(self.dtype)}
 
 
 class VllmForeignModel(TransformersModel):
@@ -121,9 +122,9 @@ class VllmForeignModel(TransformersModel):
         super().__init__(model, processor)
         self.started = engine
 
-    def prompt(self, ids: Sequence[int], group: Any, visuals: Sequence[Tensor]) -> dict[str, Any]:
+    def prompt(self, ids: Sequence[int], group: Group, visuals: Sequence[Tensor]) -> dict[str, Any]:
         """What vLLM is given for a prompt of a group."""
-        [prepared] = group.pictures
+        prepared: Any = group.pictures[0]
         return dict(prepared.begin(ids))
 
 
