@@ -9,7 +9,8 @@
 - `ray data`: the same sleeping work by Ray Data's `map_batches` with as many actors, both from the first call to the
   last result.
 
-The workers import neither torch nor transformers. One machine's Ray that is told of twice as many cores as there are workers: Ray Data wants some to read with.
+The workers import neither torch nor transformers. Ray is told of twice as many cores as there are workers, as Ray Data
+wants some to read with.
 """
 
 from __future__ import annotations
