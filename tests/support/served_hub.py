@@ -16,13 +16,20 @@ COMMIT = "c0ffee" * 6 + "c0ff"
 
 
 class ServedHub(ThreadingHTTPServer):
-    """Repositories by name; names of files are kept that were sent, and how many bytes of them."""
+    """Repositories by name; names of files are kept that were sent, and how many bytes of them.
+
+    Attributes:
+        gated: names of repositories whose makers ask for something first.
+        broken: names of files of which half of what is asked for is sent, then the line breaks.
+    """
 
     daemon_threads = True
 
     def __init__(self, repositories: dict[str, Path]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories, self.sent = repositories, {}
+        self.gated: set[str] = set()
+        self.broken: set[str] = set()
 
     @property
     def url(self) -> str:
@@ -41,6 +48,8 @@ class _Handler(BaseHTTPRequestHandler):
         name = next((name for name in self.server.repositories if f"/{name}" in path), None)
         if name is None:
             return self._give(401, b"", {"X-Error-Code": "RepoNotFound"})
+        if name in self.server.gated and "/resolve/" in path:
+            return self._give(403, b"", {"X-Error-Code": "GatedRepo"})
         folder = self.server.repositories[name]
         if "/resolve/" in path:
             return self._file(folder / re.sub(r".*/resolve/[^/]+/", "", path))
@@ -80,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
+            if file in self.server.broken:
+                body, self.close_connection = body[: len(body) // 2], True
             if file:
                 self.server.sent[file] = self.server.sent.get(file, 0) + len(body)
             self.wfile.write(body)
