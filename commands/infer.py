@@ -167,7 +167,8 @@ def _next(answers: str, wanted: InferOptions) -> str:
 
     benchmark = wanted.task if wanted.task not in ("", *TASKS) else "custom"
     shown = ("--images", wanted.images) if wanted.images else ()
-    truth = ("--benchmark", benchmark, "--ground-truth", "FILE", *shown, "--out", Path(answers).parent / "scores")
+    scores = Path("scores") if "://" in answers else Path(answers).parent / "scores"
+    truth = ("--benchmark", benchmark, "--ground-truth", "FILE", *shown, "--out", scores)
     return console.command("mgtool", "eval", answers, *truth)
 
 

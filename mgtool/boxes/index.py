@@ -38,13 +38,13 @@ class BoxIndex:
     def __init__(self, path: str, coordinates: Coordinates | None = None) -> None:
         self._made = contextlib.ExitStack()
         self._file = str(self._made.enter_context(temporary_folder("boxes")) / "boxes.sqlite")
-        self._database = sqlite3.connect(self._file)
         self.left_out = LeftOut()
         self.labels: set[str] = set()
         try:
+            self._database = sqlite3.connect(self._file)
             self.count = self._fill(path, coordinates)
         except sqlite3.OperationalError as error:
-            self.close()
+            self._made.close()
             raise OutputError(f"{self._file}: cannot be written: {error}; `tmp` names another folder") from error
         except BaseException:
             self.close()

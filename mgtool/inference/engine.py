@@ -73,9 +73,14 @@ class Engine:
         self._rows = self._no_rows()
         self._ready: list[Outcome] = []
         # A GPU begins the next step before the last one's tokens are read; a row that ended then computes one more.
-        self._behind = 1 if self.model.device.type != "cpu" and not self.sampler.reads else 0
+        self._behind = 1 if self.model.device.type != "cpu" and not self._reads() else 0
         self._unread: deque[tuple[list[RunningSequence], Readback]] = deque()
         self._broken: str | None = None  # the first weight that is not finite, once that was looked for
+
+    def _reads(self) -> bool:
+        """Whether the next token depends on what the host knows of the last one."""
+        penalties = self.model.penalties
+        return self.sampler.reads or (penalties is not None and not penalties.is_empty)
 
     @property
     def batch_size(self) -> int:
@@ -163,11 +168,11 @@ class Engine:
     def _begin(self, prompt: Group, visuals: Sequence[Tensor]) -> RunningSequence | ItemError:
         """A sequence with the number of tokens that there is room for; the reason where there is none."""
         ids, visual, longest = prompt.prompts[0], sum(map(len, visuals)), self._limit.longest
-        state, limit = self.sampler.begin(prompt.numbers[0]), self._scheduler.max_new_tokens
+        limit = self._scheduler.max_new_tokens
         if max(ids, default=0) >= self._known_tokens:
             return self._unknown_token(max(ids))
         if longest is None:
-            return RunningSequence(prompt, limit, state)
+            return self._sequence(prompt, limit)
         length = self._limit.counted(ids, visual, is_video=prompt.is_video)
         if length >= longest:
             of = (
@@ -176,7 +181,13 @@ class Engine:
                 else "with those of pictures and boxes"
             )
             return ItemError("prompt_too_long", f"{length} tokens {of}; the model takes {longest}")
-        return RunningSequence(prompt, min(limit, longest - length), state)
+        return self._sequence(prompt, min(limit, longest - length))
+
+    def _sequence(self, prompt: Group, limit: int) -> RunningSequence:
+        sequence = RunningSequence(prompt, limit, self.sampler.begin(prompt.numbers[0]))
+        if self.model.penalties is not None:
+            sequence.state.penalty = self.model.penalties.of(prompt.prompts[0], limit, sequence.ids)
+        return sequence
 
     def _unknown_token(self, token: int) -> ItemError:
         tokenizer = self.processor.tokenizer
@@ -204,10 +215,10 @@ class Engine:
     def _no_rows(self) -> Rows | AloneRows:
         if not self.model.shares_prefixes():
             return AloneRows(self.model.device, CacheSupport.of(self.model.language_model))
-        is_whole = len({parameter.device for _, parameter in self.model.named_parameters()}) == 1
-        capture = CudaGraphs() if self.model.device.type == "cuda" and is_whole and not is_split() else None
-        layers = self.model.text_config.num_hidden_layers
-        return Rows(layers, self.model.device, at_once=None if is_whole else False, capture=capture)
+        layers, device = self.model.text_config.num_hidden_layers, self.model.device
+        if len({parameter.device for _, parameter in self.model.named_parameters()}) > 1:
+            return Rows(layers, device, at_once=False)
+        return Rows(layers, device, capture=CudaGraphs() if device.type == "cuda" and not is_split() else None)
 
     def _choose(self, logits: Tensor, sequences: Sequence[RunningSequence]) -> Tensor:
         """A token for each row; `_NO_TOKEN` where the model gave no finite number, as half precision may."""

@@ -100,7 +100,7 @@ def weight_bytes(config: Any, dtype: torch.dtype, quantize: str = "") -> int:
         quantize: a key of `BITS`, for the language model's matrices; its scales, a few percent, do not count.
     """
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     whole = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
     if not quantize:
         return whole

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from mgtool.inference.attention import Prefix
 from mgtool.inference.memory import picture_bytes
 from mgtool.inference.prefix_support import shares_prefixes
 from mgtool.inference.scheduler import Group
-from mgtool.inference.served import Beginning
+from mgtool.inference.served import Beginning, OnDevice
 from mgtool.model.splice import lay_out
 
 
-class NativeModel:
+class NativeModel(OnDevice):
     """A `ServedModel`.
 
     Args:
@@ -37,29 +37,9 @@ class NativeModel:
         return self.model.language_model
 
     @property
-    def device(self) -> torch.device:
-        """Of the weights."""
-        device: torch.device = self.model.device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        dtype: torch.dtype = self.model.dtype
-        return dtype
-
-    @property
     def text_config(self) -> Any:
         """The language model's configuration."""
         return self.model.config.text_config
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """All weights by name."""
-        yield from self.model.named_parameters()
-
-    def get_input_embeddings(self) -> Any:
-        """The language model's."""
-        return self.model.get_input_embeddings()
 
     def shares_prefixes(self) -> bool:
         """Whether the language model's attention may be replaced."""

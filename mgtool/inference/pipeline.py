@@ -24,7 +24,7 @@ from mgtool.inference.sampling import Choices, Sampler, make_sampler
 from mgtool.inference.scheduler import Completion, Group, Outcome
 from mgtool.inference.static_engine import StaticEngine
 from mgtool.inference.transformers_model import TransformersModel
-from mgtool.inference.transformers_processor import TransformersProcessor
+from mgtool.inference.transformers_processor import PreparedPrompts, TransformersProcessor
 from mgtool.inference.truncation import Truncator
 from mgtool.inputs.model_folders import model_name
 from mgtool.records import Answer, Failure
@@ -138,11 +138,11 @@ class Answering:
             if planned is None:
                 yield None
                 continue
-            group = self._truncated(planned)
-            if self.plan.options.explain:
-                self._asked |= {position: group.alone(at) for at, position in enumerate(group.numbers)}
-            numbers = [position * rows + row for position in group.numbers for row in range(rows)]
-            yield replace(group, numbers=numbers, prompts=[ids for ids in group.prompts for _ in range(rows)])
+            for group in self._truncated(planned):
+                if self.plan.options.explain:
+                    self._asked |= {position: group.alone(at) for at, position in enumerate(group.numbers)}
+                numbers = [position * rows + row for position in group.numbers for row in range(rows)]
+                yield replace(group, numbers=numbers, prompts=[ids for ids in group.prompts for _ in range(rows)])
 
     def put(self, outcomes: Iterable[Outcome]) -> None:
         """Take what became of some of the questions' rows; a question's result is ready with its last one."""
@@ -184,16 +184,19 @@ class Answering:
     def _name(self, position: int) -> Any:
         return self.planner.prompts[position].sample.id
 
-    def _truncated(self, group: Group) -> Group:
+    def _truncated(self, group: Group) -> Iterator[Group]:
+        """The group with prompts that fit; in parts where they no longer share all that they see."""
         if self._truncator is None:
-            return group
+            yield group
+            return
         prompts = []
         for position, ids in zip(group.numbers, group.prompts, strict=True):
             cut = self._truncator.fit(self.planner.prompts[position].sample, ids, group.pictures)
             prompts.append(ids if cut is None else cut.ids)
             if cut is not None:
                 self._cut[position] = cut.question
-        return replace(group, prompts=prompts)
+        fitting, first = replace(group, prompts=prompts), next(iter(group.pictures), None)
+        yield from first.parts(fitting) if isinstance(first, PreparedPrompts) else [fitting]
 
     def _kept_answers(self, prompt: Prompt, parts: Sequence[Completion], cut: str) -> list[KeptAnswer]:
         asked = self._asked.pop(prompt.position, None)

@@ -181,8 +181,6 @@ def _refuse_for_foreign(options: InferOptions) -> None:
         raise UsageError("boxes", f"{options.boxes}: `model` {options.model} takes no boxes: leave them out")
     if options.explain:
         raise UsageError("explain", f"{options.explain}: `model` {options.model} takes no boxes: leave it out")
-    if options.truncate:
-        raise UsageError("truncate", "is for models of `mgtool import`: leave it out, and long prompts are failures")
 
 
 def _decoding(options: InferOptions) -> Decoding:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mgtool.inference.attention import Prefix
+from mgtool.inference.penalties import Penalties
 from mgtool.inference.scheduler import Group
 
 
@@ -26,6 +27,33 @@ class Beginning(NamedTuple):
     visuals: Sequence[Tensor]
 
 
+class OnDevice:
+    """What a `ServedModel` takes from the model of transformers that it is made of, as `model`."""
+
+    model: Any
+    penalties: Penalties | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Of the weights."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All weights by name."""
+        yield from self.model.named_parameters()
+
+    def get_input_embeddings(self) -> Any:
+        """The language model's."""
+        return self.model.get_input_embeddings()
+
+
 class ServedModel(Protocol):
     """A language model that is shown pictures, on its device, in evaluation mode.
 
@@ -33,10 +61,12 @@ class ServedModel(Protocol):
         language_model: takes token ids or embeddings, positions and a cache, and gives logits.
         vision_tokens: places that a picture has beside those in a prompt's ids.
         picture_bytes: that a picture takes at most while it is seen; 0 where pictures are seen one by one.
+        penalties: that its own configuration asks for; None for none.
     """
 
     vision_tokens: int
     picture_bytes: int
+    penalties: Penalties | None
 
     @property
     def language_model(self) -> Any: ...

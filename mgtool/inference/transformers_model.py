@@ -27,10 +27,11 @@ from mgtool.errors import CheckpointError
 from mgtool.inference.attention import Prefix
 from mgtool.inference.cache_support import is_same
 from mgtool.inference.memory import is_out_of_memory
+from mgtool.inference.penalties import Penalties
 from mgtool.inference.prefill import Prefill
 from mgtool.inference.rows import Rows
 from mgtool.inference.scheduler import Group
-from mgtool.inference.served import Beginning
+from mgtool.inference.served import Beginning, OnDevice
 from mgtool.inference.transformers_processor import Inputs, TransformersProcessor
 from mgtool.model.config import MGLlavaConfig
 from mgtool.model.loading import refuse_misfits
@@ -49,7 +50,7 @@ _TWO_STEPS = GenerationConfig(
 )
 
 
-class TextModel:
+class TextModel(OnDevice):
     """The language model behind a model's vision, asked by way of the whole, so that logits are the whole model's.
 
     Attributes:
@@ -63,12 +64,6 @@ class TextModel:
         self.config = self.decoder.config
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        dtype: torch.dtype = self.model.dtype
-        return dtype
-
     def __call__(self, *, logits_to_keep: int | None = None, **inputs: Any) -> Any:
         """The whole model's output."""
         kept = {} if logits_to_keep is None or not self._keeps else {"logits_to_keep": logits_to_keep}
@@ -79,7 +74,7 @@ class TextModel:
         yield from self.decoder.named_modules()
 
 
-class TransformersModel:
+class TransformersModel(OnDevice):
     """A `ServedModel`.
 
     Args:
@@ -93,30 +88,13 @@ class TransformersModel:
         self.model, self.processor = model, processor
         self.language_model = TextModel(model)
         self._shares: bool | None = None
-
-    @property
-    def device(self) -> torch.device:
-        """Of the weights."""
-        device: torch.device = self.model.device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        return self.language_model.dtype
+        if processor.generation is not None:
+            self.penalties = Penalties(model, processor.generation, processor.eos_token_ids)
 
     @property
     def text_config(self) -> Any:
         """The language model's configuration."""
         return self.language_model.config
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """All weights by name."""
-        yield from self.model.named_parameters()
-
-    def get_input_embeddings(self) -> Any:
-        """The language model's."""
-        return self.model.get_input_embeddings()
 
     def shares_prefixes(self) -> bool:
         """Whether answers about one picture over a shared prefix are those of `generate`; tried once, with two."""
@@ -228,10 +206,11 @@ def load_processor(folder: Path) -> TransformersProcessor:
         raise CheckpointError(f"`model` hf:{folder}: {detail}: take the files of the published model")
     if getattr(processor, "image_processor", None) is None:
         raise CheckpointError(f"`model` hf:{folder}: {config.model_type} takes no pictures")
-    ends = _ends(_generation(folder, config).eos_token_id, processor.tokenizer.eos_token_id)
+    generation = _generation(folder, config)
+    ends = _ends(generation.eos_token_id, processor.tokenizer.eos_token_id)
     names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
     seen = [getattr(config, name, None) for name in names]
-    return TransformersProcessor(processor, ends, [token for token in seen if token is not None])
+    return TransformersProcessor(processor, ends, [token for token in seen if token is not None], generation)
 
 
 def load_model(folder: Path, **kwargs: Any) -> Any:

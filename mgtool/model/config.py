@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal, get_args
 
 import timm
@@ -52,15 +53,20 @@ class ConvNextTowerConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if self.widths is None or self.strides is None:
-            stages = _trunk_info(self.architecture)
-            self.widths = tuple(stage["num_chs"] for stage in stages)
-            self.strides = tuple(stage["reduction"] for stage in stages)
+            self.widths, self.strides = _trunk_shape(self.architecture)
         self.widths, self.strides = tuple(self.widths), tuple(self.strides)
 
     @property
     def grid(self) -> int:
         """Cells a side of the last stage's map."""
         return self.image_size // self.strides[-1]
+
+
+@cache
+def _trunk_shape(architecture: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and strides of a trunk's stages; timm knows them only of a trunk that is built, which takes long."""
+    stages = _trunk_info(architecture)
+    return tuple(stage["num_chs"] for stage in stages), tuple(stage["reduction"] for stage in stages)
 
 
 def _trunk_info(architecture: str) -> list[dict[str, Any]]:

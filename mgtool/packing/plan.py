@@ -74,10 +74,10 @@ class ShardPlan:
 
     def __init__(self, folder: Path, options: PackOptions, boxes: tuple[BoxIndex | None, ...] = (None,)) -> None:
         self.options, self.boxes = options, boxes
-        self.spool = Spool(folder / "items.sqlite")
         self._folder = folder
-        self._database = sqlite3.connect(folder / "plan.sqlite", isolation_level=None)
         with self._as_output_error():
+            self.spool = Spool(folder / "items.sqlite")
+            self._database = sqlite3.connect(folder / "plan.sqlite", isolation_level=None)
             for pragma in UNSAFE:
                 self._database.execute(pragma)
             self._database.executescript(_TABLES)

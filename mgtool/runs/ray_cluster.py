@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mgtool.errors import MgtoolError, OutputError, UsageError
+from mgtool.files.store import is_store
 from mgtool.runs import ray_own, ray_probe
 from mgtool.runs.ray_actors import EACH, Crew, Make
 from mgtool.runs.shares import Share
@@ -102,6 +103,8 @@ def check_engine(
         raise UsageError("rank", "and `engine` ray both share a run out: leave one out")
     if device not in _DEVICES or device_map:
         raise UsageError("engine", "ray gives each share its device: `device` auto, cpu or cuda, without `device_map`")
+    if is_store(out):
+        raise UsageError("engine", f"ray: {out}: shares of a run write to a folder that all nodes see")
     if out == "-" or "-" in inputs:
         raise UsageError("engine", "ray: shares of a run need inputs and an output on disk, not -")
 

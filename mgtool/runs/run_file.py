@@ -59,7 +59,7 @@ class Run:
         what = {"command": command, "options": {**options, **self._free}, "inputs": {**inputs, **self._noted}}
         by = {"versions": versions(*computes), "model": None if model is None else dict(model), "detector": detector}
         self.record: dict[str, Any] = escaped({**what, **by, "counts": {}, "times": {}}, _kept_text)
-        self._began = time.time()
+        self._began, self._since = time.time(), time.monotonic()  # a clock may be set meanwhile
 
     @property
     def before(self) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class Run:
             noted: what was found out about the inputs.
             model: that was written.
         """
-        seconds = round(time.time() - self._began, 3)
+        seconds = round(time.monotonic() - self._since, 3)
         self.record["inputs"] |= noted or {}
         self.record["model"] = self.record["model"] if model is None else dict(model)
         self.record |= {"counts": dict(counts)}

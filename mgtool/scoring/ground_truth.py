@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import lzma
+import re
 import struct
 import sys
 import zipfile
@@ -17,12 +18,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 import msgspec
 
 from mgtool.errors import InputError
-from mgtool.files.regular import read_regular, refuse_endless
+from mgtool.files.regular import open_regular, read_regular, refuse_endless
 from mgtool.records import parse
 from mgtool.scoring.layouts import described
 
@@ -32,8 +33,11 @@ TABLES = frozenset({".tsv", ".csv"})
 SHEETS = TABLES | {".xlsx"}
 IDS = ("question_id", "questionId", "index", "image_id", "id")
 _ID_COLUMNS = frozenset(IDS)
+PICTURE = "image"
 LONGEST_NAME = 255
 """Characters of a picture's name; longer cells hold the picture itself, in base64."""
+LONGEST_CELL = 1 << 13
+"""Characters of a cell that may be a list of names, in a column of pictures."""
 MOST_UNPACKED_BYTES = 1 << 30
 """Of a member of a zip archive, and of all parts of a workbook."""
 _BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError, struct.error)
@@ -118,6 +122,16 @@ class Document:
         """
         stored = self._stored() if self.content is None else self.content
         return stored.removeprefix(codecs.BOM_UTF8)
+
+    @property
+    def opened(self) -> IO[builtins.bytes]:
+        """The content as a file that seeks, which a plain file is itself; errors as of `bytes`."""
+        if self.member or self.content is not None:
+            return io.BytesIO(self.bytes)
+        try:
+            return open_regular(self.path)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {error}") from error
 
     def _stored(self) -> builtins.bytes:
         try:
@@ -225,17 +239,26 @@ class _Lines:
 
 def _table(document: Document) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
-    lines = _Lines(io.TextIOWrapper(io.BytesIO(document.bytes), encoding="utf-8", newline=""))
-    rows = csv.DictReader(lines, delimiter="\t" if document.suffix == ".tsv" else ",")
-    try:
-        _refuse_open_quote(lines, 1, rows.fieldnames)
-        begin = rows.line_num + 1
-        for row in rows:
-            _refuse_open_quote(lines, begin, row)
-            yield row
+    with (
+        document.opened as stored,
+        io.TextIOWrapper(io.BufferedReader(cast("io.RawIOBase", stored)), "utf-8-sig", newline="") as text,
+    ):
+        lines = _Lines(text)
+        rows = csv.DictReader(lines, delimiter="\t" if document.suffix == ".tsv" else ",")
+        try:
+            _refuse_open_quote(lines, 1, rows.fieldnames)
             begin = rows.line_num + 1
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{document.path}: not a readable table: {error}") from error
+            for row in rows:
+                _refuse_open_quote(lines, begin, row)
+                yield {key: cell for key, cell in row.items() if not _is_embedded(key, cell)}
+                begin = rows.line_num + 1
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{document.path}: not a readable table: {error}") from error
+
+
+def _is_embedded(column: Any, cell: Any) -> bool:
+    """Whether a cell is a picture in base64, which no score needs."""
+    return isinstance(cell, str) and len(cell) > LONGEST_CELL and str(column).startswith(PICTURE)
 
 
 def _refuse_open_quote(lines: _Lines, begin: int, record: Collection[Any] | None) -> None:
@@ -281,17 +304,35 @@ def _filled(row: Row, keep: Collection[str]) -> Row:
 
 
 def _parquet(document: Document) -> list[Row]:
+    """The rows without their pictures, whose bytes are not read; `image` is a name, as `mgtool infer` calls it."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        file = parquet.ParquetFile(io.BytesIO(document.bytes))
-        schema = file.schema_arrow
-        columns = [field.name for field in schema if not _is_picture(field.type)]
-        rows = file.read(columns).to_pylist()
+        with document.opened as stored, parquet.ParquetFile(stored) as file:
+            schema = file.schema_arrow
+            pictures = [field.name for field in schema if _is_picture(field.type)]
+            columns = [field.name for field in schema if field.name not in pictures]
+            rows = file.read(columns).to_pylist()
+            if PICTURE in pictures:
+                names = _picture_names(file, document.stem)
+                rows = [{**row, PICTURE: name} for row, name in zip(rows, names, strict=True)]
     except (pa.ArrowException, OSError, ValueError, ArithmeticError, LookupError) as error:
         raise InputError(f"{document.path}: cannot be read as Parquet: {error}") from error
     return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
+def _picture_names(file: Any, stem: str) -> list[str | None]:
+    """A name for each row's picture: its own, but where several rows all have one; None for a row without a picture."""
+    paths = {file.schema.column(number).path for number in range(len(file.schema))}
+    column = f"{PICTURE}.path"
+    rows = file.read([column if column in paths else f"{PICTURE}.bytes"]).column(PICTURE)
+    own = [Path(str(row["path"])).name if row and row.get("path") else "" for row in rows.to_pylist()]
+    told = own if len(set(own)) > 1 or len(own) == 1 else [""] * len(own)
+    return [
+        (name or f"{stem}-{number}") if row.is_valid else None
+        for number, (name, row) in enumerate(zip(told, rows, strict=True), 1)
+    ]
 
 
 def _is_picture(type: Any) -> bool:
@@ -340,6 +381,10 @@ def picture_name(row: Mapping[str, Any], names: Iterable[str]) -> str:
     return name if len(name) <= LONGEST_NAME else ""
 
 
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,4299}")
+"""Longer numbers Python itself refuses to read."""
+
+
 def whole(value: Any) -> Any:
     """An id as an integer where it is written like one.
 
@@ -349,4 +394,4 @@ def whole(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     text = str(value)
-    return int(text) if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") else value
+    return int(text) if _WHOLE.fullmatch(text) else value

@@ -121,15 +121,21 @@ def share_interval(values: Floats, groups: NDArray[np.int64]) -> tuple[float, fl
     from scipy import special
 
     n, mean = len(values), float(values.mean())
-    sizes = np.bincount(groups)
-    sizes = sizes[sizes > 0]
-    size = float(np.square(sizes).sum() / n)
+    clusters = int(np.count_nonzero(np.bincount(groups)))
     binary = bool(np.isin(values, (0.0, 1.0)).all())
-    if binary and len(sizes) == n:
+    if binary and clusters == n:
         return wilson(mean, n, float(special.ndtri((1 + CONFIDENCE) / 2)))
-    effect, few = _design_effect(values, groups, size)
-    reach = _t_quantile(min(len(sizes) - 1, few + SPARE_FREEDOM))
-    return wilson(mean, n / effect, reach)
+    effect, few = _design_effect(values, groups, mean_size(groups))
+    return wilson(mean, n / effect, t_quantile(min(clusters - 1, few + SPARE_FREEDOM)))
+
+
+def mean_size(groups: NDArray[np.int64]) -> float:
+    """The size of the cluster in which the average item is.
+
+    >>> mean_size(codes("aab"))
+    1.6666666666666667
+    """
+    return float(np.square(np.bincount(groups)).sum() / len(groups))
 
 
 def _design_effect(values: Floats, groups: NDArray[np.int64], size: float) -> tuple[float, int]:
@@ -253,7 +259,7 @@ def clustered_mean(values: Floats, groups: NDArray[np.int64]) -> Metric:
     if clusters < 2:
         return Metric(value=mean, n=n)
     stderr = float(np.sqrt(clusters / (clusters - 1) * np.square(residuals).sum()) / n)
-    reach = _t_quantile(clusters - 1) * stderr
+    reach = t_quantile(clusters - 1) * stderr
     return Metric(value=mean, stderr=stderr, interval=(mean - reach, mean + reach), n=n)
 
 
@@ -298,7 +304,8 @@ def p_value(mean: float, stderr: float | None, clusters: int) -> float | None:
     return float(2 * special.stdtr(clusters - 1, -abs(mean) / stderr))
 
 
-def _t_quantile(freedom: int) -> float:
+def t_quantile(freedom: int) -> float:
+    """How many standard errors the 95 % interval reaches, with so many degrees of freedom."""
     from scipy import special
 
     return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))

@@ -15,7 +15,7 @@ import torch
 from mgtool.boxes import coordinates
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError, UsageError
-from mgtool.files.lock import one_share, one_writer
+from mgtool.files.lock import one_share
 from mgtool.inference import memory, parity
 from mgtool.inference.loading import kept_model, load_config
 from mgtool.inference.options import InferOptions, refuse_together
@@ -34,6 +34,7 @@ from mgtool.report.html import summary_table
 from mgtool.runs import progress
 from mgtool.runs.claims import do_shares
 from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
+from mgtool.runs.remote_output import refresh, writing
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
 
@@ -43,7 +44,7 @@ class Inferred:
     """What became of a run.
 
     Attributes:
-        out: the answers file; of a share, its own.
+        out: the answers file, or its URL; of a share, its own.
         answered: samples with answers.
         failed: samples without.
         new_tokens: that the run made.
@@ -52,11 +53,11 @@ class Inferred:
         missing: shares that are not there yet; the rank that ends last joins all into one file.
     """
 
-    out: Path
+    out: Path | str
     answered: int
     failed: int
     new_tokens: int
-    failures: Path
+    failures: Path | str
     left_out: Mapping[str, Any] = field(default_factory=dict)
     missing: tuple[Share, ...] = ()
 
@@ -105,7 +106,7 @@ def infer(
 
     Args:
         inputs: pictures, questions, box files, tars, or ``-`` for stdin; a path alone is one input.
-        out: the answers file; a share of a run writes one of its own beside it.
+        out: the answers file, or a URL of one in a store; a share of a run writes one of its own beside it.
         options: what is asked of which model.
         overwrite: start afresh.
         wait: for another run that writes to `out` to end, instead of refusing.
@@ -119,14 +120,16 @@ def infer(
             cannot be written, or another run writes it.
     """
     _check(inputs, options, out)
-    on_ray, file, share = options.engine == "ray", Path(out), share_of(options.rank, options.world_size)
-    refuse_target(file, read_by(inputs, options))
-    with one_writer(file, is_file=True, share="" if on_ray or share.is_all else share.name, wait=wait):
+    on_ray, share = options.engine == "ray", share_of(options.rank, options.world_size)
+    refuse_target(Path(out), read_by(inputs, options))
+    with writing(out, is_file=True, share="" if on_ray or share.is_all else share.name, wait=wait) as file:
         if on_ray:
-            return _on_ray(inputs, file, options, overwrite=overwrite, advance=advance)
-        plan = InferencePlan.of(inputs, options)
-        work = _into_file if plan.share.is_all else _into_shares
-        return work(plan, file, overwrite=overwrite, advance=advance)
+            inferred = _on_ray(inputs, file, options, overwrite=overwrite, advance=advance)
+        else:
+            plan = InferencePlan.of(inputs, options)
+            work = _into_file if plan.share.is_all else _into_shares
+            inferred = work(plan, file, overwrite=overwrite, advance=advance)
+    return inferred if file == Path(out) else _told_of(str(out), inferred)
 
 
 def answers(
@@ -236,10 +239,18 @@ def _into_shares(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Ad
         done[share] = _do_share(replace(plan, share=share), shared, overwrite=own, advance=advance)
 
     with kept_model():
-        missing = do_shares(plan.share, hold=shared.hold, state=shared.state, work=work)
+        seen_anew = functools.partial(refresh, out)
+        missing = do_shares(plan.share, hold=shared.hold, state=shared.state, work=work, refresh=seen_anew)
     if not missing:
         return _joined(plan, shared)
     return _summed(plan.share, out, list(done.values()), missing)
+
+
+def _told_of(url: str, inferred: Inferred) -> Inferred:
+    """What became of a run whose files lie in a store."""
+    folder = url.rpartition("/")[0]
+    out, failures = (f"{folder}/{Path(path).name}" for path in (inferred.out, inferred.failures))
+    return replace(inferred, out=out, failures=failures)
 
 
 def _summed(share: Share, out: Path, done: Sequence[Inferred], missing: Sequence[Share]) -> Inferred:
@@ -377,7 +388,7 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
     if len(shares) == 1:
         return shares[0][0]
     whole = replace(shares[0][1], options=options, share=ALL)
-    counts = join(whole, out, [share.out for share, _ in shares], overwrite=overwrite)
+    counts = join(whole, out, [Path(share.out) for share, _ in shares], overwrite=overwrite)
     return Inferred(out, **counts, failures=AnswersFile(out).failures_path, missing=())
 
 

@@ -16,7 +16,8 @@ from mgtool.files.shard_names import tar_splits
 from mgtool.media.names import VIDEO_EXTENSIONS
 from mgtool.records import Failure
 from mgtool.tars import samples
-from mgtool.tars.index import INDEX_FILE, WIDS_INDEX_FILE, SampleEntry, scan, totals, write_index
+from mgtool.tars.index import WIDS_INDEX_FILE, SampleEntry, scan, totals, write_index
+from mgtool.tars.index_file import INDEX_FILE
 from mgtool.tars.other_readers import READERS
 from mgtool.tars.paths import open_url
 

@@ -131,6 +131,12 @@ def test_widths_come_from_the_trunk(architecture):
     assert config.grid == 24
 
 
+def test_a_trunk_is_built_once_for_its_widths(monkeypatch):
+    first = ConvNextTowerConfig(architecture="convnext_atto")
+    monkeypatch.setattr("timm.create_model", lambda *name, **options: pytest.fail("built again"))
+    assert ConvNextTowerConfig(architecture="convnext_atto").widths == first.widths
+
+
 def test_published_sizes_follow_from_the_defaults():
     config = MGLlavaConfig(fusion="conv_gate", text_config={"model_type": "llama"})
     assert (config.fused_width, config.box_width, config.low_grid, config.image_size) == (1024, 2880, 24, 768)

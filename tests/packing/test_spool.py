@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from mgtool.errors import OutputError
+from mgtool.packing.options import PackOptions
+from mgtool.packing.plan import ShardPlan
 from mgtool.packing.spool import Spool
 from mgtool.records import Detections, Failure, Media, Sample, Turn
 
@@ -31,3 +34,8 @@ def test_items_leave_the_spool_as_they_came(item: Sample | Failure, tmp_path: Pa
     spool.fill([(0, 1, item)])
     assert list(spool.read([0])) == [(0, 1, item)]
     spool.close()
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="the plan of the run cannot be written: unable to open database file"):
+        ShardPlan(tmp_path / "gone", PackOptions())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from tiny_models import KIT, tiny_config, tiny_model
 from mgtool.records import BoxRecord, dumps
 
 PICTURES = 10
+PHOTOS = ("photos/*.jpg",)
+TRAIN = (*PHOTOS, "train.json", "boxes-000000.jsonl")
+QUESTIONS = (*PHOTOS, "questions.jsonl")
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,13 @@ class Case:
         steps: gives the command lines, for an output folder and the folder of inputs.
         moments: how often it is killed with -9, in full.
         before: of the steps, how many go first undisturbed.
-        points: whether named points within its process are moments, too.
+        inputs: of the files that it reads, those that may vanish.
     """
 
     steps: Callable[[Path, Path], list[list[str]]]
     moments: int = 40
     before: int = 0
-    points: bool = True
+    inputs: tuple[str, ...] = ()
 
 
 def _detect(*options: str) -> Callable[[Path, Path], list[list[str]]]:
@@ -54,8 +58,8 @@ def _infer(*options: str) -> Callable[[Path, Path], list[list[str]]]:
 
 
 def _import(out: Path, given: Path) -> list[list[str]]:
-    places = " ".join(f"--{name} {KIT}/{name}" for name in ("llm", "clip", "convnext"))
-    return [f"import --checkpoint {KIT}/mg_llava.pth {places} --out {out}/model".split()]
+    places = " ".join(f"--{name} {given}/kit/{name}" for name in ("llm", "clip", "convnext"))
+    return [f"import --checkpoint {given}/kit/mg_llava.pth {places} --out {out}/model".split()]
 
 
 def _train(out: Path, given: Path) -> list[list[str]]:
@@ -76,31 +80,34 @@ def _ranks(steps: Callable[[Path, Path], list[list[str]]]) -> Callable[[Path, Pa
 
 
 CASES: dict[str, Case] = {
-    "detect": Case(_detect("--workers", "0", "--visualize", "3"), moments=200),
-    "detect-workers": Case(_detect("--workers", "2"), points=False),
-    "detect-coco": Case(_detect("--workers", "0", "--format", "coco")),
-    "detect-mg-llava": Case(_detect("--workers", "0", "--format", "mg-llava")),
-    "detect-parquet": Case(_detect("--workers", "0", "--format", "parquet")),
+    "detect": Case(_detect("--workers", "0", "--visualize", "3"), moments=200, inputs=PHOTOS),
+    "detect-workers": Case(_detect("--workers", "2"), inputs=PHOTOS),
+    "detect-coco": Case(_detect("--workers", "0", "--format", "coco"), inputs=PHOTOS),
+    "detect-mg-llava": Case(_detect("--workers", "0", "--format", "mg-llava"), inputs=PHOTOS),
+    "detect-parquet": Case(_detect("--workers", "0", "--format", "parquet"), inputs=PHOTOS),
     "detect-report": Case(
-        lambda out, given: [[*_detect("--workers", "0")(out, given)[0], "--report", str(out / "page.html")]]
+        lambda out, given: [[*_detect("--workers", "0")(out, given)[0], "--report", str(out / "page.html")]],
+        inputs=PHOTOS,
     ),
     "detect-ranks": Case(_ranks(_detect("--workers", "0", "--visualize", "3"))),
-    "pack": Case(lambda out, given: [_pack(out, given, "--workers", "1")], moments=200),
-    "pack-workers": Case(lambda out, given: [_pack(out, given, "--workers", "2")], points=False),
+    "pack": Case(lambda out, given: [_pack(out, given, "--workers", "1")], moments=200, inputs=TRAIN),
+    "pack-workers": Case(lambda out, given: [_pack(out, given, "--workers", "2")], inputs=TRAIN),
     "pack-append": Case(
         lambda out, given: [
             _pack(out, given, "--workers", "1"), _pack(out, given, "--workers", "1", "--append", file="more.json"),
         ],
         before=1,
     ),
-    "unpack": Case(lambda out, given: [["pack", f"{given}/tars", "--unpack", f"{out}/unpacked"]]),
-    "import": Case(_import),
-    "infer": Case(_infer(), moments=200),
-    "infer-cache": Case(_infer("--cache", "OUT/cache")),
-    "infer-samples": Case(_infer("--num-samples", "2", "--temperature", "1")),
+    "unpack": Case(
+        lambda out, given: [["pack", f"{given}/tars", "--unpack", f"{out}/unpacked"]], inputs=("tars/*.tar",)
+    ),
+    "import": Case(_import, inputs=("kit/mg_llava.pth", "kit/*/*.safetensors")),
+    "infer": Case(_infer(), moments=200, inputs=QUESTIONS),
+    "infer-cache": Case(_infer("--cache", "OUT/cache"), inputs=QUESTIONS),
+    "infer-samples": Case(_infer("--num-samples", "2", "--temperature", "1"), inputs=QUESTIONS),
     "infer-ranks": Case(_ranks(_infer())),
-    "eval": Case(_eval),
-    "train": Case(_train),
+    "eval": Case(_eval, inputs=("answers.jsonl", "truth.jsonl")),
+    "train": Case(_train, inputs=("tars/*.tar",)),
 }  # fmt: skip
 
 
@@ -113,6 +120,7 @@ def make_inputs(given: Path) -> None:
     from mgtool.model import MGLlavaProcessor
 
     (given / "photos").mkdir(parents=True)
+    shutil.copytree(KIT, given / "kit")
     boxes, talks, questions = [], [], []
     for number in range(PICTURES):
         data = nasty.encode(nasty.photo(number % (PICTURES - 1), (96, 64)), "JPEG")

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,12 @@ def test_a_run_begins_by_removing_what_killed_writers_left(tmp_path: Path) -> No
     left.write_bytes(b"half")
     run_file.Run(tmp_path / "run.json", command="eval", options={}, inputs={}).begin()
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_clock_that_is_set_back_makes_no_duration_negative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_file.Run(tmp_path / "run.json", command="pack", options={}, inputs={})
+    run.begin()
+    yesterday = time.time() - 86400
+    monkeypatch.setattr(time, "time", lambda: yesterday)
+    run.finish({})
+    assert 0 <= run_file.read(tmp_path / "run.json")["times"]["seconds"] < 60
