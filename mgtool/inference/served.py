@@ -13,20 +13,6 @@ from mgtool.inference.penalties import Penalties
 from mgtool.inference.scheduler import Group
 
 
-class Beginning(NamedTuple):
-    """What prompts of a group begin with.
-
-    Attributes:
-        group: of which the pictures are.
-        ids: T token ids with placeholders.
-        visuals: at those placeholders, (tokens, H) each.
-    """
-
-    group: Group
-    ids: Sequence[int]
-    visuals: Sequence[Tensor]
-
-
 class OnDevice:
     """What a `ServedModel` takes from the model of transformers that it is made of, as `model`."""
 
@@ -52,6 +38,20 @@ class OnDevice:
     def get_input_embeddings(self) -> Any:
         """The language model's."""
         return self.model.get_input_embeddings()
+
+
+class Beginning(NamedTuple):
+    """What prompts of a group begin with.
+
+    Attributes:
+        group: of which the pictures are.
+        ids: T token ids with placeholders.
+        visuals: at those placeholders, (tokens, H) each.
+    """
+
+    group: Group
+    ids: Sequence[int]
+    visuals: Sequence[Tensor]
 
 
 class ServedModel(Protocol):

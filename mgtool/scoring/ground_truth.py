@@ -18,12 +18,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, TypeVar
 
 import msgspec
 
 from mgtool.errors import InputError
-from mgtool.files.regular import open_regular, read_regular, refuse_endless
+from mgtool.files.regular import open_input, read_regular, refuse_endless
 from mgtool.records import parse
 from mgtool.scoring.layouts import described
 
@@ -129,7 +129,7 @@ class Document:
         if self.member or self.content is not None:
             return io.BytesIO(self.bytes)
         try:
-            return open_regular(self.path)
+            return open_input(self.path)
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read: {error}") from error
 
@@ -239,10 +239,7 @@ class _Lines:
 
 def _table(document: Document) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
-    with (
-        document.opened as stored,
-        io.TextIOWrapper(io.BufferedReader(cast("io.RawIOBase", stored)), "utf-8-sig", newline="") as text,
-    ):
+    with document.opened as stored, io.TextIOWrapper(stored, "utf-8-sig", newline="") as text:
         lines = _Lines(text)
         rows = csv.DictReader(lines, delimiter="\t" if document.suffix == ".tsv" else ",")
         try:
