@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,16 +140,21 @@ def _check_names(path: Path, spec: TableSpec) -> None:
 _PATHS = ("model", "images", "boxes", "cache", "questions", "ground_truth", "compare")
 
 
-def placed(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Options with the paths among them that start from a folder; names of models and the like stay.
+def placed(options: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
+    """Options with the paths among them that start from one of the folders; names of models and the like stay.
 
-    >>> placed({"model": "tiny", "task": "pope"}, Path("/nowhere"))
+    >>> placed({"model": "tiny", "task": "pope"}, [Path("/nowhere")])
     {'model': 'tiny', 'task': 'pope'}
     """
-    return {name: _placed(value, folder) if name in _PATHS else value for name, value in options.items()}
+    return {name: _placed(value, folders) if name in _PATHS else value for name, value in options.items()}
 
 
-def _placed(value: Any, folder: Path) -> Any:
+def placed_path(name: str, folders: Sequence[Path]) -> str:
+    """A path from the first folder in which it is there; as it stands where it is in none."""
+    return next((str(folder / name) for folder in folders if (folder / name).exists()), name)
+
+
+def _placed(value: Any, folders: Sequence[Path]) -> Any:
     if isinstance(value, list):
-        return [_placed(one, folder) for one in value]
-    return str(folder / value) if isinstance(value, str) and (folder / value).exists() else value
+        return [_placed(one, folders) for one in value]
+    return placed_path(value, folders) if isinstance(value, str) else value

@@ -14,7 +14,13 @@ from mgtool.errors import OutputError, UsageError, without_secrets
 SCHEMES = ("s3", "gs", "az")
 _URL = re.compile(rf"(?:{'|'.join(SCHEMES)})://[^/\s]+(?:/.*)?", re.DOTALL)
 _INSTALL = "writing there needs obstore: pip install 'mgtool[store]'"
-_ATTEMPTS = 5
+PATIENCE_S, FIRST_PATIENCE_S = 90.0, 10.0
+"""How long a store that is away is waited for, and one that has not answered yet."""
+_STATUS, _PASSING, _EXPIRED = (
+    re.compile(r"status code: (\d+)"),
+    ("408", "429", "500", "502", "503", "504"),
+    "NoSuchUpload",
+)
 _NO_BUCKET = "NoSuchBucket"
 _PART_BYTES = 16 << 20
 T = TypeVar("T")
@@ -59,7 +65,7 @@ class Store:
             from obstore.store import from_url
         except ImportError as error:
             raise UsageError("out", f"{url}: {_INSTALL}") from error
-        self.url = url.rstrip("/")
+        self.url, self._has_answered = url.rstrip("/"), False
         options: dict[str, Any] = {"client_options": {"allow_http": _is_plain()}}
         if self.url.startswith("s3:") and (provider := _profile()) is not None:
             options["credential_provider"] = provider
@@ -143,13 +149,15 @@ class Store:
         import tenacity
 
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            stop=tenacity.stop_after_delay(PATIENCE_S if self._has_answered else FIRST_PATIENCE_S),
             wait=tenacity.wait_exponential(multiplier=0.2, max=3.0),
             retry=tenacity.retry_if_exception(_may_pass),
             reraise=True,
         )
         try:
-            return retrying(call)
+            found = retrying(call)
+            self._has_answered = True
+            return found
         except OutputError:
             raise
         except Exception as error:  # of several kinds that have no common one
@@ -161,7 +169,8 @@ def _may_pass(error: BaseException) -> bool:
     """Whether it is of the way to the store, as an answer that broke off, or an upload in parts that expired."""
     from obstore.exceptions import GenericError
 
-    return isinstance(error, GenericError)
+    said = _STATUS.search(str(error))
+    return isinstance(error, GenericError) and (said is None or said[1] in _PASSING or _EXPIRED in str(error))
 
 
 def _unless_absent(call: Callable[[], T]) -> T | None:
