@@ -154,12 +154,12 @@ def tell(facts: Mapping[str, Any], *, as_json: bool) -> None:
             sys.stdout.write(f"{'' if number else name.replace('_', ' '):{wide}}  {printable(part)}\n")
 
 
-def show_failures(count: int, where: Path, *, quiet: bool) -> None:
+def show_failures(count: int, where: Path | str, *, quiet: bool) -> None:
     """Say where the items are listed that a run could not use: in a file, or in a folder's list of them."""
     if count and not quiet:
         from mgtool.runs.run_file import FAILURES_FILE
 
-        say(f"failed: {count:,}, see {where / FAILURES_FILE if where.is_dir() else where}")
+        say(f"failed: {count:,}, see {Path(where, FAILURES_FILE) if Path(where).is_dir() else where}")
 
 
 _ONLY_WHERE_THERE_ARE = {"videos", "frames", "duplicates", "skipped", "failures_by_reason", "left_out"}

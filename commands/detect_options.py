@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -171,7 +172,7 @@ def _batch_size(text: str) -> int | None:
     """A given size; None where it is to be found."""
     if str(text) == "auto":
         return None
-    if not str(text).isdecimal() or int(text) < 1:
+    if not re.fullmatch(r"0*[1-9][0-9]{0,17}", str(text)):
         raise UsageError("batch_size", f"{text}: give a number from 1 on, or auto")
     return int(text)
 

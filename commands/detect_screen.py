@@ -21,7 +21,7 @@ def tell(
     detected: Detected, inputs: list[str], settings: DetectOptions, report: str | None, *, as_json: bool, quiet: bool
 ) -> None:
     """Say what was found, and where the failures of all pictures are."""
-    from mgtool.runs.run_file import DRAWN_FOLDER
+    from mgtool.runs.run_file import DRAWN_FOLDER, FAILURES_FILE
 
     folder = detected.folder
     if detected.had_finished and settings.visualize and not detected.is_drawn and not quiet:
@@ -29,7 +29,7 @@ def tell(
     about = {"out": str(folder), **({"share": detected.share} if detected.share else {})}
     reasons = detected.statistics.failures
     counted = {"failures": reasons.total(), "failures_by_reason": dict(sorted(reasons.items()))}
-    drawn = {"drawn": str(folder / DRAWN_FOLDER)} if settings.visualize and detected.is_drawn else {}
+    drawn = {"drawn": f"{folder}/{DRAWN_FOLDER}"} if settings.visualize and detected.is_drawn else {}
     pages = {"report": report} if report and not detected.share else {}
     summary = {**about, **drawn, **pages, **detected.statistics.summary(), **counted}
     summary |= {"waiting_for": [share.rank for share in detected.missing]} if detected.missing else {}
@@ -40,14 +40,19 @@ def tell(
         console.say(f"{folder} was complete; nothing was left to do")
     console.show_missing(detected.missing, quiet=quiet)
     if not detected.share:
-        console.show_failures(detected.failures, folder, quiet=quiet)
+        console.show_failures(detected.failures, f"{folder}/{FAILURES_FILE}", quiet=quiet)
 
 
-def next_command(inputs: list[str], folder: Path, settings: DetectOptions) -> str:
+def beside(folder: Path | str, name: str) -> Path:
+    """Where a page of an output goes: into its folder, or, of one in a store, into this one."""
+    return Path(name) if isinstance(folder, str) else folder / name
+
+
+def next_command(inputs: list[str], folder: Path | str, settings: DetectOptions) -> str:
     """How to look at what was found."""
     images = settings.images or next((one for one in inputs if Path(one).is_dir()), None)
     shown = ("--images", images) if images else ()
-    return console.command("mgtool", "detect", "--stats", folder, *shown, "--report", folder / "boxes.html")
+    return console.command("mgtool", "detect", "--stats", folder, *shown, "--report", beside(folder, "boxes.html"))
 
 
 def stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStatistics:

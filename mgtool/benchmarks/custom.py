@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from mgtool.errors import UsageError, one_of
 from mgtool.records import Score
+from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.scoring import captions
 from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, JudgeRequest, Pair, Verdict, by_field
 from mgtool.scoring.ground_truth import READABLE, Row, Truth, first, listed, picture_name, whole
@@ -19,6 +20,8 @@ from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
 from mgtool.scoring.text_metrics import METRICS, plain
 from mgtool.tars import paths
+from mgtool.tars.index import WIDS_INDEX_FILE
+from mgtool.tars.index_file import INDEX_FILE
 from mgtool.tars.samples import open_tars
 
 _IDS = ("question_id", "questionId", "index", "id")
@@ -31,6 +34,7 @@ BLEU, NGRAMS, JUDGE = "bleu", "ngrams", "judge"
 TOGETHER = (BLEU, "cider", "rouge")
 """Metrics of all answers together, by pycocoevalcap's measures."""
 KNOWN = (*METRICS, *TOGETHER, JUDGE)
+_BESIDE_TARS = frozenset({INDEX_FILE, WIDS_INDEX_FILE, RUN_FILE, FAILURES_FILE})
 TABULAR = READABLE - {".txt"}
 
 
@@ -154,11 +158,13 @@ def _rows(truth: Truth, path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _is_packed(path: Path) -> bool:
-    """Whether a path is a tar, or a folder of tars and of nothing else that is read."""
+    """Whether a path is a tar, or a folder of tars and of nothing else that is read but what `mgtool pack` adds."""
     if paths.expand(str(path)) is not None:
         return True
-    held = {file.suffix.lower() for file in path.iterdir()} if path.is_dir() else set()
-    return ".tar" in held and not held & TABULAR
+    files = list(path.iterdir()) if path.is_dir() else []
+    tars = {file.stem for file in files if file.suffix.lower() == ".tar"}
+    others = [file for file in files if file.suffix.lower() in TABULAR and file.stem not in tars]
+    return bool(tars) and {file.name for file in others} <= _BESIDE_TARS
 
 
 def _packed(path: Path) -> Iterator[tuple[str, Row]]:

@@ -24,6 +24,7 @@ from mgtool.scoring.benchmark import (
 )
 from mgtool.scoring.ground_truth import Row, Truth, whole
 from mgtool.scoring.judged import UNREAD, JudgedBenchmark, read_by_judge, rubric, unread_notes
+from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
@@ -45,6 +46,8 @@ class HallusionBench(Benchmark):
         "official": "a judge about every answer, else by the word; fAcc is over questions with a figure",
         "vlmevalkit": "exactly one of the words yes and no, a judge where there is none; fAcc is over all questions",
         "mg-llava": "as vlmevalkit, without a judge",
+        LMMS_EVAL: "the official one with replies of 16 tokens; without a judge any `yes`, even in a word, is a yes, "
+        "and fAcc is over all questions",
     }
     breakdowns: ClassVar[tuple[str, ...]] = ("category", "l2-category")
     instruction = YES_OR_NO
@@ -68,30 +71,34 @@ class HallusionBench(Benchmark):
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """The judge's, as the official script has it; else by the word that is there."""
-        if judge is None or variant != OFFICIAL:
+        if judge is None or variant not in _JUDGED:
             verdicts = super().grade(pairs, variant)
-            return verdicts if judge is None else read_by_judge(pairs, verdicts, judge)
+            return verdicts if judge is None or not self.asks_judge(variant) else read_by_judge(pairs, verdicts, judge)
         answered = [(place, item, said) for place, (item, said) in enumerate(pairs) if said is not None]
-        replies = judge.ask([_request(item, said) for _, item, said in answered])
+        replies = judge.ask([_request(item, said, _JUDGED[variant]) for _, item, said in answered])
         verdicts = [self.missing(item) for item, _ in pairs]
         for (place, item, _), reply in zip(answered, replies, strict=True):
             verdicts[place] = UNREAD if reply is None else _judged(item, reply)
         return verdicts
 
+    def asks_judge(self, variant: str) -> bool:
+        """The reference implementation asks nobody."""
+        return variant != "mg-llava"
+
     def score(self, item: Item, text: str, variant: str) -> Verdict:
-        """Exactly one of yes and no has to be there."""
-        said = yes_or_no(text)
+        """Exactly one of yes and no has to be there; lmms-eval looks for a yes, even within words."""
+        said = yes_or_no(text) if variant != LMMS_EVAL else "yes" if "yes" in text.lower() else "no"
         return Verdict(said, float(said == item.target))
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """Who read the answers."""
-        if variant != OFFICIAL or any("reply" in score.fields or "unread" in score.fields for score in scores):
+        if variant not in _JUDGED or _by_judge(scores):
             return unread_notes(scores, JudgedBenchmark.unread_policy)
         return ["yes and no are read by rule; the official script asks a judge about every answer (`judge`)"]
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """The three accuracies; the official figure accuracy leaves questions without a figure out."""
-        return _accuracies(scores, official=variant == "official")
+        return _accuracies(scores, variant)
 
     def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
         """The three accuracies of each category."""
@@ -99,17 +106,25 @@ class HallusionBench(Benchmark):
             field: {
                 f"{value} {name}": number
                 for value, part in by_field(scores, field).items()
-                for name, number in _accuracies(part, official=variant == "official").items()
+                for name, number in _accuracies(part, variant).items()
             }
             for field in self.breakdowns
         }
 
 
-def _request(item: Item, said: Prediction) -> JudgeRequest:
+_JUDGED = {OFFICIAL: 1024, LMMS_EVAL: 16}
+"""The variants that ask a judge about every answer, with the longest reply."""
+
+
+def _by_judge(scores: Sequence[Score]) -> bool:
+    return any("reply" in score.fields or "unread" in score.fields for score in scores)
+
+
+def _request(item: Item, said: Prediction, max_tokens: int) -> JudgeRequest:
     """The original's question; it names no temperature."""
     details = item.fields.get("details") or item.target
     asked = rubric("hallusionbench").format(question=item.question, reference=details, prediction=said.text)
-    return JudgeRequest(user=asked, temperature=None)
+    return JudgeRequest(user=asked, temperature=None, max_tokens=max_tokens)
 
 
 def _judged(item: Item, reply: str) -> Verdict:
@@ -120,23 +135,23 @@ def _judged(item: Item, reply: str) -> Verdict:
     return Verdict(found, float(found == "correct" or (blind and found == "unclear")), {"reply": reply})
 
 
-def _accuracies(scores: Sequence[Score], *, official: bool) -> dict[str, Statistic | Metric]:
-    figures = [
-        s for s in scores if not (official and s.fields["category"] == "VS" and s.fields["figure"].endswith("_0"))
-    ]
+def _accuracies(scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
+    seen = variant == OFFICIAL or (variant == LMMS_EVAL and _by_judge(scores))
+    figures = [s for s in scores if not (seen and s.fields["category"] == "VS" and s.fields["figure"].endswith("_0"))]
+    apart = variant in _JUDGED
     return {
         "aAcc": mean_score(scores),
-        "fAcc": _all_right(figures, "figure", official=official),
-        "qAcc": _all_right(scores, "set_question", official=official),
+        "fAcc": _all_right(figures, "figure", apart=apart),
+        "qAcc": _all_right(scores, "set_question", apart=apart),
     }
 
 
-def _all_right(scores: Sequence[Score], field: str, *, official: bool) -> Statistic:
+def _all_right(scores: Sequence[Score], field: str, *, apart: bool) -> Statistic:
     """VLMEvalKit leaves the category out of the name, so that the sets of VD's and VS's `ocr` fall together."""
     groups: dict[str, list[Score]] = defaultdict(list)
     for score in scores:
         name = score.fields[field]
-        groups[name if official else name.partition("_")[2]].append(score)
+        groups[name if apart else name.partition("_")[2]].append(score)
     hits = [float(all(score.score for score in part)) for part in groups.values()]
     return mean_of(hits, [part[0].fields["set"] for part in groups.values()])
 

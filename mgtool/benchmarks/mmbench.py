@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import string
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -14,10 +14,13 @@ from mgtool.errors import InputError
 from mgtool.records import SampleId, Score
 from mgtool.scoring.benchmark import Item, Judge, Pair, Submission, Verdict
 from mgtool.scoring.ground_truth import Row
-from mgtool.scoring.multiple_choice import ChoiceBenchmark
+from mgtool.scoring.lmms_eval import LMMS_EVAL, MISSING_OPTION, named_option
+from mgtool.scoring.multiple_choice import ChoiceBenchmark, LetteredQuestion, as_pandas_reads, named_anywhere
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
+MATCHING_TOKENS = 256
+"""Of a reply that matches an answer, as lmms-eval asks."""
 ROTATION = 1_000_000
 """The index of a rotated question is that of the question plus a multiple of this."""
 
@@ -29,6 +32,11 @@ class Mmbench(ChoiceBenchmark):
     title = "MMBench"
     files = "MMBench_DEV_EN.tsv, MMBench_DEV_CN.tsv or mmbench_dev_20230712.tsv (opencompass.org.cn); TEST: submission"
     metric = "accuracy with circular evaluation, and of the unrotated questions alone; by category"
+    variants: ClassVar[Mapping[str, str]] = {
+        **ChoiceBenchmark.variants,
+        LMMS_EVAL: "a letter A to E that stands alone or with a mark, else the one option in the text, else a judge; "
+        "without one, the letter that stands where it counts most; a missing option is a text, `nan`",
+    }
 
     def item(self, row: Row) -> Item:
         """One rotation; its question is the group."""
@@ -50,12 +58,33 @@ class Mmbench(ChoiceBenchmark):
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """The answers of round 0; `all_rounds` is added where the file has further rounds."""
         verdicts = super().grade(pairs, variant, judge)
+        if variant == LMMS_EVAL and judge is None:
+            verdicts = [_anywhere(verdict, pair) for verdict, pair in zip(verdicts, pairs, strict=True)]
         return [
             verdict._replace(fields={**verdict.fields, "all_rounds": _all_right(self, pair, variant)})
             if pair[1] is not None and "rounds" in pair[1].fields
             else verdict
             for verdict, pair in zip(verdicts, pairs, strict=True)
         ]
+
+    def score(self, item: Item, text: str, variant: str) -> Verdict:
+        """The letter that was read; lmms-eval has rules of its own."""
+        if variant != LMMS_EVAL:
+            return super().score(item, text, variant)
+        read = named_option(text.strip(), self.question(item, variant).options)
+        return Verdict(read, float(read is not None and read == item.target))
+
+    def question(self, item: Item, variant: str) -> LetteredQuestion:
+        """As of all choices; lmms-eval has four options in every question."""
+        if variant != LMMS_EVAL:
+            return super().question(item, variant)
+        known = as_pandas_reads(item.fields["options"])
+        options = {letter: known.get(letter, MISSING_OPTION) for letter in "ABCD"}
+        return LetteredQuestion(item.question, options, item.target, "choices-lmms-eval", named_option, MATCHING_TOKENS)
+
+    def asks_judge(self, variant: str) -> bool:
+        """lmms-eval matches with one, too."""
+        return variant == LMMS_EVAL or super().asks_judge(variant)
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Circular and vanilla accuracy."""
@@ -92,6 +121,12 @@ class MmbenchChinese(Mmbench):
 
     name = "mmbench-cn"
     title = "MMBench, Chinese"
+
+
+def _anywhere(verdict: Verdict, pair: Pair) -> Verdict:
+    """What lmms-eval reads where its rules find nothing and no judge is asked."""
+    item, answer = pair
+    return verdict if answer is None or verdict.extracted is not None else named_anywhere(item, answer.text.strip())
 
 
 def _circular(scores: Sequence[Score]) -> tuple[list[Score], list[float]]:

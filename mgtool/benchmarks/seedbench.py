@@ -20,6 +20,7 @@ class SeedBench(ChoiceBenchmark):
     files = "SEED-Bench.json (huggingface.co/datasets/AILab-CVC/SEED-Bench) or SEEDBench_IMG.tsv"
     variants: ClassVar[Mapping[str, str]] = {
         **{name: ChoiceBenchmark.variants[name] for name in (OFFICIAL, VLMEVALKIT)},
+        "llava": "the whole answer has to be the letter",
         "lmms-eval": "the first character, of either case",
         "mg-llava": ChoiceBenchmark.variants["mg-llava"],
     }
@@ -43,7 +44,9 @@ class SeedBench(ChoiceBenchmark):
         return msgspec.structs.replace(item, target=item.target.upper() if item.target else None)
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
-        """As all choices; lmms-eval takes the first character, of either case."""
+        """As all choices; lmms-eval takes the first character, of either case, and LLaVA the whole answer."""
+        if variant == "llava":
+            return Verdict(text, float(text == item.target))
         if variant != "lmms-eval":
             return super().score(item, text, variant)
         read = text.strip()[:1].upper()

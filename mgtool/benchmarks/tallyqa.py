@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from mgtool.scoring.benchmark import Benchmark, Item, Verdict
+import re
+from collections.abc import Mapping
+from typing import ClassVar
+
+from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Verdict
 from mgtool.scoring.ground_truth import Row, Truth, first, of_split, picture_name, whole
 
 SINGLE_NUMBER = "Answer the question using a single number."
@@ -10,7 +14,9 @@ _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
 )
-_NUMBERS = {word: str(number) for number, word in enumerate(_WORDS.split())} | {"none": "0"}
+_COUNTS = {word: str(number) for number, word in enumerate(_WORDS.split())}
+_NUMBERS = _COUNTS | {"none": "0"}
+_COUNT = re.compile(rf"\b(?:[0-9]|1[0-9]|20|{'|'.join(_COUNTS)})\b")
 
 
 class TallyQa(Benchmark):
@@ -18,8 +24,12 @@ class TallyQa(Benchmark):
 
     name = "tallyqa"
     title = "TallyQA"
-    files = "test.json (github.com/manoja328/tallyqa)"
+    files = "test.json (github.com/manoja328/tallyqa), or tallyqa_data.tsv"
     metric = "accuracy, of simple and of complex questions"
+    variants: ClassVar[Mapping[str, str]] = {
+        OFFICIAL: "the answer is the number, in digits or as a word",
+        "vlmevalkit": "the first number from 0 to 20, in digits or as a word",
+    }
     breakdowns = ("complexity", "data_source")
     instruction = SINGLE_NUMBER
 
@@ -33,6 +43,10 @@ class TallyQa(Benchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Equal numbers, in digits or words."""
+        if variant != OFFICIAL:
+            found = _COUNT.search(text.lower())
+            read = _COUNTS.get(found[0], found[0]) if found else None
+            return Verdict(read, float(read == item.target.strip()))
         said = _digits(text)
         return Verdict(said, float(said == _digits(item.target)))
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import msgspec
 
+from mgtool.benchmarks.vqav2 import vlmevalkit_processor, whole_processor
 from mgtool.errors import InputError
 from mgtool.records import SampleId, Score, dumps
-from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
@@ -80,10 +80,7 @@ class TextVqa(Benchmark):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The mean over the annotators."""
-        read = normalizers.vlmevalkit if variant == "vlmevalkit" else normalizers.m4c
-        flat = normalizers.flat if variant == "vlmevalkit" else str
-        said = read(flat(text))
-        return Verdict(said, normalizers.soft_accuracy(said, [read(flat(answer)) for answer in item.target]))
+        return vlmevalkit_processor(item, text) if variant == "vlmevalkit" else whole_processor(item, text)
 
     def label(self, scores: Sequence[Score], variant: str) -> str:
         """The prompt's form changes the score, so that it is part of the name."""

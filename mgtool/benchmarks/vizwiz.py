@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import ClassVar
 
-from mgtool.benchmarks.vqav2 import WHOLE_PROCESSOR, Vqav2, whole_processor
+from mgtool.benchmarks.vqav2 import WHOLE_PROCESSOR, Vqav2, vlmevalkit_processor, whole_processor
 from mgtool.records import dumps
 from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import OFFICIAL, UNANSWERABLE, Item, Pair, Submission, Verdict
@@ -22,6 +22,7 @@ class VizWiz(Vqav2):
     files = "Annotations/val.json (vizwiz.org/tasks-and-datasets/vqa), or VizWiz.tsv; test.json: submission"
     variants: ClassVar[Mapping[str, str]] = {
         "official": "the script normalises every answer, and no annotator's",
+        "vlmevalkit": "answers, the annotators' too, are always normalised; a period beside a digit stays",
         "lmms-eval": WHOLE_PROCESSOR,
     }
     breakdowns = ("answer_type",)
@@ -42,6 +43,8 @@ class VizWiz(Vqav2):
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The mean over the annotators; unlike VQA's, the script normalises every answer, and no annotator's."""
+        if variant == "vlmevalkit":
+            return vlmevalkit_processor(item, text)
         if variant != OFFICIAL:
             return whole_processor(item, text)
         said = normalizers.vizwiz(normalizers.flat(text))

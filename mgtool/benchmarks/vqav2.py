@@ -18,6 +18,7 @@ from mgtool.scoring.benchmark import (
     Submission,
     Verdict,
     mean_score,
+    shared_verdict,
 )
 from mgtool.scoring.ground_truth import Document, Truth, first, listed, of_split, whole
 from mgtool.scoring.statistics import Metric, Statistic
@@ -81,7 +82,7 @@ class Vqav2(Benchmark):
         given = [normalizers.flat(answer) for answer in item.target]
         if len(set(given)) > 1 or variant == "lmms-eval":
             said, given = normalizers.vqa(said), [normalizers.vqa(answer) for answer in given]
-        return Verdict(said, normalizers.soft_accuracy(said, given))
+        return shared_verdict(said, normalizers.soft_accuracy(said, given))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Accuracy, rounded as the official script does."""
@@ -108,9 +109,16 @@ WHOLE_PROCESSOR = "answers, the annotators' too, are always normalised, by the w
 
 
 def whole_processor(item: Item, text: str) -> Verdict:
-    """As lmms-eval scores OK-VQA and VizWiz: answer and annotators through the whole M4C processor."""
+    """As M4C scores TextVQA, and lmms-eval OK-VQA and VizWiz too: its whole processor for answer and annotators."""
     said = normalizers.m4c(text)
     return Verdict(said, normalizers.soft_accuracy(said, [normalizers.m4c(answer) for answer in item.target]))
+
+
+def vlmevalkit_processor(item: Item, text: str) -> Verdict:
+    """As VLMEvalKit scores TextVQA and VizWiz: answer and annotators through VQA's processor, but for periods."""
+    said = normalizers.vlmevalkit(normalizers.flat(text))
+    given = [normalizers.vlmevalkit(normalizers.flat(answer)) for answer in item.target]
+    return Verdict(said, normalizers.soft_accuracy(said, given))
 
 
 def _rounded(number: Statistic) -> Statistic:

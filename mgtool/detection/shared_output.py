@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -18,7 +17,6 @@ from mgtool.runs.run_file import RUN_FILE, Run
 from mgtool.runs.shares import ALL, Share
 
 SHARES = ".shares"
-_LOCK = "lock"
 
 
 class SharedOutput(DetectionOutput):
@@ -111,7 +109,7 @@ def join(folder: Path, output: DetectionOutput, run: Run, world_size: int) -> di
         The summary of the whole; None while a share is missing.
     """
     shares = [Share(rank, world_size) for rank in range(world_size)]
-    with _alone(folder / SHARES):
+    with one_share(folder, "joining", wait=True):
         if run.finished:
             return run.counts
         if not all(_has_ended(run.share(folder / SHARES / share.name / RUN_FILE, share.name)) for share in shares):
@@ -141,14 +139,3 @@ def _fill(output: DetectionOutput, parts: Iterable[Path]) -> None:
 
 def _has_ended(run: Run) -> bool:
     return run.finished and not any(run.differences())
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process of those that end at the same time; the others wait."""
-    with contextlib.ExitStack() as stack:
-        if folder.is_dir():
-            lock = stack.enter_context((folder / _LOCK).open("wb"))
-            with contextlib.suppress(OSError):  # a file system without locks: both would write the same
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -101,12 +101,16 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     try:
         # the published file carries its optimizer too: a mapped file reads only what is used
         whole = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of tensors alone, or cut short; download it again") from error
     state = whole.get("model") if isinstance(whole, dict) else None
-    if not isinstance(state, dict) or "label_embed" not in state:
+    if not isinstance(state, dict) or "label_embed" not in state or not all(map(_is_weight, state.items())):
         raise CheckpointError(f"{path}: no RAM++ checkpoint: {{'model': weights with 'label_embed'}} was expected")
     return state
+
+
+def _is_weight(entry: tuple[Any, Any]) -> bool:
+    return isinstance(entry[0], str) and isinstance(entry[1], Tensor)
 
 
 def _read_config(path: Path) -> RamPlusConfig:

@@ -5,6 +5,7 @@ Source: "Open-Set Image Tagging with Multi-Grained Text Supervision", arXiv 2310
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -127,6 +128,8 @@ _BERT = {
     "output.dense": "output",
     "output.LayerNorm": "output_norm",
 }
+_DOWNSAMPLE = re.compile(r"visual_encoder\.layers\.(\d{1,3})\.(downsample(?:\..*)?)")
+_ENCODER_LAYER = "tagging_head.encoder.layer."
 _DERIVED = ("relative_position_index", "attn_mask")
 
 
@@ -139,12 +142,11 @@ def from_published(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(key: str) -> str:
-    parts = key.split(".")
-    if parts[:2] == ["visual_encoder", "layers"] and parts[3] == "downsample":
+    if downsample := _DOWNSAMPLE.fullmatch(key):
         # the published trunk merges patches at the end of a stage, timm's at the start of the next
-        return ".".join([*parts[:2], str(int(parts[2]) + 1), *parts[3:]])
-    if key.startswith("tagging_head.encoder.layer."):
-        number, rest = parts[3], ".".join(parts[4:])
+        return f"visual_encoder.layers.{int(downsample[1]) + 1}.{downsample[2]}"
+    if key.startswith(_ENCODER_LAYER):
+        number, _, rest = key.removeprefix(_ENCODER_LAYER).partition(".")
         name = next((old for old in _BERT if rest.startswith(old)), None)
         return key if name is None else f"layers.{number}.{_BERT[name]}{rest.removeprefix(name)}"
     return key

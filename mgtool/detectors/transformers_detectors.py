@@ -215,7 +215,7 @@ def _classes(path: Path) -> tuple[str, Any, Any]:
     )
 
     try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}/config.json: no configuration that transformers knows") from error
     if config.model_type in OWL + GROUNDING:

@@ -73,7 +73,11 @@ def load_pretrained(auto_class: Any, folder: Path, device: str) -> Any:
     quiet()
     try:
         model, info = auto_class.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {_first_line(error)}") from error
@@ -85,7 +89,7 @@ def load_pretrained(auto_class: Any, folder: Path, device: str) -> Any:
 def load_processor(auto_class: Any, folder: Path) -> Any:
     """A saved processor, from disk alone; errors as `load_pretrained`."""
     try:
-        return auto_class.from_pretrained(folder, local_files_only=True)
+        return auto_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}: no processor there: {_first_line(error)}") from error
 

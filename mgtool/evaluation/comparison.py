@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mgtool.evaluation.provenance import Provenance
 from mgtool.records import SampleId, Score
 from mgtool.scoring.benchmark import by_field
+from mgtool.scoring.paired_shares import clustered_items, single_items
 from mgtool.scoring.statistics import (
     Floats,
     Metric,
@@ -33,7 +34,7 @@ from mgtool.scoring.statistics import (
 RIGHT = 0.5
 SEEN = 1.959964 + 0.841621
 """Standard errors that a difference has to be large to be found at 5 % in four of five trials: z of .975 and of .8."""
-Test = Literal["McNemar", "paired t", "paired bootstrap", "unpaired"]
+Test = Literal["McNemar", "clustered McNemar", "paired t", "paired bootstrap", "unpaired"]
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,8 +47,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         stderr: standard error of the difference; items are paired and clustered by picture.
         interval: 95 % confidence interval of the difference.
         p_value: two-sided, of no difference.
-        test: what it is of: McNemar's exact test where answers are right or wrong, one a picture; else a paired t test
-            of the pictures, a paired bootstrap, or the two runs' errors as if they were independent.
+        test: what it is of: McNemar's exact test where answers are right or wrong, one a picture, or his test over as
+            many items as the pictures are worth; else a paired t test of the pictures, a paired bootstrap, or the two
+            runs' errors as if they were independent. The interval holds 0 where p is at least 5 %.
         n: items in both runs.
         needed: items of this kind that it would take to see a difference of this size (5 %, with a power of 80 %).
     """
@@ -143,13 +145,41 @@ def _flip(first: Score, second: Score) -> Flip | None:
 
 
 def _mean_difference(first: Sequence[Score], second: Sequence[Score]) -> Difference:
-    change = np.array([b.score - a.score for a, b in zip(first, second, strict=True)]) * 100
-    groups = codes(score.group for score in first)
-    metric = clustered_mean(change, groups)
-    if is_share(np.array([score.score for score in (*first, *second)])):
-        metric = _within(metric, 100.0)
-    before = float(np.mean([score.score for score in first])) * 100
-    return _tested(before, before + (metric.value or 0.0), metric, change / 100, groups)
+    before, after = (np.array([score.score for score in run]) for run in (first, second))
+    return _paired(before, after, codes(score.group for score in first), 100.0)
+
+
+def _difference(first: Statistic | Metric, second: Statistic | Metric) -> Difference:
+    if isinstance(first, Metric) or isinstance(second, Metric) or first.ids != second.ids:
+        return _unpaired(_estimated(first), _estimated(second))
+    if first.function is not None or not len(first.rows):
+        return _resampled_difference(first, second)
+    found = _paired(first.rows[:, 0], second.rows[:, 0], first.groups, first.scale)
+    values = first.estimate().value, second.estimate().value  # rounded as the official script does
+    change = None if values[0] is None or values[1] is None else values[1] - values[0]
+    return msgspec.structs.replace(found, first=values[0], second=values[1], difference=change)
+
+
+def _paired(before: Floats, after: Floats, groups: NDArray[np.int64], scale: float) -> Difference:
+    """The means of the same items: of right and wrong by McNemar's test, else by a t test of the clusters."""
+    change = after - before
+    metric = clustered_mean(change * scale, groups)
+    if is_share(before) and is_share(after):
+        metric = _within(metric, scale)
+    clusters = int(groups.max()) + 1
+    first, second = float(before.mean()) * scale, float(after.mean()) * scale
+    difference = _filled(first, second, metric, clusters, "paired t")
+    if metric.stderr is None or not all(np.isin(run, (0.0, 1.0)).all() for run in (before, after)):
+        return difference
+    test: Test = "McNemar" if clusters == len(change) else "clustered McNemar"
+    if test == "McNemar":
+        p, ends = single_items(int((change > 0).sum()), int((change < 0).sum()), len(change))
+    else:
+        p, ends = clustered_items(change, groups)
+    interval = (ends[0] * scale, ends[1] * scale)
+    moved = bool(change.any())
+    tested = {"p_value": p if moved else None, "test": test if moved else None}
+    return msgspec.structs.replace(difference, interval=interval, **tested)
 
 
 def _within(metric: Metric, most: float) -> Metric:
@@ -158,20 +188,6 @@ def _within(metric: Metric, most: float) -> Metric:
         return metric
     low, high = metric.interval
     return msgspec.structs.replace(metric, interval=(max(low, -most), min(high, most)))
-
-
-def _difference(first: Statistic | Metric, second: Statistic | Metric) -> Difference:
-    if isinstance(first, Metric) or isinstance(second, Metric) or first.ids != second.ids:
-        return _unpaired(_estimated(first), _estimated(second))
-    if first.function is None and len(first.rows):
-        change = (second.rows[:, 0] - first.rows[:, 0]) * first.scale
-        metric = clustered_mean(change, first.groups)
-        if is_share(first.rows[:, 0]) and is_share(second.rows[:, 0]):
-            metric = _within(metric, first.scale)
-        return _tested(
-            first.estimate().value, second.estimate().value, metric, second.rows[:, 0] - first.rows[:, 0], first.groups
-        )
-    return _resampled_difference(first, second)
 
 
 def _resampled_difference(first: Statistic, second: Statistic) -> Difference:
@@ -202,29 +218,6 @@ def _unpaired(first: Metric, second: Metric) -> Difference:
     change = second.value - first.value
     metric = Metric(value=change, stderr=error, interval=normal_interval(change, error), n=first.n)
     return _filled(first.value, second.value, metric, max(first.n, 2), "unpaired")
-
-
-def _tested(
-    before: float | None, after: float | None, metric: Metric, change: Floats, groups: NDArray[np.int64]
-) -> Difference:
-    """A paired difference; by McNemar's exact test where every item changed to right, to wrong or not, alone."""
-    clusters = int(groups.max()) + 1
-    difference = _filled(before, after, metric, clusters, "paired t")
-    if clusters < len(change) or not np.isin(change, (-1.0, 0.0, 1.0)).all() or difference.p_value is None:
-        return difference
-    p = mcnemar(int((change > 0).sum()), int((change < 0).sum()))
-    return msgspec.structs.replace(difference, p_value=p, test="McNemar")
-
-
-def mcnemar(fixed: int, broken: int) -> float:
-    """The exact two-sided p-value of as many items that changed one way and the other, if both are as likely.
-
-    >>> mcnemar(8, 1), mcnemar(3, 3)
-    (0.0390625, 1.0)
-    """
-    from scipy import special
-
-    return min(1.0, 2 * float(special.bdtr(min(fixed, broken), fixed + broken, 0.5)))
 
 
 def _filled(before: float | None, after: float | None, metric: Metric, clusters: int, test: Test) -> Difference:

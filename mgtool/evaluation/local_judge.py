@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mgtool.errors import CheckpointError
 from mgtool.evaluation.judge_costs import TokenUse
 from mgtool.scoring.benchmark import JudgeRequest
 
@@ -23,10 +24,8 @@ class LocalBackend:
         if not requests:
             return
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.path)
-        model = AutoModelForCausalLM.from_pretrained(self.path, dtype="auto", device_map="auto").eval()
+        tokenizer, model = self._loaded()
         for place, request in enumerate(requests):
             ids = tokenizer(_as_text(tokenizer, request), return_tensors="pt", add_special_tokens=False).to(
                 model.device
@@ -38,6 +37,20 @@ class LocalBackend:
             read = ids["input_ids"].shape[1]
             self.tokens[place] = TokenUse(prompt=read, reply=out.shape[1] - read)
             yield place, tokenizer.decode(out[0, read:], skip_special_tokens=True)
+
+    def _loaded(self) -> tuple[Any, Any]:
+        """The tokenizer and the model."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.path, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                self.path, trust_remote_code=False, dtype="auto", device_map="auto"
+            )
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"{self.name}: no language model that can be loaded: {why}") from error
+        return tokenizer, model.eval()
 
 
 def _as_text(tokenizer: Any, request: JudgeRequest) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 _LONGEST_HOST = 24
 
@@ -35,6 +37,14 @@ class Holder:
     def runs(self) -> bool:
         """Whether a process of this machine is there and not merely waiting to be reaped."""
         return start_of(self.pid) == self.start
+
+
+def holder_of(record: Mapping[str, Any]) -> Holder | None:
+    """Whom a record names; None for one of something else."""
+    host, pid, start = (record.get(name) for name in ("host", "pid", "start"))
+    if isinstance(host, str) and isinstance(pid, int) and isinstance(start, str):
+        return Holder(host, pid, start)
+    return None
 
 
 def this_process() -> Holder:

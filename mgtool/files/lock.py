@@ -9,19 +9,22 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mgtool.errors import OutputError
-from mgtool.files.holders import Holder, this_process
+from mgtool.files.holders import holder_of, this_process
 from mgtool.files.local import refuse_url
+
+kept_elsewhere: dict[Path, Callable[[str, bool], contextlib.AbstractContextManager[None]]] = {}
+"""What keeps other machines from a share of an output that is here as a copy; by the copy's path."""
 
 BEATS_EVERY_S = 10.0
 STALE_AFTER_S = 60.0
 """How old the last sign of life of a holder on another machine may be."""
 _LOOKS_EVERY_S = 0.2
-_NAME = ".mgtool.lock"
+LOCK_SUFFIX = ".mgtool.lock"
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -58,13 +61,17 @@ def one_writer(out: Path, *, is_file: bool = False, share: str = "", wait: bool 
 @contextlib.contextmanager
 def one_share(out: Path, share: str, *, is_file: bool = False, wait: bool = False) -> Iterator[None]:
     """Write one share of an output whose run is held elsewhere; arguments and errors as of `one_writer`."""
-    with _held(out, _lock_file(out, share, is_file=is_file), shared=False, wait=wait):
+    kept = kept_elsewhere.get(Path(os.path.abspath(out)))  # noqa: PTH100 - of links, the names
+    with (
+        contextlib.nullcontext() if kept is None else kept(share, wait),
+        _held(out, _lock_file(out, share, is_file=is_file), shared=False, wait=wait),
+    ):
         yield
 
 
 def _lock_file(out: Path, share: str, *, is_file: bool) -> Path:
     out, share = Path(os.path.abspath(out)), f".{share}" if share else ""  # noqa: PTH100 - of links, the names
-    return out.with_name(f".{out.name}{share}{_NAME}") if is_file else out / f"{share}{_NAME}"
+    return out.with_name(f".{out.name}{share}{LOCK_SUFFIX}") if is_file else out / f"{share}{LOCK_SUFFIX}"
 
 
 @contextlib.contextmanager
@@ -148,7 +155,7 @@ class _Lock:
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             if not self._lock(handle):
-                self.holder, self.held_for_certain = _told(_read(handle)), True
+                self.holder, self.held_for_certain = told_holder(_read(handle)), True
             elif self._is_file_of(handle) and not self._is_held_elsewhere(handle):
                 self._begin(handle)
                 return True
@@ -200,10 +207,10 @@ class _Lock:
     def _is_held_elsewhere(self, handle: int) -> bool:
         """Whether the file's last holder is alive in spite of the lock that was given."""
         record = _read(handle)
-        holder = _holder(record)
+        holder = holder_of(record)
         if holder is None or (self._shared and record.get("shared")) or holder == this_process():
             return False
-        self.holder, self.held_for_certain = _told(record), True
+        self.holder, self.held_for_certain = told_holder(record), True
         if holder.is_here:
             return holder.runs
         return self._is_alive(os.fstat(handle).st_mtime_ns, self._now(handle))
@@ -246,15 +253,9 @@ def _read(handle: int) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _holder(record: dict[str, Any]) -> Holder | None:
-    host, pid, start = (record.get(name) for name in ("host", "pid", "start"))
-    if isinstance(host, str) and isinstance(pid, int) and isinstance(start, str):
-        return Holder(host, pid, start)
-    return None
-
-
-def _told(record: dict[str, Any]) -> str:
-    holder = _holder(record)
+def told_holder(record: dict[str, Any]) -> str:
+    """Who holds a lock, in words."""
+    holder = holder_of(record)
     return f"process {holder.pid} on {holder.host}, since {record.get('since')}" if holder else "its name is not known"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jinja2
@@ -34,12 +35,18 @@ def own_template(tokenizer: Any) -> Template:
         found, takes_system = _derived(tokenizer)
     except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
         raise _unlike(f"it refuses a plain conversation: {str(error).splitlines()[0][:120]}") from error
-    processor = MGLlavaProcessor(tokenizer, template=found.to_dict())
-    for turns, system in (*_PROOFS, *(_SYSTEM_PROOFS if takes_system else ())):
-        rendered = _rendered(tokenizer, turns, system)
-        if processor.tokenize(turns, system) != tokenizer.encode(rendered, add_special_tokens=False):
-            raise _unlike("turns of it are not all alike")
-    return found
+    proofs = (*_PROOFS, *(_SYSTEM_PROOFS if takes_system else ()))
+    # many tokenizers put a space before a text, and so before each piece of it
+    for template in (found, replace(found, joined=True)) if tokenizer.is_fast else (found,):
+        if all(_holds(template, tokenizer, *proof) for proof in proofs):
+            return template
+    raise _unlike("turns of it are not all alike")
+
+
+def _holds(template: Template, tokenizer: Any, turns: Sequence[Exchange], system: str) -> bool:
+    """Whether a conversation's token ids are those of the chat template."""
+    found = MGLlavaProcessor(tokenizer, template=template.to_dict()).tokenize(turns, system)
+    return bool(found == tokenizer.encode(_rendered(tokenizer, turns, system), add_special_tokens=False))
 
 
 def _derived(tokenizer: Any) -> tuple[Template, bool]:
@@ -47,6 +54,7 @@ def _derived(tokenizer: Any) -> tuple[Template, bool]:
     alone = _rendered(tokenizer, [(_USER, None)])
     opening, instruction_end = _around(alone, _USER)
     longer = _rendered(tokenizer, [(_USER, _ANSWER), (_LATER, None)])
+    answer_begin = _between(longer, _USER, _ANSWER).removeprefix(instruction_end)
     between = _between(longer, _ANSWER, _LATER)
     end, between = _answer_end(tokenizer, between)
     instruction = _common_end(opening, between)
@@ -54,6 +62,7 @@ def _derived(tokenizer: Any) -> tuple[Template, bool]:
     opening, bos = _without_bos(tokenizer, opening.removesuffix(instruction), instruction)
     system = _system(tokenizer, instruction)
     fields: dict[str, Any] = {"opening": opening, "bos": bos, "answer_end": end, "separator": separator}
+    fields |= {"answer_begin": answer_begin} if answer_begin else {}
     if system is not None:
         fields["system"] = _without_bos(tokenizer, system, instruction)[0]
     return Template(instruction + "{input}" + instruction_end, **fields), system is not None

@@ -122,7 +122,7 @@ def configuration(options: ImportParts, weights: Entries) -> MGLlavaConfig:
 
 def _auto_config(folder: Path, option: str) -> PreTrainedConfig:
     try:
-        return AutoConfig.from_pretrained(_folder(folder, option), local_files_only=True)
+        return AutoConfig.from_pretrained(_folder(folder, option), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{option} {folder}: {str(error).splitlines()[0]}") from error
 
@@ -208,6 +208,6 @@ def _tokenizer(folder: Path) -> Any:
     # AutoTokenizer builds a Llama tokenizer anew, with rules of its own in place of those of the folder's file
     reader = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
     try:
-        return reader.from_pretrained(folder, local_files_only=True)
+        return reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"`llm` {folder} has no tokenizer: {str(error).splitlines()[0]}") from error

@@ -112,7 +112,7 @@ class SafetensorsFile:
         """See `WeightSource`."""
         try:
             return _SafetensorsMapping(safe_open(self.path, framework="pt"))
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:  # of a name that no path can have, too
             raise CheckpointError(f"{self.path} is not a whole safetensors file: {error}") from error
 
 

@@ -35,7 +35,7 @@ class PositionLimit:
     def of_config(cls, text_config: Any) -> PositionLimit:
         """The same without any weight."""
         with torch.device("meta"):
-            return cls.of(AutoModelForCausalLM.from_config(text_config))
+            return cls.of(AutoModelForCausalLM.from_config(text_config, trust_remote_code=False))
 
     def counted(self, ids: Sequence[int], visual: int, *, is_video: bool) -> int:
         """The tokens of a prompt that count.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mgtool.inference.decoding import Decoding
+from mgtool.inference.penalties import Penalty
 
 
 @dataclass
@@ -23,6 +24,7 @@ class SamplerState:
         logprobs: of the tokens so far, where they are asked for.
         options: log-probability of each option, where one token decides.
         generator: of a row's own random numbers.
+        penalty: what the model's own configuration makes of its logits; None for nothing.
     """
 
     number: int
@@ -30,6 +32,7 @@ class SamplerState:
     logprobs: list[float] = field(default_factory=list)
     options: list[float] = field(default_factory=list)
     generator: random.Random | None = field(default=None, compare=False)
+    penalty: Penalty | None = field(default=None, compare=False)
 
 
 class Sampler(Protocol):
@@ -37,9 +40,11 @@ class Sampler(Protocol):
 
     Attributes:
         rows: prompts that each question becomes, numbered ``position * rows + row``.
+        reads: whether something of every token is kept on the host, which then waits for each.
     """
 
     rows: int
+    reads: bool
 
     def begin(self, number: int) -> SamplerState:
         """The state of a row whose prompt has this number."""
@@ -60,7 +65,7 @@ class Greedy:
     rows = 1
 
     def __init__(self, *, logprobs: bool = False) -> None:
-        self.logprobs = logprobs
+        self.logprobs = self.reads = logprobs
 
     def begin(self, number: int) -> SamplerState:
         """No tokens yet."""
@@ -68,7 +73,7 @@ class Greedy:
 
     def choose(self, logits: Tensor, states: Sequence[SamplerState]) -> Tensor:
         """The first of the largest logits of each row."""
-        tokens = logits.argmax(-1)
+        tokens = penalized(logits, states).argmax(-1)
         if self.logprobs:
             _note(logits, tokens, states)
         return tokens
@@ -84,7 +89,7 @@ class NucleusSampler:
 
     def __init__(self, decoding: Decoding, name: Callable[[int], Any]) -> None:
         self.decoding, self.name = decoding, name
-        self.rows = decoding.samples
+        self.rows, self.reads = decoding.samples, decoding.logprobs
 
     def begin(self, number: int) -> SamplerState:
         """A generator that seed, id and the number of the answer determine."""
@@ -94,10 +99,10 @@ class NucleusSampler:
 
     def choose(self, logits: Tensor, states: Sequence[SamplerState]) -> Tensor:
         """Invert the distribution function, in the vocabulary's order, at one random number a row."""
-        device = logits.device
+        device, weighed = logits.device, penalized(logits, states)
         if torch.are_deterministic_algorithms_enabled():  # cumulative sums have none on a GPU
-            logits = logits.cpu()
-        probabilities = (logits.double() / self.decoding.temperature).softmax(-1)
+            logits, weighed = logits.cpu(), weighed.cpu()
+        probabilities = (weighed.double() / self.decoding.temperature).softmax(-1)
         if self.decoding.top_p < 1:
             probabilities = nucleus(probabilities, self.decoding.top_p)
         below = probabilities.cumsum(-1)
@@ -120,6 +125,8 @@ class Choices:
     Args:
         options: K options' token ids, none of which begins another.
     """
+
+    reads = True
 
     def __init__(self, options: Sequence[Sequence[int]]) -> None:
         self.options = options
@@ -148,6 +155,14 @@ class Choices:
         for state, row in zip(states, scores.tolist(), strict=True):
             state.options, state.logprobs, state.done = row, [max(row)], True
         return tokens[scores.argmax(-1)]
+
+
+def penalized(logits: Tensor, states: Sequence[SamplerState]) -> Tensor:
+    """(R, vocabulary) logits as the rows' penalties leave them; not for the probabilities that are told."""
+    if all(state.penalty is None for state in states):
+        return logits
+    pairs = zip(logits, states, strict=True)
+    return torch.stack([row if state.penalty is None else state.penalty(row) for row, state in pairs])
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:

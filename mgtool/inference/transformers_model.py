@@ -27,12 +27,15 @@ from mgtool.errors import CheckpointError
 from mgtool.inference.attention import Prefix
 from mgtool.inference.cache_support import is_same
 from mgtool.inference.memory import is_out_of_memory
-from mgtool.inference.rows import Prefill, Rows
+from mgtool.inference.penalties import Penalties
+from mgtool.inference.prefill import Prefill
+from mgtool.inference.rows import Rows
 from mgtool.inference.scheduler import Group
+from mgtool.inference.served import Beginning, OnDevice
 from mgtool.inference.transformers_processor import Inputs, TransformersProcessor
 from mgtool.model.config import MGLlavaConfig
 from mgtool.model.loading import refuse_misfits
-from mgtool.model.splice import Spliced, splice
+from mgtool.model.splice import Spliced, lay_out
 
 _PROBED = ("<image>\nWhat is in the picture?", "<image>\nWhat colour is it, and why?")
 """Two questions with which it is found out whether a model's prompts may share a picture."""
@@ -47,7 +50,7 @@ _TWO_STEPS = GenerationConfig(
 )
 
 
-class TextModel:
+class TextModel(OnDevice):
     """The language model behind a model's vision, asked by way of the whole, so that logits are the whole model's.
 
     Attributes:
@@ -61,12 +64,6 @@ class TextModel:
         self.config = self.decoder.config
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        dtype: torch.dtype = self.model.dtype
-        return dtype
-
     def __call__(self, *, logits_to_keep: int | None = None, **inputs: Any) -> Any:
         """The whole model's output."""
         kept = {} if logits_to_keep is None or not self._keeps else {"logits_to_keep": logits_to_keep}
@@ -77,7 +74,7 @@ class TextModel:
         yield from self.decoder.named_modules()
 
 
-class TransformersModel:
+class TransformersModel(OnDevice):
     """A `ServedModel`.
 
     Args:
@@ -85,36 +82,19 @@ class TransformersModel:
         processor: the model's.
     """
 
-    vision_tokens = 0
+    vision_tokens = picture_bytes = 0
 
     def __init__(self, model: Any, processor: TransformersProcessor) -> None:
         self.model, self.processor = model, processor
         self.language_model = TextModel(model)
         self._shares: bool | None = None
-
-    @property
-    def device(self) -> torch.device:
-        """Of the weights."""
-        device: torch.device = self.model.device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        return self.language_model.dtype
+        if processor.generation is not None:
+            self.penalties = Penalties(model, processor.generation, processor.eos_token_ids)
 
     @property
     def text_config(self) -> Any:
         """The language model's configuration."""
         return self.language_model.config
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """All weights by name."""
-        yield from self.model.named_parameters()
-
-    def get_input_embeddings(self) -> Any:
-        """The language model's."""
-        return self.model.get_input_embeddings()
 
     def shares_prefixes(self) -> bool:
         """Whether answers about one picture over a shared prefix are those of `generate`; tried once, with two."""
@@ -126,16 +106,22 @@ class TransformersModel:
         """Nothing: pictures are seen where a prefix begins."""
         return []
 
+    def see_all(self, groups: Sequence[Group]) -> list[list[Tensor]]:
+        """Nothing, of each."""
+        return [self.see(group) for group in groups]
+
     def splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Spliced:
         """Ends of prompts, which are text alone."""
-        longest = max(map(len, prompts))
-        ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in prompts], device=self.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=self.device)
-        return splice(ids, mask, visuals, self.get_input_embeddings())
+        return lay_out(prompts, visuals, self.get_input_embeddings(), device=self.device)
+
+    def begin(self, beginnings: Sequence[Beginning]) -> tuple[list[Prefix], Tensor]:
+        """As `ServedModel.begin`, one by one: each kind of model has its own way to take pictures."""
+        begun = [self._begin(one.group, one.ids) for one in beginnings]
+        return [prefix for prefix, _ in begun], torch.cat([logits for _, logits in begun])
 
     @torch.inference_mode()
-    def begin(self, group: Group, ids: Sequence[int], visuals: Sequence[Tensor]) -> tuple[Prefix, Tensor]:
-        """As `ServedModel.begin`; the model is given what `generate` gives it first."""
+    def _begin(self, group: Group, ids: Sequence[int]) -> tuple[Prefix, Tensor]:
+        """The model is given what `generate` gives it first."""
         cache = DynamicCache()
         positions, following = self._positions(group, ids)
         given = {**self.inputs(group, ids), "past_key_values": cache, "use_cache": True}
@@ -198,10 +184,7 @@ class TransformersModel:
             return expected.sequences[0, len(found) - 3].repeat(len(logits))
 
         rows = Rows(self.text_config.num_hidden_layers, self.device)
-        prefill = Prefill(
-            group.key, group.prompts, group.common, [], self.splice, lambda ids, seen: self.begin(group, ids, seen)
-        )
-        rows.enter(self.language_model, prefill, choose)
+        rows.enter(self, [Prefill(group, [])], choose)
         rows.advance(self.language_model, choose)
         pairs = zip(expected.logits, found, strict=True)
         return all(is_same(self.language_model, wanted[0].float(), given) for wanted, given in pairs)
@@ -223,10 +206,11 @@ def load_processor(folder: Path) -> TransformersProcessor:
         raise CheckpointError(f"`model` hf:{folder}: {detail}: take the files of the published model")
     if getattr(processor, "image_processor", None) is None:
         raise CheckpointError(f"`model` hf:{folder}: {config.model_type} takes no pictures")
-    ends = _ends(_generation(folder, config).eos_token_id, processor.tokenizer.eos_token_id)
+    generation = _generation(folder, config)
+    ends = _ends(generation.eos_token_id, processor.tokenizer.eos_token_id)
     names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
     seen = [getattr(config, name, None) for name in names]
-    return TransformersProcessor(processor, ends, [token for token in seen if token is not None])
+    return TransformersProcessor(processor, ends, [token for token in seen if token is not None], generation)
 
 
 def load_model(folder: Path, **kwargs: Any) -> Any:

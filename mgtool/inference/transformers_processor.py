@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,13 +43,25 @@ class PreparedPrompts:
             as pictures of several sizes may be, stays so.
         prompts: of each prompt, the token ids with a place for whatever the model sees, or why there are none.
         seen: token ids that stand for pictures and videos; empty where that is not known.
+        make: the inputs of one more rendered prompt about the same pictures.
         boxes: none, as these models take none.
     """
 
     inputs: dict[Ids, Inputs]
     prompts: list[Ids | ItemError]
     seen: frozenset[int]
+    make: Callable[[str], Inputs]
     boxes: tuple[()] = ()
+
+    def add(self, text: str) -> Ids | ItemError:
+        """One more rendered prompt about the same pictures: its token ids, or why there are none."""
+        try:
+            found = self.make(text)
+        except _BROKEN as error:
+            return ItemError("unsupported", f"the model's processor: {_line(error)}")
+        ids = tuple(found["input_ids"][0].tolist())
+        self.inputs[ids] = _sharing(found, next(iter(self.inputs.values()), {}))
+        return ids
 
     def parts(self, group: Group) -> Iterator[Group]:
         """The group, or each of its prompts alone where they do not share all that they see."""
@@ -85,12 +97,14 @@ class TransformersProcessor:
         processor: as `AutoProcessor` gives it.
         ends: token ids that end an answer.
         seen: token ids that stand for pictures and videos, beside those that the processor names.
+        generation: the model's own generation configuration; None for one that asks for nothing.
     """
 
     stop_strings: tuple[str, ...] = ()
 
-    def __init__(self, processor: Any, ends: Sequence[int], seen: Sequence[int] = ()) -> None:
+    def __init__(self, processor: Any, ends: Sequence[int], seen: Sequence[int] = (), generation: Any = None) -> None:
         self.processor, self.tokenizer, self.eos_token_ids = processor, processor.tokenizer, list(ends)
+        self.generation = generation
         own = [*getattr(processor, "image_token_ids", ()), *getattr(processor, "video_token_ids", ())]
         self.seen = frozenset(token for token in [*own, *seen] if token is not None)
         self.takes_videos = getattr(processor, "video_processor", None) is not None
@@ -139,18 +153,9 @@ class TransformersProcessor:
             media: further arguments of the processor, as `seen_media` gives them.
         """
         once = _SeenOnce.of(self.processor) if media else self.processor
-        inputs: dict[Ids, Inputs] = {}
-        prompts: list[Ids | ItemError] = []
-        for text in texts:
-            try:
-                found = self._inputs(once, text, media)
-            except _BROKEN as error:
-                prompts.append(ItemError("unsupported", f"the model's processor: {_line(error)}"))
-                continue
-            ids = tuple(found["input_ids"][0].tolist())
-            inputs[ids] = _sharing(found, next(iter(inputs.values()), {}))
-            prompts.append(ids)
-        return PreparedPrompts(inputs, prompts, self.seen)
+        prepared = PreparedPrompts({}, [], self.seen, lambda text: self._inputs(once, text, media))
+        prepared.prompts.extend(map(prepared.add, texts))
+        return prepared
 
     def _inputs(self, processor: Any, text: str, media: Mapping[str, Any]) -> Inputs:
         bos = self.tokenizer.bos_token

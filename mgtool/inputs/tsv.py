@@ -19,7 +19,7 @@ Row = dict[str, str]
 
 _LONGEST_REFERENCE = 64
 """Letters of a cell that may be the index of another row; no picture in base64 is so short."""
-_NUMBERED = re.compile(r"(image|img)(_path)?_?(\d+)", re.IGNORECASE)
+_NUMBERED = re.compile(r"(image|img)(_path)?_?(\d{1,9})", re.IGNORECASE)
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _WHOLE = re.compile(r"(\d+)\.0+")
 _DATA_URL = re.compile(r"\s*data:[\w/.+-]*;base64,", re.IGNORECASE)

@@ -24,7 +24,7 @@ class LowTower(nn.Module):
         self.layer = config.low_layer
         self.image_size = config.low_config.image_size
         self.patches = config.low_grid**2
-        self.encoder: PreTrainedModel = AutoModel.from_config(config.low_config)
+        self.encoder: PreTrainedModel = AutoModel.from_config(config.low_config, trust_remote_code=False)
         self._no_split_modules = self.encoder._no_split_modules  # transformers collects these from direct children
 
     def forward(self, pixels: Tensor, **kwargs: Any) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from transformers import BatchFeature
@@ -130,3 +131,9 @@ def _frames(film: Any, count: int | None) -> list[Any]:
         return [frame.picture for frame in videos.decode_frames(data, count or videos.FRAMES)]
     found = list(film)
     return found if count is None else [found[at] for at in videos.frame_indices(len(found), count)]
+
+
+def normalized_levels(mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
+    """(3, 256) float32: what each 8-bit level of each channel is after normalising; a picture is looked up in it."""
+    levels = (np.arange(256) / 255).astype(np.float32)
+    return (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]

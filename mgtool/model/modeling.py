@@ -62,7 +62,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, PlacedGeneration, Generat
         self.fusion = build_fusion(config)
         self.projector = Projector(config.fused_width, llm_width)
         self.box_projector = Projector(config.box_width, llm_width) if config.boxes else None
-        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config, trust_remote_code=False)
         self.post_init()
 
     def forward(

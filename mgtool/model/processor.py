@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -17,6 +16,7 @@ from transformers.processing_utils import MultiModalData
 from mgtool.boxes.placement import BoxRules, Framed, Framing
 from mgtool.errors import ItemError
 from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, Exchange
+from mgtool.model import joined
 from mgtool.model.batches import (
     converted,
     copies,
@@ -28,7 +28,7 @@ from mgtool.model.batches import (
     repeated,
 )
 from mgtool.model.config import IMAGE_TOKEN_ID, VIDEO_TOKEN_ID
-from mgtool.model.inputs import Batch, as_films, as_picture, flatten
+from mgtool.model.inputs import Batch, as_films, as_picture, flatten, normalized_levels
 from mgtool.model.inputs import PlacedPicture as PlacedPicture
 from mgtool.model.splice import IGNORED
 from mgtool.model.templates import Piece, Template, find_template, told_apart
@@ -82,7 +82,7 @@ class MGLlavaProcessor(ProcessorMixin):
         self.prompt: Template = find_template(template)
         self.image_size = image_size
         self.image_mean, self.image_std = list(image_mean), list(image_std)
-        self._levels = _normalized_levels(self.image_mean, self.image_std)
+        self._levels = normalized_levels(self.image_mean, self.image_std)
         self.box_rules = dict(box_rules or {})
         self.rules = BoxRules(**self.box_rules)
         self.vision_tokens, self.box_tokens, self.image_token_id = vision_tokens, box_tokens, image_token_id
@@ -99,6 +99,9 @@ class MGLlavaProcessor(ProcessorMixin):
         """
         if PLACEHOLDER.search(system):
             raise ItemError("bad_record", "a placeholder in the system text; pictures stand in questions")
+        if self.prompt.joined:
+            found = joined.stretches(self._pieces(turns, system), self._names, self._spelt(), PLACEHOLDER)
+            return EncodedText(*joined.tokens(found, self.tokenizer, PLACEHOLDERS))
         ids: list[int] = []
         labels: list[int] = []
         for piece in self._pieces(turns, system):
@@ -107,19 +110,27 @@ class MGLlavaProcessor(ProcessorMixin):
             labels += tokens if piece.learned else [IGNORED] * len(tokens)
         return EncodedText(ids, labels)
 
+    @property
+    def _names(self) -> dict[str, str]:
+        """How a template's special tokens are spelt."""
+        return {"bos": self.tokenizer.bos_token or "", "eos": self.tokenizer.eos_token or "", "": ""}
+
     def tokenize(self, turns: Sequence[Exchange], system: str = "") -> list[int]:
         """Token ids of a conversation with -200 and -201 in the place of ``<image>`` and ``<video>``."""
         return self.encode(turns, system).ids
 
     def tokenize_text(self, text: str) -> list[int]:
         """Token ids of a prompt that is rendered already; BOS is put in front where the template wants one."""
+        bos = self.tokenizer.bos_token or "" if self.prompt.bos else ""
+        text = text.removeprefix(bos)
+        if self.prompt.joined:
+            return self._tokens(bos + text)
         begin = self._special("bos") if self.prompt.bos else []
-        text = text.removeprefix(self.tokenizer.bos_token or "") if self.prompt.bos else text
         return begin + [token for part in self._stretches(text) for token in self._tokens(part)]
 
     def render(self, turns: Sequence[Exchange]) -> str:
         """The prompt as text, placeholders and special tokens included."""
-        names = {"bos": self.tokenizer.bos_token or "", "eos": self.tokenizer.eos_token or "", "": ""}
+        names = self._names
         return "".join(names[piece.special] + piece.text for piece in self._pieces(turns))
 
     def place(
@@ -383,9 +394,3 @@ class MGLlavaProcessor(ProcessorMixin):
 
     def _text_tokens(self, text: str, **options: Any) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False, **options) if text else []
-
-
-def _normalized_levels(mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
-    """(3, 256) float32: what each 8-bit level of each channel is after normalising; a picture is looked up in it."""
-    levels = (np.arange(256) / 255).astype(np.float32)
-    return (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]

@@ -40,6 +40,8 @@ class Template:
         system: what stands before the first turn of a conversation with a system text, which is ``{system}``.
         opening: what stands before the first turn of any other.
         bos: whether a conversation begins with a BOS.
+        answer_begin: what stands before an answer and is of it, as training had it; no question ends with it.
+        joined: whether a conversation is tokenised as one text, in place of piece by piece.
     """
 
     instruction: str
@@ -48,6 +50,8 @@ class Template:
     system: str = "{system} "
     opening: str = ""
     bos: bool = True
+    answer_begin: str = ""
+    joined: bool = False
 
     def __post_init__(self) -> None:
         if self.instruction.count("{input}") != 1:
@@ -79,7 +83,8 @@ class Template:
             before, opening = "", []
             if answer is None:
                 return
-            yield Piece(answer + self.answer_end, learned=True, foreign=(answer,))
+            said = self.answer_begin + answer + self.answer_end
+            yield Piece(said, learned=True, foreign=(answer,))
             begins = not self.answer_end
             if begins:
                 yield Piece(special="eos", learned=True)
@@ -92,6 +97,9 @@ class Template:
         >>> list(Template("Q {input} A:", separator="!").stretches("Q who? A:me</s>!Q why? A:", "</s>"))
         ['Q who? A:', 'me</s>', '!', 'Q why? A:', '']
         """
+        if self.joined:
+            yield text
+            return
         begins, end = self.instruction.split("{input}")[1], self.answer_end or eos
         *asked, last = text.split(begins) if begins else [text]
         for number, part in enumerate([one + begins for one in asked] + [last]):
@@ -130,7 +138,8 @@ class Template:
     def _answer_in_jinja(self) -> str:
         again = "{%- set start.bos = true -%}" if not self.answer_end else ""
         end = _said(self.answer_end) if self.answer_end else "{{- eos_token -}}"
-        return "{%- generation -%}" + _CONTENT + end + "{%- endgeneration -%}" + again + _said(self.separator)
+        said = "{%- generation -%}" + _said(self.answer_begin) + _CONTENT + end + "{%- endgeneration -%}"
+        return said + again + _said(self.separator)
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields."""

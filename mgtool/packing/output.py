@@ -15,7 +15,8 @@ from mgtool.packing.options import PackOptions
 from mgtool.records import Failure, convert, dumps, parse
 from mgtool.runs import run_file
 from mgtool.tars import card
-from mgtool.tars.index import INDEX_FILE, WIDS_INDEX_FILE, SampleEntry
+from mgtool.tars.index import WIDS_INDEX_FILE, SampleEntry
+from mgtool.tars.index_file import INDEX_FILE
 
 _CLOCK_NS = 20_000_000
 """How far the clock of files may lag behind the system's."""

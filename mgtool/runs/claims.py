@@ -24,7 +24,12 @@ class State(Enum):
 
 
 def do_shares(
-    own: Share, *, hold: Hold, state: Callable[[Share], State], work: Callable[[Share], object]
+    own: Share,
+    *,
+    hold: Hold,
+    state: Callable[[Share], State],
+    work: Callable[[Share], object],
+    refresh: Callable[[], None] = lambda: None,
 ) -> list[Share]:
     """Do a rank's own share, then those that others began and no longer hold, one after the other.
 
@@ -33,6 +38,7 @@ def do_shares(
         hold: keeps others away.
         state: looks at a share on disk.
         work: does one; it goes on where another rank stopped.
+        refresh: brings what `state` looks at up to date.
 
     Returns:
         The shares that are not done, in order: others are at them, or will begin them.
@@ -43,6 +49,7 @@ def do_shares(
             work(share)
         elif state(share) in wanted:
             _take_up(share, hold, state, work)
+    refresh()
     return [share for share in sorted(own.all, key=lambda share: share.rank) if state(share) != State.DONE]
 
 

@@ -145,6 +145,6 @@ def check_share(share: Share, out: str | None, inputs: Sequence[str]) -> None:
     Raises:
         UsageError: a URL to write to; stdin or stdout in a run of several shares.
     """
-    refuse_url("out", out or "")
+    refuse_url("out", out or "", allows_stores=True)
     if not share.is_all and (out == "-" or "-" in inputs):
         raise UsageError("rank", ": shares of a run need inputs and an output on disk, not -")

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import lzma
+import re
 import struct
 import sys
 import zipfile
@@ -17,14 +18,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
 from mgtool.errors import InputError
-from mgtool.files.regular import read_regular, refuse_endless
+from mgtool.files.regular import open_input, read_regular, refuse_endless
 from mgtool.records import parse
 from mgtool.scoring.layouts import described
+from mgtool.scoring.parquet_rows import parquet_rows
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -32,8 +34,13 @@ TABLES = frozenset({".tsv", ".csv"})
 SHEETS = TABLES | {".xlsx"}
 IDS = ("question_id", "questionId", "index", "image_id", "id")
 _ID_COLUMNS = frozenset(IDS)
+PICTURE = "image"
 LONGEST_NAME = 255
 """Characters of a picture's name; longer cells hold the picture itself, in base64."""
+LONGEST_CELL = 1 << 13
+"""Characters of a cell that may be a list of names, in a column of pictures."""
+_HEAD = 1 << 12
+"""Bytes of a file in which its first sign stands."""
 MOST_UNPACKED_BYTES = 1 << 30
 """Of a member of a zip archive, and of all parts of a workbook."""
 _BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError, struct.error)
@@ -119,6 +126,16 @@ class Document:
         stored = self._stored() if self.content is None else self.content
         return stored.removeprefix(codecs.BOM_UTF8)
 
+    @property
+    def opened(self) -> IO[builtins.bytes]:
+        """The content as a file that seeks, which a plain file is itself; errors as of `bytes`."""
+        if self.member or self.content is not None:
+            return io.BytesIO(self.bytes)
+        try:
+            return open_input(self.path)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {error}") from error
+
     def _stored(self) -> builtins.bytes:
         try:
             if not self.member:
@@ -146,6 +163,10 @@ class Document:
         return parse(bytes(self.keys[key]), type, where=f"{self.path}: `{key}`")
 
     def rows(self, keep: Collection[str] = ()) -> list[Row]:
+        """All of `each`."""
+        return list(self.each(keep))
+
+    def each(self, keep: Collection[str] = ()) -> Iterator[Row]:
         """A list of objects from any of the formats: a JSON list, JSON lines, a table, a workbook or Parquet.
 
         Args:
@@ -156,17 +177,34 @@ class Document:
         """
         if self.suffix in SHEETS:
             table = _workbook(self) if self.suffix == ".xlsx" else _table(self)
-            return [_filled(row, keep) for row in table]
+            yield from (_filled(row, keep) for row in table)
+            return
         if self.suffix == ".parquet":
-            return _parquet(self)
-        data = self.bytes.lstrip()
-        if data.startswith(b"["):
-            return parse(data, list[Row], where=str(self.path))
-        return [
-            parse(line, Row, where=f"{self.path}:{number}")
-            for number, line in enumerate(data.splitlines(), 1)
-            if line.strip()
-        ]
+            with self.opened as file:
+                yield from parquet_rows(file, PICTURE, where=self.path)
+            return
+        with self.opened as file:
+            if file.read(_HEAD).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+                yield from parse(self.bytes.lstrip(), list[Row], where=str(self.path))
+                return
+            file.seek(0)
+            for number, line in enumerate(lines_of(file), 1):
+                if line.strip():
+                    yield parse(line, Row, where=f"{self.path}:{number}")
+
+
+def lines_of(file: Iterable[builtins.bytes]) -> Iterator[builtins.bytes]:
+    """The lines of a text, without its byte order mark.
+
+    >>> list(lines_of(io.BytesIO(b"a\\n\\nb\\r\\nc")))
+    [b'a', b'', b'b', b'c']
+    """
+    for number, line in enumerate(file):
+        plain = line if number else line.removeprefix(codecs.BOM_UTF8)
+        if b"\r" in plain:
+            yield from plain.splitlines()
+        else:
+            yield plain.rstrip(b"\n")
 
 
 def of_split(documents: Sequence[Document], split: str) -> list[Document]:
@@ -225,17 +263,23 @@ class _Lines:
 
 def _table(document: Document) -> Iterator[Row]:
     csv.field_size_limit(sys.maxsize)
-    lines = _Lines(io.TextIOWrapper(io.BytesIO(document.bytes), encoding="utf-8", newline=""))
-    rows = csv.DictReader(lines, delimiter="\t" if document.suffix == ".tsv" else ",")
-    try:
-        _refuse_open_quote(lines, 1, rows.fieldnames)
-        begin = rows.line_num + 1
-        for row in rows:
-            _refuse_open_quote(lines, begin, row)
-            yield row
+    with document.opened as stored, io.TextIOWrapper(stored, "utf-8-sig", newline="") as text:
+        lines = _Lines(text)
+        rows = csv.DictReader(lines, delimiter="\t" if document.suffix == ".tsv" else ",")
+        try:
+            _refuse_open_quote(lines, 1, rows.fieldnames)
             begin = rows.line_num + 1
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{document.path}: not a readable table: {error}") from error
+            for row in rows:
+                _refuse_open_quote(lines, begin, row)
+                yield {key: cell for key, cell in row.items() if not _is_embedded(key, cell)}
+                begin = rows.line_num + 1
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{document.path}: not a readable table: {error}") from error
+
+
+def _is_embedded(column: Any, cell: Any) -> bool:
+    """Whether a cell is a picture in base64, which no score needs."""
+    return isinstance(cell, str) and len(cell) > LONGEST_CELL and str(column).startswith(PICTURE)
 
 
 def _refuse_open_quote(lines: _Lines, begin: int, record: Collection[Any] | None) -> None:
@@ -280,27 +324,6 @@ def _filled(row: Row, keep: Collection[str]) -> Row:
     return {key: value for key, value in cells.items() if value != "" or key in keep}
 
 
-def _parquet(document: Document) -> list[Row]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        file = parquet.ParquetFile(io.BytesIO(document.bytes))
-        schema = file.schema_arrow
-        columns = [field.name for field in schema if not _is_picture(field.type)]
-        rows = file.read(columns).to_pylist()
-    except (pa.ArrowException, OSError, ValueError, ArithmeticError, LookupError) as error:
-        raise InputError(f"{document.path}: cannot be read as Parquet: {error}") from error
-    return [{key: value for key, value in row.items() if value is not None} for row in rows]
-
-
-def _is_picture(type: Any) -> bool:
-    """Whether a Parquet column holds pictures, as the Hub's data sets do: their bytes and their name."""
-    import pyarrow as pa
-
-    return bool(pa.types.is_struct(type)) and type.get_field_index("bytes") >= 0
-
-
 def listed(cell: Any) -> list[str]:
     """A table's cell that holds one answer or a written list of them.
 
@@ -340,6 +363,10 @@ def picture_name(row: Mapping[str, Any], names: Iterable[str]) -> str:
     return name if len(name) <= LONGEST_NAME else ""
 
 
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,4299}")
+"""Longer numbers Python itself refuses to read."""
+
+
 def whole(value: Any) -> Any:
     """An id as an integer where it is written like one.
 
@@ -349,4 +376,4 @@ def whole(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     text = str(value)
-    return int(text) if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") else value
+    return int(text) if _WHOLE.fullmatch(text) else value

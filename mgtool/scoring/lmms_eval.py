@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 LMMS_EVAL = "lmms-eval"
 ANYWHERE = "a capital, by where it stands: first, last, behind `answer is` and the like, in brackets, before a mark"
@@ -78,3 +78,34 @@ def bare(text: str) -> str:
     ('b', 'its b')
     """
     return text.strip().lower().translate(_PUNCTUATION)
+
+
+_MATCHED = "ABCD"
+_NAMED = f"{_MATCHED}E"
+_LONGEST_WITH_A = 3
+"""Words of an answer in which an `A` that stands alone is no article."""
+_FORMS = (
+    *("{}.", "{},", "{}:", "{})", "{}).", "({})", "({})."),
+    *(":{}", ":{},", ":{}.", ":{})", ":{})."),
+)
+MISSING_OPTION = "nan"
+"""What lmms-eval's copy of a table has where there is no option; it is looked for in answers as all others are."""
+
+
+def named_option(text: str, options: Mapping[str, str]) -> str | None:
+    """MMBench's older rules: a letter that stands alone or with a mark, else the one option in the text.
+
+    >>> named_option("(B)", {}), named_option("a dog", {"A": "cat", "B": "dog"}), named_option("A or B", {})
+    ('B', 'B', None)
+    """
+    words = text.split()
+    alone = [letter for letter in _NAMED if letter in words]
+    if len(alone) == 1 and not ("A" in words and len(words) > _LONGEST_WITH_A):
+        return alone[0]
+    for form in _FORMS:
+        marked = [letter for letter in _NAMED if form.format(letter) in words]
+        if len(marked) == 1:
+            return marked[0]
+    said = text.lower()
+    named = [letter for letter in _MATCHED if options.get(letter, MISSING_OPTION).lower() in said]
+    return named[0] if len(named) == 1 else None

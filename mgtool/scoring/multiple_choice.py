@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from mgtool.records import Sample, Score
@@ -62,12 +62,16 @@ class LetteredQuestion(NamedTuple):
         options: letters and texts.
         target: the right letter; None where it is not known.
         rubric: what a judge is asked with, where it is not the usual.
+        read: the option that a text names; None where it names none.
+        max_tokens: of the judge's reply.
     """
 
     text: str
     options: Choices
     target: str | None
     rubric: str = ""
+    read: Callable[[str, Choices], str | None] | None = None
+    max_tokens: int = 1024
 
 
 class ChoiceBenchmark(Benchmark):
@@ -175,7 +179,7 @@ def matched(
     ]
 
     def read(case: tuple[int, LetteredQuestion, str], reply: str) -> Verdict | None:
-        letter = inferred(reply, case[1].options)
+        letter = (case[1].read or inferred)(reply, case[1].options)
         return None if letter is None else Verdict(letter, float(letter == case[1].target), {"reply": reply})
 
     found = ask_until_read(
@@ -207,7 +211,8 @@ def _matching_request(question: LetteredQuestion, text: str, attempt: int) -> Ju
     lines = (f"{letter}. {option}\n" for letter, option in question.options.items())
     options = "There are several options: \n" + "".join(lines)
     prompt = rubric(question.rubric or ("choices-cn" if _CHINESE.search(question.text) else "choices"))
-    return JudgeRequest(user=prompt.format(question.text, options, text.strip()), repeat=attempt)
+    asked = prompt.format(question.text, options, text.strip())
+    return JudgeRequest(user=asked, max_tokens=question.max_tokens, repeat=attempt)
 
 
 def as_pandas_reads(options: Choices) -> dict[str, str]:

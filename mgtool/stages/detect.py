@@ -25,13 +25,14 @@ from mgtool.detection.picture_loader import Named
 from mgtool.errors import UNREACHABLE, UsageError
 from mgtool.files.hashing import sha256
 from mgtool.files.local import refuse_url
-from mgtool.files.lock import one_share, one_writer
+from mgtool.files.lock import one_share
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, fingerprint
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
 from mgtool.runs import progress, ray_cluster
 from mgtool.runs.claims import do_shares
+from mgtool.runs.remote_output import refresh, writing
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
 from mgtool.runs.shares import ALL, Share
 
@@ -44,14 +45,14 @@ class Detected:
     """What a run found.
 
     Attributes:
-        folder: its output.
+        folder: its output, or the URL of that.
         statistics: counts; of labels the commonest.
         share: the name of the run's share where the counts are of this alone; empty where they are of all the input.
         had_finished: whether the folder was complete before.
         missing: shares that are not there yet; the rank that ends last joins all of them.
     """
 
-    folder: Path
+    folder: Path | str
     statistics: BoxStatistics
     share: str = ""
     had_finished: bool = False
@@ -65,12 +66,12 @@ class Detected:
     @property
     def is_drawn(self) -> bool:
         """Whether there are pictures with their boxes drawn."""
-        return (self.folder / DRAWN_FOLDER).is_dir()
+        return Path(self.folder, DRAWN_FOLDER).is_dir()
 
     def _repr_html_(self) -> str:
         from mgtool.report import boxes_page
 
-        drawn = sorted((self.folder / DRAWN_FOLDER).glob("*.png"))[:_PREVIEWED]
+        drawn = sorted(Path(self.folder, DRAWN_FOLDER).glob("*.png"))[:_PREVIEWED]
         return boxes_page.preview({"out": self.folder, **self.statistics.summary()}, drawn)
 
 
@@ -88,7 +89,7 @@ def detect(
 
     Args:
         inputs: pictures, videos, folders, lists, LLaVA files, TSVs, COCO JSON, tars; ``-`` is stdin.
-        out: folder to write.
+        out: folder to write, or a URL of one in a store.
         options: what is found, how, and in which form it is written.
         overwrite: start afresh instead of going on.
         wait: for another run that writes to `out` to end, instead of refusing.
@@ -108,12 +109,12 @@ def detect(
     refuse_url("report", report or "")
     given = input_names(inputs)
     options.check(given, str(out))
-    on_ray, folder = options.engine == "ray", Path(out)
-    with one_writer(folder, share="" if on_ray or options.share.is_all else options.share.name, wait=wait):
+    on_ray = options.engine == "ray"
+    with writing(out, share="" if on_ray or options.share.is_all else options.share.name, wait=wait) as folder:
         detected = (_on_cluster if on_ray else _run)(given, folder, options, overwrite, advance)
         if report is not None and not detected.share:
             _write_page(Path(report), given, options, detected)
-    return detected
+    return detected if folder == Path(out) else replace(detected, folder=str(out))
 
 
 def found(
@@ -185,7 +186,7 @@ def _on_cluster(
     inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, advance: Advance
 ) -> Detected:
     """Every share as a task of a Ray cluster; gives what the one found that ended last and joined them."""
-    cluster = ray_cluster.Cluster(options.ray_address, 0 if options.device == "cpu" else 1)
+    cluster = ray_cluster.Cluster.of(options, 0 if options.device == "cpu" else 1)
     make = functools.partial(_detecting, inputs, folder, options, overwrite)
     shares = ray_cluster.run_shares(make, cluster, name="detect", world_size=options.world_size, advance=advance)
     return next((detected for detected in shares if not detected.share), shares[-1])
@@ -195,7 +196,7 @@ def _detecting(
     inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool
 ) -> Callable[[Share], Detected]:
     """On a node: what does shares of the output that the driver holds; of a lost node's, once that is surely gone."""
-    local = replace(options, engine="local", ray_address=None, world_size=1)
+    local = replace(options, **ray_cluster.LOCAL, world_size=1)
     local.check(inputs, str(folder))
     work = _Work(inputs, local, loading.load_finder(local), lambda n: None)
     run = _run_record(work, folder)
@@ -320,7 +321,7 @@ def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bo
         done.append(_detect_part(work, run, share, folder, overwrite=overwrite and share == own))
 
     hold, state = functools.partial(shared_output.hold, folder), functools.partial(shared_output.state, run, folder)
-    missing = do_shares(own, hold=hold, state=state, work=detect)
+    missing = do_shares(own, hold=hold, state=state, work=detect, refresh=functools.partial(refresh, folder))
     output.statistics.left_out = done[0].left_out if done else {}
     joined = None if missing else shared_output.join(folder, output, run, own.world_size)
     if joined is None:

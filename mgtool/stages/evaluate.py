@@ -29,6 +29,7 @@ from mgtool.files.lock import one_writer
 from mgtool.records import Advance
 from mgtool.report import diagnostics, scores_folder, scores_page, tables
 from mgtool.runs import progress
+from mgtool.runs.remote_output import writing
 from mgtool.runs.run_file import RUN_FILE, Run, today, versions
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.predictions import Answers
@@ -116,8 +117,10 @@ def evaluate(
         OutputError: `out` cannot be written, or another run writes to it.
     """
     inputs = EvalInputs(answers, options)
-    folder = None if out is None else Path(out)
-    with collector_paused(), contextlib.nullcontext() if folder is None else one_writer(folder, wait=wait):
+    if out is None:
+        with collector_paused():
+            return _evaluate(inputs, None, overwrite, advance)
+    with collector_paused(), writing(out, wait=wait) as folder:
         return _evaluate(inputs, folder, overwrite, advance)
 
 
@@ -247,16 +250,18 @@ def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None, date: 
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
     output.save(out, evaluation, evaluation.comparison)
-    scores_folder.write(out, _page(inputs, evaluation, out), full_pictures=inputs.options.full_pictures)
+    named = {score.image for score in evaluation.scores if score.image}
+    with PictureReader(inputs.place, inputs.ground_truth, named) as reader:
+        page = _page(inputs, evaluation, out, reader)
+        scores_folder.write(out, page, full_pictures=inputs.options.full_pictures)
     if inputs.options.submission:
         output.save_submission(out, inputs.benchmark, evaluation.pairs, inputs.options.split)
 
 
-def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.ScoresPage:
+def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path, reader: PictureReader) -> scores_page.ScoresPage:
     result = evaluation.result
     counts: Mapping[str, Any] = msgspec.structs.asdict(evaluation.counts)
     images = inputs.options.images or ""
-    reader = PictureReader(inputs.place, inputs.ground_truth)
     return scores_page.ScoresPage(
         title=inputs.benchmark.title,
         name=result.name,
@@ -267,7 +272,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> scores_page.
         slices=result.slices,
         counts=counts,
         facts=_facts(evaluation),
-        notes=result.notes,
+        notes=[*result.notes, *reader.notes],
         scores=evaluation.scores,
         boxes=inputs.boxes,
         effects=effects(evaluation.pairs),

@@ -13,8 +13,8 @@ from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UsageError
 from mgtool.files import atomic
 from mgtool.files.local import refuse_url
-from mgtool.files.lock import one_writer
 from mgtool.files.space import check_space, size_on_disk
+from mgtool.files.store import is_store
 from mgtool.files.temporary import temporary_folder
 from mgtool.inputs import explain as explaining
 from mgtool.inputs.explain import Explained
@@ -28,6 +28,7 @@ from mgtool.packing.pipeline import OpenSource
 from mgtool.packing.plan import ShardPlan
 from mgtool.records import Advance, Failure, Item, LeftOut
 from mgtool.report.html import summary_table
+from mgtool.runs.remote_output import is_copy, writing
 from mgtool.tars import other_readers
 
 __all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "explain", "pack", "plan"]
@@ -124,8 +125,15 @@ def pack(
     if not isinstance(out, str | Path):
         return _pack_stream(sources, out, options, started, advance)
     _refuse_unfit(out, options)
-    folder, left_out = PackFolder(Path(out), options, overwrite=overwrite), LeftOut()
-    with one_writer(folder.path, wait=wait), _planned(sources, options, folder, left_out) as planned:
+    with writing(out, wait=wait) as path:
+        return _pack_folder(sources, PackFolder(path, options, overwrite=overwrite), started, advance)
+
+
+def _pack_folder(
+    sources: Sequence[Source], folder: PackFolder, started: Callable[[int], None], advance: Advance
+) -> Packed:
+    options, left_out = folder.options, LeftOut()
+    with _planned(sources, options, folder, left_out) as planned:
         _check_space(folder, planned)
         started(len(planned))
         pipeline.write_shards(planned, folder.path, advance)
@@ -137,8 +145,10 @@ def pack(
 
 
 def _refuse_unfit(out: str | Path, options: PackOptions) -> None:
-    refuse_url("out", out)
+    refuse_url("out", out, allows_stores=True)
     if options.energon:
+        if is_store(out):
+            raise UsageError("energon", "reads the tars again, which are in a store: pack into a folder")
         other_readers.require_energon()
 
 
@@ -152,7 +162,7 @@ def plan(
     """What `pack` would write; writes nothing. `out` is None for a stream, errors are those of `pack`."""
     if out is None:
         _refuse_for_stream(options)
-    refuse_url("out", out or "")
+    refuse_url("out", out or "", allows_stores=True)
     folder = None if out is None else PackFolder(Path(out), options, overwrite=overwrite, dry=True)
     left_out = LeftOut()
     with _planned(sources, options, folder, left_out) as planned:
@@ -244,7 +254,7 @@ def _planned(
 def _check_space(folder: PackFolder, planned: ShardPlan) -> None:
     """Refuse a disk without room for the pictures, where all are packed as they are."""
     options = planned.options
-    if options.resize or options.encoding is not None or options.examines or options.dedupe:
+    if is_copy(folder.path) or options.resize or options.encoding is not None or options.examines or options.dedupe:
         return
     written = size_on_disk(folder.path.glob("*.tar"))
     check_space(folder.path, planned.bytes - written, "choose another `out`")

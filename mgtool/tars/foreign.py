@@ -18,6 +18,7 @@ _TEXTS = frozenset({"txt", "text", "caption", "cls", "cls2", "index", "id", "jso
 
 _MOST_BYTES = 1 << 20
 """Longer texts are not metadata."""
+_MOST_DIGITS = 18
 
 
 def is_picture(part: str, data: bytes) -> bool:
@@ -71,7 +72,11 @@ def keep_texts(key: str, parts: Mapping[str, bytes], metadata: dict[str, Any], l
         if text is None or part in metadata:
             left_out.add(f".{ending} members of tars", f"{key}.{part}")
         else:
-            metadata[part] = int(text) if ending == "cls" and text.isdecimal() else text
+            metadata[part] = int(text) if ending == "cls" and _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def _text(data: bytes) -> str | None:

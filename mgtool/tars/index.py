@@ -18,18 +18,17 @@ import numpy.typing as npt
 from mgtool.errors import InputError, ItemError
 from mgtool.files.atomic import atomic_file
 from mgtool.records import Failure, Sample, SampleId, dumps, parse
-from mgtool.tars import samples
+from mgtool.tars import box_parts, index_file, samples
+from mgtool.tars.index_file import INDEX_FILE
 from mgtool.tars.members import looks_like_tar, read_members
 from mgtool.tars.paths import find, open_url
 
 if TYPE_CHECKING:
     import pyarrow
 
-INDEX_FILE = "samples.parquet"
 WIDS_INDEX_FILE = "index.json"
 
 _BATCH_ROWS = 1 << 14
-_SHARDS = b"shards"
 _END = bytes(1024)
 _JSON_PART, _BOXES_PART = ".json", ".boxes.npy"
 
@@ -136,13 +135,22 @@ class TarIndex(Sequence[Sample]):
 
 def _indexed(urls: Sequence[str]) -> pyarrow.Table:
     """The index of tars of one folder."""
-    from pyarrow import parquet
+    fitting = _fitting(Path(urls[0]).with_name(INDEX_FILE), urls)
+    if fitting is not None:
+        return fitting
+    return _table([entry for url in urls for entry in scan(url)], index_file.schema(_sizes(urls)))
 
-    beside = Path(urls[0]).with_name(INDEX_FILE)
-    if _is_fresh(beside, urls):
-        with beside.open("rb") as file:  # pyarrow itself opens no path that is not UTF-8
-            return parquet.read_table(file)
-    return _table([entry for url in urls for entry in scan(url)], _schema(urls))
+
+def _fitting(path: Path, urls: Sequence[str]) -> pyarrow.Table | None:
+    """The index in a file, where it is one of these tars; what is not has nothing that the tars have not."""
+    sizes = _sizes(urls)
+    if len(sizes) != len(urls) or not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:  # pyarrow itself opens no path that is not UTF-8
+            return index_file.read(file, sizes)
+    except (OSError, ValueError):
+        return None
 
 
 def write_index(folder: Path, urls: Sequence[str], entries: Iterable[SampleEntry] | None = None) -> Path:
@@ -156,9 +164,9 @@ def write_index(folder: Path, urls: Sequence[str], entries: Iterable[SampleEntry
     from pyarrow import parquet
 
     path = folder / INDEX_FILE
-    if _is_fresh(path, urls):
+    if _fitting(path, urls) is not None:
         return path
-    schema = _schema(urls)
+    schema = index_file.schema(_sizes(urls))
     rows = iter(entries) if entries is not None else (entry for url in urls for entry in scan(url))
     with atomic_file(path) as file, parquet.ParquetWriter(file, schema) as writer:
         while batch := list(itertools.islice(rows, _BATCH_ROWS)):
@@ -230,7 +238,7 @@ def _entry(shard: str, found: samples.RawSample) -> SampleEntry:
 
 def _box_count(data: bytes | None) -> int:
     try:
-        return 0 if data is None else len(samples.read_boxes(data, ""))
+        return 0 if data is None else len(box_parts.read_boxes(data, ""))
     except ItemError:
         return 0  # as in `_entry`
 
@@ -247,25 +255,6 @@ def _table(entries: Iterable[SampleEntry], schema: pyarrow.Schema) -> pyarrow.Ta
     return table.replace_schema_metadata(schema.metadata)
 
 
-def _schema(urls: Sequence[str]) -> pyarrow.Schema:
-    import pyarrow as pa
-
-    types = {"id": pa.string(), "key": pa.string(), "shard": pa.string(), "offset": pa.int64(), "size": pa.int64()}
-    numbers = dict.fromkeys(("width", "height", "boxes"), pa.int32())
-    return pa.schema(list((types | numbers).items()), metadata={_SHARDS: dumps(_sizes(urls))})
-
-
 def _sizes(urls: Sequence[str]) -> dict[str, int]:
     """What an index belongs to: names and sizes of local tars."""
     return {posixpath.basename(url): os.path.getsize(url) for url in urls if "://" not in url}  # noqa: PTH202
-
-
-def _is_fresh(path: Path, urls: Sequence[str]) -> bool:
-    from pyarrow import parquet
-
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        noted = (parquet.read_schema(file).metadata or {}).get(_SHARDS, b"{}")
-    sizes = parse(noted, dict[str, int], where=str(path))
-    return len(sizes) == len(urls) and list(sizes.items()) == list(_sizes(urls).items())

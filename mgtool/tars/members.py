@@ -59,7 +59,7 @@ _WITH_DATA = (b"D", b"N", b"M")
 _CONTINUED, _CONTINUED_LATER = 482, 504
 """Bytes of GNU's sparse headers that say whether another block of the map follows."""
 
-_PAX_RECORD = re.compile(rb"(\d+) ([^=\n]+)=")
+_PAX_RECORD = re.compile(rb"(\d{1,19}) ([^=\n]+)=")
 
 
 class Member(NamedTuple):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 import itertools
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mgtool.errors import InputError, RecordError
+from mgtool.errors import InputError
 from mgtool.files import urls
-from mgtool.records import Failure, Item, LeftOut, parse
-from mgtool.tars import samples
-from mgtool.tars.index import INDEX_FILE
+from mgtool.files.regular import open_regular
+from mgtool.records import Failure, Item, LeftOut
+from mgtool.tars import index_file, samples
+from mgtool.tars.index_file import INDEX_FILE
 from mgtool.tars.paths import ENDINGS, expand, open_url
 
 _PIECE = 1 << 23
@@ -128,43 +129,28 @@ class _Window(io.RawIOBase):
         return len(data)
 
 
-def _index(folder: str, tars: Iterator[str]) -> list[TarPlaces]:
+def _index(folder: str, tars: Iterable[str]) -> list[TarPlaces]:
     """The places of tars of one folder.
 
     Raises:
         OSError: no index there.
         ValueError: one that is of other tars, or no index.
     """
-    from pyarrow import parquet
-
-    path = posixpath.join(folder, INDEX_FILE)
-    with parquet.ParquetFile(io.BytesIO(_bytes(path))) as file:
-        sizes = _sizes(file.schema_arrow.metadata or {}, path)
-        table = file.read(columns=_COLUMNS)
+    named = [(tar, posixpath.basename(tar)) for tar in tars]
+    sizes = {name: _size(tar) for tar, name in named}
+    known = {name: size for name, size in sizes.items() if size is not None}
+    if len(known) < len(sizes):
+        raise ValueError(f"{folder}: tars of unknown size")
+    with _opened_index(posixpath.join(folder, INDEX_FILE)) as file:
+        table = index_file.read(file, known, _COLUMNS, is_part=True)
     shards = np.array(table["shard"].to_pylist(), dtype=object)
     offsets, lengths = (table[name].to_numpy() for name in _COLUMNS[1:])
-    found = []
-    for tar in tars:
-        name = posixpath.basename(tar)
-        if name not in sizes or sizes[name] != _size(tar):
-            raise ValueError(f"{path}: of another {name}")
-        rows = np.flatnonzero(shards == name)
-        found.append(TarPlaces(tar, offsets[rows], lengths[rows]))
-    return found
+    rows = {name: np.flatnonzero(shards == name) for name in known}
+    return [TarPlaces(tar, offsets[rows[name]], lengths[rows[name]]) for tar, name in named]
 
 
-def _sizes(metadata: Any, path: str) -> dict[str, int]:
-    try:
-        return parse(metadata.get(b"shards", b"{}"), dict[str, int], where=path)
-    except RecordError as error:
-        raise ValueError(str(error)) from error
-
-
-def _bytes(path: str) -> bytes:
-    if "://" in path:
-        return urls.read(path)
-    with open_url(path) as file:
-        return file.read()
+def _opened_index(path: str) -> IO[bytes]:
+    return io.BytesIO(urls.read(path)) if "://" in path else io.BufferedReader(open_regular(path))
 
 
 def _size(tar: str) -> int | None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,9 @@ def clear(out: Path) -> None:
         remove(out / name)
 
 
+_CHECKPOINT = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-[0-9]{{1,18}}")
+
+
 def failures_journal(out: Path) -> Journal:
     """Where samples are noted that cannot be learned from."""
     return Journal(out / _FAILURES_JOURNAL)
@@ -56,7 +60,7 @@ def failures_journal(out: Path) -> Journal:
 def last_checkpoint(out: Path) -> Path | None:
     """The newest checkpoint that is whole: the trainer's state is what it writes last."""
     states = (out / CHECKPOINTS).glob(f"{PREFIX_CHECKPOINT_DIR}-*/trainer_state.json")
-    whole = [state.parent for state in states if _is_json(state)]
+    whole = [state.parent for state in states if _CHECKPOINT.fullmatch(state.parent.name) and _is_json(state)]
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 

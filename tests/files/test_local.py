@@ -30,7 +30,7 @@ def test_a_file_url_is_told_its_path() -> None:
         refuse_url("out", Path("file:///a/b"))
 
 
-@pytest.mark.parametrize("out", ["s3://bucket/here", "file:///nowhere/here", "gs://bucket/a.jsonl"])
+@pytest.mark.parametrize("out", ["https://bucket/here", "file:///nowhere/here", "hf://bucket/a.jsonl"])
 @pytest.mark.parametrize(
     "command",
     [

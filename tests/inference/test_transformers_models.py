@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 from vision_models import FAMILIES, SHARING, TAKE_VIDEOS
 
 import mgtool
@@ -174,6 +175,62 @@ def test_choices_samples_and_the_order_are_those_of_any_model(name, folder, tmp_
     drawn = ask(folder(name), records, tmp_path, **sampling)
     assert [answer.metadata["sample"] for answer in drawn] == [0, 1] * 3
     assert list(map(tokens, drawn)) == list(map(tokens, ask(folder(name), records, tmp_path, batch_size=2, **sampling)))
+
+
+WEIGHED = {
+    "repetition_penalty": 1.9,
+    "no_repeat_ngram_size": 2,
+    "suppress_tokens": [72, 101],
+    "begin_suppress_tokens": list(range(8, 120)),
+    "min_new_tokens": 4,
+    "sequence_bias": [[[130], 9.0]],
+}
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "paligemma"])
+def test_what_a_model_s_own_configuration_makes_likelier_is_followed(name, folder, tmp_path):
+    """As `generate` does, for each prompt alone, whether its model shares a picture or not."""
+    path = tmp_path / "model"
+    shutil.copytree(folder(name), path)
+    plain = Reference(path)
+    GenerationConfig(**WEIGHED, eos_token_id=[1, 140], pad_token_id=2).save_pretrained(path)
+    weighed = Reference(path)
+    records = [{"question_id": at, "image": NAMES[at % 2], "text": words} for at, words in enumerate(QUESTIONS)]
+    asked = [[picture(one["image"]), text(one["text"])] for one in records]
+    expected = [weighed.tokens(content) for content in asked]
+    assert all(one != plain.tokens(content) for one, content in zip(expected, asked, strict=True))
+    assert [tokens(answer) for answer in ask(path, records, tmp_path)] == expected
+    assert [tokens(answer) for answer in ask(path, records, tmp_path, batch_size=1)] == expected
+
+
+def test_what_a_configuration_asks_for_in_another_way_is_told(folder, tmp_path, caplog):
+    shutil.copytree(folder("llava"), tmp_path / "model")
+    GenerationConfig(num_beams=4, eos_token_id=1).save_pretrained(tmp_path / "model")
+    ask(tmp_path / "model", [{"question_id": 0, "image": NAMES[0], "text": "Why?"}], tmp_path)
+    assert "generation_config.json: num_beams 4 is not followed" in caplog.text
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", ["llava", "paligemma"])
+def test_a_question_that_is_too_long_is_cut_and_its_picture_is_not(name, side, folder, tmp_path):
+    path = tmp_path / "model"
+    shutil.copytree(folder(name), path)
+    config = json.loads((path / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 60
+    (path / "config.json").write_text(json.dumps(config))
+    words = "".join(chr(97 + at % 26) for at in range(90))
+    records = [
+        {"question_id": 0, "image": NAMES[0], "text": words},
+        {"question_id": 1, "text": "Hi", "image": NAMES[0]},
+    ]
+    [failure, short] = ask(path, records, tmp_path)
+    assert failure.reason == "prompt_too_long"
+    [cut, same] = ask(path, records, tmp_path, truncate=side)
+    assert tokens(same) == tokens(short)
+    assert 20 < len(cut.prompt) < 60
+    assert cut.prompt == (words[-len(cut.prompt) :] if side == "left" else words[: len(cut.prompt)])
+    assert tokens(cut) == Reference(path).tokens([picture(NAMES[0]), text(cut.prompt)])
+    assert len(tokens(cut)) == TOKENS
 
 
 def test_a_run_goes_on_and_the_cache_knows_the_model(folder, tmp_path):

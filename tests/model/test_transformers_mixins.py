@@ -1,7 +1,8 @@
 """transformers' own tests of models and processors, run on this model where their sources are given.
 
 `make test-transformers SOURCE=DIR`: DIR holds the repository of transformers, or its source archive, at the installed
-release. The archive lacks the tests of generation; they run with a repository.
+release. The archive lacks the tests of generation and those of LLaVA; both run with a repository, LLaVA's as what is to
+be expected of a model of its kind: what it passes is passed here, too.
 """
 
 from __future__ import annotations
@@ -61,10 +62,23 @@ def open_sources():
             stand_in(f"{PACKAGE}.{name.split('.')[0]}", "")
             sys.modules[f"{PACKAGE}.{name.split('.')[0]}"].__path__ = []
             stand_in(f"{PACKAGE}.{name}", mixin)
+        elif mixin and name != "generation.test_utils":
+            name_from_the_root(name)
+
+
+def name_from_the_root(name):
+    """Sources import a module of theirs by `tests`, which is this project's own here."""
+    found = load(name)
+    sys.modules.setdefault("tests", types.ModuleType("tests"))
+    sys.modules[f"tests.{name.split('.')[0]}"] = sys.modules[f"{PACKAGE}.{name.split('.')[0]}"]
+    sys.modules[f"tests.{name}"] = found
 
 
 open_sources()
 modeling = load("test_modeling_common")
+if (Path(SOURCE) / "tests/models/llava").is_dir():
+    LlavaTest = load("models.llava.test_modeling_llava").LlavaForConditionalGenerationModelTest
+    LlavaProcessorTest = load("models.llava.test_processing_llava").LlavaProcessorTest
 GenerationTesterMixin = load("generation.test_utils").GenerationTesterMixin
 ProcessorTesterMixin = load("test_processing_common").ProcessorTesterMixin
 modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES["mg_llava"] = MGLlavaForConditionalGeneration.__name__

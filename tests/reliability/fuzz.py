@@ -1,7 +1,8 @@
 """Feeds what strangers may have written to every reader: a value, a record or one line comes of it, within bounds.
 
 Each call is told by kind, seed and number, so that any can be made again. A kind runs in a process of its own, which a
-crash or a hang ends alone; the next one goes on behind it. ``--state`` keeps how far each came.
+crash or a hang ends alone; the next one goes on behind it. ``--state`` keeps how far each came, and what was wrong,
+which is tried again first. After the calls that each kind gets at least, all get the same time, up to ``--total``.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import json
+import math
 import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,7 +41,8 @@ _SHOWN = 300
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", default="", help="names with commas between them; all by default")
-    parser.add_argument("--calls", type=int, default=20_000, help="of each kind")
+    parser.add_argument("--calls", type=int, default=20_000, help="of each kind at least")
+    parser.add_argument("--total", type=int, default=0, help="of all; 50 times --calls by default")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="of each kind at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--state", type=Path, default=Path("out/fuzz"), help="folder of what was found")
@@ -51,26 +55,57 @@ def main() -> int:
         return _Child(given).run()
     given.state.mkdir(parents=True, exist_ok=True)
     kinds = given.kinds.split(",") if given.kinds else list(KINDS)
-    results = [_run_kind(kind, given) for kind in kinds]
-    print(f"\n{'kind':<16}{'calls':>9}{'seconds':>9}{'peak MB':>9}{'slowest s':>11}  faults")
-    for kind, found in zip(kinds, results, strict=True):
+    for kind in kinds:
+        _try_again(kind, given)
+    results = {kind: _run_kind(kind, given, given.calls) for kind in kinds}
+    if not given.kinds and given.seconds == float("inf"):
+        for kind, calls in _shares(results, given.total or 50 * given.calls).items():
+            results[kind] = _run_kind(kind, given, calls)
+    return _told(results)
+
+
+def _shares(results: dict[str, dict[str, Any]], total: int) -> dict[str, int]:
+    """Calls of each kind, so that what is missing of the total is made in the same time of each."""
+    missing = max(total - sum(found["calls"] for found in results.values()), 0)
+    rates = {kind: found["calls"] / max(found["seconds"], 1) for kind, found in results.items()}
+    seconds = missing / sum(rates.values())
+    return {kind: found["calls"] + math.ceil(seconds * rates[kind]) for kind, found in results.items()}
+
+
+def _told(results: dict[str, dict[str, Any]]) -> int:
+    from fuzz_kinds import KINDS
+
+    print(f"\n{'kind':<16}{'calls':>9}{'seconds':>9}{'peak MB':>9}{'bound':>7}{'slowest s':>11}  faults")
+    for kind, found in results.items():
         print(
-            f"{kind:<16}{found['calls']:>9,}{found['seconds']:>9.0f}{found['peak_mb']:>9.0f}"
+            f"{kind:<16}{found['calls']:>9,}{found['seconds']:>9.0f}{found['peak_mb']:>9.0f}{KINDS[kind].most_mb:>7}"
             f"{found['slowest_s']:>11.2f}  {len(found['faults'])}"
         )
-    print(f"{sum(found['calls'] for found in results):,} calls")
-    return int(any(found["faults"] for found in results))
+    print(f"{sum(found['calls'] for found in results.values()):,} calls")
+    return int(any(found["faults"] for found in results.values()))
 
 
-def _run_kind(kind: str, given: argparse.Namespace) -> dict[str, Any]:
+def _try_again(kind: str, given: argparse.Namespace) -> None:
+    """What was wrong earlier, with the code of today."""
+    path = given.state / f"{kind}.json"
+    found = _state(path)
+    for name, fault in list(found["faults"].items()):
+        command = [sys.executable, __file__, "--kinds", kind, "--only", str(fault["number"]), "--seed", str(given.seed)]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            found["mended"] = found.get("mended", 0) + 1
+            del found["faults"][name]
+            path.write_text(json.dumps(found, indent=1))
+
+
+def _run_kind(kind: str, given: argparse.Namespace, calls: int) -> dict[str, Any]:
     """Calls until there are enough, over as many processes as it takes."""
     state, began = given.state / f"{kind}.json", time.monotonic()
     while True:
         found = _state(state)
-        if found["calls"] >= given.calls or time.monotonic() - began > given.seconds:
+        if found["calls"] >= calls or time.monotonic() - began > given.seconds:
             break
         left = given.seconds - (time.monotonic() - began)
-        command = [sys.executable, __file__, "--child", kind, "--calls", str(given.calls), "--seed", str(given.seed)]
+        command = [sys.executable, __file__, "--child", kind, "--calls", str(calls), "--seed", str(given.seed)]
         command += ["--seconds", str(left), "--state", str(given.state)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode not in (0, _FULL) and not _is_noted(done, state):
@@ -87,10 +122,10 @@ def _is_noted(done: subprocess.CompletedProcess[str], state: Path) -> bool:
     if not mark.exists() or not mark.read_text():
         return False
     number, found = int(mark.read_text()), _state(state)
-    end = "hang" if done.stderr.startswith("Timeout") else f"crash {done.returncode}"
+    end = "hang" if done.returncode == -signal.SIGALRM else f"crash {done.returncode}"
     place = next((line.strip() for line in done.stderr.splitlines() if "/mgtool/" in line), "")[-60:]
     found["faults"].setdefault(f"{end} {place}", {"number": number, "what": done.stderr[-1500:]})
-    found["calls"] = number + 1
+    found["calls"] = max(found["calls"], number + 1)
     state.write_text(json.dumps(found, indent=1))
     mark.unlink()
     return True
@@ -119,6 +154,7 @@ class _Child:
         seeds_folder = self.folder / "seeds"
         seeds_folder.mkdir()
         self.seeds = sorted(self.kind.seeds(seeds_folder).items())
+        faulthandler.register(signal.SIGALRM, chain=True)  # whose own thread would cost more than most calls
         from guard import Guard
 
         self.guard = Guard([self.folder])
@@ -135,7 +171,7 @@ class _Child:
                 return 1
         self.mark = self.path.with_suffix(".mark").open("w+b", buffering=0)
         began, last = time.monotonic(), time.monotonic()
-        most = max(self.kind.most_mb, _peak_mb() + 700)
+        most = self.kind.most_mb
         seconds = self.state["seconds"]
         while self.state["calls"] < self.given.calls and time.monotonic() - began < self.given.seconds:
             self._one(self.state["calls"], most)
@@ -181,7 +217,7 @@ class _Child:
         folder = self.folder / "call"
         folder.mkdir()
         if is_watched:
-            faulthandler.dump_traceback_later(LONGEST_S, exit=True)
+            signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
         self.guard.is_on, end = is_watched, "a value"
         try:
             self.kind.call(name, data, folder)
@@ -191,7 +227,7 @@ class _Child:
             return f"{type(error).__name__} at {_place(error)}", "".join(traceback.format_exception(error))[-1500:]
         finally:
             self.guard.is_on = False
-            faulthandler.cancel_dump_traceback_later()
+            signal.setitimer(signal.ITIMER_REAL, 0)
             shutil.rmtree(folder)
         self.state["ends"][end] = self.state["ends"].get(end, 0) + 1
         if self.guard.found:

@@ -126,18 +126,23 @@ def _answers(name: str, data: bytes, folder: Path) -> None:
     predictions.recorded(_written(name, data, folder))
 
 
-def _toml(name: str, data: bytes, folder: Path) -> None:
-    from typer._click.exceptions import ClickException
+@functools.cache
+def _commands() -> Any:
     from typer.main import get_command
 
     from mgtool.commands.main import app
 
+    return get_command(app).commands
+
+
+def _toml(name: str, data: bytes, folder: Path) -> None:
+    from typer._click.exceptions import ClickException
+
     path = _written(name, data, folder)
-    command = get_command(app)
     option = ["--trainer" if name.startswith("trainer") else "--config", str(path)]
     word = "train" if name.startswith("trainer") else "detect"
     with contextlib.suppress(ClickException):
-        command.commands[word].make_context(word, ["x", *option])
+        _commands()[word].make_context(word, ["x", *option])
 
 
 def _checkpoint(name: str, data: bytes, folder: Path) -> None:
@@ -229,25 +234,29 @@ def _leftovers(name: str, data: bytes, folder: Path) -> None:
 
 
 def _index(name: str, data: bytes, folder: Path) -> None:
-    from mgtool.errors import ItemError
-    from mgtool.tars.index import TarIndex
+    from mgtool.errors import MgtoolError
+    from mgtool.tars import stretches
+    from mgtool.tars.index import TarIndex, totals, write_index
 
-    _written("shard-000000.tar", seeds.tars()["ustar"], folder)
-    path = _written("index.parquet", data, folder)
-    path.touch()
+    tar = _written("shard-000000.tar", seeds.tars()["pax"], folder)
+    _written(name, data, folder)
+    with contextlib.suppress(MgtoolError):
+        found = stretches.places([str(folder)])
+        if found is not None:
+            _drain(stretches.read(found, 0, 3))
+            _drain(stretches.read(found, 1, 2))
     index = TarIndex.of(folder)
     for n in range(min(3, len(index))):
-        try:
+        with contextlib.suppress(MgtoolError):
             index[n]
-        except ItemError:
-            continue
+    totals(write_index(folder, [str(tar)]))
 
 
 def _of(**files: Any) -> Callable[[Path], Mapping[str, bytes]]:
     return lambda folder: {name.replace("__", "."): data for name, data in files.items()}
 
 
-JSON, BYTES, TABLE = mutations.of_json, mutations.of_bytes, mutations.of_table
+JSON, BYTES, TABLE, PARQUET = mutations.of_json, mutations.of_bytes, mutations.of_table, mutations.of_parquet
 dumped, lines = seeds.dumped, seeds.lines
 
 _ROWS = [{"index": 1, "question": "What?", "A": "x", "answer": "A", "category": "c"}]
@@ -279,7 +288,7 @@ KINDS: dict[str, Kind] = {
         (JSON, JSON, BYTES),
         _boxes,
     ),
-    "box-parquet": Kind(lambda folder: {"b.parquet": seeds.box_parquet(folder)}, (BYTES,), _boxes),
+    "box-parquet": Kind(lambda folder: {"b.parquet": seeds.box_parquet(folder)}, (BYTES, PARQUET), _boxes),
     "truth": Kind(
         lambda folder: {
             "t.json": dumped(seeds.VQA),
@@ -296,7 +305,7 @@ KINDS: dict[str, Kind] = {
         (BYTES, TABLE),
         _truth,
     ),
-    "parquet": Kind(lambda folder: {"t.parquet": seeds.parquet(_ROWS * 3)}, (BYTES,), _truth),
+    "parquet": Kind(lambda folder: {"t.parquet": seeds.parquet(_ROWS * 3)}, (BYTES, PARQUET), _truth),
     "workbooks": Kind(
         lambda folder: {
             "t.xlsx": seeds.workbook(),
@@ -324,7 +333,7 @@ KINDS: dict[str, Kind] = {
             trainer__toml=b"seed = 3\nreport_to = []\n[optim_args]\na = 1\n",
             trainer__json=dumped({"seed": 3}),
         ),
-        (BYTES,),
+        (BYTES, mutations.of_toml, mutations.of_toml),
         _toml,
     ),
     "checkpoints": Kind(lambda folder: seeds.checkpoints(), (BYTES, mutations.of_zip, mutations.of_zip), _checkpoint),
@@ -372,14 +381,14 @@ KINDS: dict[str, Kind] = {
         (JSON, JSON, BYTES),
         _leftovers,
     ),
-    "tar-indexes": Kind(lambda folder: {"index.parquet": _index_seed(folder)}, (BYTES,), _index),
+    "tar-indexes": Kind(lambda folder: {"samples.parquet": _index_seed(folder)}, (BYTES, PARQUET, PARQUET), _index),
 }
 
 
 def _index_seed(folder: Path) -> bytes:
     from mgtool.tars import index
 
-    tar = _written("shard-000000.tar", seeds.tars()["ustar"], folder)
+    tar = _written("shard-000000.tar", seeds.tars()["pax"], folder)
     path = index.write_index(folder, [str(tar)])
     data = path.read_bytes()
     path.unlink()

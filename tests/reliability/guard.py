@@ -43,21 +43,23 @@ class Guard:
 
     Args:
         folders: where anything may be written.
+        allowed: events that are never wrong, such as the start of a program's own workers.
 
     Attributes:
         found: what happened outside, in words.
     """
 
-    def __init__(self, folders: Iterable[Path]) -> None:
+    def __init__(self, folders: Iterable[Path], *, allowed: Iterable[str] = ()) -> None:
         self.found: list[str] = []
         self.is_on = False
+        self._never = _NEVER - frozenset(allowed)
         self._folders = tuple(os.path.realpath(folder) for folder in folders)
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, args: tuple[Any, ...]) -> None:
         if not self.is_on:
             return
-        if event in _NEVER:
+        if event in self._never:
             self.found.append(f"{event} {args[:2]!r:.200}")
         elif event == "open" and isinstance(args[2], int) and args[2] & _WRITING:
             self._check(event, args[:1])

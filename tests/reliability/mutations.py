@@ -287,3 +287,107 @@ def tar_of(members: dict[str, bytes], *, format: int = tarfile.PAX_FORMAT, mode:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return file.getvalue()
+
+
+def of_toml(data: bytes, rng: random.Random) -> bytes:
+    """A file of options, one or two of which have other values or names."""
+    changed = data.splitlines()
+    for _ in range(rng.choice((1, 1, 2))):
+        place = rng.randrange(len(changed))
+        name, is_option, _ = changed[place].partition(b" = ")
+        value = rng.choice(_TOML_VALUES)
+        if is_option:
+            changed[place] = (rng.choice(WORDS[:20]) if rng.random() < 0.1 else name) + b" = " + value
+        else:
+            changed.insert(place, rng.choice((name, b"[[detect]]", b"[detect.keep]", b"x.y.z = 1", b"x = " + value)))
+    return b"\n".join(changed)
+
+
+_TOML_VALUES = (
+    b"1",
+    b"-1",
+    b"1e400",
+    b"nan",
+    b"9" * 5000,
+    b"true",
+    b'""',
+    b'"x"',
+    b'"\\ud800"',
+    b'"\\u0000"',
+    b'"\\u001b[2J"',
+    b"'/dev/zero'",
+    b'"https://a.org/{{x}}"',
+    b"[]",
+    b"[[[]]]",
+    b'["cat", 1]',
+    b"{a = 1}",
+    b"{a = {b = {c = []}}}",
+    b"[" * 2000 + b"]" * 2000,
+    b"2026-11-28T00:00:00Z",
+    b"2026-11-28",
+    b"0x" + b"f" * 2000,
+    b'"""' + b"a" * 70_000 + b'"""',
+)
+
+
+def of_parquet(data: bytes, rng: random.Random) -> bytes:
+    """A table with other values, types and columns, written anew."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(io.BytesIO(data))
+        for _ in range(rng.choice((1, 1, 2))):
+            table = rng.choice((_values, _values, _values, _types, _columns))(table, rng)
+        file = io.BytesIO()
+        parquet.write_table(table, file)
+        return file.getvalue()
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, UnicodeError):
+        return of_bytes(data, rng)
+
+
+def _values(table: Any, rng: random.Random) -> Any:
+    """Other values in a column, of its type where they can be."""
+    import pyarrow as pa
+
+    place = rng.randrange(table.num_columns)
+    values, kind = table.column(place).to_pylist(), table.schema.field(place).type
+    if not values:
+        return pa.concat_tables([table, table])
+    at = rng.randrange(len(values))
+    if pa.types.is_integer(kind):
+        values[at] = rng.choice((-1, 0, -(2**31), 2**31 - 1, -(2**63), 2**63 - 1, 10**12, rng.randrange(4096), None))
+    elif pa.types.is_string(kind):
+        values[at] = rng.choice((None, "", "../x.tar", "/etc/passwd", "shard-1.tar", "\0", "x" * 70_000, "\x1b[2J"))
+    else:
+        values[at] = rng.choice((None, values[at - 1], values[at]))
+        if isinstance(values[at], list):
+            values[at] = _put(values[at], rng)
+    return table.set_column(place, table.schema.field(place).name, pa.chunked_array([pa.array(values, kind)]))
+
+
+def _types(table: Any, rng: random.Random) -> Any:
+    """A column of another type."""
+    import pyarrow as pa
+
+    place = rng.randrange(table.num_columns)
+    kind = rng.choice((pa.string(), pa.float64(), pa.int8(), pa.uint64(), pa.binary(), pa.list_(pa.int64())))
+    try:
+        column = table.column(place).cast(kind)
+    except (pa.ArrowException, ValueError):
+        column = pa.chunked_array([pa.nulls(len(table), kind)])
+    return table.set_column(place, table.schema.field(place).name, column)
+
+
+def _columns(table: Any, rng: random.Random) -> Any:
+    """Other columns, rows or notes of the table."""
+    place = rng.randrange(table.num_columns)
+    notes = {name: of_json(value, rng) for name, value in (table.schema.metadata or {}).items()}
+    return rng.choice((
+        lambda: table.remove_column(place),
+        lambda: table.append_column(table.schema.field(place).name, table.column(place)),
+        lambda: table.rename_columns(table.schema.names[::-1]),
+        lambda: table.slice(0, 0),
+        lambda: table.take(rng.choices(range(len(table)), k=20)) if len(table) else table,
+        lambda: table.replace_schema_metadata(notes or None),
+    ))()  # fmt: skip

@@ -17,7 +17,7 @@ from mgtool.errors import ItemError, MgtoolError, UsageError
 from mgtool.importing import weights
 from mgtool.records import Failure
 from mgtool.runs.run_file import Run
-from mgtool.tars.samples import read_boxes
+from mgtool.tars.box_parts import read_boxes
 
 SOURCE = Path(mgtool.__file__).parent
 UNPICKLING = {
@@ -46,7 +46,17 @@ def test_no_code_loads_a_pickle() -> None:
             assert options.get("weights_only") in ("True", TRUSTING.get(name)), name
         assert options.get("allow_pickle", "False") == "False", name
         assert options.get("trust_remote_code", "False") == "False", name
+        if _may_load_code(called):  # which transformers asks about on stdin where it is not told
+            assert options.get("trust_remote_code") == "False", (name, called)
         assert called.partition(".")[0] not in ("joblib", "dill", "cloudpickle", "shelve", "marshal"), name
+
+
+def _may_load_code(called: str) -> bool:
+    """Whether the class that loads is chosen by what the folder says."""
+    base, _, method = called.rpartition(".")
+    if method not in ("from_pretrained", "from_config") or base == "super()":
+        return False
+    return base.startswith(("Auto", "_auto")) or not base[:1].isupper()
 
 
 class Payload:

@@ -305,7 +305,7 @@ def test_zip_parquet_and_folders(tmp_path) -> None:
     documents = Truth((tmp_path,)).files
     assert [document.name for document in documents] == ["annotations.json", "b.parquet"]
     assert documents[0].part("annotations", list[dict[str, int]]) == [{"id": 1}]
-    assert documents[1].rows() == [{"id": "q1", "options": "['a', 'b']"}]
+    assert documents[1].rows() == [{"id": "q1", "options": "['a', 'b']", "image": "1.jpg"}]
 
 
 def test_the_parts_of_a_data_set_of_the_hub(tmp_path) -> None:

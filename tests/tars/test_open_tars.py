@@ -20,7 +20,8 @@ from mgtool.errors import InputError, ItemError
 from mgtool.inputs import sources
 from mgtool.media import reading
 from mgtool.records import Failure, Sample
-from mgtool.tars.index import INDEX_FILE, totals, write_index
+from mgtool.tars.index import totals, write_index
+from mgtool.tars.index_file import INDEX_FILE
 
 
 def bytes_of(samples: list[Sample]) -> list[list[bytes | None]]:

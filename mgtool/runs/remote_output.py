@@ -1,0 +1,234 @@
+"""Outputs in an object store: written into a folder here, and put there file by file as each becomes whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from mgtool.errors import OutputError
+from mgtool.files.lease import Leases
+from mgtool.files.lock import LOCK_SUFFIX, kept_elsewhere, one_writer
+from mgtool.files.store import Store, is_store
+from mgtool.files.temporary import temporary_folder
+from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
+
+_LOOKS_EVERY_S = 2.0
+_GROWING_EVERY_S, _GROWING_SHARE = 30.0, 20
+"""How often files that grow are put again: seldom enough that a twentieth of the time goes into it."""
+_SIDE_BY_SIDE = 8
+_LARGE = ".tar"
+_ASIDE = ".writing-"
+_SAFETY_S = 86_400.0
+"""Copies are said to be older than they are: what is compared with their times is looked at rather than trusted."""
+
+
+@contextlib.contextmanager
+def writing(out: str | Path, *, is_file: bool = False, share: str = "", wait: bool = False) -> Iterator[Path]:
+    """The path here at which to write an output, while no other run does; arguments as of `one_writer`.
+
+    An output in a store has what an earlier run left there, whole files are put there while the block runs, and all of
+    them at its end, be it an error.
+
+    Raises:
+        UsageError: a URL of something else than a store.
+        HeldError: another run writes, and is not waited for.
+        OutputError: the store cannot be written.
+    """
+    if not is_store(out):
+        with one_writer(Path(out), is_file=is_file, share=share, wait=wait):
+            yield Path(out)
+        return
+    url = str(out).rstrip("/")
+    where, _, stem = url.rpartition("/") if is_file else (url, "", "")
+    store = Store(where)
+    with temporary_folder("out") as folder:
+        path = folder / stem if stem else folder
+        mirror = _Mirror(store, folder, Path(stem).stem)
+        leases = Leases(store, stem)
+        with leases.hold(share, wait=wait), mirror.kept(path, leases):
+            yield path
+
+
+def refresh(path: Path) -> None:
+    """See what other machines have done of an output that is here as a copy; of another, nothing is to be done."""
+    if (mirror := _mirrors.get(Path(os.path.abspath(path)))) is not None:  # noqa: PTH100 - of links, the names
+        mirror.exchange()
+
+
+def is_copy(path: Path) -> bool:
+    """Whether an output lies in a store, and here as a copy."""
+    return Path(os.path.abspath(path)) in _mirrors  # noqa: PTH100 - of links, the names
+
+
+_mirrors: dict[Path, _Mirror] = {}
+
+
+class _Seen(NamedTuple):
+    """A file here and there when both were last the same."""
+
+    signature: tuple[int, int, int]
+    tag: str
+    is_ours: bool
+
+
+class _Mirror:
+    """A folder here and the files of a store.
+
+    Args:
+        store: where the files are put.
+        folder: here.
+        stem: how names of files begin that are of this output; empty for all.
+    """
+
+    def __init__(self, store: Store, folder: Path, stem: str) -> None:
+        self._store, self._folder, self._stem = store, folder, stem
+        self._seen: dict[str, _Seen] = {}
+        self._alone = threading.RLock()
+        self._due_at = dict[str, float]()
+        self._of_stem = re.compile(rf"\.?{re.escape(stem)}(?:[.-].*)?", re.DOTALL)
+        self._ended = threading.Event()
+
+    @contextlib.contextmanager
+    def kept(self, path: Path, leases: Leases) -> Iterator[None]:
+        """Put files while the block runs, and the rest at its end; shares are held there."""
+        path = Path(os.path.abspath(path))  # noqa: PTH100 - of links, the names
+        self.exchange()
+        kept_elsewhere[path], _mirrors[path] = self._holding(leases), self
+        thread = threading.Thread(target=self._follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+            del kept_elsewhere[path], _mirrors[path]
+            self._push()
+
+    def _holding(self, leases: Leases) -> Callable[[str, bool], contextlib.AbstractContextManager[None]]:
+        @contextlib.contextmanager
+        def hold(share: str, wait: bool) -> Iterator[None]:
+            with leases.hold(share, wait=wait):
+                self.exchange()
+                try:
+                    yield
+                finally:
+                    self._push()
+
+        return hold
+
+    def exchange(self) -> None:
+        """Put what is new here, then take what is new there."""
+        with self._alone:
+            self._push()
+            self._pull()
+
+    def _follow(self) -> None:
+        while not self._ended.wait(_LOOKS_EVERY_S):
+            with contextlib.suppress(OutputError):  # the next time, or the last one, says what is wrong
+                self._push(growing_too=False)
+
+    def _push(self, *, growing_too: bool = True) -> None:
+        with self._alone:
+            ends = {name: path.read_bytes() for name, path in self._files().items() if _is_record(name)}
+            found = {name: path for name, path in self._files().items() if not _is_record(name)}
+            due = [name for name in found if growing_too or self._is_due(name)]
+            with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+                for tells in (False, True):  # a JSON beside a file tells that it is complete
+                    list(pool.map(lambda name: self._put(name, found[name]), _json(due, are=tells)))
+            for name, content in ends.items():  # that a run has ended is the last to come
+                self._put(name, self._folder / name, content)
+            gone = [name for name in self._seen if name not in ends and name not in found]
+            self._store.remove(gone)
+            for name in gone:
+                del self._seen[name]
+
+    def _files(self) -> dict[str, Path]:
+        """What is whole, or grows."""
+        paths = (path for path in self._folder.rglob("*") if path.is_file() and not path.is_symlink())
+        named = ((path.relative_to(self._folder).as_posix(), path) for path in paths)
+        return {name: path for name, path in named if self._is_of_output(name)}
+
+    def _is_of_output(self, name: str) -> bool:
+        if LOCK_SUFFIX in name or _ASIDE in name:
+            return False
+        return not self._stem or name in _BESIDE or self._of_stem.fullmatch(name) is not None
+
+    def _is_due(self, name: str) -> bool:
+        """Whether a file that may grow is put again; hidden ones and those that are partial do."""
+        is_growing = name.rpartition("/")[2].startswith(".") or name.endswith(".partial")
+        return not is_growing or time.monotonic() >= self._due_at.get(name, 0.0)
+
+    def _put(self, name: str, path: Path, content: bytes | None = None) -> None:
+        began, signature, known = time.monotonic(), _signature(path), self._seen.get(name)
+        if signature == _ABSENT or (known is not None and known.signature == signature):
+            return
+        tag = self._store.put(name, path if content is None else content)
+        if _is_hollow(name, self._files()):
+            signature = _hollow(path, signature[1])
+        self._seen[name] = _Seen(signature, tag, is_ours=True)
+        self._due_at[name] = began + max(_GROWING_EVERY_S, _GROWING_SHARE * (time.monotonic() - began))
+
+    def _pull(self) -> None:
+        there = {name: about for name, about in self._store.files().items() if self._is_of_output(name)}
+        new = [name for name, about in there.items() if name not in self._seen or self._seen[name].tag != about.tag]
+        for name in sorted(new, key=_is_record):
+            path, about = self._folder / name, there[name]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if _is_hollow(name, there):
+                _hollow(path, about.size)
+            else:
+                self._fetch(name, path)
+            if path.exists():
+                os.utime(path, (about.modified - _SAFETY_S,) * 2)
+                self._seen[name] = _Seen(_signature(path), about.tag, is_ours=False)
+        for name in [name for name, seen in self._seen.items() if not seen.is_ours and name not in there]:
+            (self._folder / name).unlink(missing_ok=True)  # of ours, a listing that lags says nothing
+            del self._seen[name]
+
+    def _fetch(self, name: str, path: Path) -> None:
+        aside = path.with_name(f".{path.name}{_ASIDE}store")
+        if self._store.fetch(name, aside):  # else removed since it was listed
+            aside.replace(path)
+
+
+_BESIDE = (RUN_FILE, FAILURES_FILE)
+"""Files that are named for the folder of an answers file."""
+_ABSENT = (0, 0, 0)
+
+
+def _json(names: Iterable[str], *, are: bool) -> list[str]:
+    return [name for name in names if name.endswith(".json") == are]
+
+
+def _is_record(name: str) -> bool:
+    return name == RUN_FILE or name.endswith((f"/{RUN_FILE}", f".{RUN_FILE}"))
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return _ABSENT
+    return about.st_mtime_ns, about.st_size, about.st_ino
+
+
+def _is_hollow(name: str, names: Iterable[str]) -> bool:
+    """Whether a file with its size and no content stands for one that is in the store: of all tars but the first.
+
+    That one is kept, as the data card shows what is in it.
+    """
+    return name.endswith(_LARGE) and name > min(one for one in names if one.endswith(_LARGE))
+
+
+def _hollow(path: Path, size: int) -> tuple[int, int, int]:
+    """A file of a size that takes no room."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return _signature(path)
