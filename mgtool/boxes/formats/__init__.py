@@ -19,6 +19,7 @@ from mgtool.errors import InputError, UsageError, one_of
 from mgtool.files import urls
 from mgtool.files.regular import refuse_endless
 from mgtool.files.temporary import temporary_folder
+from mgtool.media import magic
 from mgtool.records import BoxRecord, LeftOut
 
 FORMATS = {
@@ -125,6 +126,10 @@ def _json_files(files: list[Path]) -> list[Path]:
 def _read_file(path: Path, left_out: LeftOut, coordinates: Coordinates | None) -> Iterator[BoxEntry]:
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: cannot be read: {os.strerror(errno.EACCES)}")
+    with path.open("rb") as opened:
+        packed = magic.archive(opened.read(magic.HEAD_BYTES))
+    if packed:
+        raise InputError(f"{path}: packed as {packed}: unpack it, and give the folder or file that it holds")
     file = BoxFile(path, left_out, coordinates)
     yield from _read_as(_format_of(file), file)
 
