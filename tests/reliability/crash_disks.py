@@ -146,6 +146,11 @@ def inputs(folder: Path) -> list[object]:
     return [json.loads(path.read_bytes())["inputs"] for path in sorted(folder.rglob("*run.json"))]
 
 
+def says_changed(folder: Path) -> bool:
+    """Whether a record of a run says that its input changed while it was read."""
+    return any(b"changed while they were read" in path.read_bytes() for path in folder.rglob("*run.json"))
+
+
 def failures(folder: Path) -> list[bytes]:
     """What is recorded as failed below a folder."""
     return [path.read_bytes() for path in sorted(folder.rglob("*failures*.jsonl"))]
