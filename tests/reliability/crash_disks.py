@@ -107,6 +107,8 @@ def tree(folder: Path) -> dict[str, str]:
         name = str(path.relative_to(folder))
         if path.is_dir():
             found[name] = "a folder"
+        elif not path.exists():  # of a database that was looked at meanwhile
+            continue
         elif path.name.endswith("run.json"):
             record = {key: value for key, value in json.loads(path.read_bytes()).items() if key not in _MASKED}
             record["counts"].pop("new_tokens", None)  # that the last process made
