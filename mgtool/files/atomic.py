@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from mgtool.errors import OutputError
 from mgtool.files.holders import start_of
+from mgtool.files.no_links import open_own, refuse_links
 from mgtool.records import dumps
 
 _ASIDE = ".writing"
@@ -29,7 +30,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     aside = _aside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
+        aside.unlink(missing_ok=True)  # of a killed process with this one's number; never written through a link
+        with os.fdopen(open_own(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -75,6 +77,7 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
     scratch, made = _aside(folder / "scratch"), not folder.exists()
     try:
         scratch.mkdir(parents=True, exist_ok=True)
+        refuse_links(scratch)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
     try:

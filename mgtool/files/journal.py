@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import os
@@ -11,6 +12,7 @@ from typing import IO, Any, TypeVar
 
 from mgtool.errors import OutputError, RecordError, ResumeError
 from mgtool.files.atomic import remove, sync_folder, write_bytes
+from mgtool.files.no_links import cut, open_own
 from mgtool.records import dumps, parse
 
 T = TypeVar("T")
@@ -43,13 +45,20 @@ class Journal:
                 yield self._parsed(line, type, number)
                 whole += len(line)
         if whole < self.path.stat().st_size:
-            os.truncate(self.path, whole)
+            self._cut(whole)
 
     def _opened(self) -> IO[bytes]:
         try:
-            return self.path.open("rb")
+            return os.fdopen(open_own(self.path, os.O_RDONLY), "rb")
         except OSError as error:
-            raise ResumeError(f"{self.path}: cannot be read: {error.strerror}: {_WAY_OUT}") from error
+            way_out = "" if error.errno == errno.ELOOP else f": {_WAY_OUT}"
+            raise ResumeError(f"{self.path}: cannot be read: {error.strerror}{way_out}") from error
+
+    def _cut(self, length: int) -> None:
+        try:
+            cut(self.path, length)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def _parsed(self, line: bytes, type: type[T], number: int) -> T:
         try:
@@ -67,7 +76,8 @@ class Journal:
         try:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("ab", buffering=0)  # of what a full disk refuses, nothing waits here
+                handle = open_own(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                self._file = io.FileIO(handle, "a")  # of what a full disk refuses, nothing waits here
             left = memoryview(dumps(record) + b"\n")
             while left:
                 left = left[self._file.write(left) :]
@@ -77,9 +87,9 @@ class Journal:
     def keep(self, count: int) -> None:
         """Cut off what comes after the first `count` records."""
         if self.path.exists():
-            with self.path.open("rb") as file:
+            with self._opened() as file:
                 whole = sum(len(line) for line in itertools.islice(file, count))
-            os.truncate(self.path, whole)
+            self._cut(whole)
 
     def close(self) -> None:
         """Put everything on disk and close."""

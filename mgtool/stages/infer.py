@@ -345,12 +345,12 @@ def _fill(
     advance: Advance,
     left_out: LeftOut,
 ) -> int:
-    """Write what is left to answer; gives the number of new tokens."""
+    """Write what is left to answer; gives the number of tokens that were made, by earlier processes, too."""
     progress.counted(advance, plan.inputs, plan.numbered)
     items = file.skip_done(plan.numbered(stdin.file, left_out))
     advance(sum(file.counts.values()))
     if (begin := next(items, None)) is None:
-        return 0
+        return file.tokens
     writer, known = InOrder(begin[0], file, advance), shared.known(plan)
     known.write(writer)
     unknown = (one for one in itertools.chain([begin], items) if not known.has(one[0]))
@@ -360,7 +360,7 @@ def _fill(
             for position, result in results:
                 writer.put(position, result)
                 known.write(writer)
-    return writer.tokens
+    return file.tokens + writer.tokens
 
 
 def _stream(
