@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from mgtool.errors import OutputError, RecordError, ResumeError
-from mgtool.files.atomic import remove, sync_folder, write_bytes
+from mgtool.errors import RecordError, ResumeError
+from mgtool.files.atomic import remove, sync_folder, write_bytes, writing
 from mgtool.files.no_links import cut, open_own
 from mgtool.records import dumps, parse
 
@@ -45,7 +45,8 @@ class Journal:
                 yield self._parsed(line, type, number)
                 whole += len(line)
         if whole < self.path.stat().st_size:
-            self._cut(whole)
+            with writing(self.path):
+                cut(self.path, whole)
 
     def _opened(self) -> IO[bytes]:
         try:
@@ -53,12 +54,6 @@ class Journal:
         except OSError as error:
             way_out = "" if error.errno == errno.ELOOP else f": {_WAY_OUT}"
             raise ResumeError(f"{self.path}: cannot be read: {error.strerror}{way_out}") from error
-
-    def _cut(self, length: int) -> None:
-        try:
-            cut(self.path, length)
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def _parsed(self, line: bytes, type: type[T], number: int) -> T:
         try:
@@ -73,7 +68,7 @@ class Journal:
         Raises:
             OutputError: when the disk is full or the folder cannot be written.
         """
-        try:
+        with writing(self.path):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 handle = open_own(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -81,33 +76,33 @@ class Journal:
             left = memoryview(dumps(record) + b"\n")
             while left:
                 left = left[self._file.write(left) :]
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def keep(self, count: int) -> None:
-        """Cut off what comes after the first `count` records."""
+        """Cut off what comes after the first `count` records; errors as of `append`."""
         if self.path.exists():
             with self._opened() as file:
                 whole = sum(len(line) for line in itertools.islice(file, count))
-            self._cut(whole)
+            with writing(self.path):
+                cut(self.path, whole)
 
     def close(self) -> None:
-        """Put everything on disk and close."""
-        if self._file is not None:
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
+        """Put everything on disk and close; errors as of `append`."""
+        file, self._file = self._file, None
+        if file is not None:
+            with writing(self.path), file:
+                os.fsync(file.fileno())
 
     def publish(self, path: Path) -> None:
-        """Close, and give the complete file its final name."""
+        """Close, and give the complete file its final name; errors as of `append`."""
         if self._file is None and not self.path.exists():
             write_bytes(path, b"")
             return
         self.close()
-        self.path.replace(path)
-        sync_folder(path.parent)
+        with writing(path):
+            self.path.replace(path)
+            sync_folder(path.parent)
 
     def remove(self) -> None:
-        """Close and delete."""
+        """Close and delete; errors as of `append`."""
         self.close()
         remove(self.path)

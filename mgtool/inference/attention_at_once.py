@@ -19,13 +19,13 @@ from mgtool.inference.prefix_store import Grid, PrefixStore
 
 
 class WholeView:
-    """What R rows see that ask with one token each.
+    """What R rows see that ask with T tokens each.
 
     Args:
         store: of the prefixes.
         grid: of the rows.
-        positions: (R, 1) int64, of the tokens that ask, in their whole rows.
-        own: (R, W) int64, positions of each row's own keys.
+        positions: (R, T) int64, of the tokens that ask, in their whole rows.
+        own: (R, W) int64, positions of each row's own keys; negative where there is none. Every token sees one.
     """
 
     def __init__(self, store: PrefixStore, grid: Grid, positions: Tensor, own: Tensor) -> None:
@@ -41,29 +41,44 @@ class WholeView:
         return self._heads[count]
 
     def biases(self, like: Tensor, heads: int, each: int, window: int | None) -> tuple[Tensor, Tensor]:
-        """What is added to scores: (G x heads, Q x n or 1, P) and (R x heads, 1, W), 0 or -inf; made once a step."""
+        """What is added to scores, 0 or -inf; made once a pass for all layers.
+
+        Args:
+            like: of the dtype and device.
+            heads: of keys.
+            each: heads of queries for each of them.
+            window: that the layer sees of a row.
+
+        Returns:
+            (G x heads, Q x each x T or 1, P) and (R x heads, each x T or 1, W).
+        """
         window = window if window is not None and self.reach > window else None
         name = (like.dtype, heads, each, window)
         if name not in self._biases:
-            shared, own = self._seen(window)
-            if window is not None:
-                shared = shared[:, None, :, None].expand(-1, heads, -1, each, -1).flatten(2, 3)
-            else:
-                shared = shared[:, None].expand(-1, heads, -1, -1)
-            pair = shared, own[:, None, None].expand(-1, heads, -1, -1)
+            pair = (_for_heads(seen, heads, each) for seen in self._seen(window))
             zero, none = like.new_zeros(()), like.new_full((), -torch.inf)
-            first, second = (torch.where(seen.flatten(0, 1), zero, none) for seen in pair)
+            first, second = (torch.where(seen, zero, none) for seen in pair)
             self._biases[name] = first, second
         return self._biases[name]
 
     def _seen(self, window: int | None) -> tuple[Tensor, Tensor]:
-        """(G, Q or 1, P) and (R, W) bool."""
+        """(G, Q or 1, T or 1, P) and (R, 1, T, W) bool."""
         keys = torch.arange(self.grid.longest, device=self.own.device)
-        shared, own = (keys < self.grid.lengths[:, None])[:, None], self.own <= self.positions
+        shared = (keys < self.grid.lengths[:, None])[:, None, None]
+        own = (self.own[:, None] >= 0) & (self.own[:, None] <= self.positions[..., None])
         if window is None:
-            return shared, own
-        first = self.positions - window
-        return shared & (keys > first[self.grid.row[:, 0]]), own & (self.own > first)
+            return shared, own[:, None]
+        first = (self.positions - window)[..., None]
+        return shared & (keys > first[self.grid.row[:, 0]]), (own & (self.own[:, None] > first))[:, None]
+
+
+def _for_heads(seen: Tensor, heads: int, each: int) -> Tensor:
+    """(B, Q or 1, T or 1, W) -> (B x heads, Q x each x T or 1, W)."""
+    count, places, steps, width = seen.shape
+    each = 1 if places == steps == 1 else each
+    return (
+        seen[:, None, :, None].expand(-1, heads, -1, each, -1, -1).reshape(count * heads, places * each * steps, width)
+    )
 
 
 class Bounds(NamedTuple):
@@ -76,11 +91,11 @@ class Bounds(NamedTuple):
 
 
 def attend_at_once(query: Tensor, key: Tensor, value: Tensor, view: WholeView, bounds: Bounds) -> Tensor:
-    """Mixed values, (R, heads of queries, 1, d), of (R, heads of queries, 1, d) and the rows' own (R, heads, W, d)."""
+    """Mixed values, (R, heads of queries, T, d), of (R, heads of queries, T, d) and the rows' own (R, heads, W, d)."""
     count, heads, width, depth = key.shape
     queries = query.reshape(count, heads, -1, depth)
-    each, (slots, places), longest = queries.shape[2], view.grid.shape, view.grid.longest
-    shared_bias, own_bias = view.biases(query, heads, each, bounds.window)
+    each, (_, slots, places, longest) = queries.shape[2], view.grid.shape
+    shared_bias, own_bias = view.biases(query, heads, query.shape[1] // heads, bounds.window)
     numbers = view.heads(heads)
     own = _scores(queries.flatten(0, 1), key.flatten(0, 1), own_bias, bounds)
     if not longest:

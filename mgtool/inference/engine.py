@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -14,20 +14,22 @@ from torch import Tensor, nn
 from mgtool.errors import ItemError
 from mgtool.inference.cache_support import CacheSupport
 from mgtool.inference.limits import PositionLimit
-from mgtool.inference.memory import is_out_of_memory, is_scarce, token_budget
-from mgtool.inference.rows import Prefill, Rows
+from mgtool.inference.memory import PrefillBudget, is_out_of_memory, is_scarce, is_split, token_budget
+from mgtool.inference.prefill import Prefill
+from mgtool.inference.readback import Readback
+from mgtool.inference.rows import Rows
 from mgtool.inference.rows_alone import AloneRows
 from mgtool.inference.sampling import Greedy, Sampler
 from mgtool.inference.scheduler import Completion, Group, Outcome, RunningSequence, Scheduler
 from mgtool.inference.served import ServedModel
+from mgtool.inference.stage_times import for_device
+from mgtool.inference.static_step import CudaGraphs
 
 VISUALS_KEPT = 8
 """Pictures whose tokens are kept for later groups."""
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows beyond which a step costs as much more as it answers more."""
-GROUPS_A_STEP = {"cpu": 1}
-"""Groups that are prefilled between two steps; a CPU takes so long for one that the other rows' answers would wait."""
-_NO_TOKEN = -1
+NO_TOKEN = -1
 
 
 class Engine:
@@ -41,6 +43,9 @@ class Engine:
             where memory does not suffice. With 1, every prompt is computed alone and shares nothing but its pictures.
         sampler: of tokens; greedy where there is none.
         stops: texts that end an answer, beside the template's.
+
+    Attributes:
+        times: of the stages.
     """
 
     def __init__(
@@ -54,8 +59,9 @@ class Engine:
         stops: Sequence[str] = (),
     ) -> None:
         self.model, self.processor = _served(model, processor), processor
-        self.token_budget = token_budget(self.model)
+        self.token_budget, self._budget = token_budget(self.model), PrefillBudget(self.model)
         self.sampler: Sampler = sampler or Greedy()
+        self.times = for_device(self.model.device.type)
         self._scheduler = Scheduler(
             batch_size=batch_size or MOST_ROWS.get(self.model.device.type, 64),
             max_new_tokens=max_new_tokens,
@@ -71,7 +77,15 @@ class Engine:
         self._known_tokens = len(self.model.get_input_embeddings().weight)
         self._rows = self._no_rows()
         self._ready: list[Outcome] = []
+        # A GPU begins the next step before the last one's tokens are read; a row that ended then computes one more.
+        self._behind = 1 if self.model.device.type != "cpu" and not self._reads() else 0
+        self._unread: deque[tuple[list[RunningSequence], Readback]] = deque()
         self._broken: str | None = None  # the first weight that is not finite, once that was looked for
+
+    def _reads(self) -> bool:
+        """Whether the next token depends on what the host knows of the last one."""
+        penalties = self.model.penalties
+        return self.sampler.reads or (penalties is not None and not penalties.is_empty)
 
     @property
     def batch_size(self) -> int:
@@ -100,43 +114,70 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Outcome]:
         """Admit the groups that fit, choose a token for every row, give the answers that ended."""
-        self._schedule()
-        self._run()
+        with self.times.of("prefill"):
+            self._schedule()
+        with self.times.of("decode"):
+            self._run()
+        self.times.stepped(len(self._scheduler.running), self._rows.held)
         return self._postprocess()
 
     def _schedule(self) -> None:
-        """Prefill groups while there is room."""
-        for _ in range(GROUPS_A_STEP.get(self.model.device.type, self.batch_size)):
-            if not self._scheduler.has_room():
-                return
-            group = self._scheduler.next_group(self.token_budget - self._rows.held)
-            if group is None:
-                return
-            try:
-                self._admit(group)
-            except (RuntimeError, ValueError, IndexError) as error:
-                self._retreat(group, error)
+        """Prefill groups while there is room, several at a time."""
+        groups = self._scheduler.next_groups(self.token_budget - self._rows.held, self._budget.holds)
+        if groups:
+            self._admit(groups)
 
-    def _admit(self, group: Group) -> None:
-        visuals = self.visuals(group)
-        singles = [group.part(at, at + 1) for at in range(len(group.prompts))]
-        begun = [self._begin(single, visuals) for single in singles]
-        sequences = [one for one in begun if isinstance(one, RunningSequence)]
-        if sequences:
-            prompts = [sequence.prompt.prompts[0] for sequence in sequences]
-            begin = functools.partial(self.model.begin, group)
-            prefill = Prefill(group.key, prompts, group.common, visuals, self.model.splice, begin)
-            self._rows.enter(self.model.language_model, prefill, lambda logits: self._choose(logits, sequences))
-            self._scheduler.running += sequences
-            _note(sequences, self._rows.tokens[-len(sequences) :])
-            self._retire()
-        failed = [(one.numbers[0], bad) for one, bad in zip(singles, begun, strict=True) if isinstance(bad, ItemError)]
+    def _admit(self, groups: Sequence[Group]) -> None:
+        """Groups that fail together are tried in halves."""
+        try:
+            self._enter(groups)
+        except (RuntimeError, ValueError, IndexError) as error:
+            if len(groups) == 1:
+                self._retreat(groups[0], error)
+                return
+            scarce, half = is_scarce(error), len(groups) // 2
+            if scarce:
+                self._budget.halve()
+            self._free(scarce)
+            self._admit(groups[:half])
+            self._admit(groups[half:])
+
+    def _enter(self, groups: Sequence[Group]) -> None:
+        visuals = self._visuals_of(groups)
+        prefills: list[tuple[Prefill, list[RunningSequence]]] = []
+        failed: list[Outcome] = []
+        for group, seen in zip(groups, visuals, strict=True):
+            singles = [group.part(at, at + 1) for at in range(len(group.prompts))]
+            begun = [self._begin(single, seen) for single in singles]
+            failed += [
+                (one.numbers[0], bad) for one, bad in zip(singles, begun, strict=True) if isinstance(bad, ItemError)
+            ]
+            sequences = [one for one in begun if isinstance(one, RunningSequence)]
+            if sequences:
+                prompts = [sequence.prompt.prompts[0] for sequence in sequences]
+                numbers = [sequence.number for sequence in sequences]
+                kept = replace(group, numbers=numbers, prompts=prompts, shared=group.common)
+                prefills.append((Prefill(kept, seen), sequences))
+        prefills.sort(key=lambda one: not one[0].is_whole)
+        self._start([prefill for prefill, _ in prefills], [one for _, many in prefills for one in many])
         self._ready += failed
+
+    def _start(self, prefills: Sequence[Prefill], sequences: list[RunningSequence]) -> None:
+        """Sequences of prefills join the batch with their first tokens."""
+        if not sequences:
+            return
+        self._rows.enter(self.model, prefills, lambda logits: self._choose(logits, sequences))
+        self._scheduler.running += sequences
+        self._unread.append((sequences, Readback(self._rows.tokens[-len(sequences) :])))
+        if not self._behind:
+            self._read()
+            self._retire()
 
     def _begin(self, prompt: Group, visuals: Sequence[Tensor]) -> RunningSequence | ItemError:
         """A sequence with the number of tokens that there is room for; the reason where there is none."""
         ids, visual, longest = prompt.prompts[0], sum(map(len, visuals)), self._limit.longest
         limit = self._scheduler.max_new_tokens
+        self.times.began(prompt, visual)
         if max(ids, default=0) >= self._known_tokens:
             return self._unknown_token(max(ids))
         if longest is None:
@@ -165,24 +206,35 @@ class Engine:
 
     def visuals(self, group: Group) -> list[Tensor]:
         """The visual tokens of a group's pictures, (tokens, H) each; those of the last pictures are kept."""
-        if not group.pictures:
-            return []
-        if group.key not in self._visuals:
-            self._visuals[group.key] = self.model.see(group)
-        self._visuals.move_to_end(group.key)
+        return self._visuals_of([group])[0]
+
+    def _visuals_of(self, groups: Sequence[Group]) -> list[list[Tensor]]:
+        """As `visuals`, of several groups, whose pictures are seen together."""
+        new = {one.key: one for one in groups if one.pictures and one.key not in self._visuals}
+        if new:
+            with self.times.of("towers"):
+                self._visuals |= zip(new, self.model.see_all([*new.values()]), strict=True)
+            self.times.pictures += sum(len(one.pictures) for one in new.values())
+        for group in groups:
+            if group.pictures:
+                self._visuals.move_to_end(group.key)
+        found = [self._visuals[group.key] if group.pictures else [] for group in groups]
         while len(self._visuals) > VISUALS_KEPT:
             self._visuals.popitem(last=False)
-        return self._visuals[group.key]
+        return found
 
     def _no_rows(self) -> Rows | AloneRows:
         if not self.model.shares_prefixes():
             return AloneRows(self.model.device, CacheSupport.of(self.model.language_model))
-        return Rows(self.model.text_config.num_hidden_layers, self.model.device)
+        layers, device = self.model.text_config.num_hidden_layers, self.model.device
+        if len({parameter.device for _, parameter in self.model.named_parameters()}) > 1:
+            return Rows(layers, device, at_once=False)
+        return Rows(layers, device, capture=CudaGraphs() if device.type == "cuda" and not is_split() else None)
 
     def _choose(self, logits: Tensor, sequences: Sequence[RunningSequence]) -> Tensor:
-        """A token for each row; `_NO_TOKEN` where the model gave no finite number, as half precision may."""
+        """A token for each row; `NO_TOKEN` where the model gave no finite number, as half precision may."""
         tokens = self.sampler.choose(logits, [sequence.state for sequence in sequences])
-        return tokens.where(logits.amax(-1).isfinite(), _NO_TOKEN)
+        return tokens.where(logits.amax(-1).isfinite(), NO_TOKEN)
 
     def _run(self) -> None:
         """One token more for every row."""
@@ -194,7 +246,17 @@ class Engine:
         except RuntimeError as error:
             self._back_off(error)
         else:
-            _note(running, self._rows.tokens)
+            self._unread.append(([*running], Readback(self._rows.tokens)))
+            self._read()
+
+    def _read(self) -> None:
+        """Give sequences the tokens of all steps but the last ones, which may go on meanwhile."""
+        while len(self._unread) > self._behind:
+            sequences, tokens = self._unread.popleft()
+            for sequence, token in zip(sequences, tokens.read(), strict=True):
+                if sequence.finish_reason is None:
+                    sequence.ids.append(token)
+                    sequence.finish_reason = self._ended(sequence)
 
     def _postprocess(self) -> list[Outcome]:
         self._retire()
@@ -204,19 +266,21 @@ class Engine:
     def _retire(self) -> None:
         """Rows that ended leave the batch."""
         running = self._scheduler.running
-        reasons = [self._ended(sequence) for sequence in running]
-        for index in reversed(range(len(reasons))):
-            reason, one = reasons[index], running[index]
-            if reason is not None:
-                is_sound = one.ids[-1] != _NO_TOKEN
-                self._ready.append(
-                    (one.number, Completion(one.ids, reason, one.state) if is_sound else self._overflow())
-                )
-                self._rows.leave(index)
-                self._scheduler.leave(index)
+        ended = [index for index, one in enumerate(running) if one.finish_reason is not None]
+        self._ready += [(running[index].number, self._outcome(running[index])) for index in ended]
+        if ended:
+            self._rows.leave(ended)
+            self._scheduler.leave(ended)
+        if not self._scheduler.running:
+            self._unread.clear()
+
+    def _outcome(self, one: RunningSequence) -> Completion | ItemError:
+        if one.ids[-1] == NO_TOKEN or one.finish_reason is None:
+            return self._overflow()
+        return Completion(one.ids, one.finish_reason, one.state)
 
     def _ended(self, one: RunningSequence) -> Literal["stop", "length"] | None:
-        if one.state.done or one.ids[-1] == _NO_TOKEN or one.ids[-1] in self._ends or self.says_stop(one.ids):
+        if one.state.done or one.ids[-1] == NO_TOKEN or one.ids[-1] in self._ends or self.says_stop(one.ids):
             return "stop"
         return "length" if len(one.ids) >= one.limit else None
 
@@ -252,6 +316,7 @@ class Engine:
         if failed is not None:
             self._ready.append((failed.number, _failure(error)))
         self._rows = self._no_rows()
+        self._unread.clear()
         self._free(scarce)
 
     def _free(self, scarce: bool) -> None:
@@ -275,11 +340,6 @@ def _special_tokens(texts: Sequence[str], tokenizer: Any) -> list[int]:
     """Those of some texts that are a special token each, which an answer's text leaves out."""
     known = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     return [known[text] for text in texts if text in known]
-
-
-def _note(sequences: Sequence[RunningSequence], tokens: Tensor) -> None:
-    for sequence, token in zip(sequences, tokens.tolist(), strict=True):
-        sequence.ids.append(token)
 
 
 def _failure(error: Exception) -> ItemError:

@@ -20,6 +20,7 @@ from mgtool.inference.picture_loader import MediaInput, PictureLoader
 from mgtool.inference.prompts import Prompter
 from mgtool.inference.read_ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.inference.scheduler import Group
+from mgtool.inference.stage_times import StageTimes
 from mgtool.inference.transformers_processor import PreparedPrompts, TransformersLoader, TransformersProcessor
 from mgtool.media import images, videos
 from mgtool.media.limits import MAX_PIXELS
@@ -58,6 +59,10 @@ class _Loading(NamedTuple):
     def pictures(self) -> int:
         return max(1, sum(media.pictures for media in self.gathered[0].media))
 
+    def is_done(self) -> bool:
+        """Whether nothing is waited for."""
+        return all(file.done() for file in self.files)
+
 
 class Planner:
     """Turns numbered items into groups for the engine.
@@ -75,6 +80,7 @@ class Planner:
     Attributes:
         prompts: that the engine has or will get, by position.
         failures: items that cannot be prompts, by position; the caller takes them out.
+        times: of the stages, of which waiting for pictures is one.
     """
 
     def __init__(
@@ -93,14 +99,16 @@ class Planner:
         self.workers, self.pinned, self.timeless, self.max_pixels = workers, pinned, timeless, max_pixels
         self.prompts: dict[Position, Prompt] = {}
         self.failures: dict[Position, Failure] = {}
+        self.times = StageTimes()
         self._ahead: Ahead[tuple[Position, records.Item]] | None = None
         self._is_inside, self._files = True, RecentFiles()
+        self._loading: deque[_Loading] = deque()
 
     def groups(self, items: Iterable[tuple[Position, records.Item]]) -> Generator[Group | None]:
         """Groups, window by window, their pictures prepared ahead; None where items came to nothing but failures."""
         loader = self._loader()
         with read_ahead(items) as self._ahead, loader:
-            loading: deque[_Loading] = deque()
+            loading = self._loading
             patience = None if self.timeless else PATIENCE_S
             for window in windows(self._ahead, self._planned, samples=WINDOW, size=WINDOW_BYTES, patience=patience):
                 self._is_inside = True
@@ -116,8 +124,12 @@ class Planner:
                     yield None
 
     def is_ready(self) -> bool:
-        """Whether the next group is at hand, or the input has something to make it of."""
-        return self.timeless or self._is_inside or self._ahead is None or self._ahead.is_ready()
+        """Whether the next group's pictures are prepared, or the input has something to make it of."""
+        if self.timeless or self._ahead is None:
+            return True
+        if self._loading:
+            return self._loading[0].is_done()
+        return self._is_inside or self._ahead.is_ready()
 
     def _planned(self, numbered: tuple[Position, records.Item]) -> tuple[list[Prompt], int]:
         """The item's prompt, if it has one that is not known, and the bytes of its pictures."""
@@ -162,7 +174,8 @@ class Planner:
 
     def _loaded(self, gathered: Sequence[Prompt], files: Sequence[Future[list[Any]]]) -> Iterator[Group | None]:
         try:
-            placed = [picture for file in files for picture in file.result()]
+            with self.times.of("pictures"):
+                placed = [picture for file in files for picture in file.result()]
         except ItemError as error:
             for prompt in gathered:
                 self._fail(prompt, error)

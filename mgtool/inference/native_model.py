@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from mgtool.inference.attention import Prefix
+from mgtool.inference.memory import picture_bytes
 from mgtool.inference.prefix_support import shares_prefixes
 from mgtool.inference.scheduler import Group
-from mgtool.inference.served import OnDevice
+from mgtool.inference.served import Beginning, OnDevice
+from mgtool.model.splice import lay_out
 
 
 class NativeModel(OnDevice):
@@ -25,6 +29,7 @@ class NativeModel(OnDevice):
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model, processor
         self.vision_tokens = int(model.config.low_grid) ** 2
+        self.picture_bytes = picture_bytes(model.config, model.dtype)
 
     @property
     def language_model(self) -> Any:
@@ -42,24 +47,34 @@ class NativeModel(OnDevice):
 
     def see(self, group: Group) -> list[Tensor]:
         """The tokens of each picture or video, (tokens, H) each."""
+        return self.see_all([group])[0]
+
+    def see_all(self, groups: Sequence[Group]) -> list[list[Tensor]]:
+        """As `see`, of several groups at once."""
+        shown = [picture for group in groups for picture in group.pictures]
         # From pinned memory, each goes to the device while this thread goes on.
-        pixels = [picture.pixels.to(self.device, non_blocking=True) for picture in group.pictures]
-        pictures = [one._replace(pixels=moved) for one, moved in zip(group.pictures, pixels, strict=True)]
-        media = self.processor.media(pictures, [len(pictures)] if group.is_video else [1] * len(pictures))
-        return list(self.model.see(**{name: tensor.to(self.device) for name, tensor in media.items()}))
+        pixels = [picture.pixels.to(self.device, non_blocking=True) for picture in shown]
+        pictures = [one._replace(pixels=moved) for one, moved in zip(shown, pixels, strict=True)]
+        frames = [[len(one.pictures)] if one.is_video else [1] * len(one.pictures) for one in groups]
+        # Numbers of boxes and frames stay on the host, which reads them; boxes it is free to send.
+        media = self.processor.media(pictures, [*itertools.chain(*frames)])
+        tokens = iter(self.model.see(**media))
+        return [list(itertools.islice(tokens, len(its_frames))) for its_frames in frames]
 
     def splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Any:
         """As `ServedModel.splice`."""
-        batch = self.processor.collate(prompts)
-        return self.model.splice(batch["input_ids"].to(self.device), batch["attention_mask"].to(self.device), visuals)
+        return lay_out(prompts, visuals, self.model.embed_text, device=self.device)
 
-    def begin(self, group: Group, ids: Sequence[int], visuals: Sequence[Tensor]) -> tuple[Prefix, Tensor]:
+    def begin(self, beginnings: Sequence[Beginning]) -> tuple[list[Prefix], Tensor]:
         """As `ServedModel.begin`."""
-        cache = DynamicCache()
-        output = self.language_model(
-            inputs_embeds=self.splice([ids], visuals).inputs_embeds,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return Prefix.of(cache), output.logits[:, -1].float()
+        rows, shown = [one.ids for one in beginnings], [visual for one in beginnings for visual in one.visuals]
+        embeds = lay_out(rows, shown, self.model.embed_text, device=self.device, padding_side="right").inputs_embeds
+        lengths = [len(one.ids) + sum(len(visual) - 1 for visual in one.visuals) for one in beginnings]
+        cache, ends = DynamicCache(), sorted({length - 1 for length in lengths})
+        kept: Any = 1 if len(ends) == 1 else torch.tensor(ends, device=self.device)
+        logits = self.language_model(
+            inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=kept
+        ).logits
+        columns = [length - 1 if logits.shape[1] > len(ends) else ends.index(length - 1) for length in lengths]
+        last = logits[torch.arange(len(columns)), torch.tensor(columns)].float()
+        return [Prefix.of(cache, row=row, length=length) for row, length in enumerate(lengths)], last

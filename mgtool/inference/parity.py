@@ -45,6 +45,7 @@ class _Recorder(Greedy):
 
     def __init__(self) -> None:
         super().__init__()
+        self.reads = True
         self.logits: dict[int, list[Tensor]] = {}
 
     def begin(self, number: int) -> SamplerState:

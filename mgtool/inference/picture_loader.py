@@ -30,6 +30,8 @@ AHEAD = 4
 """Pictures that are prepared while the model is busy."""
 AHEAD_PER_WORKER = 2
 """More of them for each process: one in work, one that waits for it."""
+AHEAD_OF_GPU = 64
+"""At least, for a device that sees many at once; each is 7 MB."""
 
 
 class MediaInput(NamedTuple):
@@ -70,7 +72,7 @@ class PictureLoader:
     def __init__(self, processor: Any, workers: int = 0, *, pinned: bool = False, max_pixels: int = MAX_PIXELS) -> None:
         self.processor, self.workers, self.pinned = processor, workers, pinned
         self.max_pixels = max_pixels
-        self.ahead = AHEAD + AHEAD_PER_WORKER * workers
+        self.ahead = max(AHEAD + AHEAD_PER_WORKER * workers, AHEAD_OF_GPU if pinned else 0)
         self._framing: Framing = processor.framing
         self._idle: queue.SimpleQueue[_PictureProcess | None] = queue.SimpleQueue()  # None: not started
         for _ in range(workers):

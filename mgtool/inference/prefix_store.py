@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -31,10 +32,11 @@ class Prefix(NamedTuple):
     offset: int = 0
 
     @classmethod
-    def of(cls, cache: DynamicCache, offset: int = 0) -> Prefix:
-        """The cache of one row, (1, heads, P, d) a layer."""
-        keys = [layer.keys[0] for layer in cache.layers]
-        return cls(keys, [layer.values[0] for layer in cache.layers], keys[0].shape[1] if keys else 0, offset)
+    def of(cls, cache: DynamicCache, offset: int = 0, *, row: int = 0, length: int | None = None) -> Prefix:
+        """The first tokens, or all, of a row of a cache, (rows, heads, P, d) a layer."""
+        keys = [layer.keys[row, :, :length] for layer in cache.layers]
+        values = [layer.values[row, :, :length] for layer in cache.layers]
+        return cls(keys, values, keys[0].shape[1] if keys else 0, offset)
 
 
 class PrefixStore:
@@ -58,23 +60,40 @@ class PrefixStore:
         """Places for keys and values of a layer, those beyond a prefix counted."""
         return self.keys[0].shape[0] * self.keys[0].shape[2] if self.keys else 0
 
-    def slot(self, prefix: Prefix) -> int:
-        """The slot of a prefix, which is put into one where it has none."""
-        known = self._held.get(id(prefix))
-        if known is not None:
-            return known[0]
+    @property
+    def room(self) -> int:
+        """Tokens that each slot has places for."""
+        return self.keys[0].shape[2] if self.keys else 0
+
+    def slots(self, prefixes: Sequence[Prefix]) -> list[int]:
+        """The slot of each prefix; those that have none are put into one, all together."""
+        new = [one for one in {id(one): one for one in prefixes}.values() if id(one) not in self._held]
         taken = {slot for slot, _ in self._held.values()}
-        slot = next(number for number in range(len(taken) + 1) if number not in taken)
-        self._make_room(prefix, slot + 1)
-        self.lengths += [0] * (slot + 1 - len(self.lengths))
-        for kept, own in ((self.keys, prefix.keys), (self.values, prefix.values)):
-            for layer, tensor in zip(kept, own, strict=False):
-                layer[slot] = 0
-                layer[slot, :, : prefix.length] = tensor
-        self.lengths[slot] = prefix.length
-        self._held[id(prefix)] = slot, prefix
-        self._point(slot, prefix, range(len(prefix.keys)))
-        return slot
+        free = itertools.filterfalse(taken.__contains__, itertools.count())
+        found = list(itertools.islice(free, len(new)))
+        self.lengths += [0] * (max(found, default=-1) + 1 - len(self.lengths))
+        for slot, prefix in zip(found, new, strict=True):
+            self._held[id(prefix)] = slot, prefix
+            self.lengths[slot] = prefix.length
+        filled = [(slot, prefix) for slot, prefix in zip(found, new, strict=True) if prefix.length]
+        self._make_room(len(self.lengths), max((prefix.length for _, prefix in filled), default=0), filled)
+        if filled:
+            self._fill(filled)
+        return [self._held[id(prefix)][0] for prefix in prefixes]
+
+    def _fill(self, new: Sequence[tuple[int, Prefix]]) -> None:
+        """Put prefixes into their slots, in as many operations as one."""
+        slots = [slot for slot, _ in new]
+        numbers = [[slot] * prefix.length for slot, prefix in new], [range(prefix.length) for _, prefix in new]
+        rows, places = torch.tensor([[*itertools.chain(*each)] for each in numbers])
+        keys, values = [prefix.keys for _, prefix in new], [prefix.values for _, prefix in new]
+        for kept, own in ((self.keys, keys), (self.values, values)):
+            for number, layer in enumerate(kept):
+                layer[torch.tensor(slots, device=layer.device)] = 0
+                tokens = torch.cat([layers[number] for layers in own], dim=1)
+                layer[rows.to(layer.device), :, places.to(layer.device)] = tokens.transpose(0, 1)
+        for slot, prefix in new:
+            self._point(slot, prefix, range(len(prefix.keys)))
 
     def keep(self, prefixes: Iterable[Prefix]) -> None:
         """Free the slots of all others."""
@@ -84,20 +103,32 @@ class PrefixStore:
         while self.lengths and len(self.lengths) - 1 not in {slot for slot, _ in self._held.values()}:
             self.lengths.pop()
 
-    def _make_room(self, prefix: Prefix, slots: int) -> None:
-        """Grow to so many slots of a prefix's length."""
+    def make_slots(self, count: int) -> None:
+        """Grow to so many slots at least."""
+        self._make_room(count, 0, [])
+
+    def _make_room(self, slots: int, longest: int, new: Sequence[tuple[int, Prefix]]) -> None:
+        """Grow to so many slots of so many tokens.
+
+        Args:
+            slots: that are needed.
+            longest: tokens of the longest prefix.
+            new: slots and prefixes that are put there next.
+        """
         has = self.keys[0].shape if self.keys else (0, 0, 0, 0)
-        tokens = -(-prefix.length // BLOCK) * BLOCK
+        tokens = -(-longest // BLOCK) * BLOCK
         if has[0] >= slots and has[2] >= tokens:
             return
         # several slots at a time, so that all that is there is seldom moved
         slots = has[0] if slots <= has[0] else max(slots, has[0] + max(SLOTS, has[0] // 4))
-        for kept, like in ((self.keys, prefix.keys), (self.values, prefix.values)):
-            kept += [one.new_zeros(0, one.shape[0], 0, one.shape[2]) for one in like[len(kept) :]]
+        numbers = {slot for slot, _ in new}
+        like = new[0][1] if new else Prefix([], [], 0)
+        for kept, own in ((self.keys, like.keys), (self.values, like.values)):
+            kept += [one.new_zeros(0, one.shape[0], 0, one.shape[2]) for one in own[len(kept) :]]
             for number in range(len(kept)):
                 kept[number] = _grown(kept[number], slots, max(tokens, has[2]))
                 for slot, held in self._held.values():
-                    self._point(slot, held, range(number, number + 1))
+                    self._point(slot, held, range(number, number + 1) if slot not in numbers else ())
 
     def _point(self, slot: int, prefix: Prefix, layers: Sequence[int]) -> None:
         """Make a prefix's tensors of some layers views of its slot; what it had is free then."""
@@ -113,31 +144,83 @@ def _grown(old: Tensor, slots: int, tokens: int) -> Tensor:
     return grown
 
 
+class GridShape(NamedTuple):
+    """The size of a grid.
+
+    Attributes:
+        rows, slots, places: R, G and Q.
+        longest: tokens of the longest prefix.
+    """
+
+    rows: int
+    slots: int
+    places: int
+    longest: int
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many numbers each attribute of a `Grid` has, in their order."""
+        return [self.slots * self.places, *[self.rows] * 4, self.slots]
+
+
 class Grid:
     """Rows by the slots of their prefixes: G slots with Q places each, of which some are empty.
 
+    Args:
+        shape: of the grid.
+        numbers: int64, as `Placement.numbers` gives them; the attributes are views of it.
+
     Attributes:
-        shape: G and Q.
         row: (G, 1, Q) int64, the row at each place; an empty place repeats the first.
         slot, place: (R, 1) int64, of each row.
         starts, offsets: (R,) int64, tokens before each row's own, and what is added to its positions.
-        longest: tokens of the longest prefix.
         lengths: (G,) int64, of the prefixes.
     """
 
-    def __init__(self, store: PrefixStore, prefixes: Sequence[Prefix], device: torch.device) -> None:
-        slots = [store.slot(prefix) for prefix in prefixes]
-        rows: dict[int, list[int]] = {slot: [] for slot in range(max(slots, default=0) + 1)}
-        for number, its_slot in enumerate(slots):
-            rows[its_slot].append(number)
-        most = max(map(len, rows.values()))
-        self.shape = len(rows), most
-        filled = [one + [0] * (most - len(one)) for one in rows.values()]
-        places = [rows[its_slot].index(number) for number, its_slot in enumerate(slots)]
-        lengths = store.lengths[: len(rows)]
-        self.longest = max(lengths, default=0)
-        starts, offsets = [prefix.length for prefix in prefixes], [prefix.offset for prefix in prefixes]
-        numbers = torch.tensor([*itertools.chain(*filled), *slots, *places, *starts, *offsets, *lengths], device=device)
-        sizes = [len(rows) * most, *[len(slots)] * 4, len(lengths)]
-        row, slot, place, self.starts, self.offsets, self.lengths = torch.split(numbers, sizes)
-        self.row, self.slot, self.place = row.view(len(rows), 1, most), slot[:, None], place[:, None]
+    def __init__(self, shape: GridShape, numbers: Tensor) -> None:
+        self.shape, self.longest = shape, shape.longest
+        row, slot, place, self.starts, self.offsets, self.lengths = torch.split(numbers, shape.sizes)
+        self.row, self.slot, self.place = row.view(shape.slots, 1, shape.places), slot[:, None], place[:, None]
+
+
+class Placement(NamedTuple):
+    """Where rows stand.
+
+    Attributes:
+        slots: of each row's prefix.
+        prefixes: of each row.
+        lengths: of the prefix in each slot.
+    """
+
+    slots: list[int]
+    prefixes: Sequence[Prefix]
+    lengths: list[int]
+
+    @classmethod
+    def of(cls, store: PrefixStore, prefixes: Sequence[Prefix]) -> Placement:
+        """Of rows whose prefixes are put into a store where they are not there yet."""
+        slots = store.slots(prefixes)
+        return cls(slots, prefixes, store.lengths[: max(slots, default=0) + 1])
+
+    @property
+    def shape(self) -> GridShape:
+        """The smallest grid."""
+        most = max(Counter(self.slots).values(), default=1)
+        return GridShape(len(self.slots), len(self.lengths), most, max(self.lengths, default=0))
+
+    def grid(self, device: torch.device) -> Grid:
+        """The smallest grid, on a device."""
+        return Grid(self.shape, torch.tensor(self.numbers(self.shape), device=device))
+
+    def numbers(self, shape: GridShape) -> list[int]:
+        """A grid's numbers, of which those of rows and slots that are not there are 0."""
+        rows: list[list[int]] = [[] for _ in range(shape.slots)]
+        places = []
+        for number, slot in enumerate(self.slots):
+            places.append(len(rows[slot]))
+            rows[slot].append(number)
+        filled = [one + [0] * (shape.places - len(one)) for one in rows]
+        starts, offsets = [prefix.length for prefix in self.prefixes], [prefix.offset for prefix in self.prefixes]
+        of_rows = [one + [0] * (shape.rows - len(one)) for one in (self.slots, places, starts, offsets)]
+        lengths = self.lengths + [0] * (shape.slots - len(self.lengths))
+        return [*itertools.chain(*filled, *of_rows), *lengths]

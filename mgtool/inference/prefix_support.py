@@ -47,7 +47,7 @@ def _over_a_prefix(language_model: Any, ids: Tensor) -> Tensor:
     cache = DynamicCache()
     language_model(input_ids=ids[None, :-2], past_key_values=cache, use_cache=True)
     rows = Rows(language_model.config.num_hidden_layers, ids.device)
-    rows.add(Prefix.of(cache), None, rows.lengths.new_zeros(1), ids[-2:-1])
+    rows.add([Prefix.of(cache)], None, rows.lengths.new_zeros(1), ids[-2:-1])
     for _ in range(2):
         rows.advance(language_model, choose)
     return found[-1]

@@ -10,35 +10,18 @@ from torch import Tensor
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from mgtool.inference.attention import Prefix, View, shared_prefixes
-from mgtool.inference.attention_at_once import WholeView
-from mgtool.inference.prefix_store import Grid, PrefixStore
+from mgtool.inference.attention import Prefix, shared_prefixes
+from mgtool.inference.prefill import Prefill, Prefixes, compute_ends, view_of
+from mgtool.inference.prefix_store import Placement, PrefixStore
+from mgtool.inference.scheduler import moves_for
+from mgtool.inference.served import ServedModel
+from mgtool.inference.static_step import Capture, StaticSteps, StepInputs, StepShape
 
 BLOCK = 64
 """Tokens by which the room for rows' own keys and values grows."""
 
 Choose = Callable[[Tensor], Tensor]
 """(R, vocabulary) float32 logits -> (R,) int64, the tokens of R rows."""
-
-
-class Prefill(NamedTuple):
-    """Prompts of one group on their way to being rows.
-
-    Attributes:
-        key: the identity of the pictures and their boxes.
-        prompts: n lists of token ids with placeholders.
-        shared: tokens that all begin with; all of them in a prompt that is alone.
-        visuals: of each picture that a prompt shows, (tokens, H).
-        splice: prompts, and visual tokens in the order of their placeholders, -> embeddings as `MGLlava.splice` gives.
-        begin: token ids that prompts begin with, and visual tokens, -> as `ServedModel.begin` gives.
-    """
-
-    key: tuple[str, ...]
-    prompts: Sequence[Sequence[int]]
-    shared: int
-    visuals: Sequence[Tensor]
-    splice: Callable[[Sequence[Sequence[int]], Sequence[Tensor]], Any]
-    begin: Callable[[Sequence[int], Sequence[Tensor]], tuple[Prefix, Tensor]]
 
 
 class OwnLayer(DynamicLayer):
@@ -56,11 +39,11 @@ class OwnLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Put (R, heads, 1, d) behind each row; gives (R, heads, W, d) of all its own."""
-        count, width = len(self.rows), self.rows.width + 1
-        numbers, ends = self.rows.numbers.to(self.keys.device), self.rows.lengths.to(self.keys.device)
+        step = self.rows.step
+        numbers, ends = step.numbers.to(self.keys.device), step.lengths.to(self.keys.device)
         self.keys[numbers, :, ends] = key_states[:, :, 0]
         self.values[numbers, :, ends] = value_states[:, :, 0]
-        return self.keys[:count, :, :width], self.values[:count, :, :width]
+        return self.keys[: len(numbers), :, : step.width], self.values[: len(numbers), :, : step.width]
 
     def make_room(self, like: Tensor, rows: int, tokens: int) -> None:
         """Grow to hold so many rows and tokens."""
@@ -78,10 +61,11 @@ class OwnLayer(DynamicLayer):
         end, width = first + len(keys), keys.shape[2]
         self.keys[first:end, :, :width], self.values[first:end, :, :width] = keys, values
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """A row takes another's place."""
+    def move(self, sources: Tensor, targets: Tensor, width: int) -> None:
+        """Rows take others' places, with so many tokens each."""
+        sources, targets = sources.to(self.keys.device), targets.to(self.keys.device)
         for tensor in (self.keys, self.values):
-            tensor[target, :, :length] = tensor[source, :, :length]
+            tensor[targets, :, :width] = tensor[sources, :, :width]
 
 
 class Rows:
@@ -92,15 +76,19 @@ class Rows:
         device: of its weights.
         at_once: whether a step attends to all prefixes in one go, in as many operations as to one; group after group
             is faster on a CPU.
+        capture: records the steps at once; None where the device replays none.
 
     Attributes:
         tokens: (R,) int64, chosen last and not in the cache yet.
         lengths: (R,) int64, tokens of each row's own in the cache.
         counts: the same numbers, for which no device is waited for.
         prefixes: of each row, the same object for those of a group.
+        step: numbers and lengths of the rows of a step, and its places for each row's own tokens.
     """
 
-    def __init__(self, layers: int, device: torch.device, *, at_once: bool | None = None) -> None:
+    def __init__(
+        self, layers: int, device: torch.device, *, at_once: bool | None = None, capture: Capture | None = None
+    ) -> None:
         self.layers = [OwnLayer(self) for _ in range(layers)]
         self.cache = Cache(layers=list(self.layers))
         self.tokens = self.lengths = self.numbers = torch.zeros(0, dtype=torch.int64, device=device)
@@ -108,8 +96,10 @@ class Rows:
         self.counts: list[int] = []
         self.width = 0
         self._store = PrefixStore() if (device.type != "cpu" if at_once is None else at_once) else None
-        self._grid: Grid | None = None
-        self._kept: tuple[Any, Prefix] | None = None
+        self._steps = StaticSteps(capture)
+        self._placement: Placement | None = None
+        self.step: StepInputs | _Step = _Step(self.numbers, self.lengths, 0)
+        self._prefixes = Prefixes()
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -122,131 +112,122 @@ class Rows:
         prefixes = {id(prefix): prefix.length for prefix in self.prefixes}
         return sum(prefixes.values()) + sum(self.counts)
 
-    def enter(self, language_model: Any, prefill: Prefill, choose: Choose) -> None:
-        """Add prompts and choose their first tokens: what they share is computed once, their ends as one batch."""
-        ids, shared, splice = prefill.prompts, prefill.shared, prefill.splice
-        if len(ids[0]) == shared:
-            prefix, logits = prefill.begin(ids[0], prefill.visuals)
-            self.add(prefix, None, self.lengths.new_zeros(1), choose(logits))
-            return
-        placed = sum(token < 0 for token in ids[0][:shared])
-        prefix = self._remembered(prefill, placed)
-        ends = splice([one[shared:] for one in ids], list(prefill.visuals[placed:]) * len(ids))
-        positions, is_own = ends.position_ids + prefix.length, ends.attention_mask.bool()
-        view = View([(slice(None), prefix)], positions, positions.where(is_own, -1))
-        own = DynamicCache()
-        with shared_prefixes(language_model):
-            output = language_model(
-                inputs_embeds=ends.inputs_embeds,
-                position_ids=positions + prefix.offset,
-                past_key_values=own,
-                use_cache=True,
-                logits_to_keep=1,
-                view=view,
-            )
-        self.add(prefix, own, is_own.sum(-1), choose(output.logits[:, -1].float()))
+    def enter(self, model: ServedModel, prefills: Sequence[Prefill], choose: Choose) -> None:
+        """Add prompts and choose their first tokens: what groups share is computed once, all ends as one batch.
+
+        Args:
+            model: computes them.
+            prefills: of groups; first those whose prompts are shared whole.
+            choose: is given the rows in their order.
+        """
+        prefixes, begun = self._prefixes.of(model, prefills)
+        count = sum(one.is_whole for one in prefills)
+        logits = [begun[:count]] if begun is not None and count else []
+        ends = None
+        if count < len(prefills):
+            ends = compute_ends(model, prefills[count:], prefixes[count:], self._store)
+            logits.append(ends.logits)
+        tokens = choose(torch.cat(logits))
+        if count:
+            self.add(prefixes[:count], None, self.lengths.new_zeros(count), tokens[:count])
+        if ends is not None:
+            of_rows = [one for one, many in zip(prefixes, prefills, strict=True) for _ in many.group.prompts][count:]
+            self.add(of_rows, ends.cache, ends.lengths, tokens[count:])
 
     def advance(self, language_model: Any, choose: Choose) -> None:
         """Choose the next token of every row."""
-        self._make_room(self.layers[0].keys, len(self), self.width + 1)
-        starts, offsets = self._places()
+        logits = self._in_turn(language_model) if self._store is None else self._at_once(language_model, self._store)
+        self.lengths, self.width = self.lengths + 1, self.width + 1
+        self.counts = [count + 1 for count in self.counts]
+        self.tokens = choose(logits)
+
+    def _in_turn(self, language_model: Any) -> Tensor:
+        """(R, vocabulary) float32, attending to one group's prefix after the other."""
+        self._make_room([layer.keys for layer in self.layers], len(self), self.width + 1)
+        self.step = _Step(self.numbers, self.lengths, self.width + 1)
+        starts = self.lengths.new_tensor([one.length for one in self.prefixes])
+        offsets = self.lengths.new_tensor([one.offset for one in self.prefixes])
         positions = (starts + self.lengths)[:, None]
         own = starts[:, None] + torch.arange(self.width + 1, device=self.lengths.device)
-        if self._store is not None and self._grid is not None:
-            view: View | WholeView = WholeView(self._store, self._grid, positions, own)
-        else:
-            view = View(self._groups(), positions, own)
         with shared_prefixes(language_model):
             output = language_model(
                 input_ids=self.tokens[:, None],
                 position_ids=positions + offsets[:, None],
                 past_key_values=self.cache,
                 use_cache=True,
-                view=view,
+                view=view_of(self.prefixes, None, positions, own),
             )
-        self.lengths, self.width = self.lengths + 1, self.width + 1
-        self.counts = [count + 1 for count in self.counts]
-        self.tokens = choose(output.logits[:, -1].float())
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
 
-    def add(self, prefix: Prefix, own: DynamicCache | None, lengths: Tensor, tokens: Tensor) -> None:
+    def _at_once(self, language_model: Any, store: PrefixStore) -> Tensor:
+        """(R, vocabulary) float32, attending to all prefixes in one go."""
+        if self._placement is None:
+            store.keep([*self.prefixes, *([self._prefixes.kept[1]] if self._prefixes.kept else [])])
+            self._placement = Placement.of(store, [*self.prefixes])
+        width = -(-(self.width + 1) // BLOCK) * BLOCK
+        shape = StepShape.holding(self._placement.shape, width, store.room)
+        self._make_room([layer.keys for layer in self.layers], shape.grid.rows, width)
+        store.make_slots(shape.grid.slots)
+        inputs = self._steps.inputs(shape, self.lengths.device, (self.layers[0].keys, *store.keys[:1]))
+        inputs.fill(self.tokens, self.lengths, self._placement)
+        self.step = inputs
+        logits = self._steps.run(inputs, lambda: inputs.compute(language_model, self.cache, store))
+        return logits[: len(self)]
+
+    def add(self, prefixes: Sequence[Prefix], own: DynamicCache | None, lengths: Tensor, tokens: Tensor) -> None:
         """Add n rows whose keys and values are known.
 
         Args:
-            prefix: what they share.
+            prefixes: of each row.
             own: their keys and values behind it, (n, heads, T, d) a layer, padded on the left; None for none.
             lengths: (n,) int64, tokens of `own`.
             tokens: (n,) int64, chosen last.
         """
         first, counts = len(self), lengths.tolist()
-        like = own.layers[0].keys if own is not None else prefix.keys[0][None]
-        self._make_room(like, first + len(tokens), max(self.width, *counts))
+        likes = prefixes[0].keys if own is None else [layer.keys[0] for layer in own.layers]
+        self._make_room([one[None] for one in likes], first + len(tokens), max(self.width, *counts))
         if own is not None:
             for layer, filled in zip(self.layers, own.layers, strict=True):
                 layer.put(first, *(_to_left(tensor, lengths) for tensor in (filled.keys, filled.values)))
-        self.prefixes += [prefix] * len(tokens)
+        self.prefixes += prefixes
         self.counts += counts
         self._set(torch.cat([self.lengths, lengths]), torch.cat([self.tokens, tokens]))
 
-    def leave(self, row: int) -> None:
-        """Take a row out; the last one takes its number."""
-        last = len(self) - 1
-        if row != last:
+    def leave(self, rows: Sequence[int]) -> None:
+        """Take rows out; the last ones take their numbers, as `moves_for` says."""
+        moves, kept = moves_for(rows, len(self)), len(self) - len(rows)
+        if moves:
+            sources, targets = self.lengths.new_tensor(moves).T
             for layer in self.layers:
-                layer.move(last, row, self.counts[last])
-            self.lengths[row], self.tokens[row] = self.lengths[last], self.tokens[last]
-            self.prefixes[row], self.counts[row] = self.prefixes[last], self.counts[last]
-        self.prefixes.pop()
-        self.counts.pop()
-        self._set(self.lengths[:last], self.tokens[:last])
+                layer.move(sources, targets, max(self.counts[source] for source, _ in moves))
+            self.lengths[targets], self.tokens[targets] = self.lengths[sources], self.tokens[sources]
+        for source, target in moves:
+            self.prefixes[target], self.counts[target] = self.prefixes[source], self.counts[source]
+        del self.prefixes[kept:], self.counts[kept:]
+        self._set(self.lengths[:kept], self.tokens[:kept])
 
     def forget(self) -> None:
         """Give up what is kept for a group's other parts."""
-        self._kept = None
-
-    def _remembered(self, prefill: Prefill, placed: int) -> Prefix:
-        """A group's prefix, with so many of its visuals; the last one is kept for the group's other parts."""
-        ids = prefill.prompts[0][: prefill.shared]
-        name = (prefill.key, tuple(ids))
-        if self._kept is None or self._kept[0] != name:
-            self._kept, prefix = None, Prefix([], [], 0)
-            if ids:
-                prefix, _ = prefill.begin(ids, prefill.visuals[:placed])
-            self._kept = name, prefix
-        return self._kept[1]
+        self._prefixes.kept = None
 
     def _set(self, lengths: Tensor, tokens: Tensor) -> None:
         self.lengths, self.tokens = lengths, tokens
         self.numbers = torch.arange(len(lengths), device=lengths.device)
         self.width = max(self.counts, default=0)
-        self._grid = None
+        self._placement = None
 
-    def _make_room(self, like: Tensor, rows: int, tokens: int) -> None:
-        for layer in self.layers:
+    def _make_room(self, likes: Sequence[Tensor], rows: int, tokens: int) -> None:
+        for layer, like in zip(self.layers, likes, strict=True):
             layer.make_room(like, rows, -(-tokens // BLOCK) * BLOCK)
 
-    def _places(self) -> tuple[Tensor, Tensor]:
-        """(R,) int64 each: tokens before each row's own, and what is added to its positions."""
-        if self._store is None:
-            new = self.lengths.new_tensor
-            return new([one.length for one in self.prefixes]), new([one.offset for one in self.prefixes])
-        if self._grid is None:
-            self._store.keep([*self.prefixes, *([self._kept[1]] if self._kept else [])])
-            self._grid = Grid(self._store, self.prefixes, self.lengths.device)
-        return self._grid.starts, self._grid.offsets
 
-    def _groups(self) -> list[tuple[slice | Tensor, Prefix]]:
-        """Places of the rows of each prefix."""
-        places: dict[int, list[int]] = {}
-        for row, prefix in enumerate(self.prefixes):
-            places.setdefault(id(prefix), []).append(row)
-        return [(_selection(rows, self.lengths), self.prefixes[rows[0]]) for rows in places.values()]
+class _Step(NamedTuple):
+    """As the attributes of `StepInputs` of these names."""
 
-
-def _selection(rows: Sequence[int], like: Tensor) -> slice | Tensor:
-    """A slice where rows follow each other: it takes no copy."""
-    if rows[-1] - rows[0] == len(rows) - 1:
-        return slice(rows[0], rows[-1] + 1)
-    return like.new_tensor(rows)
+    numbers: Tensor
+    lengths: Tensor
+    width: int
 
 
 def _to_left(tensor: Tensor, lengths: Tensor) -> Tensor:

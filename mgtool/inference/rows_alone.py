@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from mgtool.inference.cache_support import CacheSupport
-from mgtool.inference.rows import Choose, Prefill
+from mgtool.inference.prefill import Prefill
+from mgtool.inference.rows import Choose
+from mgtool.inference.scheduler import moves_for
+from mgtool.inference.served import ServedModel
 
 
 class AloneRows:
@@ -33,9 +37,10 @@ class AloneRows:
         """Tokens of all rows."""
         return sum(embeds.shape[1] for embeds in self._embeds)
 
-    def enter(self, language_model: Any, prefill: Prefill, choose: Choose) -> None:
+    def enter(self, model: ServedModel, prefills: Sequence[Prefill], choose: Choose) -> None:
         """Add prompts, each computed whole, and choose their first tokens."""
-        embeds = [prefill.splice([ids], prefill.visuals).inputs_embeds for ids in prefill.prompts]
+        language_model = model.language_model
+        embeds = [model.splice([ids], one.visuals).inputs_embeds for one in prefills for ids in one.group.prompts]
         caches = [self._new_cache(language_model, whole.shape[1]) for whole in embeds]
         logits = [self._logits(language_model, *row) for row in zip(embeds, embeds, caches, strict=True)]
         self.tokens = torch.cat([self.tokens, choose(torch.cat(logits))])
@@ -52,12 +57,13 @@ class AloneRows:
         rows = zip(self._embeds, new, self._caches, strict=True)
         self.tokens = choose(torch.cat([self._logits(language_model, *row) for row in rows]))
 
-    def leave(self, row: int) -> None:
-        """Take a row out; the last one takes its number."""
-        self._embeds[row], self._caches[row], self.tokens[row] = self._embeds[-1], self._caches[-1], self.tokens[-1]
-        self._embeds.pop()
-        self._caches.pop()
-        self.tokens = self.tokens[:-1]
+    def leave(self, rows: Sequence[int]) -> None:
+        """Take rows out; the last ones take their numbers, in the order of `moves_for`."""
+        for source, target in moves_for(rows, len(self)):
+            self._embeds[target], self._caches[target] = self._embeds[source], self._caches[source]
+            self.tokens[target] = self.tokens[source]
+        kept = len(self) - len(rows)
+        self._embeds, self._caches, self.tokens = self._embeds[:kept], self._caches[:kept], self.tokens[:kept]
 
     def forget(self) -> None:
         """Nothing is kept."""

@@ -40,9 +40,11 @@ class Sampler(Protocol):
 
     Attributes:
         rows: prompts that each question becomes, numbered ``position * rows + row``.
+        reads: whether something of every token is kept on the host, which then waits for each.
     """
 
     rows: int
+    reads: bool
 
     def begin(self, number: int) -> SamplerState:
         """The state of a row whose prompt has this number."""
@@ -63,7 +65,7 @@ class Greedy:
     rows = 1
 
     def __init__(self, *, logprobs: bool = False) -> None:
-        self.logprobs = logprobs
+        self.logprobs = self.reads = logprobs
 
     def begin(self, number: int) -> SamplerState:
         """No tokens yet."""
@@ -87,7 +89,7 @@ class NucleusSampler:
 
     def __init__(self, decoding: Decoding, name: Callable[[int], Any]) -> None:
         self.decoding, self.name = decoding, name
-        self.rows = decoding.samples
+        self.rows, self.reads = decoding.samples, decoding.logprobs
 
     def begin(self, number: int) -> SamplerState:
         """A generator that seed, id and the number of the answer determine."""
@@ -123,6 +125,8 @@ class Choices:
     Args:
         options: K options' token ids, none of which begins another.
     """
+
+    reads = True
 
     def __init__(self, options: Sequence[Sequence[int]]) -> None:
         self.options = options

@@ -72,12 +72,14 @@ class RunningSequence:
         limit: of new tokens.
         state: of the sampler.
         ids: new tokens so far.
+        finish_reason: why the answer ended; None while it has not.
     """
 
     prompt: Group
     limit: int
     state: SamplerState
     ids: list[int] = field(default_factory=list)
+    finish_reason: Literal["stop", "length"] | None = None
 
     @property
     def number(self) -> int:
@@ -115,19 +117,39 @@ class Scheduler:
         """Whether something runs, waits, or may still come."""
         return self._fill() or bool(self.running) or not self._is_over
 
-    def has_room(self) -> bool:
-        """Whether another sequence may run and a group waits."""
-        return len(self.running) < self.batch_size and self._fill()
+    def has_room(self, drawn: Sequence[Group] = ()) -> bool:
+        """Whether another sequence may run beside those of the groups drawn so far, and a group waits."""
+        return len(self.running) + _prompts(drawn) < self.batch_size and self._fill(begun=bool(drawn))
 
-    def next_group(self, tokens: int) -> Group | None:
+    def next_groups(self, tokens: int, holds: Callable[[Sequence[int], int], bool]) -> list[Group]:
+        """The groups that are prefilled next, in the order in which they wait; none where that is not worth it.
+
+        Args:
+            tokens: whose keys and values memory is left for.
+            holds: whether prefixes of some lengths, and a number of pictures, are not too much at once.
+        """
+        drawn: list[Group] = []
+        while self.has_room(drawn):
+            several = [*drawn, self._waiting[0]]
+            pictures = sum(len(group.pictures) for group in several)
+            if drawn and not holds([self._shared(group) for group in several], pictures):
+                break
+            group = self.next_group(tokens, drawn)
+            if group is None:
+                break
+            drawn.append(group)
+        return drawn
+
+    def next_group(self, tokens: int, drawn: Sequence[Group] = ()) -> Group | None:
         """The group that waits, or as much of it as there is room for; None where that is not worth a prefill.
 
         Args:
             tokens: whose keys and values memory is left for.
+            drawn: groups that are about to run.
         """
         group = self._waiting[0]
-        room = self._room(group, tokens)
-        if room < min(len(group.prompts), SMALLEST_PART) and self.running:
+        room = self._room(group, tokens, drawn)
+        if room < min(len(group.prompts), SMALLEST_PART) and (self.running or drawn):
             return None
         self._waiting.popleft()
         if len(group.prompts) > room:
@@ -135,10 +157,11 @@ class Scheduler:
             group = group.part(0, room)
         return group
 
-    def leave(self, index: int) -> None:
-        """A sequence ended; the last one takes its place."""
-        self.running[index] = self.running[-1]
-        self.running.pop()
+    def leave(self, indices: Sequence[int]) -> None:
+        """Sequences ended; the last ones take their places, as `moves_for` says."""
+        for source, target in moves_for(indices, len(self.running)):
+            self.running[target] = self.running[source]
+        del self.running[len(self.running) - len(indices) :]
 
     def split(self, group: Group, *, is_scarce: bool) -> bool:
         """Let a group that failed wait again, in halves; False where that would not help.
@@ -168,9 +191,13 @@ class Scheduler:
         self.batch_size = max(1, len(sequences) // 2)
         return None
 
-    def _fill(self) -> bool:
-        """Whether a group waits, drawing one from the stream where none does."""
-        if not self._waiting and not self._is_over and (self._is_ready() or not self.running):
+    def _fill(self, *, begun: bool = False) -> bool:
+        """Whether a group waits, drawing one from the stream where none does.
+
+        Args:
+            begun: another one is about to run, so that this one is not waited for.
+        """
+        if not self._waiting and not self._is_over and (self._is_ready() or not (self.running or begun)):
             try:
                 group = next(self._supply)
             except StopIteration:
@@ -182,13 +209,36 @@ class Scheduler:
     def _parts(self, group: Group) -> list[Group]:
         return [group.part(0)] if self._shares else [group.alone(at) for at in range(len(group.prompts))]
 
-    def _room(self, group: Group, tokens: int) -> int:
+    def _room(self, group: Group, tokens: int, drawn: Sequence[Group]) -> int:
         """Prompts of a group that places and tokens are left for; 1 at least where nothing runs."""
-        longest = max(map(len, group.prompts)) - group.common + self.max_new_tokens
-        shared = group.common + sum(len(picture.boxes) + self.vision_tokens for picture in group.pictures)
         reserved = sum(sequence.limit - len(sequence.ids) for sequence in self.running)
-        room = min(self.batch_size - len(self.running), (tokens - reserved - shared) // longest)
-        return max(room, 0 if self.running else 1)
+        reserved += sum(self._shared(one) + len(one.prompts) * self._own(one) for one in drawn)
+        places = self.batch_size - len(self.running) - _prompts(drawn)
+        room = min(places, (tokens - reserved - self._shared(group)) // self._own(group))
+        return max(room, 0 if self.running or drawn else 1)
+
+    def _shared(self, group: Group) -> int:
+        """Tokens of what a group's prompts share, with those of all its pictures."""
+        return group.common + sum(len(picture.boxes) + self.vision_tokens for picture in group.pictures)
+
+    def _own(self, group: Group) -> int:
+        """Tokens of a prompt's own, and of the longest answer."""
+        return max(map(len, group.prompts)) - group.common + self.max_new_tokens
+
+
+def _prompts(groups: Sequence[Group]) -> int:
+    return sum(len(group.prompts) for group in groups)
+
+
+def moves_for(leaving: Sequence[int], count: int) -> list[tuple[int, int]]:
+    """Which of `count` places take whose number when some leave, so that there is no hole: (from, to) each.
+
+    >>> moves_for([1, 2, 5], 6), moves_for([5], 6)
+    ([(3, 1), (4, 2)], [])
+    """
+    gone, kept = set(leaving), count - len(leaving)
+    sources = [place for place in range(kept, count) if place not in gone]
+    return list(zip(sources, sorted(place for place in gone if place < kept), strict=True))
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:

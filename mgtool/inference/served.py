@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -40,16 +40,32 @@ class OnDevice:
         return self.model.get_input_embeddings()
 
 
+class Beginning(NamedTuple):
+    """What prompts of a group begin with.
+
+    Attributes:
+        group: of which the pictures are.
+        ids: T token ids with placeholders.
+        visuals: at those placeholders, (tokens, H) each.
+    """
+
+    group: Group
+    ids: Sequence[int]
+    visuals: Sequence[Tensor]
+
+
 class ServedModel(Protocol):
     """A language model that is shown pictures, on its device, in evaluation mode.
 
     Attributes:
         language_model: takes token ids or embeddings, positions and a cache, and gives logits.
         vision_tokens: places that a picture has beside those in a prompt's ids.
+        picture_bytes: that a picture takes at most while it is seen; 0 where pictures are seen one by one.
         penalties: that its own configuration asks for; None for none.
     """
 
     vision_tokens: int
+    picture_bytes: int
     penalties: Penalties | None
 
     @property
@@ -82,15 +98,14 @@ class ServedModel(Protocol):
         """Prompts, and what stands at their placeholders in order, as `mgtool.model.splice.Spliced`."""
         ...
 
-    def begin(self, group: Group, ids: Sequence[int], visuals: Sequence[Tensor]) -> tuple[Prefix, Tensor]:
-        """Keys and values of tokens that prompts of a group begin with, and the logits behind them.
+    def see_all(self, groups: Sequence[Group]) -> list[list[Tensor]]:
+        """As `see`, of several groups that show pictures."""
+        ...
 
-        Args:
-            group: of which the pictures are.
-            ids: T token ids with placeholders.
-            visuals: at those placeholders.
+    def begin(self, beginnings: Sequence[Beginning]) -> tuple[list[Prefix], Tensor]:
+        """Keys and values of what prompts of n groups begin with, and the logits behind them.
 
         Returns:
-            The prefix, and (1, vocabulary) float32.
+            n prefixes, and (n, vocabulary) float32.
         """
         ...

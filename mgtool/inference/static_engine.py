@@ -84,7 +84,8 @@ class StaticEngine(Engine):
         """Add a token to each; whether it was its last."""
         for sequence, token in zip(sequences, self._choose(logits, sequences).tolist(), strict=True):
             sequence.ids.append(token)
-        return [self._ended(sequence) is not None for sequence in sequences]
+            sequence.finish_reason = self._ended(sequence)
+        return [sequence.finish_reason is not None for sequence in sequences]
 
 
 class _NoRows:
@@ -92,7 +93,7 @@ class _NoRows:
 
     held = 0
 
-    def leave(self, row: int) -> None:
+    def leave(self, rows: Sequence[int]) -> None:
         pass
 
     def forget(self) -> None:

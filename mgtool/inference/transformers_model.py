@@ -28,13 +28,14 @@ from mgtool.inference.attention import Prefix
 from mgtool.inference.cache_support import is_same
 from mgtool.inference.memory import is_out_of_memory
 from mgtool.inference.penalties import Penalties
-from mgtool.inference.rows import Prefill, Rows
+from mgtool.inference.prefill import Prefill
+from mgtool.inference.rows import Rows
 from mgtool.inference.scheduler import Group
-from mgtool.inference.served import OnDevice
+from mgtool.inference.served import Beginning, OnDevice
 from mgtool.inference.transformers_processor import Inputs, TransformersProcessor
 from mgtool.model.config import MGLlavaConfig
 from mgtool.model.loading import refuse_misfits
-from mgtool.model.splice import Spliced, splice
+from mgtool.model.splice import Spliced, lay_out
 
 _PROBED = ("<image>\nWhat is in the picture?", "<image>\nWhat colour is it, and why?")
 """Two questions with which it is found out whether a model's prompts may share a picture."""
@@ -81,7 +82,7 @@ class TransformersModel(OnDevice):
         processor: the model's.
     """
 
-    vision_tokens = 0
+    vision_tokens = picture_bytes = 0
 
     def __init__(self, model: Any, processor: TransformersProcessor) -> None:
         self.model, self.processor = model, processor
@@ -105,16 +106,22 @@ class TransformersModel(OnDevice):
         """Nothing: pictures are seen where a prefix begins."""
         return []
 
+    def see_all(self, groups: Sequence[Group]) -> list[list[Tensor]]:
+        """Nothing, of each."""
+        return [self.see(group) for group in groups]
+
     def splice(self, prompts: Sequence[Sequence[int]], visuals: Sequence[Tensor]) -> Spliced:
         """Ends of prompts, which are text alone."""
-        longest = max(map(len, prompts))
-        ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in prompts], device=self.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=self.device)
-        return splice(ids, mask, visuals, self.get_input_embeddings())
+        return lay_out(prompts, visuals, self.get_input_embeddings(), device=self.device)
+
+    def begin(self, beginnings: Sequence[Beginning]) -> tuple[list[Prefix], Tensor]:
+        """As `ServedModel.begin`, one by one: each kind of model has its own way to take pictures."""
+        begun = [self._begin(one.group, one.ids) for one in beginnings]
+        return [prefix for prefix, _ in begun], torch.cat([logits for _, logits in begun])
 
     @torch.inference_mode()
-    def begin(self, group: Group, ids: Sequence[int], visuals: Sequence[Tensor]) -> tuple[Prefix, Tensor]:
-        """As `ServedModel.begin`; the model is given what `generate` gives it first."""
+    def _begin(self, group: Group, ids: Sequence[int]) -> tuple[Prefix, Tensor]:
+        """The model is given what `generate` gives it first."""
         cache = DynamicCache()
         positions, following = self._positions(group, ids)
         given = {**self.inputs(group, ids), "past_key_values": cache, "use_cache": True}
@@ -177,10 +184,7 @@ class TransformersModel(OnDevice):
             return expected.sequences[0, len(found) - 3].repeat(len(logits))
 
         rows = Rows(self.text_config.num_hidden_layers, self.device)
-        prefill = Prefill(
-            group.key, group.prompts, group.common, [], self.splice, lambda ids, seen: self.begin(group, ids, seen)
-        )
-        rows.enter(self.language_model, prefill, choose)
+        rows.enter(self, [Prefill(group, [])], choose)
         rows.advance(self.language_model, choose)
         pairs = zip(expected.logits, found, strict=True)
         return all(is_same(self.language_model, wanted[0].float(), given) for wanted, given in pairs)

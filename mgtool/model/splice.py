@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,8 +45,22 @@ def group_visuals(vision: Tensor, boxes: Tensor, box_counts: Sequence[int], fram
     Returns:
         V tensors (tokens, H).
     """
-    per_picture = iter([torch.cat(pair) for pair in zip(vision, torch.split(boxes, list(box_counts)), strict=True)])
-    return [torch.cat([next(per_picture) for _ in range(count)]) for count in frames]
+    pictures, each, _ = vision.shape
+    pairs = zip(_consecutive(0, [each] * pictures), _consecutive(pictures * each, box_counts), strict=True)
+    order = [[*seen, *found] for seen, found in pairs]
+    supply = iter(map(len, order))
+    lengths = [sum(next(supply) for _ in range(count)) for count in frames]
+    tokens = torch.cat([vision.flatten(0, 1), boxes])
+    if pictures > 1:
+        tokens = tokens[torch.tensor([*itertools.chain(*order)], device=tokens.device)]
+    return list(torch.split(tokens, lengths))
+
+
+def _consecutive(start: int, counts: Iterable[int]) -> Iterator[range]:
+    """Ranges of some lengths, one behind the other."""
+    for count in counts:
+        yield range(start, start + count)
+        start += count
 
 
 def is_visual(input_ids: Tensor, token: int = IMAGE_TOKEN_ID) -> Tensor:
@@ -93,6 +108,50 @@ def splice(
     if found == tokens:
         return _fill(text, mask, places, visuals, labels)
     return _lengthen(text, mask.bool(), places, visuals, labels)
+
+
+def lay_out(
+    prompts: Sequence[Sequence[int]],
+    visuals: Sequence[Tensor],
+    embed: Callable[[Tensor], Tensor],
+    *,
+    device: torch.device,
+    padding_side: Literal["left", "right"] = "left",
+) -> Spliced:
+    """Put visual tokens in their places, in as many operations for many prompts as for one.
+
+    Args:
+        prompts: B lists of ids with one negative placeholder for each picture or video.
+        visuals: V tensors (tokens, H), in the order of the batch.
+        embed: token ids -> (..., H).
+        device: of the embeddings.
+        padding_side: of prompts that are shorter than others; what stands there is a token's embedding.
+
+    Raises:
+        ValueError: where placeholders and visual tokens do not agree.
+    """
+    text = [token for row in prompts for token in row if token >= 0]
+    rows = _sources(prompts, len(text), [len(visual) for visual in visuals])
+    tokens = embed(torch.tensor([*text, 0], device=device))
+    if visuals:
+        tokens = torch.cat([tokens, torch.cat([*visuals]).to(tokens)])
+    longest, is_left = max(map(len, rows)), padding_side == "left"
+    pads = [[len(text)] * (longest - len(row)) for row in rows]
+    padded = torch.tensor([pad + row if is_left else row + pad for row, pad in zip(rows, pads, strict=True)])
+    starts = torch.tensor([[len(pad) if is_left else 0, len(row)] for row, pad in zip(rows, pads, strict=True)])
+    first, lengths = starts.to(device)[:, :, None].unbind(1)
+    steps = torch.arange(longest, device=device) - first
+    mask = (steps >= 0) & (steps < lengths)
+    return Spliced(tokens[padded.to(device)], mask.long(), steps.clamp(min=0), None, has_places=False)
+
+
+def _sources(prompts: Sequence[Sequence[int]], words: int, lengths: Sequence[int]) -> list[list[int]]:
+    """Where each token of some prompts is found among all words, one for padding, and the visual tokens, in order."""
+    found = sum(map(len, prompts)) - words
+    if found != len(lengths):
+        raise ValueError(f"the batch has {found} placeholders and {len(lengths)} pictures or videos")
+    text, shown = iter(range(words)), iter(_consecutive(words + 1, lengths))
+    return [[at for token in row for at in ([next(text)] if token >= 0 else next(shown))] for row in prompts]
 
 
 def positions(attention_mask: Tensor) -> Tensor:

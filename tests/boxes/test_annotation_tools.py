@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from mgtool.boxes.index import BoxIndex
 from mgtool.boxes.lookup import find_picture
 from mgtool.errors import InputError, ItemError, UsageError
 from mgtool.files.hashing import sha256
+from mgtool.inputs.sources import read_samples
 from mgtool.records import BoxRecord, Detections, LeftOut, convert
 
 SIZE = (64, 48)
@@ -203,6 +206,19 @@ def test_label_studio(tmp_path: Path) -> None:
     assert looked_up(put(tmp_path / "min/short.json", short), "c.jpg") == ([(16, 24, 32, 30)], ["cat"])
 
 
+@pytest.mark.parametrize(
+    "lies", ["data/upload/1/0123abcd-my cat.jpg", "0123abcd-my cat.jpg", "my cat.jpg", "images/my cat.jpg"]
+)
+def test_label_studio_knows_a_picture_beside_it_by_its_bytes(tmp_path: Path, lies: str) -> None:
+    task = {"data": {"image": "/data/upload/1/0123abcd-my%20cat.jpg"}, "annotations": [{"result": []}]}
+    path = put(tmp_path / "tasks.json", [task])
+    (tmp_path / lies).parent.mkdir(parents=True, exist_ok=True)
+    data = picture(tmp_path / lies).read_bytes()
+    (entry,) = formats.entries(str(path))
+    assert (entry.record.image, entry.record.sha256) == ("my cat.jpg", hashlib.sha256(data).hexdigest())
+    assert (entry.record.width, entry.is_loose) == (64, False)
+
+
 def test_cvat(tmp_path: Path) -> None:
     text = """<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version><meta><task/></meta>
 <image id="0" name="sub/a.jpg" width="64" height="48"><box label="cat" xtl="1.5" ytl="2" xbr="20" ybr="30"/>
@@ -300,3 +316,25 @@ def test_objects_of_a_data_set_of_the_hub(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give `box_format`, which is xywh"):
         list(formats.entries(str(tmp_path)))
     assert looked_up(tmp_path / "train.parquet", "x.png", tmp_path / "a.png", "xywh") == ([(16, 12, 48, 24)], ["cat"])
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_objects_of_a_data_set_that_was_saved(tmp_path: Path, is_stream: bool) -> None:
+    data = picture(tmp_path / "a.png").read_bytes()
+    rows = [{"image": {"bytes": data, "path": "a.png"}, "objects": {"bbox": [[1.0, 2.0, 3.0, 4.0]], "label": ["cat"]}}]
+    table, folder = pa.Table.from_pylist(rows), put(tmp_path / "saved/state.json", {}).parent
+    with (folder / "data-00000-of-00001.arrow").open("wb") as file:
+        new = pa.ipc.new_stream if is_stream else pa.ipc.new_file
+        with new(file, table.schema) as writer:
+            writer.write_table(table)
+    put(folder / "dataset_info.json", {"citation": ""})
+    assert looked_up(folder, "a.png", tmp_path / "a.png", "xyxy") == ([(1, 2, 3, 4)], ["cat"])
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "cvat.zip", "w") as archive:
+        archive.writestr("annotations.xml", "<annotations/>")
+    with pytest.raises(InputError, match="packed as zip: unpack it"):
+        list(formats.entries(str(tmp_path / "cvat.zip")))
+    with pytest.raises(InputError, match="packed as zip: unpack it"):
+        list(read_samples([str(tmp_path / "cvat.zip")]))

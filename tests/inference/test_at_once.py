@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
+from groups import Lengths, operations_script, picture
 from tiny_models import tiny_config, tiny_llm, tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
@@ -15,9 +15,8 @@ from mgtool.inference import engine as engines
 from mgtool.inference.engine import Engine
 from mgtool.inference.prefix_store import Prefix
 from mgtool.inference.rows import Rows
-from mgtool.inference.sampling import Greedy
 from mgtool.inference.scheduler import Group
-from mgtool.model import IMAGE_TOKEN_ID, MGLlavaConfig, MGLlavaProcessor, PlacedPicture
+from mgtool.model import IMAGE_TOKEN_ID, MGLlavaConfig, MGLlavaProcessor
 
 TESTS = Path(__file__).parent.parent
 KINDS = {"llama": {}, "mistral": {"sliding_window": 12}, "qwen2": {}, "phi3": {}}
@@ -25,10 +24,7 @@ KINDS = {"llama": {}, "mistral": {"sliding_window": 12}, "qwen2": {}, "phi3": {}
 
 @pytest.fixture(scope="module")
 def operations():
-    spec = importlib.util.spec_from_file_location("operations", TESTS / "speed" / "operations.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+    return operations_script()
 
 
 def test_a_step_costs_as_many_operations_for_64_pictures_as_for_one(operations):
@@ -50,14 +46,14 @@ def logits_of(model, at_once, lengths, rows_each, steps=5):
         prefix = Prefix.of(cache) if length else Prefix([], [], 0)
         token = torch.arange(rows_each) + number + 1
         if length:
-            rows.add(prefix, None, token.new_zeros(rows_each), token)
+            rows.add([prefix] * rows_each, None, token.new_zeros(rows_each), token)
         else:
             model(input_ids=token[:, None], past_key_values=cache, use_cache=True)
-            rows.add(prefix, cache, token.new_ones(rows_each), token)
+            rows.add([prefix] * rows_each, cache, token.new_ones(rows_each), token)
     for number in range(steps):
         rows.advance(model, lambda logits: (found.append(logits), logits.argmax(-1))[1])
         if number in (1, 3) and number < len(rows) - 1:
-            rows.leave(number)
+            rows.leave([number])
     return torch.cat(found)
 
 
@@ -74,22 +70,6 @@ def test_logits_are_those_of_attention_in_turn(kind, lengths, rows_each):
     model = AutoModelForCausalLM.from_config(config).eval()
     at_once, in_turn = (logits_of(model, way, lengths, rows_each) for way in (True, False))
     assert torch.allclose(at_once, in_turn, atol=1e-4)
-
-
-class Lengths(Greedy):
-    """Every answer has a length of its own, so that rows leave at different times."""
-
-    def choose(self, logits, states):
-        for state in states:
-            state.logprobs.append(0.0)
-            state.done = len(state.logprobs) > state.number * 5 % 7
-        return super().choose(logits, states)
-
-
-def picture(seed):
-    generator = torch.Generator().manual_seed(seed)
-    corners = torch.randint(0, 97, (seed + 1, 2, 2), generator=generator).sort(dim=1).values
-    return PlacedPicture(torch.randn(3, 96, 96, generator=generator), corners.reshape(-1, 4).float(), ())
 
 
 @pytest.mark.parametrize("batch_size", [4, 30])

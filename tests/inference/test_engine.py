@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from groups import Lengths, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import new_tokens
@@ -27,7 +28,6 @@ from mgtool.model import (
     MGLlavaConfig,
     MGLlavaForConditionalGeneration,
     MGLlavaProcessor,
-    PlacedPicture,
 )
 
 TOKENIZER = Path(__file__).parent.parent / "conformance" / "mg_llava" / "llm"
@@ -80,22 +80,6 @@ def built(kind):
             if parameter.ndim > 1:
                 parameter.normal_(std=0.2)
     return model, MGLlavaProcessor(AutoTokenizer.from_pretrained(TOKENIZER), image_size=96)
-
-
-def picture(seed):
-    generator = torch.Generator().manual_seed(seed)
-    corners = torch.randint(0, 97, (seed + 1, 2, 2), generator=generator).sort(dim=1).values
-    return PlacedPicture(torch.randn(3, 96, 96, generator=generator), corners.reshape(-1, 4).float(), ())
-
-
-class Lengths(Greedy):
-    """Every answer has a length of its own, so that rows leave at different times."""
-
-    def choose(self, logits, states):
-        for state in states:
-            state.logprobs.append(0.0)
-            state.done = len(state.logprobs) > state.number * 5 % 7
-        return super().choose(logits, states)
 
 
 def answered(kind, groups, batch_size, budget=None):

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_DAY = re.compile(rb"20\d\d-\d\d-\d\d")
 _MASKED = ("times", "versions")
 _PAGE = 4096
 _FAILING = Path("/sys/fs/ext4")
@@ -58,6 +60,7 @@ def disk(folder: Path, kind: str) -> Iterator[Disk]:
         _mount_image(folder)
     shutil.copytree(kept, folder, dirs_exist_ok=True)
     shutil.rmtree(kept)
+    _shell("sync", "-f", str(folder))
     try:
         yield Disk(folder)
     finally:
@@ -113,7 +116,7 @@ def tree(folder: Path) -> dict[str, str]:
         elif path.name in ("log.jsonl", "trainer_state.json", "training_args.bin"):
             found[name] = "times"
         else:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[name] = hashlib.sha256(_DAY.sub(b"day", path.read_bytes())).hexdigest()
     return found
 
 
@@ -138,6 +141,11 @@ def difference(whole: dict[str, str], found: dict[str, str]) -> str:
     return told
 
 
-def failures(folder: Path) -> int:
-    """How many failures are recorded below a folder."""
-    return sum(path.read_bytes().count(b"\n") for path in folder.rglob("*failures*.jsonl"))
+def inputs(folder: Path) -> list[object]:
+    """What the records of runs below a folder say of their inputs."""
+    return [json.loads(path.read_bytes())["inputs"] for path in sorted(folder.rglob("*run.json"))]
+
+
+def failures(folder: Path) -> list[bytes]:
+    """What is recorded as failed below a folder."""
+    return [path.read_bytes() for path in sorted(folder.rglob("*failures*.jsonl"))]

@@ -86,7 +86,7 @@ def filled(model, pictures, rows_each=1, at_once=True):
         cache = DynamicCache()
         model(input_ids=torch.arange(9 + number % 5)[None], past_key_values=cache, use_cache=True)
         for _ in range(rows_each):
-            rows.add(Prefix.of(cache), None, rows.lengths.new_zeros(1), torch.tensor([number % 64]))
+            rows.add([Prefix.of(cache)], None, rows.lengths.new_zeros(1), torch.tensor([number % 64]))
     return rows
 
 
