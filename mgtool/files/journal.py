@@ -80,9 +80,9 @@ class Journal:
     def keep(self, count: int) -> None:
         """Cut off what comes after the first `count` records; errors as of `append`."""
         if self.path.exists():
+            with self._opened() as file:
+                whole = sum(len(line) for line in itertools.islice(file, count))
             with writing(self.path):
-                with self._opened() as file:
-                    whole = sum(len(line) for line in itertools.islice(file, count))
                 cut(self.path, whole)
 
     def close(self) -> None:
