@@ -8,7 +8,7 @@ SCENES_OUT ?= out/scenes
 SHELL := /bin/bash
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers gpu vllm-test chaos crash fuzz soak audit bench demo ablation docs clean
+.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers gpu vllm-test wheels chaos crash fuzz soak audit bench demo ablation docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -80,6 +80,10 @@ build/vllm/.installed: tests/vllm/requirements.txt tests/vllm/overrides.txt pypr
 vllm-test: build/vllm/.installed ## infer --backend vllm, in an environment of its own (6 GB)
 	@VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=2 build/vllm/bin/python -m pytest tests/vllm tests/inference/test_backend.py \
 	  -o filterwarnings=default -o timeout=1200
+
+wheels: $(VENV)/.developing ## build sdist and wheel; install and use them on every Python that is here, resolve for the others
+	@$(PIP) uv
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/wheels.py
 
 crash: $(VENV)/.developing ## kill every command at many moments (as root, on full disks, too); QUICK=1 takes under 10 minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/crash.py $(if $(QUICK),--quick)

@@ -19,6 +19,8 @@ from mgtool.commands.options import (
 from mgtool.errors import UsageError
 from mgtool.evaluation.options import EvalOptions
 
+COMMAND = options.EvalCommand
+
 
 def evaluate(
     answers: options.Answers = None,

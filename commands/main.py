@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from mgtool.commands import completion, console, help_page
-from mgtool.commands.detect import detect
-from mgtool.commands.env import env
-from mgtool.commands.eval import evaluate
-from mgtool.commands.eval_options import EvalCommand
-from mgtool.commands.import_ import import_
-from mgtool.commands.infer import infer
+from mgtool.commands import console, help_page
 from mgtool.commands.options import DEFECT, DONE, WRONG_USAGE, Command
-from mgtool.commands.pack import pack
-from mgtool.commands.table import table
-from mgtool.commands.train import train
 from mgtool.errors import MgtoolError
+
+COMMANDS = {
+    "import": ("import_", "import_"),
+    "detect": ("detect", "detect"),
+    "pack": ("pack", "pack"),
+    "infer": ("infer", "infer"),
+    "eval": ("eval", "evaluate"),
+    "train": ("train", "train"),
+    "table": ("table", "table"),
+    "env": ("env", "env"),
+}
+"""By name, the module beside this one and its function; in the order in which they are used."""
 
 
 class Group(TyperGroup):
     """The table of commands."""
+
+    def every_command(self) -> Mapping[str, Any]:
+        """All of them, also where only one is asked for."""
+        if len(self.commands) == len(COMMANDS):
+            return self.commands
+        everything: Any = typer.main.get_command(app_of(*COMMANDS))
+        return everything.commands  # type: ignore[no-any-return]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """In mgtool's own groups."""
@@ -35,15 +46,6 @@ class Group(TyperGroup):
         """As Typer, alone with its help; a reader of the help that went away has seen enough."""
         with console.read_enough():
             return super().make_context(info_name, args or ["--help"], *more, **kwargs)
-
-
-app = typer.Typer(
-    name="mgtool",
-    cls=Group,
-    help="Find objects, pack data sets, ask and score multi-granularity vision-language models.",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 
 _WrongUsage: type[Exception] = typer.BadParameter.__mro__[1]  # has no name of its own in Typer
@@ -59,7 +61,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -68,28 +69,38 @@ def root(
     """Find objects, pack data sets, ask and score multi-granularity vision-language models."""
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "import": import_,
-    "detect": detect,
-    "pack": pack,
-    "infer": infer,
-    "eval": evaluate,
-    "train": train,
-    "table": table,
-    "env": env,
-}
-"""In the order in which they are used."""
+def app_of(*names: str) -> typer.Typer:
+    """A command line of these commands alone; each takes its time to import."""
+    app = typer.Typer(
+        name="mgtool",
+        cls=Group,
+        help=root.__doc__,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    for name in names:
+        module, function = COMMANDS[name]
+        home = importlib.import_module(f"mgtool.commands.{module}")
+        if "_MGTOOL_COMPLETE" in os.environ:
+            from mgtool.commands import completion
 
-for _name, _function in COMMANDS.items():
-    if "_MGTOOL_COMPLETE" in os.environ:
-        completion.attach(_name, _function)
-    app.command(_name, cls=EvalCommand if _name == "eval" else Command)(_function)
+            completion.attach(name, getattr(home, function))
+        app.command(name, cls=getattr(home, "COMMAND", Command))(getattr(home, function))
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault("app", app_of(*COMMANDS))
 
 
 def main() -> None:
     """The entry point: every error that is the user's or the data's is one line; the rest is a defect."""
+    asked = [word for word in sys.argv[1:2] if word in COMMANDS]
     try:
-        code = app(standalone_mode=False, prog_name="mgtool")
+        code = app_of(*(asked or COMMANDS))(standalone_mode=False, prog_name="mgtool")
         with console.read_enough():
             sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else DONE)
@@ -113,7 +124,7 @@ def main() -> None:
 
 def _explained(error: Any) -> str:
     """What Typer says of wrong words, in one line, with where they are explained."""
-    where = error.ctx.command_path if error.ctx is not None else app.info.name
+    where = error.ctx.command_path if error.ctx is not None else "mgtool"
     text = " ".join(error.format_message().split()).replace(" Value error,", "").rstrip(".")
     return f"{text}; `{where} -h` explains"
 

@@ -37,6 +37,8 @@ _TEXTS = frozenset(_WORDS.split())
 _OF_FILES = frozenset(getattr(errno, name, None) for name in re.findall(r"\w+", _FILE_ERRORS))
 """What can be wrong with a file that the user's world has."""
 
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 _TMP = "mgtool.tmp"
 _COMMON, _RUN = "Common", "Run"
@@ -77,7 +79,7 @@ class Command(TyperCommand):
             told = ctx.params.get("dry_run") or ctx.params.get("show_list")
             raise typer.Exit(DONE if told else READER_LEFT) from error
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno in _OF_DISKS:
                 console.close_stdout()
                 raise OutputError(f"the output cannot be written: {error.strerror}") from error
             if error.filename is None or error.errno not in _OF_FILES:
@@ -91,13 +93,21 @@ class Command(TyperCommand):
 
 def _note_unknown_variables(context: typer.Context) -> None:
     """Say which variables look like options and are none; they may be another program's, so nothing is refused."""
-    commands = getattr(context.find_root().command, "commands", None) or {"": context.command}
-    variables = {param.envvar for command in commands.values() for param in command.params if param.envvar}
-    known = {str(name).removeprefix(_PREFIX) for name in variables} | {"DEBUG"}
-    for name in sorted(os.environ):
+    own = {param.envvar for param in context.command.params}
+    odd = [name for name in sorted(os.environ) if name.startswith(_PREFIX) and name not in own]
+    if not odd:
+        return
+    variables = {param.envvar for command in _all_commands(context).values() for param in command.params}
+    known = {str(name).removeprefix(_PREFIX) for name in variables if name} | {"DEBUG"}
+    for name in odd:
         word = name.removeprefix(_PREFIX)
-        if name.startswith(_PREFIX) and word not in known and (hint := nearest(word, known)):
+        if word not in known and (hint := nearest(word, known)):
             console.say(f"{name}: no option has this variable{hint}")
+
+
+def _all_commands(context: typer.Context) -> Mapping[str | None, Any]:
+    root: Any = context.find_root().command
+    return root.every_command() if hasattr(root, "every_command") else {context.info_name: context.command}
 
 
 def _refuse_odd(values: Mapping[str, Any]) -> None:
@@ -169,14 +179,14 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _refuse_unknown_keys(values: Mapping[str, Any], own: Mapping[str, Any], context: typer.Context, path: Path) -> None:
     """Refuse keys that are no option, tables that are no command's, and in the command's own what it does not have."""
-    commands = getattr(context.find_root().command, "commands", None) or {context.info_name: context.command}
+    commands = _all_commands(context)
     options = {_spelled(param) for command in commands.values() for param in command.params}
     here = sorted(_spelled(param) for param in context.command.params)
     for key, value in values.items():
         if _normal(key) in options or key in commands:
             continue
         if isinstance(value, dict):
-            hint = nearest(key, commands) or nearest(key, sorted(options))
+            hint = nearest(key, filter(None, commands)) or nearest(key, sorted(options))
             raise UsageError("config", f"{path}: there is no command and no option {short(key)}{hint}")
         hint = nearest(_normal(key), here) or nearest(_normal(key), sorted(options))
         raise UsageError("config", f"{path}: no command has an option {short(key)}{hint}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -18,24 +20,53 @@ class Ended(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def as_interrupts() -> Iterator[None]:
-    """Raise `Ended` in the main thread where a signal would end the process at once; one that is ignored stays so."""
+    """Raise `Ended` in the main thread where a signal would end the process at once; one that is ignored stays so.
+
+    Ctrl-C, which may be the end of the process before, raises `KeyboardInterrupt`, also where it came at a place that
+    swallows that or takes it for a failure of its own.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    taken = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
-    ours = os.getpid()
-
-    def end(number: int, frame: Any) -> None:
-        if os.getpid() != ours:  # a forked worker
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        raise Ended(signal.Signals(number).name)
-
-    for number in taken:
-        signal.signal(number, end)
+    handlers = {number: _end for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL}
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
+        handlers[signal.SIGINT] = _interrupt
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    _came.clear()
+    unraisable, sys.unraisablehook = sys.unraisablehook, _once_more
     try:
         yield
+    except Exception as error:
+        if _came.is_set():  # as of an extension module whose import was interrupted
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+        sys.unraisablehook = unraisable
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_came = threading.Event()
+_OURS = os.getpid()
+_SWALLOWED_S = 0.05
+
+
+def _end(number: int, frame: Any) -> None:
+    if os.getpid() != _OURS:  # a forked worker
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    raise Ended(signal.Signals(number).name)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    _came.set()
+    raise KeyboardInterrupt
+
+
+def _once_more(unraisable: Any) -> None:
+    """Where Ctrl-C came while Python could only tell of it, as in a finalizer, it comes again a little later."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(_SWALLOWED_S, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)

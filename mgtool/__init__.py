@@ -11,15 +11,17 @@ gives a typed result and prints nothing.
 
 from __future__ import annotations
 
-import importlib
 import logging
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all that is done here
 if TYPE_CHECKING:
+    from typing import Any
+
     from mgtool.boxes.statistics import BoxStatistics as BoxStatistics
     from mgtool.boxes.thresholds import LabelThresholds as LabelThresholds
     from mgtool.detection.options import DetectOptions as DetectOptions
     from mgtool.evaluation.options import EvalOptions as EvalOptions
+    from mgtool.evaluation.table_options import TableOptions as TableOptions
     from mgtool.importing.options import ImportOptions as ImportOptions
     from mgtool.inference.options import InferOptions as InferOptions
     from mgtool.packing.options import PackOptions as PackOptions
@@ -67,6 +69,7 @@ _HOME = {
     "importing.options": ("ImportOptions",),
     "inference.options": ("InferOptions",),
     "evaluation.options": ("EvalOptions",),
+    "evaluation.table_options": ("TableOptions",),
     "training.options": ("TrainOptions",),
     "boxes.statistics": ("BoxStatistics",),
     "boxes.thresholds": ("LabelThresholds",),
@@ -93,6 +96,8 @@ def __getattr__(name: str) -> Any:
         return metadata.version("mgtool")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_MODULES[name]), name)
 
 

@@ -1,6 +1,6 @@
 """`python -m mgtool` is `mgtool`."""
 
-from mgtool.commands.main import main
+from mgtool.commands.entry import main
 
 if __name__ == "__main__":
     main()

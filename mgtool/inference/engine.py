@@ -78,9 +78,14 @@ class Engine:
         self._rows = self._no_rows()
         self._ready: list[Outcome] = []
         # A GPU begins the next step before the last one's tokens are read; a row that ended then computes one more.
-        self._behind = 1 if self.model.device.type != "cpu" and not self.sampler.reads else 0
+        self._behind = 1 if self.model.device.type != "cpu" and not self._reads() else 0
         self._unread: deque[tuple[list[RunningSequence], Readback]] = deque()
         self._broken: str | None = None  # the first weight that is not finite, once that was looked for
+
+    def _reads(self) -> bool:
+        """Whether the next token depends on what the host knows of the last one."""
+        penalties = self.model.penalties
+        return self.sampler.reads or (penalties is not None and not penalties.is_empty)
 
     @property
     def batch_size(self) -> int:
@@ -209,7 +214,7 @@ class Engine:
         if new:
             with self.times.of("towers"):
                 self._visuals |= zip(new, self.model.see_all([*new.values()]), strict=True)
-            self.times.pictures += sum(len(group.pictures) for group in new.values())
+            self.times.pictures += sum(len(one.pictures) for one in new.values())
         for group in groups:
             if group.pictures:
                 self._visuals.move_to_end(group.key)
@@ -221,10 +226,10 @@ class Engine:
     def _no_rows(self) -> Rows | AloneRows:
         if not self.model.shares_prefixes():
             return AloneRows(self.model.device, CacheSupport.of(self.model.language_model))
-        is_whole = len({parameter.device for _, parameter in self.model.named_parameters()}) == 1
-        capture = CudaGraphs() if self.model.device.type == "cuda" and is_whole and not is_split() else None
-        layers = self.model.text_config.num_hidden_layers
-        return Rows(layers, self.model.device, at_once=None if is_whole else False, capture=capture)
+        layers, device = self.model.text_config.num_hidden_layers, self.model.device
+        if len({parameter.device for _, parameter in self.model.named_parameters()}) > 1:
+            return Rows(layers, device, at_once=False)
+        return Rows(layers, device, capture=CudaGraphs() if device.type == "cuda" and not is_split() else None)
 
     def _choose(self, logits: Tensor, sequences: Sequence[RunningSequence]) -> Tensor:
         """A token for each row; `NO_TOKEN` where the model gave no finite number, as half precision may."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Rows = NDArray[Any]
+"""Of floats, or of counts in fewer bytes."""
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 SEED = 20_240_617
@@ -44,20 +47,22 @@ class Statistic:
     """A number that is a function of sums over items, so that resampling costs a matrix product.
 
     Attributes:
-        rows: (n, k) float, what each item adds.
+        rows: (n, k) float or counts, what each item adds.
         groups: (n,) int, the cluster of each item.
         function: (..., k) sums -> (...) values; None for the plain mean of column 0.
         scale: what the value is multiplied by, 100 for percent.
         decimals: digits that the official script rounds the value, which is a mean, to.
         ids: which items the rows are of, where the answers decide that; runs pair only where they are the same.
+        share: where the value is a share of items, the columns that are summed over and under the line.
     """
 
-    rows: Floats
+    rows: Rows
     groups: NDArray[np.int64]
     function: Callable[[Floats], Floats] | None = None
     scale: float = 100.0
     decimals: int | None = None
     ids: tuple[Hashable, ...] = ()
+    share: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def estimate(self) -> Metric:
         """The value with its standard error and interval."""
@@ -91,8 +96,28 @@ class Statistic:
         if len(sums) < 2:
             return Metric(value=value, n=len(self.rows))
         draws = self.function(resampled(sums)) * self.scale
-        ends = _holding(percentiles(draws), value)
+        ends = _holding(percentiles(draws), value) if self.share is None else self._share_interval()
         return Metric(value=value, stderr=float(draws.std(ddof=1)), interval=ends, n=len(self.rows))
+
+    def _share_interval(self) -> tuple[float, float] | None:
+        """As of a mean, over the items that are under the line; None where a single cluster has them."""
+        assert self.share is not None
+        over, under = (self.rows[:, columns].sum(1) for columns in self.share)
+        counted = under > 0
+        groups = np.unique(self.groups[counted], return_inverse=True)[1]
+        if not len(groups) or groups.max() < 1:
+            return None
+        low, high = share_interval(over[counted] / under[counted], groups)
+        return low * self.scale, high * self.scale
+
+
+def share_of(rows: Rows, groups: NDArray[np.int64], over: tuple[int, ...], under: tuple[int, ...]) -> Statistic:
+    """A share of items, of which some columns of the rows count those over, and those under the line."""
+
+    def quotient(sums: Floats) -> Floats:
+        return ratio(sums[..., over].sum(-1), sums[..., under].sum(-1))
+
+    return Statistic(rows, groups, quotient, share=(over, under))
 
 
 def _holding(ends: tuple[float, float] | None, value: float | None) -> tuple[float, float] | None:
@@ -177,7 +202,7 @@ def codes(groups: Iterable[Hashable]) -> NDArray[np.int64]:
     [0, 1, 0]
     """
     numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
+    return np.fromiter((numbers.setdefault(group, len(numbers)) for group in groups), np.int64)
 
 
 def mean_of(
@@ -263,7 +288,7 @@ def clustered_mean(values: Floats, groups: NDArray[np.int64]) -> Metric:
     return Metric(value=mean, stderr=stderr, interval=(mean - reach, mean + reach), n=n)
 
 
-def cluster_sums(rows: Floats, groups: NDArray[np.int64]) -> Floats:
+def cluster_sums(rows: Rows, groups: NDArray[np.int64]) -> Floats:
     """(n, k) item rows -> (clusters, k) sums."""
     sums = np.zeros((int(groups.max()) + 1, rows.shape[1]))
     np.add.at(sums, groups, rows)
