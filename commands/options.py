@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from mgtool.commands import console, help_page, signals
+from mgtool.commands import console, help_page, signals, summaries
 from mgtool.errors import MgtoolError, OutputError, UsageError, nearest
 from mgtool.files import temporary
 from mgtool.files.regular import open_input
@@ -65,7 +65,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run; a reader of stdout that went away ends it with 141, a full disk with one line, Ctrl-C with 130."""
-        console.begin()
+        summaries.begin()
         if not ctx.params.get("quiet"):
             _note_unknown_variables(ctx)
         _refuse_odd(ctx.params)
@@ -184,7 +184,7 @@ def _refuse_unknown_keys(values: Mapping[str, Any], own: Mapping[str, Any], cont
         if _normal(key) in options or key in commands:
             continue
         if isinstance(value, dict):
-            hint = nearest(key, commands) or nearest(key, sorted(options))
+            hint = nearest(key, map(str, commands)) or nearest(key, sorted(options))
             raise UsageError("config", f"{path}: there is no command and no option {short(key)}{hint}")
         hint = nearest(_normal(key), here) or nearest(_normal(key), sorted(options))
         raise UsageError("config", f"{path}: no command has an option {short(key)}{hint}")
