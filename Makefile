@@ -8,7 +8,7 @@ SCENES_OUT ?= out/scenes
 SHELL := /bin/bash
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers wheels chaos crash fuzz soak audit bench demo ablation docs clean
+.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers vllm-test wheels chaos crash fuzz soak audit bench demo ablation docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -64,6 +64,17 @@ test-transformers: $(VENV)/.developing ## transformers' own tests of models, run
 	@$(PIP) parameterized peft
 	@MGTOOL_TRANSFORMERS_SOURCE=$(SOURCE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o addopts=--import-mode=importlib \
 	  -o filterwarnings=default tests/model/test_transformers_mixins.py
+
+build/vllm/.installed: tests/vllm/requirements.txt tests/vllm/overrides.txt pyproject.toml
+	@$(PYTHON) -m venv build/vllm && build/vllm/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "installing vLLM into build/vllm (6 GB) ..."
+	@build/vllm/bin/uv pip install --quiet --python build/vllm/bin/python --requirements tests/vllm/requirements.txt \
+	  --overrides tests/vllm/overrides.txt --editable .
+	@touch $@
+
+vllm-test: build/vllm/.installed ## infer --backend vllm, in an environment of its own (6 GB)
+	@VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=2 build/vllm/bin/python -m pytest tests/vllm tests/inference/test_backend.py \
+	  -o filterwarnings=default -o timeout=1200
 
 wheels: $(VENV)/.developing ## build sdist and wheel; install and use them on every Python that is here, resolve for the others
 	@$(PIP) uv

@@ -13,9 +13,9 @@ GROUPS = {
     "show_variants",
     "Answers": "task prompt prompts system max_new_tokens",
     "Training": "epochs max_steps learning_rate max_length trainer",
-    "Speed": "batch_size device device_map tensor_parallel workers judge_workers cache deterministic accumulate "
-    "devices gradient_checkpointing",
-    "Many machines": "rank world_size engine ray_address",
+    "Speed": "batch_size device device_map tensor_parallel backend workers judge_workers cache deterministic "
+    "accumulate devices gradient_checkpointing profile",
+    "Many machines": "rank world_size engine ray_address num_actors gpus_per_actor cpus_per_actor ray_runtime_env",
 }
 """Fields by group; what stands nowhere here is in the group that the option names itself."""
 OF_COMMANDS = {("pack", "split"): "Shards", ("pack", "max_pixels"): "Pictures", ("train", "seed"): "Training"}

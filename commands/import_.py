@@ -63,9 +63,7 @@ def _import(
     if dry_run:
         found, title, quiet = plan(asked), "mgtool import would write", False
     else:
-        tell = console.say
-        if quiet:
-            tell = _hush
+        tell = (lambda text: None) if quiet else console.say
         with console.progress("bytes", quiet=quiet) as advance:
             found = import_model(asked, out, overwrite=overwrite, wait=wait, advance=advance, tell=tell)
         title = "mgtool import"
@@ -74,13 +72,6 @@ def _import(
     summary = {"out": str(out), **dataclasses.asdict(found.counts)}
     done, then = (None, "") if dry_run else (found.counts.bytes, summaries.command(*_ASK, "--model", out))
     summaries.summarize(summary, title=title, as_json=as_json, quiet=quiet, done=done, then=then)
-
-
-def _hush(text: str) -> None:
-    """In place of what is told: the hub's progress bars are switched off, too."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    disable_progress_bars()
 
 
 def _show_downloads(asked: ImportOptions, *, as_json: bool) -> None:

@@ -18,14 +18,18 @@ from mgtool.commands.options import (
     AllowRemote,
     BoxFormat,
     Config,
+    CpusPerActor,
     DryRun,
     EngineOption,
+    GpusPerActor,
     Json,
     MaxPixels,
+    NumActors,
     Overwrite,
     Quiet,
     Rank,
     RayAddress,
+    RayRuntimeEnv,
     Strict,
     Tmp,
     Wait,
@@ -72,15 +76,21 @@ def infer(
     device_map: options.DeviceMap = InferOptions.device_map,
     tensor_parallel: options.TensorParallel = InferOptions.tensor_parallel,
     deterministic: options.Deterministic = InferOptions.deterministic,
+    backend: options.BackendOption = InferOptions.backend,
     workers: options.Workers = InferOptions.workers,
     check_parity: options.CheckParity = 0,
     unordered: options.Unordered = False,
     cache: options.Cache = InferOptions.cache,
+    profile: options.Profile = InferOptions.profile,
     max_pixels: MaxPixels = InferOptions.max_pixels,
     rank: Rank = InferOptions.rank,
     world_size: WorldSize = InferOptions.world_size,
     engine: EngineOption = InferOptions.engine,
     ray_address: RayAddress = InferOptions.ray_address,
+    num_actors: NumActors = InferOptions.num_actors,
+    gpus_per_actor: GpusPerActor = InferOptions.gpus_per_actor,
+    cpus_per_actor: CpusPerActor = InferOptions.cpus_per_actor,
+    ray_runtime_env: RayRuntimeEnv = InferOptions.ray_runtime_env,
     quiet: Quiet = False,
     as_json: Json = False,
     config: Config = None,
@@ -154,11 +164,21 @@ def _write(
     counts: dict[str, Any] = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
     counts |= {"left_out": done.left_out} if done.left_out else {}
     counts |= {"waiting_for": [share.rank for share in done.missing]} if done.missing else {}
-    summary, ended, then = {"out": written, **counts}, done.answered + done.failed, _next(written, wanted)
+    summary, ended, then = (
+        {"out": written, **counts, "backend": done.backend, **_stages(done.stages)},
+        done.answered + done.failed,
+        _next(written, wanted),
+    )
     summaries.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=ended, then=then)
     summaries.show_failures(done.failed, done.failures, quiet=quiet)
     summaries.show_missing(done.missing, quiet=quiet)
     return _Ended(done.failed, ended, done.left_out)
+
+
+def _stages(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the time went, in a summary's words."""
+    names = {"seconds": "stage_seconds", "per_second": "stage_rates"}
+    return {names.get(name, name): value for name, value in found.items()}
 
 
 def _next(answers: str, wanted: InferOptions) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from mgtool.commands.options import model_folder
 from mgtool.errors import UsageError
-from mgtool.inference.options import Explained, PromptStyle, Quantization, Side
+from mgtool.inference.options import Backend, Explained, PromptStyle, Quantization, Side
 from mgtool.runs.devices import Dtype
 
 _ANSWERS, _MODEL, _RUN = "Answers", "Model and devices", "Run"
@@ -116,6 +116,14 @@ Deterministic = Annotated[
     bool,
     typer.Option("--deterministic", help="Every prompt alone: the same bits, slowly.", rich_help_panel=_MODEL),
 ]
+BackendOption = Annotated[
+    Backend,
+    typer.Option(
+        "--backend",
+        help="What runs the language model; auto: vLLM on a GPU where it is installed and has the model.",
+        rich_help_panel=_MODEL,
+    ),
+]
 
 Workers = Annotated[
     int | None,
@@ -144,6 +152,12 @@ Unordered = Annotated[
 Cache = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Reuse answers of earlier runs.", rich_help_panel=_RUN),
+]
+Profile = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile", metavar="FILE", help="A trace of the first steps, for chrome://tracing.", rich_help_panel=_RUN
+    ),
 ]
 
 

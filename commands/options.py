@@ -37,6 +37,8 @@ _TEXTS = frozenset(_WORDS.split())
 _OF_FILES = frozenset(getattr(errno, name, None) for name in re.findall(r"\w+", _FILE_ERRORS))
 """What can be wrong with a file that the user's world has."""
 
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 _TMP = "mgtool.tmp"
 _COMMON, _RUN = "Common", "Run"
@@ -77,7 +79,7 @@ class Command(TyperCommand):
             told = ctx.params.get("dry_run") or ctx.params.get("show_list")
             raise typer.Exit(DONE if told else READER_LEFT) from error
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno in _OF_DISKS:
                 console.close_stdout()
                 raise OutputError(f"the output cannot be written: {error.strerror}") from error
             if error.filename is None or error.errno not in _OF_FILES:
@@ -184,7 +186,7 @@ def _refuse_unknown_keys(values: Mapping[str, Any], own: Mapping[str, Any], cont
         if _normal(key) in options or key in commands:
             continue
         if isinstance(value, dict):
-            hint = nearest(key, map(str, commands)) or nearest(key, sorted(options))
+            hint = nearest(key, filter(None, commands)) or nearest(key, sorted(options))
             raise UsageError("config", f"{path}: there is no command and no option {short(key)}{hint}")
         hint = nearest(_normal(key), here) or nearest(_normal(key), sorted(options))
         raise UsageError("config", f"{path}: no command has an option {short(key)}{hint}")
@@ -293,6 +295,23 @@ RayAddress = Annotated[
         metavar="ADDRESS",
         help="The cluster (default: $RAY_ADDRESS, or one that runs here, or a new one).",
         rich_help_panel=_RUN,
+    ),
+]
+NumActors = Annotated[
+    int | None,
+    typer.Option("--num-actors", metavar="N", help="Most processes of the cluster at once.", rich_help_panel=_RUN),
+]
+GpusPerActor = Annotated[
+    float | None,
+    typer.Option("--gpus-per-actor", metavar="N", help="GPUs of each, also parts of one.", rich_help_panel=_RUN),
+]
+CpusPerActor = Annotated[
+    float | None, typer.Option("--cpus-per-actor", metavar="N", help="Cores of each.", rich_help_panel=_RUN)
+]
+RayRuntimeEnv = Annotated[
+    Path | None,
+    typer.Option(
+        "--ray-runtime-env", metavar="FILE.json", help="Environment that Ray makes for them.", rich_help_panel=_RUN
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.", rich_help_panel=_COMMON)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mgtool.boxes.thresholds import LabelThresholds as LabelThresholds
     from mgtool.detection.options import DetectOptions as DetectOptions
     from mgtool.evaluation.options import EvalOptions as EvalOptions
+    from mgtool.evaluation.table_options import TableOptions as TableOptions
     from mgtool.importing.options import ImportOptions as ImportOptions
     from mgtool.inference.options import InferOptions as InferOptions
     from mgtool.packing.options import PackOptions as PackOptions
@@ -68,6 +69,7 @@ _HOME = {
     "importing.options": ("ImportOptions",),
     "inference.options": ("InferOptions",),
     "evaluation.options": ("EvalOptions",),
+    "evaluation.table_options": ("TableOptions",),
     "training.options": ("TrainOptions",),
     "boxes.statistics": ("BoxStatistics",),
     "boxes.thresholds": ("LabelThresholds",),

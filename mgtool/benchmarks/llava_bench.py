@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 
 from mgtool.records import Score
-from mgtool.scoring.benchmark import Item, JudgeRequest, Verdict, by_field
+from mgtool.scoring.benchmark import OFFICIAL, Item, Judge, JudgeRequest, Pair, Verdict, by_field
 from mgtool.scoring.ground_truth import Row, Truth, listed, whole
-from mgtool.scoring.judged import JudgedBenchmark, rubric
+from mgtool.scoring.judged import JudgedBenchmark, rubric, unread_notes
+from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of, ratio
 
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
 
 
@@ -27,7 +31,12 @@ class LlavaBench(JudgedBenchmark):
     )
     metric = "mean score of the model / mean score of the reference, times 100; by kind of question"
     headline = "score"
-    unread_policy = "they are left out of both means"
+    variants: ClassVar[Mapping[str, str]] = {
+        OFFICIAL: "the first line of a reply is two numbers; another reply is left out of both means",
+        "vlmevalkit": "the same; another reply counts as -1 in both means",
+        LMMS_EVAL: "the first two numbers of the first line, else -1 twice; the means are rounded to three digits, the "
+        "score to one",
+    }
     breakdowns: ClassVar[tuple[str, ...]] = ("category",)
 
     def load(self, truth: Truth) -> list[Item]:
@@ -43,58 +52,104 @@ class LlavaBench(JudgedBenchmark):
         references = {str(row["question_id"]): row["text"] for row in parts[2]}
         return [_item(row, contexts[row["image"]], references[str(row["question_id"])]) for row in parts[0]]
 
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+        """As the judge rates, asked and read in the way of the variant."""
+        if variant == LMMS_EVAL:
+            return _LmmsEval().grade(pairs, OFFICIAL, judge)
+        return super().grade(pairs, variant, judge)
+
     def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
         """The original's prompt; the reference comes first."""
-        asked = (
+        return JudgeRequest(user=self.asked(item, text), system=_SYSTEM, temperature=0.2, max_tokens=1024)
+
+    def asked(self, item: Item, text: str) -> str:
+        """What the judge reads."""
+        return (
             f"[Context]\n{item.fields['context']}\n\n"
             f"[Question]\n{item.question}\n\n"
             f"[Assistant 1]\n{item.target}\n\n[End of Assistant 1]\n\n"
             f"[Assistant 2]\n{text}\n\n[End of Assistant 2]\n\n"
             f"[System]\n{rubric('llava-bench')}\n\n"
         )
-        return JudgeRequest(user=asked, system=_SYSTEM, temperature=0.2, max_tokens=1024)
 
     def read(self, item: Item, text: str, reply: str) -> Verdict | None:
         """Exactly two numbers on the first line."""
-        cells = reply.split("\n")[0].replace(",", " ").split(" ")
         try:
-            reference, model = (float(cell) for cell in cells)
+            reference, model = (float(cell) for cell in self.cells(reply.split("\n")[0].replace(",", " ")))
         except ValueError:
             return None
         return Verdict(text, model / 10, {"reply": reply, "model": model, "reference": reference})
 
+    def cells(self, line: str) -> list[str]:
+        """What should be the two numbers in a line."""
+        return line.split(" ")
+
+    def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
+        """How many replies could not be read."""
+        return unread_notes(scores, "they are left out of both means" if variant == OFFICIAL else "they count as -1")
+
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """The quotient, and both means, times 10 as the original prints them."""
-        return {"score": _relative(scores), "reference": _mean(scores, "reference"), "model": _mean(scores, "model")}
+        kept = _kept(scores, variant)
+        return {"score": _relative(kept, variant), "reference": _mean(kept, 1), "model": _mean(kept, 0)}
 
     def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
         """The quotient of each kind of question."""
-        return {"category": {value: _relative(part) for value, part in by_field(scores, "category").items()}}
+        kinds = by_field(scores, "category").items()
+        return {"category": {value: _relative(_kept(part, variant), variant) for value, part in kinds}}
 
 
-def _relative(scores: Sequence[Score]) -> Statistic:
-    rows, kept = _rated(scores)
-    groups, ids = codes(score.group for score in kept), tuple(score.question_id for score in kept)
-    return Statistic(rows, groups, lambda sums: ratio(sums[..., 0], sums[..., 1]), ids=ids)
+class _LmmsEval(LlavaBench):
+    """lmms-eval's way."""
+
+    def request(self, item: Item, text: str, attempt: int) -> JudgeRequest:
+        return JudgeRequest(user=self.asked(item, text))
+
+    def cells(self, line: str) -> list[str]:
+        return _NUMBER.findall(line.replace(";", " "))[:2]
 
 
-def _mean(scores: Sequence[Score], who: str) -> Statistic:
-    rows, kept = _rated(scores)
-    column = 0 if who == "model" else 1
-    groups, ids = [score.group for score in kept], [score.question_id for score in kept]
-    return mean_of(rows[:, column].tolist(), groups, scale=10.0, ids=ids)
+def _kept(scores: Sequence[Score], variant: str) -> list[Score]:
+    """The answers that count: officially those whose reply could be read; elsewhere others have -1 twice."""
+    if variant == OFFICIAL:
+        return [score for score in scores if not score.fields.get("unread")]
+    lost = {"model": -1.0, "reference": -1.0}
+    return [
+        msgspec.structs.replace(score, fields={**score.fields, **lost}) if score.fields.get("unread") else score
+        for score in scores
+    ]
 
 
-def _rated(scores: Sequence[Score]) -> tuple[Floats, list[Score]]:
-    """(n, 2): the model's and the reference's scores; an item without an answer scores 0 for the model.
+def _relative(scores: Sequence[Score], variant: str) -> Statistic:
+    rows = _rated(scores)
+    groups, ids = codes(score.group for score in scores), tuple(score.question_id for score in scores)
+    return Statistic(rows, groups, _rounded if variant == LMMS_EVAL else _quotient, ids=ids)
+
+
+def _quotient(sums: Floats) -> Floats:
+    return ratio(sums[..., 0], sums[..., 1])
+
+
+def _rounded(sums: Floats) -> Floats:
+    """Of means that are rounded before they are divided."""
+    model, reference = (np.round(ratio(sums[..., column], sums[..., 2]), 3) for column in (0, 1))
+    return np.asarray(np.round(100 * ratio(model, reference), 1) / 100)
+
+
+def _mean(scores: Sequence[Score], column: int) -> Statistic:
+    groups, ids = [score.group for score in scores], [score.question_id for score in scores]
+    return mean_of(_rated(scores)[:, column].tolist(), groups, scale=10.0, ids=ids)
+
+
+def _rated(scores: Sequence[Score]) -> Floats:
+    """(n, 3): the model's and the reference's scores, and 1; an item without an answer scores 0 for the model.
 
     Such an item has no rating of its reference either, and takes the mean of the others.
     """
-    kept = [score for score in scores if not score.fields.get("unread")]
-    known = [score.fields["reference"] for score in kept if "reference" in score.fields]
+    known = [score.fields["reference"] for score in scores if "reference" in score.fields]
     usual = float(np.mean(known)) if known else 0.0
-    pairs = [(score.fields.get("model", 0.0), score.fields.get("reference", usual)) for score in kept]
-    return np.array(pairs, dtype=np.float64).reshape(-1, 2), kept
+    rows = [(score.fields.get("model", 0.0), score.fields.get("reference", usual), 1.0) for score in scores]
+    return np.array(rows, dtype=np.float64).reshape(-1, 3)
 
 
 def _only(named: dict[str, list[Row]], word: str) -> list[Row]:

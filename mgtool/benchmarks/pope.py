@@ -17,7 +17,7 @@ from mgtool.scoring.ground_truth import Document, Row, Truth, first, picture_nam
 from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
-from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
+from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio, share_of
 
 SPLITS = ("random", "popular", "adversarial")
 _NO = frozenset({"No", "not", "no"})
@@ -85,11 +85,12 @@ class Pope(Benchmark):
         pooled = Statistic(_confusion(members, variant), codes(score.group for score in members), _f1)
         headline = _mean_f1(scores, list(parts)) if variant in _MEANS and parts else pooled
         numbers: dict[str, Statistic | Metric] = {"f1": headline}
-        functions = {**_FUNCTIONS, **({"yes_ratio": _yes_labels} if variant == "lmms-eval" else {})}
         for split, part in parts.items():
             counts, groups = _confusion(part, variant), codes(score.group for score in part)
-            for metric, function in functions.items():
-                numbers[f"{split}.{metric}"] = Statistic(counts, groups, function)
+            for metric in ("accuracy", "precision", "recall", "f1", "yes_ratio"):
+                columns = _YES_LABELS if (metric, variant) == ("yes_ratio", "lmms-eval") else _SHARES.get(metric)
+                shown = Statistic(counts, groups, _f1) if columns is None else share_of(counts, groups, *columns)
+                numbers[f"{split}.{metric}"] = shown
         return numbers
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
@@ -197,31 +198,21 @@ def _confusion(scores: Sequence[Score], variant: str = OFFICIAL) -> Floats:
     return rows
 
 
-def _precision(sums: Floats) -> Floats:
-    return ratio(sums[..., 0], sums[..., 0] + sums[..., 1])
-
-
-def _recall(sums: Floats) -> Floats:
-    return ratio(sums[..., 0], sums[..., 0] + sums[..., 2])
+_SHARES = {
+    "accuracy": ((4,), (7,)),
+    "precision": ((0,), (0, 1)),
+    "recall": ((0,), (0, 2)),
+    "yes_ratio": ((5,), (6,)),
+}
+"""The columns that are counted, and those that they are a share of."""
+_YES_LABELS = ((8,), (7,))
+"""The share of questions whose answer is yes; lmms-eval calls that the yes ratio."""
 
 
 def _f1(sums: Floats) -> Floats:
-    precision, recall = _precision(sums), _recall(sums)
+    precision = ratio(sums[..., 0], sums[..., 0] + sums[..., 1])
+    recall = ratio(sums[..., 0], sums[..., 0] + sums[..., 2])
     return ratio(2 * precision * recall, precision + recall)
-
-
-def _yes_labels(sums: Floats) -> Floats:
-    """The share of questions whose answer is yes; lmms-eval calls that the yes ratio."""
-    return ratio(sums[..., 8], sums[..., 7])
-
-
-_FUNCTIONS = {
-    "accuracy": lambda sums: ratio(sums[..., 4], sums[..., 7]),
-    "precision": _precision,
-    "recall": _recall,
-    "f1": _f1,
-    "yes_ratio": lambda sums: ratio(sums[..., 5], sums[..., 6]),
-}
 
 
 def _mean_f1(scores: Sequence[Score], splits: list[str]) -> Statistic:

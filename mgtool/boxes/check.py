@@ -18,10 +18,10 @@ MARGIN = 1.0
 _PART_MARGIN = 0.01
 """The same of boxes that are parts of their picture."""
 _MOST_SIDE = 1 << 31
-_TRIED = 10_000
+_TRIED = 2_000
 """Boxes of a file that are read in every way, to tell which one fits."""
 
-_NOT_FINITE = "boxes that are no numbers (NaN or infinite)"
+_NOT_FINITE = "boxes or scores that are no numbers (NaN or infinite)"
 _INVERTED = "boxes whose right or lower side comes first (xywh where xyxy belongs?)"
 _OUTSIDE = "boxes outside their picture"
 
@@ -80,11 +80,13 @@ class BoxCheck:
         kept, boxes = [], found.boxes or ()
         is_part = isinstance(record, UnscaledRecord)
         size = (1, 1) if is_part else (min(record.width, _MOST_SIDE), min(record.height, _MOST_SIDE))
-        if self._seen >= _TRIED and not is_part and _are_ordinary(boxes, *size):
+        scores = found.scores or ()
+        if self._seen >= _TRIED and not is_part and _are_ordinary(boxes, *size) and all(map(math.isfinite, scores)):
             self._seen, self._others = self._seen + len(boxes), self._others + len(boxes)
             return None
         for row, box in enumerate(boxes):
             reason = _wrong(box, *size, _PART_MARGIN if is_part else MARGIN)
+            reason = _NOT_FINITE if not _is_finite(scores[row : row + 1]) else reason
             if reason != _NOT_FINITE and not is_part:
                 self._count(box, *size, read_as)
             if not reason:
@@ -93,7 +95,7 @@ class BoxCheck:
                 self._left_out.add(reason, f"{record.image or record.video}: {list(box)}")
         if len(kept) == len(boxes):
             return None
-        values = {"boxes": boxes, "scores": found.scores or (), "labels": found.labels or ()}
+        values = {"boxes": boxes, "scores": scores, "labels": found.labels or ()}
         return {name: tuple(value[row] for row in kept) for name, value in values.items()}
 
     def _count(self, box: Box, width: int, height: int, read_as: Coordinates) -> None:
@@ -129,9 +131,9 @@ def _wrong(box: Box, width: float, height: float, margin: float) -> str:
     return _OUTSIDE if width and height and is_outside else ""
 
 
-def _is_finite(box: Box) -> bool:
+def _is_finite(numbers: Sequence[float]) -> bool:
     try:
-        return all(map(math.isfinite, box))
+        return all(map(math.isfinite, numbers))
     except OverflowError:  # an integer of hundreds of digits
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,10 @@ class DetectOptions:
         world_size: number of shares; each run writes one of them.
         engine: ``ray`` makes every share a task of a Ray cluster.
         ray_address: the cluster; Ray's own search where it is None.
+        num_actors: most processes of the cluster that work at once; None for as many as there is room for.
+        gpus_per_actor: of each, parts of one allowed; None for one where there are any.
+        cpus_per_actor: cores of each; None for one beside a GPU, else all of the smallest node.
+        ray_runtime_env: JSON file of the environment that Ray makes for them; None for that of the nodes.
     """
 
     images: str | None = None
@@ -126,6 +131,10 @@ class DetectOptions:
     world_size: int = 1
     engine: Engine = "local"
     ray_address: str | None = None
+    num_actors: int | None = None
+    gpus_per_actor: float | None = None
+    cpus_per_actor: float | None = None
+    ray_runtime_env: Path | None = None
 
     def __post_init__(self) -> None:
         if self.preset:
@@ -185,7 +194,7 @@ class DetectOptions:
         from mgtool.boxes import coordinates, formats
         from mgtool.inputs import sources
 
-        check_engine(self.engine, self.ray_address, rank=self.rank, device=self.device, out=out, inputs=inputs)
+        check_engine(self, out=out, inputs=inputs)
         check_share(self.share, out, inputs)
         sources.check(inputs)
         formats.check(self.format)

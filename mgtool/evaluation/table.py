@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from mgtool.scoring.statistics import Metric
 _MOST_BYTES = 1 << 20
 
 
-class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StageOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields of the options of each stage: a row's go before a column's, and those before the table's."""
+
+    infer: dict[str, Any] = {}
+    eval: dict[str, Any] = {}
+    detect: dict[str, Any] = {}
+
+
+class Column(StageOptions, frozen=True, kw_only=True):
     """A benchmark of the table.
 
     Attributes:
@@ -26,55 +34,43 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         benchmark: its name in `mgtool.benchmarks.TABLE`; empty for `name`.
         inputs: questions; none where all rows bring their answers.
         metric: the number that is shown; empty for the first.
-        infer, eval, detect: fields of the options, beside those of the table and before those of the row.
     """
 
     name: str
     benchmark: str = ""
     inputs: list[str] = []
     metric: str = ""
-    infer: dict[str, Any] = {}
-    eval: dict[str, Any] = {}
-    detect: dict[str, Any] = {}
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model, or one way to ask it.
+class Row(StageOptions, frozen=True, kw_only=True):
+    """A model, or one way to ask it; with any of `detect` boxes are found first.
 
     Attributes:
         name: what the row and its folders are called.
         answers: files of answers by column, in place of asking a model.
         published: values by column that a public source gives.
         source: that source.
-        infer, eval, detect: fields of the options; with any of `detect` boxes are found first.
     """
 
     name: str
     answers: dict[str, str] = {}
     published: dict[str, float] = {}
     source: str = ""
-    infer: dict[str, Any] = {}
-    eval: dict[str, Any] = {}
-    detect: dict[str, Any] = {}
 
 
-class TableSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TableSpec(StageOptions, frozen=True, kw_only=True):
     """The content of a table's TOML; paths in it start from its folder.
 
     Attributes:
         title: of the table.
         baseline: the row that the others are compared with; empty for none.
         rows, columns: ``[[row]]`` and ``[[benchmark]]``.
-        infer, eval, detect: fields of the options of all cells.
     """
 
     title: str = ""
     baseline: str = ""
     rows: list[Row] = msgspec.field(default_factory=list, name="row")
     columns: list[Column] = msgspec.field(default_factory=list, name="benchmark")
-    infer: dict[str, Any] = {}
-    eval: dict[str, Any] = {}
-    detect: dict[str, Any] = {}
 
     def options(self, kind: str, row: Row, column: Column) -> dict[str, Any]:
         """The fields of one cell's options: the table's, the column's, the row's."""
@@ -144,16 +140,21 @@ def _check_names(path: Path, spec: TableSpec) -> None:
 _PATHS = ("model", "images", "boxes", "cache", "questions", "ground_truth", "compare")
 
 
-def placed(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Options with the paths among them that start from a folder; names of models and the like stay.
+def placed(options: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
+    """Options with the paths among them that start from one of the folders; names of models and the like stay.
 
-    >>> placed({"model": "tiny", "task": "pope"}, Path("/nowhere"))
+    >>> placed({"model": "tiny", "task": "pope"}, [Path("/nowhere")])
     {'model': 'tiny', 'task': 'pope'}
     """
-    return {name: _placed(value, folder) if name in _PATHS else value for name, value in options.items()}
+    return {name: _placed(value, folders) if name in _PATHS else value for name, value in options.items()}
 
 
-def _placed(value: Any, folder: Path) -> Any:
+def placed_path(name: str, folders: Sequence[Path]) -> str:
+    """A path from the first folder in which it is there; as it stands where it is in none."""
+    return next((str(folder / name) for folder in folders if (folder / name).exists()), name)
+
+
+def _placed(value: Any, folders: Sequence[Path]) -> Any:
     if isinstance(value, list):
-        return [_placed(one, folder) for one in value]
-    return str(folder / value) if isinstance(value, str) and (folder / value).exists() else value
+        return [_placed(one, folders) for one in value]
+    return placed_path(value, folders) if isinstance(value, str) else value

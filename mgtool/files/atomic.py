@@ -20,6 +20,19 @@ _ASIDE = ".writing"
 
 
 @contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one line that a file or folder cannot be written, where the block finds that.
+
+    Raises:
+        OutputError: when the disk is full, broken, or may only be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for writing that appears under its name only when it is complete and on disk.
 
@@ -28,15 +41,14 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     aside = _aside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+            sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
@@ -51,16 +63,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     aside = _aside(path)
     try:
-        aside.mkdir(parents=True)
-        yield aside
-        for file in aside.rglob("*"):
-            _sync(file)
-        if path.exists():
-            shutil.rmtree(path)
-        aside.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        with writing(path):
+            aside.mkdir(parents=True)
+            yield aside
+            for file in aside.rglob("*"):
+                _sync(file)
+            if path.exists():
+                shutil.rmtree(path)
+            aside.replace(path)
+            sync_folder(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -73,10 +84,8 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
         OutputError: when it cannot be made.
     """
     scratch, made = _aside(folder / "scratch"), not folder.exists()
-    try:
+    with writing(folder):
         scratch.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
     try:
         yield scratch
     finally:
@@ -113,14 +122,12 @@ def move_files(aside: Path, folder: Path, *, last: str) -> None:
     Raises:
         OutputError: when they cannot be moved.
     """
-    try:
+    with writing(folder):
         for path in sorted(aside.iterdir(), key=lambda path: path.name == last):
             _sync(path)
             path.replace(folder / path.name)
         aside.rmdir()
         sync_folder(folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from mgtool.errors import OutputError, RecordError, ResumeError
-from mgtool.files.atomic import remove, sync_folder, write_bytes
+from mgtool.errors import RecordError, ResumeError
+from mgtool.files.atomic import remove, sync_folder, write_bytes, writing
 from mgtool.records import dumps, parse
 
 T = TypeVar("T")
@@ -43,7 +43,8 @@ class Journal:
                 yield self._parsed(line, type, number)
                 whole += len(line)
         if whole < self.path.stat().st_size:
-            os.truncate(self.path, whole)
+            with writing(self.path):
+                os.truncate(self.path, whole)
 
     def _opened(self) -> IO[bytes]:
         try:
@@ -64,40 +65,40 @@ class Journal:
         Raises:
             OutputError: when the disk is full or the folder cannot be written.
         """
-        try:
+        with writing(self.path):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self.path.open("ab", buffering=0)  # of what a full disk refuses, nothing waits here
             left = memoryview(dumps(record) + b"\n")
             while left:
                 left = left[self._file.write(left) :]
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
     def keep(self, count: int) -> None:
-        """Cut off what comes after the first `count` records."""
+        """Cut off what comes after the first `count` records; errors as of `append`."""
         if self.path.exists():
-            with self.path.open("rb") as file:
-                whole = sum(len(line) for line in itertools.islice(file, count))
-            os.truncate(self.path, whole)
+            with writing(self.path):
+                with self.path.open("rb") as file:
+                    whole = sum(len(line) for line in itertools.islice(file, count))
+                os.truncate(self.path, whole)
 
     def close(self) -> None:
-        """Put everything on disk and close."""
-        if self._file is not None:
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
+        """Put everything on disk and close; errors as of `append`."""
+        file, self._file = self._file, None
+        if file is not None:
+            with writing(self.path), file:
+                os.fsync(file.fileno())
 
     def publish(self, path: Path) -> None:
-        """Close, and give the complete file its final name."""
+        """Close, and give the complete file its final name; errors as of `append`."""
         if self._file is None and not self.path.exists():
             write_bytes(path, b"")
             return
         self.close()
-        self.path.replace(path)
-        sync_folder(path.parent)
+        with writing(path):
+            self.path.replace(path)
+            sync_folder(path.parent)
 
     def remove(self) -> None:
-        """Close and delete."""
+        """Close and delete; errors as of `append`."""
         self.close()
         remove(self.path)

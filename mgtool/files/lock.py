@@ -86,10 +86,12 @@ def _held(out: Path, path: Path, *, shared: bool, wait: bool) -> Iterator[None]:
                 raise OutputError(f"{path.parent}: cannot be written: {error.strerror or error}") from error
         yield
     finally:
-        lock.release()
-        for folder in reversed(made):  # where nothing came of it, nothing is left
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        try:
+            lock.release()
+        finally:
+            for folder in reversed(made):  # where nothing came of it, nothing is left
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
 
 def _take(out: Path, lock: _Lock, made: list[Path], *, wait: bool) -> None:
@@ -130,26 +132,39 @@ class _Lock:
     def __init__(self, path: Path, *, shared: bool) -> None:
         self.path, self.holder, self.held_for_certain = path, "", True
         self._shared, self._handle = shared, -1
-        self._last_beat: int | None = None
+        self._last_beat, self._seen_since = -1, 0.0
         self._released = threading.Event()
 
     def take(self) -> bool:
         """Whether it is this process's now."""
+        try:
+            return self._try()
+        except KeyboardInterrupt:
+            self._remove_unheld()  # which was perhaps just made
+            raise
+
+    def release(self) -> None:
+        """Let go; the last to do so removes the file, be it that an interrupt comes meanwhile."""
+        try:
+            self._let_go()
+        except KeyboardInterrupt:
+            self._let_go()
+            raise
+
+    def _try(self) -> bool:
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             if not self._lock(handle):
                 self.holder, self.held_for_certain = told_holder(_read(handle)), True
             elif self._is_file_of(handle) and not self._is_held_elsewhere(handle):
                 self._begin(handle)
-                handle = -1
                 return True
             return False
         finally:
-            if handle >= 0:
+            if handle != self._handle:  # be it that an interrupt came in between
                 os.close(handle)
 
-    def release(self) -> None:
-        """Let go; the last to do so removes the file."""
+    def _let_go(self) -> None:
         if self._handle < 0:
             return
         self._released.set()
@@ -158,8 +173,19 @@ class _Lock:
             if self._is_file_of(self._handle):
                 self.path.unlink()
         _held_here.discard(self._handle)
-        os.close(self._handle)
-        self._handle = -1
+        handle, self._handle = self._handle, -1
+        os.close(handle)
+
+    def _remove_unheld(self) -> None:
+        """Remove the file where nobody has it and it says of nobody that he had."""
+        with contextlib.suppress(OSError):
+            handle = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.fstat(handle).st_size and self._is_file_of(handle):
+                    self.path.unlink()
+            finally:
+                os.close(handle)
 
     def _lock(self, handle: int) -> bool:
         try:
@@ -187,12 +213,14 @@ class _Lock:
         self.holder, self.held_for_certain = told_holder(record), True
         if holder.is_here:
             return holder.runs
-        beat = os.fstat(handle).st_mtime_ns
-        if self._now(handle) - beat > STALE_AFTER_S * 1e9:
-            return False
-        self.held_for_certain = self._last_beat not in (None, beat)
-        self._last_beat = beat
-        return True
+        return self._is_alive(os.fstat(handle).st_mtime_ns, self._now(handle))
+
+    def _is_alive(self, beat: int, now: int) -> bool:
+        """Whether a sign of life is not too old, be it that a clock was set back since and it lies in the future."""
+        self.held_for_certain = self._last_beat not in (-1, beat)
+        if beat != self._last_beat:
+            self._last_beat, self._seen_since = beat, time.monotonic()
+        return now - beat <= STALE_AFTER_S * 1e9 and time.monotonic() - self._seen_since <= STALE_AFTER_S
 
     def _now(self, handle: int) -> int:
         """The time by the clock that file times are of, which is a server's on a shared disk."""
@@ -204,10 +232,10 @@ class _Lock:
             probe.unlink(missing_ok=True)
 
     def _begin(self, handle: int) -> None:
+        self._handle = handle
         record = {**vars(this_process()), "shared": self._shared, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(record).encode() + b"\n", 0)
-        self._handle = handle
         _held_here.add(handle)
         threading.Thread(target=self._beat, daemon=True).start()
 

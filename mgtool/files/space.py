@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,10 +40,11 @@ def size_on_disk(paths: Iterable[str | Path]) -> int:
         if "://" in str(path):
             continue
         try:
-            if os.path.isdir(path):  # noqa: PTH112 - a name may be any text
+            found = os.stat(path)  # noqa: PTH116 - a name may be any text
+            if stat.S_ISDIR(found.st_mode):
                 total += size_on_disk(entry.path for entry in os.scandir(path) if entry.is_file())
             else:
-                total += os.stat(path).st_size  # noqa: PTH116
+                total += found.st_size
         except (OSError, ValueError):
             continue
     return total

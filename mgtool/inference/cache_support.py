@@ -70,7 +70,7 @@ class LengthDependentRope:
     @classmethod
     def of(cls, language_model: nn.Module) -> LengthDependentRope | None:
         """A model's; None where its frequencies are fixed."""
-        found = [module for module in language_model.modules() if any(map(_depends, _rope_types(module)))]
+        found = [module for module in language_model.modules() if any(map(depends_on_length, _rope_types(module)))]
         if not found:
             return None
         types = {kind for module in found for kind in _rope_types(module)}
@@ -92,7 +92,8 @@ def _rope_types(module: Any) -> list[str]:
     return [str(kind) for kind in (kinds.values() if isinstance(kinds, Mapping) else [kinds])]
 
 
-def _depends(kind: str) -> bool:
+def depends_on_length(kind: str) -> bool:
+    """Whether rotary embeddings of this kind are other ones where a row is longer."""
     return "dynamic" in kind or kind == "longrope"
 
 

@@ -22,13 +22,14 @@ from mgtool.inference.rows_alone import AloneRows
 from mgtool.inference.sampling import Greedy, Sampler
 from mgtool.inference.scheduler import Completion, Group, Outcome, RunningSequence, Scheduler
 from mgtool.inference.served import ServedModel
+from mgtool.inference.stage_times import for_device
 from mgtool.inference.static_step import CudaGraphs
 
 VISUALS_KEPT = 8
 """Pictures whose tokens are kept for later groups."""
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows beyond which a step costs as much more as it answers more."""
-_NO_TOKEN = -1
+NO_TOKEN = -1
 
 
 class Engine:
@@ -42,6 +43,9 @@ class Engine:
             where memory does not suffice. With 1, every prompt is computed alone and shares nothing but its pictures.
         sampler: of tokens; greedy where there is none.
         stops: texts that end an answer, beside the template's.
+
+    Attributes:
+        times: of the stages.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Engine:
         self.model, self.processor = _served(model, processor), processor
         self.token_budget, self._budget = token_budget(self.model), PrefillBudget(self.model)
         self.sampler: Sampler = sampler or Greedy()
+        self.times = for_device(self.model.device.type)
         self._scheduler = Scheduler(
             batch_size=batch_size or MOST_ROWS.get(self.model.device.type, 64),
             max_new_tokens=max_new_tokens,
@@ -73,9 +78,14 @@ class Engine:
         self._rows = self._no_rows()
         self._ready: list[Outcome] = []
         # A GPU begins the next step before the last one's tokens are read; a row that ended then computes one more.
-        self._behind = 1 if self.model.device.type != "cpu" and not self.sampler.reads else 0
+        self._behind = 1 if self.model.device.type != "cpu" and not self._reads() else 0
         self._unread: deque[tuple[list[RunningSequence], Readback]] = deque()
         self._broken: str | None = None  # the first weight that is not finite, once that was looked for
+
+    def _reads(self) -> bool:
+        """Whether the next token depends on what the host knows of the last one."""
+        penalties = self.model.penalties
+        return self.sampler.reads or (penalties is not None and not penalties.is_empty)
 
     @property
     def batch_size(self) -> int:
@@ -104,8 +114,11 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Outcome]:
         """Admit the groups that fit, choose a token for every row, give the answers that ended."""
-        self._schedule()
-        self._run()
+        with self.times.of("prefill"):
+            self._schedule()
+        with self.times.of("decode"):
+            self._run()
+        self.times.stepped(len(self._scheduler.running), self._rows.held)
         return self._postprocess()
 
     def _schedule(self) -> None:
@@ -164,6 +177,7 @@ class Engine:
         """A sequence with the number of tokens that there is room for; the reason where there is none."""
         ids, visual, longest = prompt.prompts[0], sum(map(len, visuals)), self._limit.longest
         limit = self._scheduler.max_new_tokens
+        self.times.began(prompt, visual)
         if max(ids, default=0) >= self._known_tokens:
             return self._unknown_token(max(ids))
         if longest is None:
@@ -198,7 +212,9 @@ class Engine:
         """As `visuals`, of several groups, whose pictures are seen together."""
         new = {one.key: one for one in groups if one.pictures and one.key not in self._visuals}
         if new:
-            self._visuals |= zip(new, self.model.see_all([*new.values()]), strict=True)
+            with self.times.of("towers"):
+                self._visuals |= zip(new, self.model.see_all([*new.values()]), strict=True)
+            self.times.pictures += sum(len(one.pictures) for one in new.values())
         for group in groups:
             if group.pictures:
                 self._visuals.move_to_end(group.key)
@@ -210,15 +226,15 @@ class Engine:
     def _no_rows(self) -> Rows | AloneRows:
         if not self.model.shares_prefixes():
             return AloneRows(self.model.device, CacheSupport.of(self.model.language_model))
-        is_whole = len({parameter.device for _, parameter in self.model.named_parameters()}) == 1
-        capture = CudaGraphs() if self.model.device.type == "cuda" and is_whole and not is_split() else None
-        layers = self.model.text_config.num_hidden_layers
-        return Rows(layers, self.model.device, at_once=None if is_whole else False, capture=capture)
+        layers, device = self.model.text_config.num_hidden_layers, self.model.device
+        if len({parameter.device for _, parameter in self.model.named_parameters()}) > 1:
+            return Rows(layers, device, at_once=False)
+        return Rows(layers, device, capture=CudaGraphs() if device.type == "cuda" and not is_split() else None)
 
     def _choose(self, logits: Tensor, sequences: Sequence[RunningSequence]) -> Tensor:
-        """A token for each row; `_NO_TOKEN` where the model gave no finite number, as half precision may."""
+        """A token for each row; `NO_TOKEN` where the model gave no finite number, as half precision may."""
         tokens = self.sampler.choose(logits, [sequence.state for sequence in sequences])
-        return tokens.where(logits.amax(-1).isfinite(), _NO_TOKEN)
+        return tokens.where(logits.amax(-1).isfinite(), NO_TOKEN)
 
     def _run(self) -> None:
         """One token more for every row."""
@@ -259,12 +275,12 @@ class Engine:
             self._unread.clear()
 
     def _outcome(self, one: RunningSequence) -> Completion | ItemError:
-        if one.ids[-1] == _NO_TOKEN or one.finish_reason is None:
+        if one.ids[-1] == NO_TOKEN or one.finish_reason is None:
             return self._overflow()
         return Completion(one.ids, one.finish_reason, one.state)
 
     def _ended(self, one: RunningSequence) -> Literal["stop", "length"] | None:
-        if one.state.done or one.ids[-1] == _NO_TOKEN or one.ids[-1] in self._ends or self.says_stop(one.ids):
+        if one.state.done or one.ids[-1] == NO_TOKEN or one.ids[-1] in self._ends or self.says_stop(one.ids):
             return "stop"
         return "length" if len(one.ids) >= one.limit else None
 

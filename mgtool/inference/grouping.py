@@ -20,6 +20,7 @@ from mgtool.inference.picture_loader import MediaInput, PictureLoader
 from mgtool.inference.prompts import Prompter
 from mgtool.inference.read_ahead import PATIENCE_S, Ahead, read_ahead, windows
 from mgtool.inference.scheduler import Group
+from mgtool.inference.stage_times import StageTimes
 from mgtool.inference.transformers_processor import PreparedPrompts, TransformersLoader, TransformersProcessor
 from mgtool.media import images, videos
 from mgtool.media.limits import MAX_PIXELS
@@ -79,6 +80,7 @@ class Planner:
     Attributes:
         prompts: that the engine has or will get, by position.
         failures: items that cannot be prompts, by position; the caller takes them out.
+        times: of the stages, of which waiting for pictures is one.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Planner:
         self.workers, self.pinned, self.timeless, self.max_pixels = workers, pinned, timeless, max_pixels
         self.prompts: dict[Position, Prompt] = {}
         self.failures: dict[Position, Failure] = {}
+        self.times = StageTimes()
         self._ahead: Ahead[tuple[Position, records.Item]] | None = None
         self._is_inside, self._files = True, RecentFiles()
         self._loading: deque[_Loading] = deque()
@@ -171,7 +174,8 @@ class Planner:
 
     def _loaded(self, gathered: Sequence[Prompt], files: Sequence[Future[list[Any]]]) -> Iterator[Group | None]:
         try:
-            placed = [picture for file in files for picture in file.result()]
+            with self.times.of("pictures"):
+                placed = [picture for file in files for picture in file.result()]
         except ItemError as error:
             for prompt in gathered:
                 self._fail(prompt, error)

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ import torch
 from mgtool.errors import CheckpointError, UsageError, require
 from mgtool.inference.plan import InferencePlan
 from mgtool.inputs.model_folders import check_model, is_foreign, local_folder
-from mgtool.runs.shares import ALL
 
 
 def load_processor(plan: InferencePlan) -> Any:
@@ -50,11 +48,11 @@ def load_config(plan: InferencePlan) -> Any:
     return MGLlavaConfig.from_pretrained(plan.model)
 
 
-_kept: ContextVar[list[tuple[InferencePlan, Any]] | None] = ContextVar("_kept", default=None)
+_kept: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("_kept", default=None)
 
 
 @contextlib.contextmanager
-def kept_model(kept: list[tuple[InferencePlan, Any]] | None = None) -> Iterator[None]:
+def kept_model(kept: list[tuple[Any, Any]] | None = None) -> Iterator[None]:
     """Until the end of the block, a model that is loaded serves whoever asks for the same one again.
 
     Args:
@@ -73,11 +71,18 @@ def load_model(plan: InferencePlan) -> Any:
     kept = _kept.get()
     if kept is None:
         return _load_model(plan)
-    wanted = replace(plan, inputs=(), share=ALL, options=replace(plan.options, rank="0", world_size=1))
+    wanted = _loading_key(plan)
     if not kept or kept[0][0] != wanted:
         kept.clear()
         kept.append((wanted, _load_model(plan)))
     return kept[0][1]
+
+
+def _loading_key(plan: InferencePlan) -> Any:
+    """What a loaded model depends on."""
+    given = plan.options
+    own = (plan.model, plan.device, plan.dtype, given.quantize, given.device_map, plan.tensor_parallel, plan.backend)
+    return own if plan.backend == "native" else (*own, given.batch_size)
 
 
 def _load_model(plan: InferencePlan) -> Any:
@@ -94,6 +99,10 @@ def _load_model(plan: InferencePlan) -> Any:
 
     check_model(plan.model, takes_foreign=True)
     disable_progress_bar()
+    if plan.backend == "vllm":
+        from mgtool.inference.vllm_model import load_vllm
+
+        return load_vllm(plan, load_processor(plan))
     kwargs = _loading_options(plan)
     with _narrowed(plan.options.quantize):
         if is_foreign(plan.model):

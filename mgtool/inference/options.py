@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mgtool.errors import UsageError
+from mgtool.files.local import refuse_url
 from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.runs.devices import Dtype
@@ -17,6 +18,8 @@ Quantization = Literal["8bit", "4bit"]
 Side = Literal["left", "right"]
 Explained = Literal["boxes"]
 PromptStyle = Literal["mg-llava", "llava", "vlmevalkit"]
+Backend = Literal["native", "vllm", "auto"]
+ChosenBackend = Literal["native", "vllm"]
 ONE_WAY = "each is a way to use several devices"
 
 
@@ -56,14 +59,21 @@ class InferOptions:
         device_map: ``auto`` for one model over several devices.
         tensor_parallel: processes that share every matrix.
         deterministic: every prompt is computed alone, with torch's deterministic algorithms.
+        backend: what runs the language model: mgtool itself, vLLM, or ``auto`` for vLLM where it is installed, has the
+            model and there is a GPU.
         workers: processes that prepare pictures, for each device; with 0, threads; None for what suits the device.
         cache: folder of answers of earlier runs.
+        profile: file for a trace of the first steps, as browsers show it.
         max_pixels: width times height over which a picture or video is a failure, before it is decoded.
         rank: which share of the samples this run answers, from 0; ``any`` for whichever are free, ``slurm`` or
             ``torchrun`` to read both numbers.
         world_size: number of shares.
         engine: ``ray`` makes every share a task of a Ray cluster and joins them.
         ray_address: of the cluster; None for Ray's own search.
+        num_actors: most processes of the cluster that work at once; None for as many as there is room for.
+        gpus_per_actor: of each, parts of one allowed; None for `tensor_parallel` where there are any.
+        cpus_per_actor: cores of each; None for one beside a GPU, else all of the smallest node.
+        ray_runtime_env: JSON file of the environment that Ray makes for them; None for that of the nodes.
 
     Raises:
         UsageError: options that do not go together.
@@ -98,13 +108,19 @@ class InferOptions:
     device_map: str | None = None
     tensor_parallel: int = 1
     deterministic: bool = False
+    backend: Backend = "native"
     workers: int | None = None
     cache: Path | None = None
+    profile: Path | None = None
     max_pixels: int = MAX_PIXELS
     rank: str = "0"
     world_size: int = 1
     engine: Engine = "local"
     ray_address: str | None = None
+    num_actors: int | None = None
+    gpus_per_actor: float | None = None
+    cpus_per_actor: float | None = None
+    ray_runtime_env: Path | None = None
 
     def __post_init__(self) -> None:
         self._as_declared()
@@ -118,11 +134,24 @@ class InferOptions:
             raise UsageError("yes_no", "and `choices` both name the options: choose one")
         several = self.several_devices
         refuse_together(several, ONE_WAY)
+        if self.profile is not None:
+            self._check_profile(self.profile)
         for name in ("`device_map`", "`tensor_parallel`"):
             given = {"`quantize`": self.quantize is not None, name: several[name]}
             refuse_together(given, "quantised weights stay on one device")
         if self.device_map not in (None, "auto"):
             raise UsageError("device_map", f"{self.device_map}: only auto is understood")
+
+        if self.backend == "vllm":
+            refuse_together({"`backend` vllm": True, **native_only(self)}, "it is for `backend` native")
+
+    def _check_profile(self, path: Path) -> None:
+        refuse_url("profile", path)
+        if path.is_dir():
+            raise UsageError("profile", f"{path}: is a folder; give a file, as in trace.json")
+        elsewhere = {"`engine` ray": self.engine == "ray", **self.several_devices}
+        for name in ("`engine` ray", "`device` with several names", "`tensor_parallel`"):
+            refuse_together({"`profile`": True, name: elsewhere[name]}, "a trace is of one process")
 
     @property
     def several_devices(self) -> dict[str, bool]:
@@ -135,7 +164,7 @@ class InferOptions:
 
     def _as_declared(self) -> None:
         """Strings and paths are taken for each other, as notebooks write them."""
-        for name, kind in (("model", _folder), ("cache", Path), ("images", str), ("boxes", str)):
+        for name, kind in (("model", _folder), ("cache", Path), ("profile", Path), ("images", str), ("boxes", str)):
             given = getattr(self, name)
             object.__setattr__(self, name, None if given is None else kind(given))
 
@@ -146,6 +175,18 @@ def _folder(given: Path | str) -> Path:
     from mgtool.inputs.model_folders import model_folder
 
     return model_folder(given)
+
+
+def native_only(options: InferOptions) -> dict[str, bool]:
+    """What is asked for that mgtool's own engine alone does: names of options, in backticks."""
+    given = {
+        "explain": options.explain is not None,
+        "quantize": options.quantize is not None,
+        "device_map": options.device_map is not None,
+        "tensor_parallel": options.tensor_parallel > 1,
+        "deterministic": options.deterministic,
+    }
+    return {f"`{name}`": True for name, is_given in given.items() if is_given}
 
 
 def refuse_together(given: Mapping[str, bool], why: str) -> None:

@@ -26,6 +26,9 @@ class Penalties:
         model: of transformers.
         own: its generation configuration.
         ends: token ids that end an answer.
+
+    Attributes:
+        is_empty: whether nothing becomes likelier or less likely.
     """
 
     def __init__(self, model: Any, own: GenerationConfig, ends: Sequence[int]) -> None:
@@ -36,7 +39,7 @@ class Penalties:
             if getattr(own, name) not in (None, 1):
                 _logger.warning("generation_config.json: %s %s is not followed", name, getattr(own, name))
             setattr(self._config, name, None)
-        self._is_empty = not self._processors([0], 1)
+        self.is_empty = not self._processors([0], 1)
 
     def of(self, prompt: Sequence[int], limit: int, answer: Sequence[int]) -> Penalty | None:
         """Of one answer; None where the model has none.
@@ -46,7 +49,7 @@ class Penalties:
             limit: of new tokens.
             answer: the new ones, which become more.
         """
-        if self._is_empty:
+        if self.is_empty:
             return None
         processors, device = self._processors(prompt, limit), self.model.device
 

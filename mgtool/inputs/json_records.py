@@ -18,7 +18,20 @@ from mgtool.inputs.seen import Seen
 from mgtool.media import magic
 from mgtool.media.names import is_video_name
 from mgtool.media.reading import Find
-from mgtool.records import BoxRecord, Failure, Item, Media, Sample, SampleId, Turn, convert, escaped, name_text, parse
+from mgtool.records import (
+    BoxRecord,
+    Failure,
+    Item,
+    Media,
+    Sample,
+    SampleId,
+    Turn,
+    convert,
+    escaped,
+    name_text,
+    parse,
+    with_nulls,
+)
 
 _SURROGATE, _HALF = re.compile(rb"\\u[dD][89a-fA-F]"), re.compile("[\\ud800-\\udfff]")
 _DATA_URL = re.compile(r"data:[\w/.+-]*(?:;[\w=.+-]*)*;base64,", re.IGNORECASE)
@@ -41,7 +54,6 @@ RESERVED = frozenset(
 """Keys of a record that may be no metadata."""
 
 
-_NO_NUMBER = re.compile(rb"\b(?:NaN|Infinity)\b")
 _ID_KEYS = ("question_id", "id", "image", "video")
 """What names a record, the best first."""
 
@@ -114,16 +126,13 @@ def _own_id(fields: Mapping[str, Any], fallback: SampleId) -> SampleId:
 
 def _parsed(line: bytes, where: str) -> dict[str, Any]:
     """A record's fields, also as Python's json and pandas write them: what is no number is null."""
+    line = line.removeprefix(b"\xef\xbb\xbf")
     try:
-        return parse(line.removeprefix(b"\xef\xbb\xbf"), dict[str, Any], where=where)
+        return parse(line, dict[str, Any], where=where)
     except RecordError:
-        if not _NO_NUMBER.search(line):
+        if (finite := with_nulls(line)) is line:
             raise
-    try:
-        fields = json.loads(line, parse_constant=lambda name: None)
-    except ValueError as error:
-        raise RecordError(f"{where}: {error}") from error
-    return convert(fields, dict[str, Any], where=where)
+    return parse(finite, dict[str, Any], where=where)
 
 
 def coco_on_a_line(line: bytes) -> dict[str, msgspec.Raw] | None:
@@ -131,7 +140,7 @@ def coco_on_a_line(line: bytes) -> dict[str, msgspec.Raw] | None:
     if b'"file_name"' not in line:
         return None
     try:
-        whole = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+        whole = msgspec.json.decode(with_nulls(line), type=dict[str, msgspec.Raw])
         first = msgspec.json.decode(whole.get("images", b"[]"), type=list[msgspec.Raw])[:1]
         msgspec.json.decode(first[0], type=_CocoImage)
     except (msgspec.DecodeError, UnicodeDecodeError, IndexError):

@@ -149,7 +149,7 @@ def _read_url(url: str, place: Place, seen: Seen) -> Iterator[Item]:
 def _listed(url: str, place: Place, seen: Seen) -> Iterator[Item]:
     """The files of a folder elsewhere: its tars, the tables of a data set, or its pictures."""
     filesystem, root = urls.locate(url)
-    names = sorted(filesystem.find(root))
+    names = sorted(name for name in filesystem.find(root) if not folders.is_hidden(posixpath.relpath(name, root)))
     shards = [filesystem.unstrip_protocol(name) for name in names if name.endswith(".tar")]
     listed = [] if shards else folders.tables_among(names)
     seen.take(url, folders.TARS if shards else folders.kind_of(listed))

@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 import timm
 import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 
 from mgtool.errors import CheckpointError
 
@@ -95,12 +94,11 @@ class MGLlavaConfig(PreTrainedConfig):
     """
 
     model_type = "mg_llava"
-    sub_configs_defaults = {  # noqa: RUF012 - transformers' own form
-        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
-        "low_config": SubConfigSpec(
-            config_class=AutoConfig, model_type="clip_vision_model", init_kwargs=CLIP_LARGE_336
-        ),
-        "high_config": SubConfigSpec(config_class=ConvNextTowerConfig),
+    # transformers' own form, in all its versions; which part is of what type unless it says so stands in `_DEFAULTS`
+    sub_configs = {  # noqa: RUF012
+        "text_config": AutoConfig,
+        "low_config": AutoConfig,
+        "high_config": ConvNextTowerConfig,
     }
 
     text_config: Any = None
@@ -114,6 +112,8 @@ class MGLlavaConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for part, default in _DEFAULTS.items():
+            setattr(self, part, _part(getattr(self, part), default))
         super().__post_init__(**kwargs)
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
         if self.fusion not in FUSIONS:
@@ -162,3 +162,21 @@ class MGLlavaConfig(PreTrainedConfig):
     def box_width(self) -> int:
         """Channels of a box feature before its projector: all stages stacked."""
         return sum(self.high_config.widths)
+
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "text_config": {"model_type": "llama"},
+    "low_config": {"model_type": "clip_vision_model", **CLIP_LARGE_336},
+    "high_config": {"model_type": ConvNextTowerConfig.model_type},
+}
+
+
+def _part(given: Any, default: dict[str, Any]) -> Any:
+    """A part's configuration, which may be given as a dictionary, or not at all."""
+    if given is not None and not isinstance(given, dict):
+        return given
+    numbers = default if given is None else {"model_type": default["model_type"], **given}
+    kind = str(numbers["model_type"])
+    if kind == ConvNextTowerConfig.model_type:
+        return ConvNextTowerConfig(**{name: value for name, value in numbers.items() if name != "model_type"})
+    return AutoConfig.for_model(**numbers)

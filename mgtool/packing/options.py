@@ -43,7 +43,8 @@ class Source:
     Attributes:
         input: a path, URL or pattern of what `mgtool` reads, ``-`` for stdin, or several of these.
         images: folder that relative names of pictures start from; None for the input's own.
-        boxes: boxes in any form of `mgtool.boxes.formats`, as they lie; None for those that the input carries.
+        boxes: boxes in any form of `mgtool.boxes.formats`, as they lie, in place of all that the input
+            carries; None for these.
     """
 
     input: str | Path | Sequence[str | Path]
@@ -67,7 +68,7 @@ class PackOptions:
         allow_missing: go on where `images` is not given and the first hundred items all miss their pictures.
         box_format: what the numbers of box files are, as `mgtool.boxes.coordinates.named` takes it; empty for what the
             kind of file says.
-        missing_boxes: what becomes of a picture that the boxes do not know.
+        missing_boxes: what becomes of a picture that `boxes` does not know, whatever boxes the input carries for it.
         shard_size: how much a shard holds.
         shuffle: seed of the order; None for the input's.
         split: share of each split by name; None for one set.

@@ -23,7 +23,8 @@ from mgtool.packing.conditions import Condition
 from mgtool.packing.layout import EXTENSIONS, Layout
 from mgtool.packing.options import PackOptions
 from mgtool.records import Detections, Media, Sample, Turn, dumps, media_of
-from mgtool.tars.samples import FORMAT, PackedBoxes, PackedPicture, PackedSample
+from mgtool.tars.box_parts import PackedBoxes
+from mgtool.tars.samples import FORMAT, PackedPicture, PackedSample
 
 _JPEG_QUALITY = 95
 
@@ -229,31 +230,29 @@ class Packer:
         return [self._of_picture(media, sha, size, sample.picture_id, boxes) for media, sha, size in pictures], ()
 
     def _of_picture(self, media: Media, sha: str, size: tuple[int, int], id: Any, boxes: BoxIndex | None) -> Detections:
-        if boxes is not None:
-            found = lookup.find_picture(boxes, sha256=sha, id=id, name=media.name, size=lambda: size)
-            if found is not None:
-                return found
-        if media.detections:
-            return media.detections[0]
-        self._unknown(media.name, boxes)
-        return Detections()
+        if boxes is None:
+            return media.detections[0] if media.detections else Detections()
+        found = lookup.find_picture(boxes, sha256=sha, id=id, name=media.name, size=lambda: size)
+        if found is None:
+            self._refuse_unknown(media.name)
+        return found or Detections()
 
     def _frames(
         self, sample: Sample, media: Media, sha: str, boxes: BoxIndex | None
     ) -> tuple[list[Detections], tuple[float, ...]]:
-        if boxes is not None:
-            frames = lookup.find_frames(boxes, sha256=sha, id=sample.id, name=media.name)
-            if frames is not None:
-                return [frame.detections for frame in frames], tuple(frame.time for frame in frames)
-        if media.detections is not None:
-            return list(media.detections), media.frame_times or (0.0,) * len(media.detections)
-        self._unknown(media.name, boxes)
-        return [], ()
+        if boxes is None:
+            carried = list(media.detections or ())
+            return carried, media.frame_times or (0.0,) * len(carried)
+        frames = lookup.find_frames(boxes, sha256=sha, id=sample.id, name=media.name)
+        if frames is None:
+            self._refuse_unknown(media.name)
+        return [frame.detections for frame in frames or ()], tuple(frame.time for frame in frames or ())
 
-    def _unknown(self, name: str, boxes: BoxIndex | None) -> None:
-        if boxes is not None and self.options.missing_boxes == "fail":
+    def _refuse_unknown(self, name: str) -> None:
+        """What the box file lacks has no boxes; those that the input carries are of another detector."""
+        if self.options.missing_boxes == "fail":
             raise ItemError("no_boxes", f"the box file does not know {name}; `missing_boxes` empty packs it without")
-        if boxes is not None and self.options.missing_boxes == "skip":
+        if self.options.missing_boxes == "skip":
             raise Skipped
 
 

@@ -27,7 +27,7 @@ from mgtool.packing.layout import Base, CompleteShard, Examined, Layout, ShardJo
 from mgtool.packing.options import PackOptions, Size
 from mgtool.packing.spool import UNSAFE, Spool
 from mgtool.packing.survey import HASH_BYTES, Survey, bytes_of, pack_hashes, pieces
-from mgtool.records import Failure, Media, media_of
+from mgtool.records import Failure, Media, Sample, media_of
 
 _TABLES = """
 CREATE TABLE items (number INTEGER PRIMARY KEY, digest BLOB, bytes INTEGER, content BLOB, pictures BLOB,
@@ -44,6 +44,9 @@ _ITEMS_IN_ORDER = """
 SELECT split, bytes, number, digest, content, reason, detail FROM items LEFT JOIN refused USING (number)
 ORDER BY split, rank, number
 """
+
+_AHEAD_BYTES = 1 << 28
+"""Of pictures that the system is told to read before the first shard is begun."""
 
 
 class _PlannedItem(NamedTuple):
@@ -140,16 +143,26 @@ class ShardPlan:
     def _surveyed(
         self, inputs: Sequence[Iterator[records.Item]], survey: Survey
     ) -> Iterator[tuple[int, int, records.Item]]:
-        numbers, files = itertools.count(), RecentFiles()
-        for source, items in enumerate(inputs):
-            for number, item in zip(numbers, items, strict=False):
-                digest = survey.add(item)
-                size = bytes_of(item, files) if self.options.shard_size.bytes else 0
-                row = (number, digest, size)
-                self._database.execute("INSERT INTO items (number, digest, bytes) VALUES (?, ?, ?)", row)
-                if self._remembers:
-                    self._refuse_changed(item, digest)
-                yield number, source, item
+        numbers = itertools.count()
+        with contextlib.closing(RecentFiles()) as files:
+            for source, items in enumerate(inputs):
+                for number, item in zip(numbers, items, strict=False):
+                    digest = survey.add(item)
+                    self._read_ahead(item, files, survey.bytes)
+                    size = bytes_of(item, files) if self.options.shard_size.bytes else 0
+                    row = (number, digest, size)
+                    self._database.execute("INSERT INTO items (number, digest, bytes) VALUES (?, ?, ?)", row)
+                    if self._remembers:
+                        self._refuse_changed(item, digest)
+                    yield number, source, item
+
+    def _read_ahead(self, item: records.Item, files: RecentFiles, known: int) -> None:
+        """Let the system read what the first shards hold, while the rest of the input is looked at."""
+        if known < _AHEAD_BYTES and self.options.shuffle is None and isinstance(item, Sample):
+            for media in media_of(item):
+                files.announce(media)
+        else:
+            files.close()
 
     def _refuse_changed(self, item: records.Item, digest: bytes) -> None:
         row = self._one("SELECT since, pictures FROM known WHERE digest = ?", digest)

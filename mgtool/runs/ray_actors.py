@@ -62,10 +62,13 @@ class Crew(Generic[R]):
         make: as of `ShareActor`.
         wanted: what each actor asks for.
         name: of the run, as the dashboard shows it.
+        most: actors that work, or wait for nodes to come.
     """
 
-    def __init__(self, ray: Any, make: Make[R], wanted: Mapping[str, float], name: str) -> None:
-        self._ray, self._name, self._make = ray, name, make
+    def __init__(
+        self, ray: Any, make: Make[R], wanted: Mapping[str, float], name: str, *, most: int = MOST_WAITING
+    ) -> None:
+        self._ray, self._name, self._make, self._most = ray, name, make, most
         kind = ray.remote(type(name, (ShareActor,), {}))  # the dashboard shows its name
         self._kind = kind.options(scheduling_strategy="SPREAD", max_restarts=0, **wanted)
         self._starting: dict[Any, Any] = {}
@@ -77,7 +80,7 @@ class Crew(Generic[R]):
         waiting, done = deque(shares), dict[Share, R]()
         count = len(waiting)
         try:
-            for _ in range(min(count, MOST_WAITING)):
+            for _ in range(min(count, self._most)):
                 self._begin()
             while len(done) < count:
                 [news], _ = self._ray.wait([*self._starting, *self._working])

@@ -6,14 +6,15 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
-from mgtool.errors import MgtoolError, OutputError, UsageError
+from mgtool.errors import MgtoolError, OutputError, RecordError, UsageError
 from mgtool.files.store import is_store
+from mgtool.records import parse
 from mgtool.runs import ray_own, ray_probe
-from mgtool.runs.ray_actors import EACH, Crew, Make
+from mgtool.runs.ray_actors import EACH, MOST_WAITING, Crew, Make
 from mgtool.runs.shares import Share
 
 _DEVICES = ("auto", "cpu", "cuda")
@@ -23,6 +24,30 @@ _INSTALL = "ray: Ray is not installed here; pip install 'mgtool[ray]'"
 Engine = Literal["local", "ray"]
 """Where a run's shares are computed."""
 R = TypeVar("R")
+_OF_A_CLUSTER = ("ray_address", "num_actors", "gpus_per_actor", "cpus_per_actor", "ray_runtime_env")
+LOCAL: Mapping[str, Any] = {"engine": "local", **dict.fromkeys(_OF_A_CLUSTER)}
+"""What a share's own options have in place of those of a cluster."""
+
+
+class OnCluster(Protocol):
+    """Options of a command that can use a cluster."""
+
+    @property
+    def engine(self) -> Engine: ...
+    @property
+    def rank(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def ray_address(self) -> str | None: ...
+    @property
+    def num_actors(self) -> int | None: ...
+    @property
+    def gpus_per_actor(self) -> float | None: ...
+    @property
+    def cpus_per_actor(self) -> float | None: ...
+    @property
+    def ray_runtime_env(self) -> Path | None: ...
 
 
 @dataclass(frozen=True)
@@ -31,11 +56,28 @@ class Cluster:
 
     Attributes:
         address: as Ray takes it; None for its own search.
-        gpus_each: GPUs that a share wants where there are any; 0 for none.
+        gpus_each: GPUs that an actor wants where there are any; 0 for none.
+        cpus_each: cores that it wants; None for one beside a GPU, else all of the smallest node.
+        actors: most that work at once; None for as many as there is room for.
+        runtime_env: what Ray makes for them; empty for what the nodes have.
     """
 
     address: str | None
-    gpus_each: int = 0
+    gpus_each: float = 0
+    cpus_each: float | None = None
+    actors: int | None = None
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, options: OnCluster, gpus_each: int) -> Cluster:
+        """As options ask for it; `gpus_each` where they do not say.
+
+        Raises:
+            UsageError: a runtime environment that cannot be read.
+        """
+        gpus = gpus_each if options.gpus_per_actor is None else options.gpus_per_actor
+        environment = _environment(options.ray_runtime_env)
+        return cls(options.ray_address, gpus, options.cpus_per_actor, options.num_actors, environment)
 
     def connect(self) -> Any:
         """Ray, connected.
@@ -55,7 +97,8 @@ class Cluster:
             ray_probe.insist(asked)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that begins here tells nobody
         try:
-            options = {"log_to_driver": False, "logging_level": "ERROR"}
+            options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+            options |= {"runtime_env": dict(self.runtime_env)} if self.runtime_env else {}
             ray_own.begin(ray, **options) if asked is None else ray.init(address=asked, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise UsageError("ray_address", f"{self.address}: {error}") from error
@@ -64,10 +107,28 @@ class Cluster:
     def plan(self, nodes: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float], int]:
         """What each actor asks for, and how many run side by side: one for its GPUs, or else one for each node."""
         alive = [node["Resources"] for node in nodes if node["Alive"]]
-        if self.gpus_each and (places := sum(int(node.get("GPU", 0)) // self.gpus_each for node in alive)):
-            return {"num_gpus": self.gpus_each, "num_cpus": 1}, places
+        has_gpus = self.gpus_each and any(node.get("GPU", 0) >= self.gpus_each for node in alive)
         cores = [node["CPU"] for node in alive if node.get("CPU")]
-        return {"num_cpus": min(cores)}, len(cores)
+        wanted = {"num_gpus": self.gpus_each} if has_gpus else {}
+        wanted["num_cpus"] = self.cpus_each or (1 if has_gpus else min(cores))
+        is_sized = has_gpus or self.cpus_each
+        places = sum(_room(node, wanted) for node in alive) if is_sized else len(cores)
+        return wanted, min(places or 1, self.actors or MOST_WAITING * EACH)
+
+
+def _room(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
+    """How many actors one node has room for."""
+    names = {"num_gpus": "GPU", "num_cpus": "CPU"}
+    return min(int(node.get(names[name], 0) / count) for name, count in wanted.items())
+
+
+def _environment(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return parse(path.read_bytes(), dict[str, Any], where=str(path))
+    except (OSError, RecordError) as error:
+        raise UsageError("ray_runtime_env", f"{path}: no JSON object can be read there: {error}") from error
 
 
 def _knock(address: str) -> None:
@@ -81,27 +142,19 @@ def _knock(address: str) -> None:
 
 
 def check_engine(
-    engine: str,
-    address: str | None,
-    *,
-    rank: str,
-    device: str,
-    device_map: str | None = None,
-    out: str = "",
-    inputs: Iterable[str] = (),
+    options: OnCluster, *, device_map: str | None = None, out: str = "", inputs: Iterable[str] = ()
 ) -> None:
     """Refuse options that cannot be shared out over a cluster, or that need one.
 
     Raises:
         UsageError: naming them.
     """
-    if engine != "ray":
-        if address is not None:
-            raise UsageError("ray_address", "needs `engine` ray")
+    _check_actors(options)
+    if options.engine != "ray":
         return
-    if rank != "0":
+    if options.rank != "0":
         raise UsageError("rank", "and `engine` ray both share a run out: leave one out")
-    if device not in _DEVICES or device_map:
+    if options.device not in _DEVICES or device_map:
         raise UsageError("engine", "ray gives each share its device: `device` auto, cpu or cuda, without `device_map`")
     if is_store(out):
         raise UsageError("engine", f"ray: {out}: shares of a run write to a folder that all nodes see")
@@ -130,8 +183,19 @@ def run_shares(
     with _errors(ray):
         wanted, places = cluster.plan(ray.nodes())
         count = world_size if world_size > 1 else 1 if places == 1 else EACH * places
-        done = Crew(ray, make, wanted, name).do((Share(rank, count) for rank in range(count)), advance)
+        done = Crew(ray, make, wanted, name, most=cluster.actors or MOST_WAITING).do(
+            (Share(rank, count) for rank in range(count)), advance
+        )
         return [done[Share(rank, count)] for rank in range(count)]
+
+
+def _check_actors(options: OnCluster) -> None:
+    for name in _OF_A_CLUSTER:
+        given = getattr(options, name)
+        if given is not None and options.engine != "ray":
+            raise UsageError(name, "needs `engine` ray")
+        if isinstance(given, int | float) and given <= 0:
+            raise UsageError(name, f"{given}: give a number above 0")
 
 
 @contextlib.contextmanager

@@ -185,6 +185,7 @@ class Run:
         *,
         noted: Mapping[str, Any] | None = None,
         model: Mapping[str, Any] | None = None,
+        times: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the record with its counts.
 
@@ -192,12 +193,13 @@ class Run:
             counts: what came of the run.
             noted: what was found out about the inputs.
             model: that was written.
+            times: of its parts.
         """
         seconds = round(time.monotonic() - self._since, 3)
         self.record["inputs"] |= noted or {}
         self.record["model"] = self.record["model"] if model is None else dict(model)
         self.record |= {"counts": dict(counts)}
-        self.record["times"] |= {"finished": _timestamp(time.time()), "seconds": seconds}
+        self.record["times"] |= {"finished": _timestamp(time.time()), "seconds": seconds, **(times or {})}
         self._write()
 
     def _write(self) -> None:

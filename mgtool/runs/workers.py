@@ -80,6 +80,7 @@ def pool(
     context: BaseContext,
     work: str,
     *,
+    option: str = "workers",
     initializer: Callable[..., None] = begin,
     initargs: tuple[Any, ...] = (),
 ) -> Iterator[ProcessPoolExecutor]:
@@ -89,6 +90,7 @@ def pool(
         count: of processes.
         context: how they start.
         work: what they do, in words.
+        option: the field that says how many there are.
         initializer: calls `begin`.
         initargs: of the initializer.
 
@@ -100,7 +102,7 @@ def pool(
     try:
         yield executor
     except BrokenProcessPool as error:
-        raise MgtoolError(f"a process that {work} was killed: is memory short? `workers` 1 needs less") from error
+        raise MgtoolError(f"a process that {work} was killed: is memory short? `{option}` 1 needs less") from error
     finally:
         is_over.set()
         executor.shutdown(cancel_futures=True)

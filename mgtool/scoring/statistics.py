@@ -50,6 +50,7 @@ class Statistic:
         scale: what the value is multiplied by, 100 for percent.
         decimals: digits that the official script rounds the value, which is a mean, to.
         ids: which items the rows are of, where the answers decide that; runs pair only where they are the same.
+        share: where the value is a share of items, the columns that are summed over and under the line.
     """
 
     rows: Floats
@@ -58,6 +59,7 @@ class Statistic:
     scale: float = 100.0
     decimals: int | None = None
     ids: tuple[Hashable, ...] = ()
+    share: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def estimate(self) -> Metric:
         """The value with its standard error and interval."""
@@ -91,8 +93,28 @@ class Statistic:
         if len(sums) < 2:
             return Metric(value=value, n=len(self.rows))
         draws = self.function(resampled(sums)) * self.scale
-        ends = _holding(percentiles(draws), value)
+        ends = _holding(percentiles(draws), value) if self.share is None else self._share_interval()
         return Metric(value=value, stderr=float(draws.std(ddof=1)), interval=ends, n=len(self.rows))
+
+    def _share_interval(self) -> tuple[float, float] | None:
+        """As of a mean, over the items that are under the line; None where a single cluster has them."""
+        assert self.share is not None
+        over, under = (self.rows[:, columns].sum(1) for columns in self.share)
+        counted = under > 0
+        groups = codes(self.groups[counted].tolist())
+        if not len(groups) or groups.max() < 1:
+            return None
+        low, high = share_interval(over[counted] / under[counted], groups)
+        return low * self.scale, high * self.scale
+
+
+def share_of(rows: Floats, groups: NDArray[np.int64], over: tuple[int, ...], under: tuple[int, ...]) -> Statistic:
+    """A share of items, of which some columns of the rows count those over, and those under the line."""
+
+    def quotient(sums: Floats) -> Floats:
+        return ratio(sums[..., over].sum(-1), sums[..., under].sum(-1))
+
+    return Statistic(rows, groups, quotient, share=(over, under))
 
 
 def _holding(ends: tuple[float, float] | None, value: float | None) -> tuple[float, float] | None:

@@ -186,7 +186,7 @@ def _on_cluster(
     inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, advance: Advance
 ) -> Detected:
     """Every share as a task of a Ray cluster; gives what the one found that ended last and joined them."""
-    cluster = ray_cluster.Cluster(options.ray_address, 0 if options.device == "cpu" else 1)
+    cluster = ray_cluster.Cluster.of(options, 0 if options.device == "cpu" else 1)
     make = functools.partial(_detecting, inputs, folder, options, overwrite)
     shares = ray_cluster.run_shares(make, cluster, name="detect", world_size=options.world_size, advance=advance)
     return next((detected for detected in shares if not detected.share), shares[-1])
@@ -196,7 +196,7 @@ def _detecting(
     inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool
 ) -> Callable[[Share], Detected]:
     """On a node: what does shares of the output that the driver holds; of a lost node's, once that is surely gone."""
-    local = replace(options, engine="local", ray_address=None, world_size=1)
+    local = replace(options, **ray_cluster.LOCAL, world_size=1)
     local.check(inputs, str(folder))
     work = _Work(inputs, local, loading.load_finder(local), lambda n: None)
     run = _run_record(work, folder)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,7 +16,8 @@ from mgtool.boxes import coordinates
 from mgtool.boxes.lookup import opened_boxes
 from mgtool.errors import MgtoolError, UsageError
 from mgtool.files.lock import one_share
-from mgtool.inference import memory, parity
+from mgtool.inference import memory, parity, peaks
+from mgtool.inference.estimate import InferenceEstimate
 from mgtool.inference.loading import kept_model, load_config
 from mgtool.inference.options import InferOptions, refuse_together
 from mgtool.inference.output import AnswersFile, InOrder, Ready, Writer, join, read_by, refuse_target, share_file
@@ -26,6 +27,7 @@ from mgtool.inference.plan import InferencePlan
 from mgtool.inference.replicas import answer_on_devices
 from mgtool.inference.retrying import failed_samples, may_be_mended, put_among
 from mgtool.inference.shared_output import SharedAnswers
+from mgtool.inference.stage_times import StageTimes, for_device
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
 from mgtool.inputs.model_folders import check_config, check_model
@@ -33,7 +35,7 @@ from mgtool.records import Advance, Answer, Failure, Inputs, LeftOut, input_name
 from mgtool.report.html import summary_table
 from mgtool.runs import progress
 from mgtool.runs.claims import do_shares
-from mgtool.runs.ray_cluster import Cluster, check_engine, run_shares
+from mgtool.runs.ray_cluster import LOCAL, Cluster, check_engine, run_shares
 from mgtool.runs.remote_output import refresh, writing
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
@@ -51,6 +53,8 @@ class Inferred:
         failures: the file that lists the failed samples, if there are any.
         left_out: what else the inputs and the box file hold: count and examples by reason.
         missing: shares that are not there yet; the rank that ends last joins all into one file.
+        backend: what ran the language model.
+        stages: seconds by stage, and what was done a second; empty where the run was finished before.
     """
 
     out: Path | str
@@ -60,35 +64,12 @@ class Inferred:
     failures: Path | str
     left_out: Mapping[str, Any] = field(default_factory=dict)
     missing: tuple[Share, ...] = ()
+    backend: str = InferOptions.backend
+    stages: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def _repr_html_(self) -> str:
         told = {"answers": self.out, "answered": self.answered, "failed": self.failed, "new tokens": self.new_tokens}
         return summary_table(told)
-
-
-@dataclass(frozen=True)
-class InferenceEstimate:
-    """What a run would take.
-
-    Attributes:
-        samples: that would be asked.
-        unreadable: items of the input that are no samples.
-        max_new_tokens: limit of an answer.
-        batch_size: most prompts decoded together; None for what the device is good for.
-        dtype: of the weights.
-        weight_bytes: of all weights.
-        token_bytes: of one token's keys and values.
-        left_out: what else the inputs hold: count and examples by reason.
-    """
-
-    samples: int
-    unreadable: int
-    max_new_tokens: int
-    batch_size: int | None
-    dtype: str
-    weight_bytes: int
-    token_bytes: int
-    left_out: Mapping[str, Any] = field(default_factory=dict)
 
 
 def infer(
@@ -128,7 +109,7 @@ def infer(
         else:
             plan = InferencePlan.of(inputs, options)
             work = _into_file if plan.share.is_all else _into_shares
-            inferred = work(plan, file, overwrite=overwrite, advance=advance)
+            inferred = replace(work(plan, file, overwrite=overwrite, advance=advance), backend=plan.backend)
     return inferred if file == Path(out) else _told_of(str(out), inferred)
 
 
@@ -190,24 +171,18 @@ def plan(inputs: Inputs, options: InferOptions, *, out: str | Path = "") -> Infe
 def _check(inputs: Inputs, options: InferOptions, out: str | Path) -> None:
     """Refuse what cannot be shared out."""
     given, target = input_names(inputs), str(out)
-    check_engine(
-        options.engine,
-        options.ray_address,
-        rank=options.rank,
-        device=options.device,
-        device_map=options.device_map,
-        out=target,
-        inputs=given,
-    )
+    check_engine(options, device_map=options.device_map, out=target, inputs=given)
     check_share(share_of(options.rank, options.world_size), target, given)
 
 
-def _results(plan: InferencePlan, items: Items, left_out: LeftOut | None = None) -> Results:
-    """Positions and results of numbered items, as they are final; `left_out` is told of unused boxes."""
+def _results(
+    plan: InferencePlan, items: Items, left_out: LeftOut | None = None, times: StageTimes | None = None
+) -> Results:
+    """Positions and results of numbered items, as they are final; the others are told of unused boxes and of time."""
     with opened_boxes(plan.boxes, coordinates.named(plan.options.box_format)) as boxes:
         if left_out is not None:
             left_out.take(boxes.left_out)
-        yield from (answer_on_devices if plan.is_spread else answered)(plan, items, boxes)
+        yield from (answer_on_devices if plan.is_spread else answered)(plan, items, boxes, times)
 
 
 def _shared(plan: InferencePlan, out: Path) -> SharedAnswers:
@@ -279,14 +254,17 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
     """What is left of one share, which may be all of the input."""
     check_model(plan.model, takes_foreign=True)
     file, run, stdin = shared.file(plan.share), shared.run_of(plan.share), HashedStdin(plan.inputs)
+    stages: Mapping[str, Any] = {}
     if overwrite:
         file.clear()
     else:
         file.refuse_foreign()
     if not _is_finished(run, file, stdin, overwrite=overwrite):
-        made = _made(plan, shared, file, stdin, advance)
+        times = for_device(plan.device)
+        made = _made(plan, shared, file, stdin, _Told(advance, LeftOut(), times))
         file.publish()
-        run.finish({**file.counts, **made}, noted=stdin.noted())
+        stages = peaks.told(plan, times)
+        run.finish({**file.counts, **made}, noted=stdin.noted(), times={"stages": stages} if stages else {})
         if plan.share.is_all:
             shared.forget(shared.others(1))
     elif not stdin.noted() and may_be_mended(file):
@@ -294,20 +272,27 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
         file.failures.remove()  # the places of those before
     file.forget_places()
     with run.trusting():
-        return Inferred(file.out, **run.counts, failures=file.failures_path)
+        return Inferred(file.out, **run.counts, failures=file.failures_path, stages=stages)
+
+
+class _Told(NamedTuple):
+    """What hears of a run: of samples that are done, of what the inputs hold beside them, of the time of each stage."""
+
+    advance: Advance
+    left_out: LeftOut
+    times: StageTimes
 
 
 def _made(
-    plan: InferencePlan, shared: SharedAnswers, file: AnswersFile, stdin: HashedStdin, advance: Advance
+    plan: InferencePlan, shared: SharedAnswers, file: AnswersFile, stdin: HashedStdin, told: _Told
 ) -> dict[str, Any]:
     """Write what is left to answer; gives the new tokens and what the inputs hold that was not used."""
-    left_out = LeftOut()
     try:
-        tokens = _fill(plan, shared, file, stdin, advance, left_out)
+        tokens = _fill(plan, shared, file, stdin, told)
     except MgtoolError:
         file.forget_beginning()
         raise
-    return {"new_tokens": tokens, **({"left_out": found} if (found := left_out.summary()) else {})}
+    return {"new_tokens": tokens, **({"left_out": found} if (found := told.left_out.summary()) else {})}
 
 
 def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: bool) -> bool:
@@ -337,15 +322,9 @@ def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
     run.finish(counts)
 
 
-def _fill(
-    plan: InferencePlan,
-    shared: SharedAnswers,
-    file: AnswersFile,
-    stdin: HashedStdin,
-    advance: Advance,
-    left_out: LeftOut,
-) -> int:
+def _fill(plan: InferencePlan, shared: SharedAnswers, file: AnswersFile, stdin: HashedStdin, told: _Told) -> int:
     """Write what is left to answer; gives the number of new tokens."""
+    advance, left_out, times = told
     progress.counted(advance, plan.inputs, plan.numbered)
     items = file.skip_done(plan.numbered(stdin.file, left_out))
     advance(sum(file.counts.values()))
@@ -356,7 +335,7 @@ def _fill(
     unknown = (one for one in itertools.chain([begin], items) if not known.has(one[0]))
     first = next(unknown, None)
     if first is not None:
-        with closing(_results(plan, itertools.chain([first], unknown), left_out)) as results:
+        with closing(_results(plan, itertools.chain([first], unknown), left_out, times)) as results:
             for position, result in results:
                 writer.put(position, result)
                 known.write(writer)
@@ -382,7 +361,7 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
     """Every share as a task of a Ray cluster, then joined to the files of one run."""
     check_model(options.model, takes_foreign=True)
     InferencePlan.of(inputs, options, is_here=False)  # what is wrong with the options is better said here
-    cluster = Cluster(options.ray_address, 0 if options.device == "cpu" else options.tensor_parallel)
+    cluster = Cluster.of(options, 0 if options.device == "cpu" else options.tensor_parallel)
     make = functools.partial(_answering, inputs, out, options, overwrite)
     shares = run_shares(make, cluster, name="infer", world_size=options.world_size, advance=advance)
     if len(shares) == 1:
@@ -397,7 +376,7 @@ def _answering(
 ) -> Callable[[Share], tuple[Inferred, InferencePlan]]:
     """On a node: what does shares of the output that the driver holds, with one model, and says how."""
     kept: list[Any] = []
-    plan = InferencePlan.of(inputs, replace(options, engine="local", ray_address=None, world_size=1))
+    plan = InferencePlan.of(inputs, replace(options, **LOCAL, world_size=1))
     shared = _shared(plan, out)
 
     def answer(share: Share) -> tuple[Inferred, InferencePlan]:

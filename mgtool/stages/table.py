@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,21 @@ from typing import Any
 from mgtool.detection.options import DetectOptions
 from mgtool.errors import InputError, UsageError, one_of
 from mgtool.evaluation.options import EvalOptions
-from mgtool.evaluation.table import Cell, Column, Row, TableSpec, placed, read_spec
+from mgtool.evaluation.table import Cell, Column, Row, TableSpec, placed, placed_path, read_spec
+from mgtool.evaluation.table_options import TableOptions
 from mgtool.files.atomic import write_bytes
 from mgtool.files.lock import one_writer
 from mgtool.inference.options import InferOptions
-from mgtool.records import dumps
+from mgtool.records import Advance, dumps
 from mgtool.report import cells as report
+from mgtool.runs import progress
+from mgtool.runs.workers import SPAWN, pool
 from mgtool.stages.detect import detect
 from mgtool.stages.evaluate import Evaluation, evaluate
 from mgtool.stages.infer import infer
 
 ANSWERS, SCORES, BOXES = "answers.jsonl", "scores", "boxes"
+Place = tuple[Row, Column]
 FILES = ("table.md", "table.tex", "table.csv", "table.html", "table.json")
 
 
@@ -47,9 +52,11 @@ class Table:
 def table(
     spec: str | Path,
     out: str | Path,
+    options: TableOptions | None = None,
     *,
     overwrite: bool = False,
     wait: bool = False,
+    advance: Advance = lambda count: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Table:
     """Ask every model every benchmark, score the answers, and write the table as Markdown, LaTeX, CSV, HTML and JSON.
@@ -57,17 +64,35 @@ def table(
     Args:
         spec: the table's TOML: see `TableSpec`.
         out: folder to write; what is done there is not done again.
+        options: how; None for one cell after the other.
         overwrite, wait: as of `infer`.
+        advance: told of cells that are done.
         tell: told which cell is next.
 
     Raises:
         MgtoolError: as of `detect`, `infer` and `evaluate`; what is wrong with a cell's options names the cell.
     """
-    work = _Work(read_spec(Path(spec)), Path(spec).resolve().parent, Path(out), overwrite)
+    work = _work(spec, out, options, overwrite=overwrite)
     with one_writer(work.out, wait=wait):
-        made = work.table(tell)
+        made = work.table(advance, tell)
         _write(made)
     return made
+
+
+def plan(spec: str | Path, out: str | Path, options: TableOptions | None = None) -> list[tuple[str, str, str]]:
+    """Row, column and what is done for each cell of `table`, in its order; nothing is loaded or written.
+
+    Raises:
+        MgtoolError: as of `table`, where the TOML itself is wrong.
+    """
+    work = _work(spec, out, options, overwrite=False)
+    return [(row.name, column.name, work.told(row, column)) for row, column in work.order()]
+
+
+def _work(spec: str | Path, out: str | Path, options: TableOptions | None, *, overwrite: bool) -> _Work:
+    options = options or TableOptions()
+    bases = [Path(spec).resolve().parent, *([options.data.resolve()] if options.data else [])]
+    return _Work(read_spec(Path(spec)), bases, Path(out), options, overwrite)
 
 
 @dataclass(frozen=True)
@@ -75,18 +100,37 @@ class _Work:
     """What a table is filled with."""
 
     spec: TableSpec
-    base: Path
+    bases: Sequence[Path]
     out: Path
+    options: TableOptions
     overwrite: bool
 
-    def table(self, tell: Callable[[str], None]) -> Table:
+    def table(self, advance: Advance, tell: Callable[[str], None]) -> Table:
         """Every cell, row by row."""
-        found = []
-        for row, column in self.order():
+        cells = list(self.order())
+        progress.started(advance, len(cells))
+        found: dict[tuple[str, str], Cell] = {}
+        fill = self._one_by_one if self.options.jobs == 1 else self._together
+        for cell in fill(cells, tell):
+            found[cell.row, cell.column] = cell
+            advance(1)
+        ordered = [found[row.name, column.name] for row in self.spec.rows for column in self.spec.columns]
+        return Table(self.spec.title, self.spec.baseline, ordered, self.out)
+
+    def _one_by_one(self, cells: Sequence[Place], tell: Callable[[str], None]) -> Iterator[Cell]:
+        for row, column in cells:
             tell(f"{row.name}: {column.name}")
-            found.append(self.cell(row, column))
-        found.sort(key=lambda cell: [row.name for row in self.spec.rows].index(cell.row))
-        return Table(self.spec.title, self.spec.baseline, found, self.out)
+            yield self.cell(row, column)
+
+    def _together(self, cells: Sequence[Place], tell: Callable[[str], None]) -> Iterator[Cell]:
+        """Several at a time; the baseline's first, whose answers the others are compared with."""
+        baseline = [cell for cell in cells if cell[0].name == self.spec.baseline]
+        with pool(self.options.jobs, SPAWN, "fills cells", option="jobs") as workers:
+            for part in (baseline, [cell for cell in cells if cell not in baseline]):
+                running = {workers.submit(self.cell, row, column): f"{row.name}: {column.name}" for row, column in part}
+                for future in as_completed(running):
+                    yield future.result()
+                    tell(running[future])
 
     def order(self) -> Iterator[tuple[Row, Column]]:
         """The baseline first, which the others are compared with."""
@@ -115,24 +159,35 @@ class _Work:
             return file
         if not column.inputs:
             raise InputError(f"{where}: neither `inputs` of the benchmark nor `answers` of the row")
-        inputs = [str(self.base / name) if (self.base / name).exists() else name for name in column.inputs]
+        inputs = [placed_path(name, self.bases) for name in column.inputs]
         chosen = self._options("infer", row, column)
         if looked := self._options("detect", row, column):
             looked.setdefault("images", chosen.get("images"))
             boxes = self._folder(row, column) / BOXES
+            looked = {**self.options.of_cells, **looked}
             detect(inputs, boxes, _made(DetectOptions, looked, f"{where}: detect"), overwrite=self.overwrite)
             chosen["boxes"] = str(boxes)
         if "model" not in chosen:
             raise InputError(f"{where}: no `model` in infer, and no `answers`")
+        chosen = {**self.options.of_cells, **chosen}
         infer(inputs, file, _made(InferOptions, chosen, f"{where}: infer"), overwrite=self.overwrite)
         return file
 
     def _answers_file(self, row: Row, column: Column) -> Path:
         given = row.answers.get(column.name)
-        return self._folder(row, column) / ANSWERS if given is None else self.base / given
+        return self._folder(row, column) / ANSWERS if given is None else Path(placed_path(given, self.bases))
+
+    def told(self, row: Row, column: Column) -> str:
+        """What is done for a cell, in words."""
+        file = self._answers_file(row, column)
+        if column.name in row.answers:
+            return f"scores {file}" if file.exists() else f"scores {file}, which is not there"
+        boxes = ["finds boxes"] if self._options("detect", row, column) else []
+        asked = f"asks {self._options('infer', row, column).get('model', 'no model')}"
+        return ", ".join([*boxes, "has answers" if file.exists() else asked, "scores"])
 
     def _options(self, kind: str, row: Row, column: Column) -> dict[str, Any]:
-        return placed(self.spec.options(kind, row, column), self.base)
+        return placed(self.spec.options(kind, row, column), self.bases)
 
     def _folder(self, row: Row, column: Column) -> Path:
         """A cell's folder; names that differ have different ones."""

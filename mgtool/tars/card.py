@@ -16,6 +16,7 @@ from mgtool.files.shard_names import tar_splits
 from mgtool.media.names import VIDEO_EXTENSIONS
 from mgtool.records import Failure
 from mgtool.tars import samples
+from mgtool.tars.box_parts import PackedBoxes
 from mgtool.tars.index import WIDS_INDEX_FILE, SampleEntry, scan, totals, write_index
 from mgtool.tars.index_file import INDEX_FILE
 from mgtool.tars.other_readers import READERS
@@ -109,7 +110,7 @@ def _features(url: str) -> list[dict[str, Any]]:
     """The types of members: Hugging Face datasets guesses them wrongly where the first five samples have no boxes."""
     with open_url(url) as file:
         parts = sorted(next(iter(samples.read_parts(file))).parts)
-    known = {"json": _type(samples.PackedSample), "boxes.json": _type(samples.PackedBoxes)}
+    known = {"json": _type(samples.PackedSample), "boxes.json": _type(PackedBoxes)}
     known["boxes.npy"] = {"list": {"list": "float32"}}
     media = {part: {"dtype": "video" if part in VIDEO_EXTENSIONS else "image"} for part in parts}
     strings = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mgtool.errors import InputError, ItemError
 from mgtool.files.atomic import atomic_file
 from mgtool.records import Failure, Sample, SampleId, dumps, parse
-from mgtool.tars import index_file, samples
+from mgtool.tars import box_parts, index_file, samples
 from mgtool.tars.index_file import INDEX_FILE
 from mgtool.tars.members import looks_like_tar, read_members
 from mgtool.tars.paths import find, open_url
@@ -238,7 +238,7 @@ def _entry(shard: str, found: samples.RawSample) -> SampleEntry:
 
 def _box_count(data: bytes | None) -> int:
     try:
-        return 0 if data is None else len(samples.read_boxes(data, ""))
+        return 0 if data is None else len(box_parts.read_boxes(data, ""))
     except ItemError:
         return 0  # as in `_entry`
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import re
 import sys
-import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from mgtool.errors import InputError, ItemError, RecordError
 from mgtool.files.urls import is_of_network, unread
 from mgtool.media.names import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS
 from mgtool.records import (
-    Box,
     Detections,
     Failure,
     Item,
@@ -31,18 +25,13 @@ from mgtool.records import (
     parse,
 )
 from mgtool.tars import foreign
+from mgtool.tars.box_parts import detections
 from mgtool.tars.members import SPARSE, Member, read_members
 from mgtool.tars.paths import find, open_url
 
 FORMAT = "mgtool-1"
 """Value of `format` in the JSON of samples that mgtool packed."""
 
-_BROKEN_ARRAY = (ValueError, TypeError, SyntaxError, tokenize.TokenError, EOFError, OverflowError, RecursionError)
-"""What numpy raises at damaged headers."""
-_OWN_HEADER = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d+), 4\), \} *\n", re.DOTALL
-)
-"""Of a ``boxes.npy`` as NumPy writes it; its own parser takes longer than all the rest of a sample."""
 _OWN_START = b'{"format":"' + FORMAT.encode() + b'"'
 
 
@@ -107,20 +96,6 @@ class PackedSample(msgspec.Struct, frozen=True, kw_only=True):
     frames: int
     frame_times: tuple[float, ...]
     metadata: str
-
-
-class PackedBoxes(msgspec.Struct, frozen=True, kw_only=True):
-    """``KEY.boxes.json``, one entry a row of ``KEY.boxes.npy``, or one stand-in where that has no rows.
-
-    Attributes:
-        pictures: index of the picture or frame that a row belongs to.
-        tags: a JSON list of lists as text, one list a picture; empty without a tagger.
-    """
-
-    scores: tuple[float, ...]
-    labels: tuple[str, ...]
-    pictures: tuple[int, ...] | None = None
-    tags: str = ""
 
 
 def open_tars(
@@ -299,7 +274,7 @@ def _packed(key: str, record: PackedSample, parts: Mapping[str, bytes]) -> Sampl
     if gone or len(record.images) < record.pictures:
         raise ItemError("missing", f"{key}: {record.pictures} pictures in the JSON, not so many in the tar")
     media = record.frames if record.video else record.pictures
-    found = _detections(key, parts, media)
+    found = detections(key, parts, media)
     pictures = tuple(
         Media(name=about.name, data=parts[slots[index]], detections=None if found is None else (found[index],))
         for index, about in enumerate(record.images[: record.pictures])
@@ -333,7 +308,7 @@ def _foreign(key: str, fields: Mapping[str, Any], parts: Mapping[str, bytes], le
     """A sample of another writer: pictures in the order of their parts, `.json` of LLaVA or img2dataset, `.txt`."""
     names = sorted((part for part in parts if foreign.is_picture(part, parts[part])), key=_slot)
     video = next((part for part in parts if _extension(part) in VIDEO_EXTENSIONS), None)
-    found = _detections(key, parts, max(len(names), 1))
+    found = detections(key, parts, max(len(names), 1))
     given = fields.get("question_id", fields.get("id"))
     known = {"id", "question_id", "conversations", "image", "video", "text", "question"}
     metadata = {name: value for name, value in fields.items() if name not in known}
@@ -383,67 +358,3 @@ def _slot(part: str) -> tuple[int, str]:
     """The order of a sample's pictures: ``jpg``, ``1.jpg``, ``2.jpg``, ..."""
     number = part.rpartition(".")[0]
     return (int(number) if number.isdecimal() else 0, part)
-
-
-def _detections(key: str, parts: Mapping[str, bytes], count: int) -> tuple[Detections, ...] | None:
-    """The objects of each of `count` pictures or frames; None where the sample has no boxes."""
-    if "boxes.npy" not in parts:
-        return None
-    rows = read_boxes(parts["boxes.npy"], f"{key}.boxes.npy")
-    about = parse(parts.get("boxes.json") or b'{"scores":[],"labels":[]}', PackedBoxes, where=f"{key}.boxes.json")
-    scores, labels = about.scores or (1.0,) * len(rows), about.labels or ("",) * len(rows)
-    owners = about.pictures or (0,) * len(rows)
-    if min(len(scores), len(labels), len(owners)) < len(rows):
-        raise ItemError("bad_boxes", f"{key}: {len(rows)} boxes, {len(scores)} scores, {len(labels)} labels")
-    tags = parse(about.tags, list[tuple[str, ...] | None], where=f"{key}.boxes.json: tags") if about.tags else []
-    boxes = [(left, top, right, bottom) for left, top, right, bottom in rows.tolist()]
-    if count == 1 and not any(owners):
-        n = len(boxes)
-        return (Detections(tuple(boxes), scores[:n], labels[:n], tags[0] if tags else None),)
-    return tuple(_of_one(boxes, scores, labels, owners, one, tags) for one in range(count))
-
-
-def read_boxes(data: bytes, where: str) -> npt.NDArray[Any]:
-    """The rows of a ``boxes.npy``, (n, 4), whole and finite; nothing is unpickled or reserved by a false header.
-
-    Raises:
-        ItemError: ``bad_boxes``.
-    """
-    try:
-        own = _OWN_HEADER.match(data)
-        shape, dtype, start = ((int(own[1]), 4), np.dtype("<f4"), own.end()) if own else _npy_header(data)
-        if len(shape) != 2 or shape[1] != 4 or dtype.kind not in "fiu":
-            raise ValueError(f"{dtype} {shape}, expected numbers of shape (n, 4)")
-        rows = np.frombuffer(data, dtype, offset=start).reshape(shape)
-    except (*_BROKEN_ARRAY, MemoryError) as error:
-        raise ItemError("bad_boxes", f"{where}: {error}") from error
-    if not np.isfinite(rows).all():
-        raise ItemError("bad_boxes", f"{where}: a box that is not finite")
-    return rows
-
-
-def _npy_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    if fortran and min(shape, default=0) > 1:
-        raise ValueError("columns before rows")
-    return shape, dtype, file.tell()
-
-
-def _of_one(
-    boxes: Sequence[Box],
-    scores: Sequence[float],
-    labels: Sequence[str],
-    owners: Sequence[int],
-    one: int,
-    tags: Sequence[tuple[str, ...] | None],
-) -> Detections:
-    mine = [row for row in range(len(boxes)) if owners[row] == one]
-    return Detections(
-        boxes=tuple(boxes[row] for row in mine),
-        scores=tuple(scores[row] for row in mine),
-        labels=tuple(labels[row] for row in mine),
-        tags=tags[one] if one < len(tags) else None,
-    )

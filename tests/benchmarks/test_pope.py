@@ -157,3 +157,12 @@ def test_lmms_eval_does_not_miss_what_is_neither(bench, value) -> None:
 def test_prompt() -> None:
     sample = Sample(id=1, turns=(Turn("human", "Is there a dog?"),))
     assert benchmarks.get("pope").prompt(sample) == "Is there a dog?\nPlease answer the question with yes or no."
+
+
+def test_a_share_has_an_interval_even_where_it_is_all_or_nothing(bench) -> None:
+    lines = [{"question_id": n, "image": f"{n}.jpg", "text": "Is it?", "label": "yes"} for n in range(10)]
+    run = bench.score("pope", [bench.write("pope_random.jsonl", lines)], {str(n): "Yes" for n in range(10)})
+    for metric in ("accuracy", "precision", "recall", "yes_ratio"):
+        found = run.result.metrics[f"random.{metric}"]
+        assert found.value == 100
+        assert found.interval == pytest.approx((72.2467, 100), abs=1e-3)  # Wilson's, of 10 in 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,19 @@ def test_label_studio(tmp_path: Path) -> None:
     }
     short = [{"image": "s3://bucket/c.jpg", "id": 1, "label": [{**results[0]["value"], **results[0]}]}]
     assert looked_up(put(tmp_path / "min/short.json", short), "c.jpg") == ([(16, 24, 32, 30)], ["cat"])
+
+
+@pytest.mark.parametrize(
+    "lies", ["data/upload/1/0123abcd-my cat.jpg", "0123abcd-my cat.jpg", "my cat.jpg", "images/my cat.jpg"]
+)
+def test_label_studio_knows_a_picture_beside_it_by_its_bytes(tmp_path: Path, lies: str) -> None:
+    task = {"data": {"image": "/data/upload/1/0123abcd-my%20cat.jpg"}, "annotations": [{"result": []}]}
+    path = put(tmp_path / "tasks.json", [task])
+    (tmp_path / lies).parent.mkdir(parents=True, exist_ok=True)
+    data = picture(tmp_path / lies).read_bytes()
+    (entry,) = formats.entries(str(path))
+    assert (entry.record.image, entry.record.sha256) == ("my cat.jpg", hashlib.sha256(data).hexdigest())
+    assert (entry.record.width, entry.is_loose) == (64, False)
 
 
 def test_cvat(tmp_path: Path) -> None:

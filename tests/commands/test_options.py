@@ -17,6 +17,7 @@ from mgtool.commands.eval import evaluate
 from mgtool.commands.import_ import import_
 from mgtool.commands.infer import infer
 from mgtool.commands.pack import pack
+from mgtool.commands.table import table
 from mgtool.commands.train import train
 
 OF_THE_STAGE = {"inputs", "answers", "out", "overwrite", "wait"}
@@ -31,6 +32,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], type, set[str]]] = {
     "import": (import_, mgtool.ImportOptions, set()),
     "infer": (infer, mgtool.InferOptions, {"check_parity", "unordered"}),
     "eval": (evaluate, mgtool.EvalOptions, {"format", "show_list", "show_variants", "explain_variants"}),
+    "table": (table, mgtool.TableOptions, {"spec", "format"}),
     "train": (train, mgtool.TrainOptions, {"devices"}),
 }
 """Function, options, and parameters that choose what the command does or how it shows it."""

@@ -55,8 +55,8 @@ def test_variants_and_plan(seedbench) -> None:
     truth, said, _ = seedbench
     options = EvalOptions("seedbench", ground_truth=[truth])
     found = stage.explain_variants(said, options)
-    assert (found.variants, found.expected) == (("official", "vlmevalkit", "lmms-eval", "mg-llava"), 2)
-    scores = {"official": 1.0, "vlmevalkit": 1.0, "lmms-eval": 0.0, "mg-llava": 0.0}
+    assert (found.variants, found.expected) == (("official", "vlmevalkit", "llava", "lmms-eval", "mg-llava"), 2)
+    scores = {"official": 1.0, "vlmevalkit": 1.0, "llava": 0.0, "lmms-eval": 0.0, "mg-llava": 0.0}
     assert [(item.question_id, item.scores) for item in found.items] == [(1, scores)]
     assert stage.plan(said, options) == stage.EvalPlan("seedbench", "official", items=2, answers=2, unreadable=0)
 

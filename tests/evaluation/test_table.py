@@ -82,7 +82,69 @@ def test_the_paper_s_tables_can_be_read() -> None:
     main = sizes["main.toml"]
     assert (len(main.rows), len(main.columns)) == (5, 12)
     assert sum(len(row.published) for row in main.rows) == 57
-    assert set(sizes) == {"ablation.toml", "main.toml", "tiny.toml", "video.toml"}
+    assert set(sizes) == {"ablation.toml", "llava.toml", "main.toml", "tiny.toml", "video.toml"}
+
+
+def test_cells_at_the_same_time_are_those_one_after_the_other(spec: Path, tmp_path: Path) -> None:
+    """Their answers lie in another folder than the TOML."""
+    elsewhere = tmp_path / "tables"
+    elsewhere.mkdir()
+    spec.rename(elsewhere / spec.name)
+    said: list[str] = []
+    counted: list[int] = []
+    options = mgtool.TableOptions(data=tmp_path, jobs=2)
+    both = mgtool.table(elsewhere / spec.name, tmp_path / "both", options, advance=counted.append, tell=said.append)
+    one = mgtool.table(elsewhere / spec.name, tmp_path / "one", mgtool.TableOptions(data=tmp_path))
+    assert both.cells == one.cells
+    assert (sum(counted), said) == (2, ["base: own", "better: own"])
+    assert (tmp_path / "both/table.csv").read_bytes() == (tmp_path / "one/table.csv").read_bytes()
+    with pytest.raises(InputError, match=r"base\.jsonl"):
+        mgtool.table(elsewhere / spec.name, tmp_path / "none")
+
+
+def test_a_dry_run_says_what_is_done_for_each_cell(tmp_path: Path, mgtool) -> None:
+    words = ("table", ROOT / "examples/paper/tiny.toml", "--out", tmp_path / "out", "--dry-run")
+    code, out, said = mgtool(*words)
+    assert (code, said) == (0, "")
+    assert out.splitlines() == [
+        "tiny without boxes: pope  asks tiny, scores",
+        "tiny: pope                finds boxes, asks tiny, scores",
+    ]
+    assert not (tmp_path / "out").exists()
+    assert json.loads(mgtool(*words, "--json")[1])["tiny: pope"] == "finds boxes, asks tiny, scores"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--jobs", "0"), "--jobs 0: give a number from 1 on"),
+        (("--jobs", "2", "--engine", "ray"), "the cluster shares the work out"),
+        (("--ray-address", "a:1"), "is of --engine ray"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(
+    words: tuple[str, ...], says: str, tmp_path: Path, mgtool
+) -> None:
+    code, _, said = mgtool("table", ROOT / "examples/paper/tiny.toml", "--out", tmp_path / "out", *words)
+    assert (code, len(said.splitlines())) == (2, 1)
+    assert says in said
+
+
+def test_a_cell_on_ray_is_handed_over(spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mgtool.stages import table
+
+    given: list[mgtool.InferOptions] = []
+
+    def asked(inputs: object, out: Path, options: mgtool.InferOptions, *, overwrite: bool) -> None:
+        given.append(options)
+        out.parent.mkdir(parents=True)
+        out.write_bytes((tmp_path / "base.jsonl").read_bytes())
+
+    monkeypatch.setattr(table, "infer", asked)
+    text = spec.read_text().replace('answers = { own = "base.jsonl" }', 'infer = { model = "tiny" }')
+    spec.write_text(text.replace("metric =", 'inputs = ["truth.jsonl"]\nmetric ='))
+    mgtool.table(spec, tmp_path / "out", mgtool.TableOptions(engine="ray", ray_address="here:1"))
+    assert [(one.engine, one.ray_address) for one in given] == [("ray", "here:1")]
 
 
 def test_what_the_boxes_bring_in_one_command(tmp_path: Path, mgtool) -> None:

@@ -154,6 +154,17 @@ def test_on_another_machine_a_sign_of_life_counts(tmp_path: Path, monkeypatch: p
     assert time.monotonic() - began > 0.2
 
 
+def test_a_sign_of_life_that_lies_in_the_future_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _leave(tmp_path / "out", Holder("elsewhere", 1, "1"), age_s=-3600)  # a clock was set back since
+    monkeypatch.setattr(lock, "STALE_AFTER_S", 0.3)
+    limit = time.monotonic() + 20
+    look = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda s: pytest.fail("waits on") if time.monotonic() > limit else look(s))
+    with one_writer(tmp_path / "out"):
+        pass
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_what_is_sixty_seconds_old_there_is_taken_over_at_once(tmp_path: Path) -> None:
     _leave(tmp_path / "out", Holder("elsewhere", 1, "1"), age_s=61)
     with one_writer(tmp_path / "out"):
@@ -184,3 +195,20 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="cannot be written"), one_writer(out):
             pass
     assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.parametrize("moment", ["open", "take", "begin", "release"])
+def test_an_interrupt_leaves_no_lock(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = {"open": (os, "open"), "begin": (threading.Thread, "start")}.get(moment, (lock.fcntl, "flock"))
+    real, left = getattr(*calls), [moment != "release"]
+
+    def interrupted(*args: object) -> object:
+        found = real(*args)
+        if left.pop() if left else False:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(*calls, interrupted)
+    with pytest.raises(KeyboardInterrupt), one_writer(tmp_path / "out"):
+        left.append(True)
+    assert not any(tmp_path.iterdir())

@@ -50,6 +50,8 @@ def test_several_devices_give_the_bytes_of_one(ask, tmp_path):
     assert ask("two", device="cpu,cpu") == (3, one, "")
     failures = [(tmp_path / name / "failures.jsonl").read_bytes() for name in ("one", "two")]
     assert failures[0] == failures[1]
+    stages = json.loads((tmp_path / "two" / "run.json").read_text())["times"]["stages"]
+    assert all(stages["seconds"][name] > 0 for name in ("towers", "prefill", "decode"))
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,18 +25,18 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
-from crash_disks import Disk, difference, disk, failures, size, spoil, tree  # noqa: E402
+from crash_clock import CLOCK, again_with_a_clock, can_be_set, set_clock  # noqa: E402
+from crash_disks import Disk, difference, disk, failures, inputs, size, spoil, tree  # noqa: E402
 from crash_process import KILLED, STOPPED, TOLD, End, Points, Process, load, load_more  # noqa: E402
 
 GOES_ON = "the same command goes on from here"
 KINDS = ("kill", "term", "full", "readonly", "vanish", "clock")
-MOMENTS = {"term": 20, "full": 20, "readonly": 20, "vanish": 20, "clock": 20}
+MOMENTS = {"term": 20, "full": 20, "readonly": 10, "vanish": 10, "clock": 10}
 QUICK = {"kill": 3, "term": 1, "full": 1, "readonly": 1, "vanish": 1, "clock": 1}
 FROM_NOTHING = 10
 """One process in so many."""
 TRIES = 6
 """At a moment before the end, which is earlier each time."""
-CLOCK = "FAKETIME_TIMESTAMP_FILE"
 
 
 def main() -> int:
@@ -51,7 +50,7 @@ def main() -> int:
     kinds = _possible(given.kinds.split(",") if given.kinds else list(KINDS))
     here = [kind for kind in kinds if kind != "clock" or CLOCK in os.environ]
     faults = _told(_tried(here, given)) if here else 0
-    return faults if here == kinds else faults | _with_another_clock()
+    return faults if here == kinds else faults | again_with_a_clock("--kinds", "clock")
 
 
 def _tried(kinds: list[str], given: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -62,7 +61,7 @@ def _tried(kinds: list[str], given: argparse.Namespace) -> dict[str, dict[str, A
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="crash-", dir=memory) as name:
         folder = Path(name)
-        _set_clock(0)
+        set_clock(0)
         make_inputs(folder / "given")
         for step in CASES["pack"].steps(folder / "given", folder / "given"):
             assert Process(step, folder).wait().code in (0, 3)
@@ -70,31 +69,12 @@ def _tried(kinds: list[str], given: argparse.Namespace) -> dict[str, dict[str, A
         return {name: Trials(name, CASES[name], folder, given, kinds).run() for name in names}
 
 
-def _with_another_clock() -> int:
-    """Do what needs one in a process whose clock, and that of all it starts, can be set."""
-    with tempfile.NamedTemporaryFile() as clock:
-        variables = {
-            "LD_PRELOAD": _faketime(),
-            CLOCK: clock.name,
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
-        line = [sys.executable, *sys.argv, "--kinds", "clock"]
-        return subprocess.run(line, env={**os.environ, **variables}, check=False).returncode
-
-
-def _faketime() -> str:
-    found = [os.environ.get("LIBFAKETIME", ""), *map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))]
-    return next((name for name in found if name and Path(name).exists()), "")
-
-
 def _possible(kinds: list[str]) -> list[str]:
     """Of the kinds those that can be tried here."""
     wanting = {
         "full": "root, to mount" * (os.geteuid() != 0),
         "readonly": "root, to mount" * (os.geteuid() != 0),
-        "clock": "libfaketime (LIBFAKETIME names the file)" * (CLOCK not in os.environ and not _faketime()),
+        "clock": "a C compiler" * (not can_be_set()),
     }
     for kind in kinds:
         if wanting.get(kind):
@@ -107,16 +87,8 @@ def _told(results: dict[str, dict[str, Any]]) -> int:
     print(f"\n{'case':<18}" + "".join(f"{kind:>9}" for kind in KINDS) + "  in the middle  from nothing  faults")
     for name, found in results.items():
         counts = "".join(f"{found['done'].get(kind, 0):>9}" for kind in KINDS)
-        print(f"{name:<18}{counts}{found['middle']:>15}{found['from_nothing']:>14}  {len(found['faults'])}")
+        print(f"{name:<18}{counts}{len(found['middle']):>15}{len(found['from_nothing']):>14}  {len(found['faults'])}")
     return int(any(found["faults"] for found in results.values()))
-
-
-def _set_clock(seconds: int) -> None:
-    """Set the clock that processes see to so many seconds from now, where they see one of their own."""
-    if CLOCK in os.environ:
-        aside = Path(f"{os.environ[CLOCK]}.aside")
-        aside.write_text(f"{seconds:+d}")
-        aside.replace(os.environ[CLOCK])
 
 
 @dataclass
@@ -164,6 +136,7 @@ class Undisturbed:
     sizes: list[int] = field(default_factory=list)
     tree: dict[str, str] = field(default_factory=dict)
     failures: int = 0
+    inputs: list[object] = field(default_factory=list)
 
 
 class Trials:
@@ -173,28 +146,38 @@ class Trials:
         self.name, self.case, self.folder, self.given = name, case, folder, given
         self.kinds = [kind for kind in kinds if kind != "vanish" or case.inputs]
         self.path = given.state / f"{name}-{given.seed}.json"
-        self.state: dict[str, Any] = {"done": {}, "middle": 0, "from_nothing": 0, "faults": {}, "seconds": 0.0}
+        self.state: dict[str, Any] = {"done": {}, "middle": [], "from_nothing": [], "faults": {}, "seconds": 0.0}
         if self.path.exists():
             self.state = json.loads(self.path.read_text())
 
     def run(self) -> dict[str, Any]:
-        """Every moment that is not done yet."""
+        """Every moment that is not done yet, and those again at which something was wrong."""
         wanted = QUICK if self.given.quick else {"kill": self.case.moments, **MOMENTS}
-        if all(self.state["done"].get(kind, 0) >= wanted[kind] for kind in self.kinds):
+        failed = [name for name in self.state["faults"] if name.split()[0] in self.kinds]
+        if not failed and all(self.state["done"].get(kind, 0) >= wanted[kind] for kind in self.kinds):
             return self.state
         self._measure()
+        for name in failed:
+            self._note(name, self._trial(name.split()[0], int(name.split()[1])))
         began, before = time.monotonic(), self.state["seconds"]
         for kind in self.kinds:
             for number in range(self.state["done"].get(kind, 0), wanted[kind]):
-                if fault := self._trial(kind, number):
-                    self.state["faults"][f"{kind} {number}"] = fault
-                    print(f"  {self.name} {kind} {number}: {fault}"[:1500], flush=True)
                 self.state["done"][kind] = number + 1
+                self._note(f"{kind} {number}", self._trial(kind, number))
                 self.state["seconds"] = round(before + time.monotonic() - began, 1)
-                self.path.write_text(json.dumps(self.state, indent=1))
         found = self.state
         print(f"{self.name}: {found['done']}, {len(found['faults'])} faults, {found['seconds']} s", flush=True)
         return found
+
+    def _note(self, name: str, trial: Trial) -> None:
+        """Keep what came of a moment."""
+        self.state["faults"].pop(name, None)
+        for what, moments in (("middle", trial.is_done), ("from_nothing", trial.is_from_nothing)):
+            self.state[what] = sorted({*self.state[what], name} if moments else {*self.state[what]} - {name})
+        if trial.fault:
+            self.state["faults"][name] = f"{trial.told}; {trial.fault}"
+            print(f"  {self.name} {name}: {trial.told}; {trial.fault}"[:1500], flush=True)
+        self.path.write_text(json.dumps(self.state, indent=1))
 
     def _measure(self) -> None:
         """Run undisturbed: once to learn what is loaded, once for all that is compared."""
@@ -210,7 +193,8 @@ class Trials:
                 whole.codes.append(end.code)
                 whole.sizes.append(size(place / "out"))
                 load_more(place / "modules")
-            whole.tree, whole.failures = tree(place / "out"), failures(place / "out")
+            out = place / "out"
+            whole.tree, whole.failures, whole.inputs = tree(out), failures(out), inputs(out)
         self.whole = whole
 
     def _place(self) -> Path:
@@ -220,19 +204,17 @@ class Trials:
         (place / "out").mkdir(parents=True)
         return place
 
-    def _trial(self, kind: str, number: int) -> str:
-        """Disturb one step; what is wrong afterwards, empty where nothing is."""
+    def _trial(self, kind: str, number: int) -> Trial:
+        """Disturb one step and look at what is left."""
         rng = random.Random(zlib.crc32(f"{self.name} {self.given.seed} {kind} {number}".encode()))
         trial = Trial(kind, number, rng, self.folder / "trial")
-        self.state["from_nothing"] += trial.is_from_nothing
         for _ in range(TRIES):
             self._place()
-            _set_clock(0)
+            set_clock(0)
             self._try(trial)
             if trial.is_done or trial.fault:
                 break
-        self.state["middle"] += trial.is_done
-        return f"{trial.told}; {trial.fault}" if trial.fault else ""
+        return trial
 
     def _try(self, trial: Trial) -> None:
         """Do all of one trial, but where the command ends before its moment."""
@@ -287,7 +269,7 @@ class Trials:
         elif trial.kind == "readonly":
             place.fail()
         elif trial.kind == "clock":
-            _set_clock(-trial.rng.choice((2, 90, 4000, 90_000)))
+            set_clock(-trial.rng.choice((2, 90, 4000, 90_000)))
         else:
             trial.told += ", " + spoil(self.folder / "given", self.case.inputs, trial.rng)
 
@@ -314,6 +296,8 @@ class Trials:
         """Whether items that vanished went unsaid."""
         found = trial.place / "out"
         if end.code == 2 or len(self.whole.codes) > trial.step + 1 or failures(found) > self.whole.failures:
+            return ""
+        if inputs(found) != self.whole.inputs:  # it had vanished before the input was looked at
             return ""
         return difference(self.whole.tree, tree(found))
 

@@ -58,6 +58,7 @@ def disk(folder: Path, kind: str) -> Iterator[Disk]:
         _mount_image(folder)
     shutil.copytree(kept, folder, dirs_exist_ok=True)
     shutil.rmtree(kept)
+    _shell("sync", "-f", str(folder))
     try:
         yield Disk(folder)
     finally:
@@ -136,6 +137,11 @@ def difference(whole: dict[str, str], found: dict[str, str]) -> str:
         if name.endswith("run.json"):
             told += f" {whole[name]} / {found[name]}"
     return told
+
+
+def inputs(folder: Path) -> list[object]:
+    """What the records of runs below a folder say of their inputs."""
+    return [json.loads(path.read_bytes())["inputs"] for path in sorted(folder.rglob("*run.json"))]
 
 
 def failures(folder: Path) -> int:

@@ -17,7 +17,7 @@ from mgtool.errors import ItemError, MgtoolError, UsageError
 from mgtool.importing import weights
 from mgtool.records import Failure
 from mgtool.runs.run_file import Run
-from mgtool.tars.samples import read_boxes
+from mgtool.tars.box_parts import read_boxes
 
 SOURCE = Path(mgtool.__file__).parent
 UNPICKLING = {

@@ -152,6 +152,35 @@ def test_a_task_has_its_gpus_or_else_a_node(gpus_each: int, nodes, wanted, place
     assert plan == (wanted, places)
 
 
+@pytest.mark.parametrize(
+    ("asked", "wanted", "places"),
+    [
+        ({"gpus_each": 0.5}, {"num_gpus": 0.5, "num_cpus": 1}, 8),
+        ({"gpus_each": 0.5, "cpus_each": 8.0}, {"num_gpus": 0.5, "num_cpus": 8.0}, 2),
+        ({"cpus_each": 2.0}, {"num_cpus": 2.0}, 12),
+        ({"cpus_each": 2.0, "actors": 3}, {"num_cpus": 2.0}, 3),
+        ({"cpus_each": 640.0}, {"num_cpus": 640.0}, 1),
+    ],
+)
+def test_actors_are_as_large_and_as_many_as_asked(asked, wanted, places: int) -> None:
+    nodes = [{"Alive": True, "Resources": node} for node in (CPU, {"CPU": 16.0, "GPU": 4.0})]
+    assert Cluster(None, **asked).plan(nodes) == (wanted, places)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--num-actors", 2), "--num-actors needs --engine ray"),
+        (("--engine", "ray", "--cpus-per-actor", 0), "--cpus-per-actor 0.0: give a number above 0"),
+        (("--engine", "ray", "--ray-runtime-env", "none.json"), "--ray-runtime-env none.json: no JSON object"),
+    ],
+)
+def test_actors_that_cannot_be(options, told: str, mgtool, pictures: Path, tmp_path: Path) -> None:
+    code, _, err = mgtool("detect", pictures, "--out", tmp_path / "out", *options)
+    assert (code, err.count("\n")) == (2, 1)
+    assert told in err
+
+
 OF_ITS_OWN = """
 import os, psutil
 from mgtool.files.temporary import all_in_one_folder

@@ -1,9 +1,11 @@
 """`mgtool infer --model hf:...` against `generate` with the processor alone, one question at a time.
 
-    python tests/speed/transformers_models.py [--quick] [--json] [--threads 2] [--only llava qwen2_vl] [--out FILE.json]
+    python tests/speed/transformers_models.py [--quick] [--layers N] [--json] [--threads 2] [--only llava qwen2_vl]
+      [--out FILE.json]
 
-Eighteen questions about each of two pictures and three tokens an answer, by models of random weights with at least 576
-tokens a picture. Both ways begin with the pictures' files; the plain way answers a few questions and is scaled.
+Eighteen questions about each of two pictures and three tokens an answer, by models of random weights with real widths,
+few layers and at least 576 tokens a picture, one family after the other. Both ways begin with the pictures' files; the
+plain way answers a few questions and is scaled.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ from mgtool.records import Media, Sample, Turn
 
 PICTURES, QUESTIONS, TOKENS = 2, 18, 3
 SIDE = 336
-TEXT = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "head_dim": 64}
+TEXT = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 2, "head_dim": 64}
 TEXT |= {"num_attention_heads": 9, "num_key_value_heads": 3}
 SMALL_TEXT = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "head_dim": 64}
 SMALL_TEXT |= {"num_attention_heads": 3, "num_key_value_heads": 1}
-VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+VISION = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 2, "num_attention_heads": 12}
 SMALL_VISION = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 2}
 NOUNS = ("dog", "cat", "car", "tree", "person", "cup", "chair", "boat", "bird", "horse", "clock", "sofa", "train")
 
@@ -115,32 +117,40 @@ def compare(name, count):
     return row | {"equal": expected == [answers[at] for at in chosen], "load": round(os.getloadavg()[0], 1)}
 
 
-def table(results):
+HEADER = "| family | shared | plain s | mgtool s | ratio | by CPU | equal |\n|" + "---|" * 7
+
+
+def line(name, row):
     """For a person."""
-    yield "| family | shared | plain s | mgtool s | ratio | by CPU | equal |\n|" + "---|" * 7
-    for name, row in results.items():
-        cells = [name, row["shared"], f"{row['plain_s']:.1f}", f"{row['mgtool_s']:.1f}", f"{row['ratio']:.1f}"]
-        yield "| " + " | ".join(map(str, [*cells, f"{row['cpu_ratio']:.1f}", row["equal"]])) + " |"
+    cells = [name, row["shared"], f"{row['plain_s']:.1f}", f"{row['mgtool_s']:.1f}", f"{row['ratio']:.1f}"]
+    return "| " + " | ".join(map(str, [*cells, f"{row['cpu_ratio']:.1f}", row["equal"]])) + " |"
 
 
 def main():
-    """Print a table, or one JSON object."""
+    """Print a table, each family as it ends, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small towers and language models, three families")
+    parser.add_argument("--layers", type=int, help="of towers and language models, in place of 2, or of 4 with --quick")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=vision_models.FAMILIES)
     parser.add_argument("--out", type=Path, help="put the numbers into this JSON file, too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    sizes = (SMALL_TEXT, SMALL_VISION) if options.quick else (TEXT, VISION)
+    text, vision = (SMALL_TEXT, SMALL_VISION) if options.quick else (TEXT, VISION)
+    layers = {} if options.layers is None else {"num_hidden_layers": options.layers}
     words = ["Is there", " a", " in", " the", " image", *(f" {noun}" for noun in NOUNS)]
-    vision_models.resize(SIDE, *sizes, words)
+    vision_models.resize(SIDE, text | layers, vision | layers, words)
     names = options.only or (["llava", "qwen2_vl", "paligemma"] if options.quick else list(vision_models.FAMILIES))
-    results = {name: compare(name, 4) for name in names}
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(results) if options.json else "\n".join(table(results)))
+    results = {}
+    print(HEADER, file=sys.stderr if options.json else sys.stdout)
+    for name in names:
+        results[name] = compare(name, 4)
+        print(line(name, results[name]), file=sys.stderr if options.json else sys.stdout, flush=True)
+        if options.out:
+            options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if options.json:
+        print(json.dumps(results))
     sys.exit(not all(row["equal"] for row in results.values()))
 
 

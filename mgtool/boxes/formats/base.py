@@ -17,7 +17,7 @@ from mgtool.boxes.coordinates import CORNERS, Coordinates
 from mgtool.errors import InputError
 from mgtool.files import json_lists
 from mgtool.files.atomic import atomic_file
-from mgtool.records import BoxRecord, LeftOut, SampleId, decode, dumps, parse
+from mgtool.records import BoxRecord, LeftOut, SampleId, decode, dumps, parse, parse_with_nan, with_nulls
 
 Records: TypeAlias = Callable[[], Iterator[BoxRecord]]
 """Gives each distinct picture's record, as often as it is called."""
@@ -54,6 +54,7 @@ class BoxFile:
         self.path, self.ending = path, path.suffix.lower()
         self.left_out = LeftOut() if left_out is None else left_out
         self.coordinates = coordinates
+        self._is_finite = True
 
     @cached_property
     def is_list(self) -> bool:
@@ -69,7 +70,7 @@ class BoxFile:
         """
         with contextlib.closing(self.elements()) as elements:
             first = next(elements, None)
-        return None if first is None else parse(first, dict[str, Any], where=f"{self.path}: record 1")
+        return None if first is None else parse_with_nan(first, dict[str, Any], where=f"{self.path}: record 1")
 
     @cached_property
     def members(self) -> dict[str, msgspec.Raw] | None:
@@ -81,15 +82,32 @@ class BoxFile:
         if self.is_list or self.path.is_dir():
             return None
         with self.path.open("rb") as file:
+            data = _mapped(file)
             try:
-                return decode(_mapped(file), dict[str, msgspec.Raw])
+                return decode(data, dict[str, msgspec.Raw])
             except (msgspec.DecodeError, UnicodeDecodeError):
-                return None
+                finite = with_nulls(whole := bytes(data))
+        self._is_finite = finite is whole
+        return None if self._is_finite else _decoded(finite)
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """The members, decoded one at a time; NaN and infinite numbers are floats."""
+        for name, raw in (self.members or {}).items() if self._is_finite else ():
+            yield name, parse(raw, Any, where=f"{self.path}: {name}")
+        if not self._is_finite:
+            yield from parse_with_nan(self.path.read_bytes(), dict[str, Any], where=str(self.path)).items()
 
     def elements(self) -> Generator[bytes]:
         """Those of a JSON list, undecoded, one at a time."""
         with self.path.open("rb") as file:
             yield from json_lists.elements(file, where=str(self.path))
+
+
+def _decoded(data: bytes) -> dict[str, msgspec.Raw] | None:
+    try:
+        return decode(data, dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _mapped(file: IO[bytes]) -> mmap.mmap:

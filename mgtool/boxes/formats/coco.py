@@ -13,7 +13,7 @@ from mgtool.boxes.coordinates import Coordinates
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte, write_list
 from mgtool.errors import InputError, RecordError
 from mgtool.files.atomic import atomic_file
-from mgtool.records import BoxRecord, LeftOut, SampleId, Side, dumps, parse
+from mgtool.records import BoxRecord, LeftOut, SampleId, Side, dumps, parse, parse_with_nan, with_nulls
 
 RESULTS_FILE, IMAGES_FILE = "boxes.json", "images.json"
 
@@ -69,7 +69,8 @@ def read(file: BoxFile) -> Iterator[BoxEntry]:
         if "annotations" not in file.members:
             raise InputError(f"{file.path}: a COCO file without `annotations`: there are no boxes in it")
         annotations = parse(file.members["annotations"], list[msgspec.Raw], where=f"{file.path}: annotations")
-        yield from _entries(annotations, _images_of(file.members, file.path), file, is_results=False)
+        own = _images_of(file.members, file.path, file.left_out)
+        yield from _entries(annotations, own, file, is_results=False)
     elif (images := _images_beside(file)) is not None:
         yield from _entries(file.elements(), images, file, is_results=True)
     elif file.head is not None:
@@ -85,8 +86,8 @@ def _images_beside(file: BoxFile) -> CocoImages | None:
     found: list[tuple[CocoImages, Path]] = []
     for other in sorted(file.path.parent.glob("*.json")):
         if other != file.path and first_byte(other) == b"{":
-            whole = parse(other.read_bytes(), dict[str, msgspec.Raw], where=str(other))
-            found += [(_images_of(whole, other), other)] if "images" in whole else []
+            whole = parse(with_nulls(other.read_bytes()), dict[str, msgspec.Raw], where=str(other))
+            found += [(_images_of(whole, other, file.left_out), other)] if "images" in whole else []
     if len(found) < 2:
         return found[0][0] if found else None
     pictures, classes = _named_in(file)
@@ -97,7 +98,7 @@ def _named_in(file: BoxFile) -> tuple[set[str], set[int]]:
     """The ids of pictures and classes that results name."""
     pictures, classes = set(), set()
     for number, raw in enumerate(file.elements(), 1):
-        result = parse(raw, CocoResult, where=f"{file.path}: record {number}")
+        result = parse_with_nan(raw, CocoResult, where=f"{file.path}: record {number}")
         pictures.add(str(result.image_id))
         classes.add(result.category_id)
     return pictures, classes
@@ -127,8 +128,14 @@ def _names_of(images: CocoImages, wanted: Collection[str]) -> dict[str, str]:
     return {str(picture.id): picture.file_name for picture in images.pictures if str(picture.id) in wanted}
 
 
-def _images_of(whole: Mapping[str, msgspec.Raw], path: Path) -> CocoImages:
-    pictures = parse(whole["images"], list[CocoImage], where=f"{path}: images")
+def _images_of(whole: Mapping[str, msgspec.Raw], path: Path, left_out: LeftOut) -> CocoImages:
+    """The images and classes; what is none is counted."""
+    pictures = list[CocoImage]()
+    for number, raw in enumerate(parse(whole["images"], list[msgspec.Raw], where=f"{path}: images"), 1):
+        try:
+            pictures.append(parse(bytes(raw), CocoImage, where=f"{path}: image {number}"))
+        except RecordError as error:
+            left_out.add("images of COCO files that are none", str(error))
     categories = parse(whole.get("categories", b"[]"), list[CocoCategory], where=f"{path}: categories")
     return CocoImages(pictures, {category.id: category.name for category in categories})
 
@@ -156,7 +163,7 @@ def _entries(
 def _result(raw: bytes | msgspec.Raw, where: str, left_out: LeftOut, *, is_results: bool) -> CocoResult | None:
     """A box; None for an annotation that has none, or is of a crowd, which are counted."""
     try:
-        result = parse(raw, CocoResult, where=where)
+        result = parse_with_nan(bytes(raw), CocoResult, where=where)
     except RecordError as error:
         if is_results:
             raise

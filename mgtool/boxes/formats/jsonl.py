@@ -10,7 +10,7 @@ from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
 from mgtool.boxes.formats.entries import to_entry
 from mgtool.errors import RecordError
 from mgtool.files.shard_names import list_shards
-from mgtool.records import BoxRecord, parse
+from mgtool.records import BoxRecord, parse, parse_with_nan
 
 ENDING = ".jsonl"
 
@@ -18,8 +18,7 @@ ENDING = ".jsonl"
 def read(file: BoxFile) -> Iterator[BoxEntry]:
     """A record a line; a file of another ending may be one record over several lines."""
     if file.ending != ENDING and file.members is not None:
-        fields = {key: parse(bytes(raw), Any, where=str(file.path)) for key, raw in file.members.items()}
-        yield to_entry(fields, str(file.path))
+        yield to_entry(dict(file.values()), str(file.path))
         return
     with file.path.open("rb") as lines:
         yield from read_lines(lines, str(file.path))
@@ -41,7 +40,7 @@ def _line(line: bytes, where: str) -> BoxEntry:
     try:
         return BoxEntry(None, parse(line, BoxRecord, where=where))
     except RecordError:  # one by id, or one whose fault is told by field
-        return to_entry(parse(line, dict[str, Any], where=where), where)
+        return to_entry(parse_with_nan(line, dict[str, Any], where=where), where)
 
 
 def in_folder(folder: Path) -> list[Path]:

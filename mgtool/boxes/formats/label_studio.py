@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -11,7 +12,7 @@ from mgtool.boxes.coordinates import Coordinates
 from mgtool.boxes.formats import labelled
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
 from mgtool.boxes.formats.labelled import Labelled, Picture
-from mgtool.records import Box, parse
+from mgtool.records import Box, parse_with_nan
 
 _ANSWERS = ("annotations", "completions", "predictions")
 """Who labelled a task: people, people in old exports, a model."""
@@ -29,15 +30,15 @@ def read(file: BoxFile) -> Iterator[BoxEntry]:
     """A record a task: what the first of its annotators found, or a model where nobody did; the others are counted."""
     for number, raw in enumerate(file.elements(), 1):
         where = f"{file.path}: task {number}"
-        task = parse(raw, dict[str, Any], where=where)
-        name = _picture_name(task.get("data") if _is_task(task) else task)
-        if not name:
+        task = parse_with_nan(raw, dict[str, Any], where=where)
+        stored = _stored_name(task.get("data") if _is_task(task) else task)
+        if not stored:
             file.left_out.add("tasks that name no picture", where)
             continue
         results = _results(task, file, where) if _is_task(task) else _short(task)
         size = next((size for one in results if (size := _size(one)) != (0, 0)), (0, 0))
         objects = [found for one in results if (found := _object(one, file, where)) is not None]
-        yield labelled.entry(Picture(name, *size), objects)
+        yield labelled.entry(_picture(stored, size, file.path.parent), objects)
 
 
 def _is_task(task: Mapping[str, Any]) -> bool:
@@ -101,16 +102,21 @@ def _is_point(point: Any) -> bool:
     return isinstance(point, Sequence) and len(point) == 2 and all(isinstance(side, int | float) for side in point)
 
 
-def _picture_name(data: Any) -> str:
-    """What the picture was called before it was uploaded or stored."""
+def _stored_name(data: Any) -> str:
+    """The path of the picture where Label Studio keeps it; empty where none is named."""
     values = [value for value in data.values() if isinstance(value, str)] if isinstance(data, dict) else []
-    for value in values:
-        name = labelled.plain_name(_path(value))
-        if labelled.stem_of(name) != name:
-            folder, _, last = name.rpartition("/")
-            is_upload = re.search(r"(^|/)upload(/|$)", folder) is not None
-            return _OF_AN_UPLOAD.sub("", last) if is_upload else name
-    return ""
+    names = (labelled.plain_name(_path(value)) for value in values)
+    return next((name for name in names if labelled.stem_of(name) != name), "")
+
+
+def _picture(stored: str, size: tuple[int, int], folder: Path) -> Picture:
+    """The picture under the name it had before it was uploaded or stored, known by its bytes where it lies beside."""
+    above, _, last = stored.rpartition("/")
+    is_upload = re.search(r"(^|/)upload(/|$)", above) is not None
+    name = _OF_AN_UPLOAD.sub("", last) if is_upload else stored
+    choices = dict.fromkeys((stored, last, name, name.rpartition("/")[2]))
+    beside = ((folder / inner, one) for one in choices for inner in ("", "images"))
+    return labelled.look_beside(Picture(name, *size), beside)
 
 
 def _path(value: str) -> str:

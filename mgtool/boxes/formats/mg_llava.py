@@ -8,7 +8,7 @@ from typing import Any
 
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, write_list
 from mgtool.boxes.formats.entries import to_entry
-from mgtool.records import BoxRecord, Detections, FrameDetections, SampleId, parse
+from mgtool.records import BoxRecord, Detections, FrameDetections, SampleId, convert, parse_with_nan
 
 FILE = "boxes.json"
 
@@ -23,11 +23,11 @@ def read(file: BoxFile) -> Iterator[BoxEntry]:
     if file.members is None:
         for number, element in enumerate(file.elements(), 1):
             where = f"{file.path}: record {number}"
-            yield to_entry(parse(element, dict[str, Any], where=where), where)
+            yield to_entry(parse_with_nan(element, dict[str, Any], where=where), where)
         return
-    for name, raw in file.members.items():
+    for name, value in file.values():
         where = f"{file.path}: {name}"
-        yield to_entry({**parse(raw, dict[str, Any], where=where), "id": name}, where)
+        yield to_entry({**convert(value, dict[str, Any], where=where), "id": name}, where)
 
 
 def write(folder: Path, records: Records, pairs: Pairs) -> None:
