@@ -30,7 +30,7 @@ class Bar(Watcher):
 
     def doing(self, step: str) -> None:
         """What is done now stands before the bar."""
-        self.bar.update(self.task, description=step)
+        self.bar.update(self.task, description=step, refresh=True)
 
     def end(self) -> None:
         """All is done: no question mark stays."""

@@ -91,6 +91,7 @@ def describe(paths: list[str], settings: DetectOptions, report: str | None, *, a
         report=report,
     )
     summary = statistics.summary(labels=None) if as_json else statistics.summary()
+    summary |= {"report": report} if report else {}
     summaries.summarize(summary, title="mgtool detect --stats", as_json=as_json, quiet=quiet)
 
 

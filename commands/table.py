@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mgtool.commands import console
+from mgtool.commands import console, summaries
 from mgtool.commands import table_options as options
 from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Wait
 from mgtool.evaluation.table_options import TableOptions
@@ -48,4 +48,4 @@ def _show_plan(spec: Path, out: Path, asked: TableOptions, *, as_json: bool) -> 
     from mgtool.stages.table import plan
 
     cells = plan(spec, out, asked)
-    console.tell({f"{row}: {column}": done for row, column, done in cells}, as_json=as_json)
+    summaries.tell({f"{row}: {column}": done for row, column, done in cells}, as_json=as_json)

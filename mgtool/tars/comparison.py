@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mgtool.files.temporary import temporary_folder
+from mgtool.records import Advance
+from mgtool.runs import progress
 from mgtool.tars.members import is_packed
 from mgtool.tars.other_readers import CannotStart, Reader, quietly
 from mgtool.tars.paths import open_url
@@ -20,14 +22,17 @@ _HEAD_BYTES = 8
 _CHUNK = 1 << 20
 
 
-def differences(urls: Sequence[str], readers: Mapping[str, Reader]) -> Iterator[tuple[str, str]]:
+def differences(
+    urls: Sequence[str], readers: Mapping[str, Reader], advance: Advance = lambda n: None
+) -> Iterator[tuple[str, str]]:
     """Each installed reader's name, with the first difference in what it makes of local tars; ``""`` for none.
 
-    A reader that cannot start here is left out.
+    A reader that cannot start here is left out. `advance` is told whose turn it is, as some take long to start.
     """
     for name, reader in readers.items():
         if not reader.installed:
             continue
+        progress.doing(advance, f"{name} reads")
         try:
             with quietly():
                 yield name, _compare(urls, reader.read(urls))

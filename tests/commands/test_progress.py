@@ -152,3 +152,10 @@ def test_the_bar_of_the_api_is_tqdm_s_and_nothing_else_is_printed(
     count = len(list(pictures.iterdir()))
     assert f"{count}/{count}" in err
     assert "failed=1, last=not_an_image" in err
+
+
+def test_verify_tells_whose_turn_it_is(pictures: Path, tmp_path: Path) -> None:
+    library.pack([library.Source(str(PHOTOS / "images"))], tmp_path / "tars", library.PackOptions(workers=1))
+    seen = Seen()
+    library.verify([str(tmp_path / "tars")], workers=1, advance=seen)
+    assert seen.steps[:2] == ["webdataset reads", "datasets reads"]

@@ -35,9 +35,9 @@ DETECT = ("-m", "mgtool", "detect", str(PHOTO), "--out", "-", "--workers", "0", 
 PAIRS = {
     "help": (("-m", "mgtool", "--help"), ("-c", "import typer")),
     "first-picture": (DETECT, ("-c", PLAIN)),
-    "parsing": (("-m", "mgtool", "detect", str(PHOTO), "--out", "-", "--rank", "x"), ("-c", PLAIN)),
+    "parsing": (("-m", "mgtool", "detect", str(PHOTO), "--out", "-", "--workers", "x"), ("-c", "pass")),
 }
-"""What mgtool is asked, and what a user would do instead; the last is refused once its options are read."""
+"""What mgtool is asked, and what a user would do instead; the last is refused as its options are read."""
 
 
 def timed(command, check=True, env=None, run=subprocess.run):
@@ -83,7 +83,9 @@ def demos(other, times):
     turns = []
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "mgtool"
-        program.write_text(f"#!{sys.executable}\nfrom mgtool.commands.main import main\n\nmain()\n")
+        program.write_text(
+            f"#!{sys.executable}\nfrom mgtool.commands.main import main\n\nif __name__ == '__main__':\n    main()\n"
+        )
         program.chmod(0o755)
         for turn in range(times):
             pair = []
