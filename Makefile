@@ -8,7 +8,7 @@ SCENES_OUT ?= out/scenes
 SHELL := /bin/bash
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers vllm-test wheels chaos crash fuzz soak audit bench demo ablation docs clean
+.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers gpu vllm-test wheels chaos crash fuzz soak audit bench demo ablation docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -56,6 +56,11 @@ test-slow: $(VENV)/.developing ## tests longer than a minute or large in memory
 
 test-gpu: $(VENV)/.developing ## tests that need an accelerator
 	@$(BIN)/python -m pytest -m gpu
+
+gpu: ## GPU tests and speed scripts, 8 minutes; PYTHON= takes that interpreter's packages, WHEELS= a folder, DEVICE=cpu QUICK=1
+	@$(if $(filter command line,$(origin PYTHON)),$(PYTHON),$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))) tests/speed/gpu.py \
+	  $(if $(DEVICE),--device $(DEVICE)) $(if $(QUICK),--quick) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(FRESH),--fresh) \
+	  $(if $(WHEELS),--wheels $(WHEELS)) $(OPTIONS)
 
 test-browser: $(VENV)/.developing ## the report in headless Chromium (install chromium first)
 	@$(BIN)/python -m pytest -m browser

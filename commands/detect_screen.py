@@ -34,7 +34,7 @@ def tell(
     summary = {**about, **drawn, **pages, **detected.statistics.summary(), **counted}
     summary |= {"waiting_for": [share.rank for share in detected.missing]} if detected.missing else {}
     items, then = detected.statistics.items, next_command(inputs, folder, settings)
-    done, then = (None, "") if detected.had_finished else (items, then)
+    done, then = (None, "") if detected.had_finished else (items, "" if detected.missing else then)
     summaries.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet, done=done, then=then)
     if detected.had_finished and not quiet:
         console.say(f"{folder} was complete; nothing was left to do")

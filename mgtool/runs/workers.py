@@ -103,9 +103,32 @@ def pool(
         yield executor
     except BrokenProcessPool as error:
         raise MgtoolError(f"a process that {work} was killed: is memory short? `{option}` 1 needs less") from error
+    except KeyboardInterrupt:
+        _end_unborn(executor)
+        raise
     finally:
         is_over.set()
         executor.shutdown(cancel_futures=True)
+
+
+def _end_unborn(executor: ProcessPoolExecutor) -> None:
+    """End the fork server, and of its processes the one that an interrupt kept from getting known.
+
+    It would miss what this process takes along, and say so after this one's last word.
+    """
+    from multiprocessing import forkserver
+
+    import psutil
+
+    server = getattr(forkserver, "_forkserver")._forkserver_pid  # noqa: B009 - no typed name
+    with contextlib.suppress(psutil.Error):
+        if server is not None:
+            process = psutil.Process(server)
+            process.suspend()
+            for child in process.children():
+                if child.pid not in (executor._processes or {}):
+                    child.kill()
+            process.kill()
 
 
 def _watch(executor: ProcessPoolExecutor) -> threading.Event:

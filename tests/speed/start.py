@@ -43,7 +43,10 @@ PAIRS = {
 def timed(command, check=True, env=None, run=subprocess.run):
     """Processor seconds and seconds of a command."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    run(command, check=check, capture_output=True, env=env)
+    try:
+        run(command, check=check, capture_output=True, env=env)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(error.stderr.decode()) from error
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, seconds
 
