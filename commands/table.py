@@ -42,6 +42,9 @@ def table(
         sys.stdout.write((out / "table.json").read_text(encoding="utf-8"))
     else:
         sys.stdout.write(cells.text(made.title, made.baseline, made.cells, form))
+        sys.stdout.flush()
+    if not quiet:
+        console.say(f"took {summaries.took(len(made.cells))['seconds']:,.1f} s; page: {out / 'table.html'}")
 
 
 def _show_plan(spec: Path, out: Path, asked: TableOptions, *, as_json: bool) -> None:
