@@ -313,6 +313,7 @@ def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bo
     """This run's share, and those of ranks that died; joined with the others where all are there."""
     own, folder, done = work.options.share, output.folder, list[BoxStatistics]()
     if run.finished:
+        shared_output.join(folder, output, run, own.world_size)
         return Detected(folder, _counted(run), had_finished=True)
     if overwrite and own.is_any:
         raise UsageError("overwrite", "and `rank` any do not go together, as others may be at work: remove the output")
