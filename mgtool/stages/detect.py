@@ -26,6 +26,7 @@ from mgtool.errors import UNREACHABLE, UsageError
 from mgtool.files.hashing import sha256
 from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_share
+from mgtool.files.no_links import refuse_links
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin, changed, fingerprint
 from mgtool.media.limits import MAX_PIXELS
@@ -267,6 +268,7 @@ def _begin(run: Run, output: DetectionOutput, overwrite: bool) -> None:
     """Write the record, or go on with the one that is there."""
     if overwrite:
         run.forget_odd()
+    refuse_links(output.folder / shared_output.SHARES)
     has_begun = output.begun or (output.folder / shared_output.SHARES).is_dir()
     # a run that stopped before its first picture, at a wrong input, is no reason to refuse another
     is_idle = run.before.get("command") == "detect" and not run.finished and not has_begun
