@@ -28,7 +28,7 @@ LOG_FILE = "log.jsonl"
 _CONFIG = "config.json"
 _FAILURES_JOURNAL = ".train.failures.jsonl"
 _ASIDE = ".model.writing"
-_FULL = ("No space left", "PytorchStreamWriter failed", "file write failed")
+_FULL = ("No space left", "PytorchStreamWriter failed", "inline_container.cc", "file write failed")
 """Of texts of errors."""
 
 
