@@ -336,7 +336,9 @@ KINDS: dict[str, Kind] = {
         (BYTES, mutations.of_toml, mutations.of_toml),
         _toml,
     ),
-    "checkpoints": Kind(lambda folder: seeds.checkpoints(), (BYTES, mutations.of_zip, mutations.of_zip), _checkpoint, 1000),
+    "checkpoints": Kind(
+        lambda folder: seeds.checkpoints(), (BYTES, mutations.of_zip, mutations.of_zip), _checkpoint, 1000
+    ),
     "weight-indexes": Kind(
         lambda folder: {
             "model.safetensors.index.json": dumped(
@@ -382,7 +384,9 @@ KINDS: dict[str, Kind] = {
         (JSON, JSON, BYTES),
         _leftovers,
     ),
-    "tar-indexes": Kind(lambda folder: {"samples.parquet": _index_seed(folder)}, (BYTES, PARQUET, PARQUET), _index, 400),
+    "tar-indexes": Kind(
+        lambda folder: {"samples.parquet": _index_seed(folder)}, (BYTES, PARQUET, PARQUET), _index, 400
+    ),
 }
 
 
