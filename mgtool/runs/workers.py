@@ -37,7 +37,10 @@ class _Unguarded:
 
 
 class _SpawnProcess(_Unguarded, multiprocessing.context.SpawnProcess):
-    pass
+    def start(self) -> None:
+        """Start; Ctrl-C is the parent's from the first moment on."""
+        with _deaf():
+            super().start()
 
 
 class _ForkServerProcess(_Unguarded, multiprocessing.context.ForkServerProcess):
@@ -64,8 +67,25 @@ def loaded(module: str) -> BaseContext:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload([module])
-        forkserver.ensure_running()
+        with _deaf():
+            forkserver.ensure_running()
     return FORK_SERVER
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes that begin meanwhile never hear Ctrl-C, which a terminal sends to all; this one does afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # which would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def begin() -> None:

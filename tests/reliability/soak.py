@@ -1,8 +1,8 @@
 """Many small pictures through detect, pack, infer and eval: nothing may grow, and two ranks give the same bytes.
 
 Memory, handles, threads and temporary files of each command and of all its processes are taken while it runs, and how
-much it writes in a second of processor time, which others on the machine do not change. The slope of each over the run,
-with its 95 % interval, has to be that of something flat.
+much it writes in the processor time that a fixed piece of work takes meanwhile, whatever else the machine does. The
+slope of each over the run, with its 95 % interval, has to be that of something flat.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Looks:
     seconds: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
+    yards: list[float] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MOST_GROWTH})
 
     def add(self, second: float, processes: list[psutil.Process], tmp: Path, out: Path) -> None:
@@ -69,6 +70,7 @@ class Looks:
         self.seconds.append(second)
         self.busy.append(busy)
         self.written.append(_size(out))
+        self.yards.append(_yardstick())
         found = {"memory_mb": memory, "handles": handles, "threads": threads, "temporary": _count(tmp)}
         for name, value in found.items():
             self.values[name].append(value)
@@ -91,8 +93,17 @@ class Looks:
         if (busy <= 0).any() or (written <= 0).sum() > STRETCHES // 4:
             return {}  # all is written in the end
         rate = written / busy
+        if self.yards:
+            rate *= np.array([np.median(part) for part in np.array_split(self.yards[begin:end], STRETCHES)])
         change, half = _fitted(edges[1:].astype(float), rate)
         return {"rate": (change / rate.mean(), half / rate.mean())}
+
+
+def _yardstick() -> float:
+    """Processor time of a fixed piece of work, which is longer where others crowd the caches."""
+    began = time.thread_time()
+    hashlib.sha256(json.dumps(list(range(20_000))).encode()).digest()
+    return time.thread_time() - began
 
 
 def _fitted(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
