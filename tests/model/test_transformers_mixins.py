@@ -117,6 +117,13 @@ class Tester:
 
 
 class ModelTest(modeling.ModelTesterMixin, GenerationTesterMixin, unittest.TestCase):
+    """What LLaVA's own class passes, but for what is skipped here and below, each with its reason.
+
+    Whole graphs, and with them static caches and masks of four dimensions, are skipped by the sources themselves:
+    pictures have different numbers of boxes, so that the places of their tokens are found by looking at the ids.
+    """
+
+    test_can_init_all_missing_weights_before_2023 = True  # the sources go by a year in the text of the configuration
     all_model_classes = (MGLlavaForConditionalGeneration,)
     _is_composite = True
     test_all_params_have_gradient = False  # the towers' last layers feed nothing, as published
