@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from mgtool.files.temporary import temporary_folder
+from mgtool.records import Advance
+from mgtool.runs import progress
 from mgtool.runs import workers as processes
 from mgtool.tars.members import is_packed
 from mgtool.tars.other_readers import READERS, CannotStart, Reader, quietly
@@ -22,14 +24,17 @@ _HEAD_BYTES = 8
 _CHUNK = 1 << 20
 
 
-def differences(urls: Sequence[str], readers: Mapping[str, Reader]) -> Iterator[tuple[str, str]]:
+def differences(
+    urls: Sequence[str], readers: Mapping[str, Reader], advance: Advance = lambda n: None
+) -> Iterator[tuple[str, str]]:
     """Each installed reader's name, with the first difference in what it makes of local tars; ``""`` for none.
 
-    A reader that cannot start here is left out.
+    A reader that cannot start here is left out. `advance` is told whose turn it is, as some take long to start.
     """
     for name, reader in readers.items():
         if not reader.installed:
             continue
+        progress.doing(advance, f"{name} reads")
         found = _apart(urls, name) if READERS.get(name) is reader else _difference(urls, reader)
         if found is not None:
             yield name, found
