@@ -123,7 +123,6 @@ class ModelTest(modeling.ModelTesterMixin, GenerationTesterMixin, unittest.TestC
     pictures have different numbers of boxes, so that the places of their tokens are found by looking at the ids.
     """
 
-    test_can_init_all_missing_weights_before_2023 = True  # the sources go by a year in the text of the configuration
     all_model_classes = (MGLlavaForConditionalGeneration,)
     _is_composite = True
     test_all_params_have_gradient = False  # the towers' last layers feed nothing, as published
@@ -149,6 +148,10 @@ class ModelTest(modeling.ModelTesterMixin, GenerationTesterMixin, unittest.TestC
 
     @unittest.skip("a folder whose weights are not all there is refused")
     def test_model_weights_reload_no_missing_tied_weights(self):
+        pass
+
+    @unittest.skip("weights that are missing are refused, and timm begins its tower by rules of its own")
+    def test_can_init_all_missing_weights(self):
         pass
 
 
