@@ -8,7 +8,7 @@ SCENES_OUT ?= out/scenes
 SHELL := /bin/bash
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup fix check test test-slow full-size test-gpu test-browser test-transformers vllm-test wheels chaos crash fuzz soak audit bench demo ablation docs clean
+.PHONY: help setup fix check test test-slow full-size test-gpu test-browser test-transformers gpu vllm-test wheels chaos crash fuzz soak audit bench demo ablation docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -60,6 +60,11 @@ full-size: $(VENV)/.developing ## import and ask a model of published size on th
 test-gpu: $(VENV)/.developing ## tests that need an accelerator
 	@$(BIN)/python -m pytest -m gpu
 
+gpu: ## GPU tests and speed scripts, 8 minutes; PYTHON= takes that interpreter's packages, WHEELS= a folder, DEVICE=cpu QUICK=1
+	@$(if $(filter command line,$(origin PYTHON)),$(PYTHON),$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))) tests/speed/gpu.py \
+	  $(if $(DEVICE),--device $(DEVICE)) $(if $(QUICK),--quick) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(FRESH),--fresh) \
+	  $(if $(WHEELS),--wheels $(WHEELS)) $(OPTIONS)
+
 test-browser: $(VENV)/.developing ## the report in headless Chromium (install chromium first)
 	@$(BIN)/python -m pytest -m browser
 
@@ -83,15 +88,15 @@ wheels: $(VENV)/.developing ## build sdist and wheel; install and use them on ev
 	@$(PIP) uv
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/wheels.py
 
-crash: $(VENV)/.developing ## kill every command at many moments (as root, on full disks, too); QUICK=1 takes under 10 minutes
+crash: $(VENV)/.developing ## kill every command at many moments; as root, on full and failing disks, too; QUICK=1 takes under 10 minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/crash.py $(if $(QUICK),--quick)
 
 fuzz: $(VENV)/.developing ## broken files for every reader, 20,000 of each kind (CALLS=N), and 1,000 commands (COMMANDS=N)
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/fuzz.py $(if $(CALLS),--calls $(CALLS))
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/fuzz_commands.py $(if $(COMMANDS),--commands $(COMMANDS))
 
-soak: $(VENV)/.developing ## 100,000 small pictures through all commands (PICTURES=N): does anything grow?
-	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/soak.py $(if $(PICTURES),--pictures $(PICTURES))
+soak: $(VENV)/.developing ## 100,000 small pictures through all commands (PICTURES=N, QUESTIONS=N of infer and eval): does anything grow?
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/soak.py $(if $(PICTURES),--pictures $(PICTURES)) $(if $(QUESTIONS),--questions $(QUESTIONS))
 
 audit: $(VENV)/.developing ## what is installed (CycloneDX), its known holes where their data can be had, hashes of a release
 	@$(BIN)/python tests/reliability/audit.py

@@ -229,7 +229,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         return cls(id=id, stage=stage, reason=error.reason, detail=error.detail)
 
 
-class Score(msgspec.Struct, frozen=True, kw_only=True):
+class Score(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of ``scores.jsonl``: how one item was scored.
 
     Attributes:

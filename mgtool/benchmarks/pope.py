@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from mgtool.errors import UsageError
 from mgtool.records import Score
-from mgtool.scoring.benchmark import OFFICIAL, SINGLE_WORD, YES_OR_NO, Benchmark, Item, Judge, Pair, Verdict, by_field
+from mgtool.scoring.benchmark import (
+    OFFICIAL,
+    SINGLE_WORD,
+    YES_OR_NO,
+    Benchmark,
+    Item,
+    Judge,
+    Pair,
+    Verdict,
+    by_field,
+    shared_verdict,
+)
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, picture_name, whole
 from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
@@ -46,14 +58,11 @@ class Pope(Benchmark):
 
     def load(self, truth: Truth) -> list[Item]:
         """Official files (one a split), LLaVA's question file over them, or a TSV with all splits."""
-        rows = [(split, row) for document in truth.files for split, row in _rows(document)]
-        if truth.split:
-            chosen = [row for split, row in rows if truth.split in split.split(",")]
-            only_file = [row for _, row in rows] if len(truth.files) == 1 else []
-            rows = [(truth.split, row) for row in chosen or only_file]
-        if not rows:
+        items = [item for document in truth.files for item in _items(document, truth.split)]
+        if truth.split and not items and len(truth.files) == 1:
+            items = list(_items(truth.files[0], truth.split, is_only=True))
+        if not items:
             raise truth.mismatch(f"POPE questions with `label`{f' of split {truth.split}' if truth.split else ''}")
-        items = [_item(split or "all", row) for split, row in rows]
         if truth.questions:
             asked = [row for document in truth.question_files for row in document.rows()]
             return _addressed(_renamed(items, asked, truth.split))
@@ -63,6 +72,12 @@ class Pope(Benchmark):
         """The id within the split that the answer names; the id alone where it names none."""
         split = prediction.fields.get("split") or prediction.fields.get("category")
         yield f"{split}/{prediction.id}" if split in SPLITS else str(prediction.id)
+
+    def aliases(self, item: Item) -> Iterable[str]:
+        """The id within each of the item's splits; within any, where it has none of them."""
+        splits = _splits(item)
+        number = str(item.id).removeprefix(f"{splits[0]}/")
+        return (f"{split}/{number}" for split in (splits if set(splits) & set(SPLITS) else SPLITS))
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """By the word that is there; VLMEvalKit asks a judge about answers without one."""
@@ -76,15 +91,16 @@ class Pope(Benchmark):
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Everything that is not a no is a yes."""
         said = _READERS[variant](text)
-        return Verdict(said, float(said == item.target))
+        return shared_verdict(said, float(said == item.target))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Mean F1 (the frameworks pool the splits instead), then five numbers for each split."""
         parts = _in_order(by_field(scores, "split"))
-        members = [score for part in parts.values() for score in part]  # an item of two splits counts in both
-        pooled = Statistic(_confusion(members, variant), codes(score.group for score in members), _f1)
-        headline = _mean_f1(scores, list(parts)) if variant in _MEANS and parts else pooled
-        numbers: dict[str, Statistic | Metric] = {"f1": headline}
+        if variant in _MEANS and parts:
+            numbers: dict[str, Statistic | Metric] = {"f1": _mean_f1(scores, list(parts))}
+        else:
+            members = [score for part in parts.values() for score in part]  # an item of two splits counts in both
+            numbers = {"f1": Statistic(_confusion(members, variant), codes(score.group for score in members), _f1)}
         for split, part in parts.items():
             counts, groups = _confusion(part, variant), codes(score.group for score in part)
             for metric in ("accuracy", "precision", "recall", "f1", "yes_ratio"):
@@ -122,40 +138,43 @@ _READERS: dict[str, Callable[[str], str | None]] = {
 }
 
 
-def _rows(document: Document) -> list[tuple[str, Row]]:
+def _items(document: Document, wanted: str, *, is_only: bool = False) -> Iterator[Item]:
+    """A file's questions, of one split where it is wanted; where the file is the only one, all are of that split."""
     match = re.search(r"pope_(\w+)$", document.stem)
-    return [
-        (str(first(row, ("category", "split"), match[1] if match else "")), row)
-        for row in document.rows()
-        if first(row, ("label", "answer")) is not None
-    ]
+    fields: dict[str, dict[str, Any]] = {}  # which all questions of a split have in common
+    for row in document.each():
+        split = str(first(row, ("category", "split"), match[1] if match else "")) or "all"
+        if first(row, ("label", "answer")) is None or (wanted and not is_only and wanted not in split.split(",")):
+            continue
+        named = wanted or split
+        yield _item(row, fields.setdefault(named, {"split": named.split(",") if "," in named else named}))
 
 
-def _item(split: str, row: Row) -> Item:
-    image = picture_name(row, ("image", "image_path"))
+def _item(row: Row, fields: dict[str, Any]) -> Item:
+    image = sys.intern(picture_name(row, ("image", "image_path")))
     return Item(
         id=whole(first(row, ("index", "question_id", "id"))),
-        question=str(first(row, ("text", "question"), "")),
+        question=sys.intern(str(first(row, ("text", "question"), ""))),
         target="no" if str(first(row, ("label", "answer"))).lower() == "no" else "yes",
         image=image,
         group=image,
-        fields={"split": split.split(",") if "," in split else split},
+        fields=fields,
     )
 
 
+def _splits(item: Item) -> list[str]:
+    own = item.fields["split"]
+    return own if isinstance(own, list) else [own]
+
+
 def _addressed(items: list[Item]) -> list[Item]:
-    """Items with the keys that answers use.
+    """Items with ids that are theirs alone.
 
     Official files number each split from 1; then the id alone is no address, and the split becomes a part of it.
     """
-    repeated = max(Counter(str(item.id) for item in items).values()) > 1
-    addressed = []
-    for item in items:
-        splits = item.fields["split"] if isinstance(item.fields["split"], list) else [item.fields["split"]]
-        aliases = tuple(f"{split}/{item.id}" for split in (splits if set(splits) & set(SPLITS) else SPLITS))
-        own = f"{splits[0]}/{item.id}" if repeated else item.id
-        addressed.append(msgspec.structs.replace(item, id=own, aliases=aliases))
-    return addressed
+    if len({str(item.id) for item in items}) == len(items):
+        return items
+    return [msgspec.structs.replace(item, id=f"{_splits(item)[0]}/{item.id}") for item in items]
 
 
 def _renamed(items: list[Item], questions: list[Row], split: str) -> list[Item]:
@@ -182,13 +201,13 @@ def _in_order(parts: dict[str, list[Score]]) -> dict[str, list[Score]]:
     return {split: parts[split] for split in [*known, *(split for split in parts if split not in known)]}
 
 
-def _confusion(scores: Sequence[Score], variant: str = OFFICIAL) -> Floats:
+def _confusion(scores: Sequence[Score], variant: str = OFFICIAL) -> NDArray[np.uint8]:
     """(n, 9): true positive, false positive, false negative, true negative, right, said yes, said anything, 1, is yes.
 
     An item without an answer is wrong: a miss where yes was right, a false alarm where no was. lmms-eval counts an
     answer that is neither yes nor no as no miss, so that its recall is higher.
     """
-    rows = np.zeros((len(scores), 9))
+    rows = np.zeros((len(scores), 9), dtype=np.uint8)
     for row, score in zip(rows, scores, strict=True):
         positive, answered = score.target == "yes", score.status == "answered"
         said_yes = score.extracted == "yes" if answered else not positive
@@ -218,7 +237,7 @@ def _f1(sums: Floats) -> Floats:
 def _mean_f1(scores: Sequence[Score], splits: list[str]) -> Statistic:
     """F1 averaged over the splits; pictures are drawn once for all splits, as they share them."""
     confusion = _confusion(scores)
-    member = np.array([[_in(score, split) for split in splits] for score in scores], dtype=np.float64)
+    member = np.stack([np.fromiter((_in(s, split) for s in scores), np.uint8, len(scores)) for split in splits], 1)
     rows = (member[:, :, None] * confusion[:, None, :]).reshape(len(scores), -1)
 
     def mean(sums: Floats) -> Floats:

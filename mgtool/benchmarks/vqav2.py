@@ -18,6 +18,7 @@ from mgtool.scoring.benchmark import (
     Submission,
     Verdict,
     mean_score,
+    shared_verdict,
 )
 from mgtool.scoring.ground_truth import Document, Truth, first, listed, of_split, whole
 from mgtool.scoring.statistics import Metric, Statistic
@@ -81,7 +82,7 @@ class Vqav2(Benchmark):
         given = [normalizers.flat(answer) for answer in item.target]
         if len(set(given)) > 1 or variant == "lmms-eval":
             said, given = normalizers.vqa(said), [normalizers.vqa(answer) for answer in given]
-        return Verdict(said, normalizers.soft_accuracy(said, given))
+        return shared_verdict(said, normalizers.soft_accuracy(said, given))
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Accuracy, rounded as the official script does."""

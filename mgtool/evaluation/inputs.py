@@ -177,7 +177,7 @@ class EvalInputs:
                 by_bytes[record.sha256] = record
             yield record
         for item in self.items if by_bytes else ():
-            if item.image in names or not names.isdisjoint(item.aliases):
+            if item.image in names or not names.isdisjoint(self.benchmark.aliases(item)):
                 continue
             with contextlib.suppress(ItemError):  # a picture that is not there has no boxes
                 digest = sha256(read_bytes(self.place.media(item.image)))
@@ -203,7 +203,7 @@ class EvalInputs:
         if not path.is_file():
             what = "a folder: give the answers file" if path.is_dir() else "no such answers file"
             raise InputError(f"{source}: {what}")
-        return _with_failures(_answers(path.read_bytes(), source), path)
+        return _with_failures(predictions.read_lines(path) or _answers(path.read_bytes(), source), path)
 
 
 def _answers(data: bytes, where: str) -> Answers:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,14 +36,14 @@ class JoinedAnswers(NamedTuple):
         rounds: every item with its answer, once for each sample that a run drew.
     """
 
-    rounds: list[list[Pair]]
+    rounds: list[Sequence[Pair]]
     failed: frozenset[str]
     duplicated: int
     unknown: list[SampleId]
     identity: Identity
 
     @property
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> Sequence[Pair]:
         """Every item with its answer, of several samples the first."""
         if len(self.rounds) == 1:
             return self.rounds[0]
@@ -68,7 +69,7 @@ class ScoredRun:
 
     result: EvalResult
     scores: list[Score] = field(repr=False)
-    pairs: list[Pair] = field(repr=False)
+    pairs: Sequence[Pair] = field(repr=False)
     answers: int
     failures: list[Failure]
     unknown: list[SampleId]
@@ -114,11 +115,14 @@ def score(
         UsageError: when there are fewer samples than the rule needs.
     """
     joined = joined or join(benchmark, items, answers, trust_ids=trust_ids)
-    kept = [place for place, (_, answer) in enumerate(joined.pairs) if answer is not None or not only_answered]
-    pairs = [[each[place] for place in kept] for each in joined.rounds]
-    rounds = [item_scores(benchmark, each, joined.failed, variant, judge) for each in pairs]
+    pairs, chosen = joined.pairs, joined.rounds
+    if only_answered:
+        kept = [place for place, (_, answer) in enumerate(pairs) if answer is not None]
+        pairs = [pairs[place] for place in kept]
+        chosen = [[each[place] for place in kept] for each in chosen]
+    rounds = [item_scores(benchmark, each, joined.failed, variant, judge) for each in chosen]
     run = _summed(benchmark, joined, answers, rounds, variant, rule, only_answered=only_answered, trust_ids=trust_ids)
-    return dataclasses.replace(run, pairs=[joined.pairs[place] for place in kept])
+    return dataclasses.replace(run, pairs=pairs)
 
 
 def _summed(
@@ -133,7 +137,9 @@ def _summed(
     trust_ids: bool,
 ) -> ScoredRun:
     """The run of some scores, with what a reader has to know; its pairs are still to come."""
-    result, scores = summarize(benchmark, rounds, count(joined, answers), variant, rule, only_answered=only_answered)
+    result, scores = summarize(
+        benchmark, rounds, count(benchmark, joined, answers), variant, rule, only_answered=only_answered
+    )
     needed = [score for score in scores if benchmark.is_needed(score)]
     unanswered = sum(score.status != "answered" for score in needed)
     notes = [*result.notes, *_notes(joined, result.counts, trust_ids=trust_ids)]
@@ -196,30 +202,82 @@ def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers, *, trust
     Raises:
         InputError: when not one answer belongs to the benchmark, or, unless ids are trusted, most belong to others.
     """
-    places = _places(items)
-    found: dict[tuple[int, int], Prediction] = {}
+    places = _Places(benchmark, items)
+    found: dict[int, dict[int, Prediction]] = {}
     unknown: list[SampleId] = []
     known = 0
     for prediction in benchmark.addressed(items, answers.predictions):
-        place = next((places[key] for key in benchmark.keys(prediction) if key in places), None)
+        place = places.of(prediction)
         if place is None:
             unknown.append(prediction.id)
         else:
             known += 1
-            found[place, _sample(prediction)] = prediction
+            found.setdefault(_sample(prediction), {})[place] = prediction
     if answers.predictions and not found:
         raise InputError(_strangers(benchmark, items, answers.predictions))
-    matched = {key: (items[key[0]], prediction) for key, prediction in found.items()}
-    fit = identity.compared(matched.values(), {str(item.id) for item in items})
+    matched = ((items[place], answer) for each in found.values() for place, answer in each.items())
+    fit = identity.compared(matched, places.ids)
     if fit.is_of_another and not trust_ids:
         raise InputError(_of_another(benchmark, fit))
     strangers = {id(each) for each in fit.predictions} if not trust_ids else set()
-    rounds: list[list[Pair]] = [
-        [(item, _unless(found.get((place, number)), strangers)) for place, item in enumerate(items)]
-        for number in sorted({number for _, number in found}) or [0]
+    rounds: list[Sequence[Pair]] = [
+        PairSequence(items, [_unless(each.get(place), strangers) for place in range(len(items))])
+        for _, each in sorted(found.items()) or [(0, {})]
     ]
     failed = frozenset(str(failure.id) for failure in answers.failures)
-    return JoinedAnswers(rounds, failed, known - len(found), unknown, fit)
+    return JoinedAnswers(rounds, failed, known - sum(map(len, found.values())), unknown, fit)
+
+
+class PairSequence(Sequence[Pair]):
+    """Items with their answers, of which no pair is kept.
+
+    Args:
+        items, answers: as many of both.
+    """
+
+    def __init__(self, items: Sequence[Item], answers: Sequence[Prediction | None]) -> None:
+        self._items, self._answers = items, answers
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return zip(self._items, self._answers, strict=True)
+
+    def __getitem__(self, place: Any) -> Any:
+        """The item at a place with its answer, or several of them as a list."""
+        if isinstance(place, slice):
+            return list(zip(self._items[place], self._answers[place], strict=True))
+        return self._items[place], self._answers[place]
+
+
+class _Places:
+    """Where the item of an answer stands; other keys than the items' own are looked at where those do not do."""
+
+    def __init__(self, benchmark: Benchmark, items: Sequence[Item]) -> None:
+        self._benchmark, self._items = benchmark, items
+        self._own = {str(item.id): place for place, item in enumerate(items)}
+
+    @property
+    def ids(self) -> Set[str]:
+        """Those of all items."""
+        return self._own.keys()
+
+    @cached_property
+    def _aliases(self) -> dict[str, int]:
+        every = ((alias, place) for place, item in enumerate(self._items) for alias in self._benchmark.aliases(item))
+        return {alias: place for alias, place in every if alias not in self._own}
+
+    def of(self, answer: Prediction) -> int | None:
+        """The place of the item that the surest key of an answer names; None for a stranger."""
+        for key in self._benchmark.keys(answer):
+            place = self._own.get(key)
+            if place is None:
+                place = self._aliases.get(key)
+            if place is not None:
+                return place
+        return None
 
 
 def _sample(prediction: Prediction) -> int:
@@ -235,13 +293,6 @@ def _unless(answer: Prediction | None, strangers: set[int]) -> Prediction | None
 def _of_another(benchmark: Benchmark, fit: Identity) -> str:
     most = f"{len(fit.mismatched):,} of {fit.comparable:,} answers that can be compared are to other questions than"
     return f"{most} those of {benchmark.name} whose ids they bear: {fit.examples}; `trust_ids` scores them all the same"
-
-
-def _places(items: Sequence[Item]) -> dict[str, int]:
-    places = {alias: place for place, item in enumerate(items) for alias in item.aliases}
-    for place, item in enumerate(items):
-        places[str(item.id)] = place
-    return places
 
 
 def _strangers(benchmark: Benchmark, items: Sequence[Item], predictions: Sequence[Prediction]) -> str:
@@ -265,7 +316,7 @@ def item_scores(
             extracted=verdict.extracted,
             target=item.target,
             score=verdict.score,
-            status="answered" if answer is not None else "failed" if _is_among(item, failed) else "missing",
+            status="answered" if answer is not None else "failed" if _is_among(benchmark, item, failed) else "missing",
             group=item.group or str(item.id),
             question=item.question or (answer.prompt if answer is not None else ""),
             image=(answer.image if answer is not None else "") or item.image,
@@ -275,10 +326,10 @@ def item_scores(
     ]
 
 
-def count(joined: JoinedAnswers, answers: Answers) -> AnswerCounts:
+def count(benchmark: Benchmark, joined: JoinedAnswers, answers: Answers) -> AnswerCounts:
     """How complete the answers are."""
     unanswered = [item for item, answer in joined.pairs if answer is None]
-    failed = sum(_is_among(item, joined.failed) for item in unanswered)
+    failed = sum(_is_among(benchmark, item, joined.failed) for item in unanswered)
     return AnswerCounts(
         expected=len(joined.pairs),
         answered=len(joined.pairs) - len(unanswered),
@@ -293,9 +344,9 @@ def count(joined: JoinedAnswers, answers: Answers) -> AnswerCounts:
     )
 
 
-def _is_among(item: Item, failed: frozenset[str]) -> bool:
+def _is_among(benchmark: Benchmark, item: Item, failed: frozenset[str]) -> bool:
     """Whether a run recorded a failure of an item, by its id, another of its keys, or its picture."""
-    return any(key in failed for key in (str(item.id), *item.aliases, item.image) if key)
+    return any(key in failed for key in (str(item.id), *benchmark.aliases(item), item.image) if key)
 
 
 def summarize(

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mgtool.errors import InputError
+from mgtool.files.space import check_space
 from mgtool.importing import published
 from mgtool.importing.options import PARTS, ImportOptions, ImportParts
 from mgtool.importing.presets import Preset, preset
 from mgtool.inputs import hub
+from mgtool.records import Advance
+from mgtool.runs import progress
 
 _GIGABYTE = 1e9
 _SETTINGS = (".json", ".model", ".txt", ".jinja")
@@ -63,16 +66,22 @@ def planned(options: ImportOptions) -> list[Download]:
     return [_planned(part, asked, options) for part in missing]
 
 
-def fetched(options: ImportOptions, tell: Callable[[str], None] = lambda text: None) -> ImportParts:
+def fetched(
+    options: ImportOptions,
+    tell: Callable[[str], None] = lambda text: None,
+    advance: Advance = lambda count: None,
+) -> ImportParts:
     """The parts of an import as local paths, downloaded where they are not there.
 
     Args:
         options: with a preset or without.
         tell: told in a line each what will be downloaded, before it is.
+        advance: told of bytes that are downloaded.
 
     Raises:
         UsageError: parts that are neither given nor of a preset.
         InputError: the hub cannot be asked, or has no file that is meant.
+        OutputError: the disk of the hub's cache has no room for them.
     """
     if not options.preset:
         return options.parts()
@@ -80,12 +89,11 @@ def fetched(options: ImportOptions, tell: Callable[[str], None] = lambda text: N
     for line in summary(downloads):
         tell(line)
     places = {part: path for part in PARTS if (path := _local(options, part)) is not None}
-    for one in downloads:
-        places[one.part] = _fetch(one)
+    _fetch_all(downloads, places, advance)
     if _local(options, "llm") is None and not published.holds_language_model(places["checkpoint"]):
         weights = _listed("llm", preset(options.preset).llm, with_weights=True)
         tell(f"{weights}; the checkpoint has no language model")
-        places["llm"] = _fetch(weights)
+        _fetch_all([weights], places, advance)
     template = options.template or preset(options.preset).template
     return options.parts(**places, template=template)
 
@@ -127,9 +135,20 @@ def _download(part: str, name: str, listing: hub.Listing, files: Sequence[str]) 
     return Download(part, name, listing.revision, chosen, kept)
 
 
-def _fetch(one: Download) -> Path:
+def _fetch_all(downloads: Sequence[Download], places: dict[str, Path], advance: Advance) -> None:
+    """Add where each part is once it is there."""
+    total = sum(one.bytes for one in downloads)
+    check_space(hub.cache_folder(), total, "set HF_HOME to a folder on a larger disk")
+    progress.started(advance, total)
+    for one in downloads:
+        progress.doing(advance, one.name if one.bytes else "bytes")
+        places[one.part] = _fetch(one, advance)
+    progress.doing(advance, "bytes")
+
+
+def _fetch(one: Download, advance: Advance) -> Path:
     """The part's folder in the hub's cache, or the file of weights there."""
-    folder = hub.fetched(one.name, one.files, option="preset")
+    folder = hub.fetched(one.name, one.revision, one.files, option="preset", advance=advance)
     if one.part != "checkpoint":
         return folder
     return (

@@ -101,6 +101,15 @@ def is_of_data_set(name: str) -> bool:
     return posixpath.basename(name) in _OF_DATA_SETS
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file, or a folder above it, is one that listings do not show.
+
+    >>> is_hidden(".gitattributes"), is_hidden(".cache/a.jpg"), is_hidden("b/a.jpg")
+    (True, True, False)
+    """
+    return any(part.startswith(".") for part in name.split("/"))
+
+
 def kind_of_file(name: str) -> str:
     """The reason for which a file that is no picture, video or tar is left out."""
     ending = posixpath.splitext(name)[1].lower()
@@ -126,7 +135,12 @@ def _named(folder: Path, pattern: str) -> list[Path]:
 def _and_leave_out(folder: Path, tables: list[Path], left_out: LeftOut) -> Iterator[Path | Failure]:
     used = {*tables}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path not in used and not path.name.startswith(".") and not is_of_data_set(path.name):
+        if (
+            path.is_file()
+            and path not in used
+            and not is_hidden(path.relative_to(folder).as_posix())
+            and not is_of_data_set(path.name)
+        ):
             left_out.add(kind_of_file(path.name), path.as_posix())
     return iter(tables)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mgtool.errors import InputError
+from mgtool.inputs import hub_files
+from mgtool.records import Advance
 
 _NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _SMALL = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
@@ -77,7 +79,8 @@ def listing(name: str, *, option: str) -> Listing:
 
     with _explained(f"`{option}` {name}", name, None):
         try:
-            found = snapshot_download(name, dry_run=True, endpoint=os.environ.get("HF_ENDPOINT"))
+            quiet = hub_files.told_to(lambda count: None)
+            found = snapshot_download(name, dry_run=True, endpoint=os.environ.get("HF_ENDPOINT"), tqdm_class=quiet)
         except (errors.DryRunError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
             if isinstance(error.__cause__, errors.HfHubHTTPError):
                 raise error.__cause__ from None
@@ -90,18 +93,36 @@ def listing(name: str, *, option: str) -> Listing:
     return Listing(found[0].commit_hash if found else "", {one.filename: one.file_size or 0 for one in found}, kept)
 
 
-def fetched(name: str, files: Iterable[str], *, option: str) -> Path:
+def fetched(name: str, revision: str, files: Iterable[str], *, option: str, advance: Advance) -> Path:
     """The folder of some files of a repository in the cache; what is there, or half of it, is not fetched again.
+
+    Args:
+        name: ``owner/name``.
+        revision: its commit, as of `listing`.
+        files: of it.
+        option: the field that errors name.
+        advance: told of bytes that are there, those of a half counted.
 
     Raises:
         InputError: as of `downloaded`.
     """
     from huggingface_hub import snapshot_download
 
-    wanted = [glob.escape(file) for file in files]
-    with _explained(f"`{option}` {name}", name, None):
-        folder = snapshot_download(name, allow_patterns=wanted, endpoint=os.environ.get("HF_ENDPOINT"))
+    wanted = list(files)
+    bar, patterns = hub_files.told_to(advance), [glob.escape(file) for file in wanted]
+    with _explained(f"`{option}` {name}", name, revision):
+        for file in wanted:
+            hub_files.fetch(name, revision, file, advance)
+        asked = functools.partial(snapshot_download, name, revision=revision, endpoint=os.environ.get("HF_ENDPOINT"))
+        folder = asked(allow_patterns=patterns, tqdm_class=bar)
     return Path(folder)
+
+
+def cache_folder() -> Path:
+    """Where the hub's library keeps what it downloads."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 @contextmanager
@@ -124,5 +145,7 @@ def _explained(where: str, name: str, revision: str | None) -> Iterator[None]:
         detail = "it is not in the cache and the hub cannot be reached"
         advice = f"hf download {name} where there is a net, or give a folder of its files"
         raise InputError(f"{where}: {detail} (no net, or HF_HUB_OFFLINE is set); type {advice}") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{where}: the download failed: {str(error).splitlines()[0][:200]}") from error
+    # the base is what the library for HTTP raises of a line that breaks; which library that is differs by release
+    except (OSError, ValueError, errors.HfHubHTTPError.__base__) as error:  # type: ignore[misc] # an exception, too
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InputError(f"{where}: the download failed, and goes on where it stopped: {reason}") from error

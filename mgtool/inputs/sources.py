@@ -149,7 +149,7 @@ def _read_url(url: str, place: Place, seen: Seen) -> Iterator[Item]:
 def _listed(url: str, place: Place, seen: Seen) -> Iterator[Item]:
     """The files of a folder elsewhere: its tars, the tables of a data set, or its pictures."""
     filesystem, root = urls.locate(url)
-    names = sorted(filesystem.find(root))
+    names = sorted(name for name in filesystem.find(root) if not folders.is_hidden(posixpath.relpath(name, root)))
     shards = [filesystem.unstrip_protocol(name) for name in names if name.endswith(".tar")]
     listed = [] if shards else folders.tables_among(names)
     seen.take(url, folders.TARS if shards else folders.kind_of(listed))
@@ -298,7 +298,8 @@ def _read_buffer(
     if start == b"{" or any(json_files.is_json_line(line) for line in json_files.lines_of_objects(head)):
         return json_files.read_lines(file, find, seen, where=where)
     if b"\0" in head:
-        raise InputError(f"{where}: {_UNKNOWN}")
+        packed = magic.archive(head)
+        raise InputError(f"{where}: {f'packed as {packed}: unpack it, and give what it holds' if packed else _UNKNOWN}")
     if tables.is_text_table(head.decode("utf-8", "replace")):
         return rows.read_text_table(functools.partial(tables.as_text, file.read()), find, seen, where=where)
     seen.take(where, "list of paths")

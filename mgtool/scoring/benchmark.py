@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ UNANSWERABLE = f"When the provided information is insufficient, respond with 'Un
 """Of LLaVA's questions of VizWiz."""
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True):
+class Item(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One question of a benchmark, with what is expected.
 
     Attributes:
@@ -80,6 +81,12 @@ class Verdict(NamedTuple):
     extracted: Any
     score: float
     fields: Mapping[str, Any] = {}
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def shared_verdict(extracted: str | None, score: float) -> Verdict:
+    """A verdict that many answers have in common, once in memory."""
+    return Verdict(extracted, score)
 
 
 Pair = tuple[Item, Prediction | None]
@@ -203,6 +210,10 @@ class Benchmark:
     def keys(self, prediction: Prediction) -> Iterable[str]:
         """The keys by which an answer may name its question, the surest first."""
         yield str(prediction.id)
+
+    def aliases(self, item: Item) -> Iterable[str]:
+        """Other keys by which answers may name an item."""
+        return item.aliases
 
     def folder_answers(self, folder: Path) -> Answers | None:
         """The answers in a folder, for benchmarks whose official results are one; None for all others.

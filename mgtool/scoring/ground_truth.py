@@ -26,6 +26,7 @@ from mgtool.errors import InputError
 from mgtool.files.regular import open_input, read_regular, refuse_endless
 from mgtool.records import parse
 from mgtool.scoring.layouts import described
+from mgtool.scoring.parquet_rows import parquet_rows
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -38,6 +39,8 @@ LONGEST_NAME = 255
 """Characters of a picture's name; longer cells hold the picture itself, in base64."""
 LONGEST_CELL = 1 << 13
 """Characters of a cell that may be a list of names, in a column of pictures."""
+_HEAD = 1 << 12
+"""Bytes of a file in which its first sign stands."""
 MOST_UNPACKED_BYTES = 1 << 30
 """Of a member of a zip archive, and of all parts of a workbook."""
 _BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError, struct.error)
@@ -160,6 +163,10 @@ class Document:
         return parse(bytes(self.keys[key]), type, where=f"{self.path}: `{key}`")
 
     def rows(self, keep: Collection[str] = ()) -> list[Row]:
+        """All of `each`."""
+        return list(self.each(keep))
+
+    def each(self, keep: Collection[str] = ()) -> Iterator[Row]:
         """A list of objects from any of the formats: a JSON list, JSON lines, a table, a workbook or Parquet.
 
         Args:
@@ -170,17 +177,34 @@ class Document:
         """
         if self.suffix in SHEETS:
             table = _workbook(self) if self.suffix == ".xlsx" else _table(self)
-            return [_filled(row, keep) for row in table]
+            yield from (_filled(row, keep) for row in table)
+            return
         if self.suffix == ".parquet":
-            return _parquet(self)
-        data = self.bytes.lstrip()
-        if data.startswith(b"["):
-            return parse(data, list[Row], where=str(self.path))
-        return [
-            parse(line, Row, where=f"{self.path}:{number}")
-            for number, line in enumerate(data.splitlines(), 1)
-            if line.strip()
-        ]
+            with self.opened as file:
+                yield from parquet_rows(file, PICTURE, where=self.path)
+            return
+        with self.opened as file:
+            if file.read(_HEAD).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+                yield from parse(self.bytes.lstrip(), list[Row], where=str(self.path))
+                return
+            file.seek(0)
+            for number, line in enumerate(lines_of(file), 1):
+                if line.strip():
+                    yield parse(line, Row, where=f"{self.path}:{number}")
+
+
+def lines_of(file: Iterable[builtins.bytes]) -> Iterator[builtins.bytes]:
+    """The lines of a text, without its byte order mark.
+
+    >>> list(lines_of(io.BytesIO(b"a\\n\\nb\\r\\nc")))
+    [b'a', b'', b'b', b'c']
+    """
+    for number, line in enumerate(file):
+        plain = line if number else line.removeprefix(codecs.BOM_UTF8)
+        if b"\r" in plain:
+            yield from plain.splitlines()
+        else:
+            yield plain.rstrip(b"\n")
 
 
 def of_split(documents: Sequence[Document], split: str) -> list[Document]:
@@ -298,45 +322,6 @@ def _filled(row: Row, keep: Collection[str]) -> Row:
         if isinstance(cell, str) and cell.endswith(".0") and cell[:-2].isdecimal():
             cells[key] = cell[:-2]
     return {key: value for key, value in cells.items() if value != "" or key in keep}
-
-
-def _parquet(document: Document) -> list[Row]:
-    """The rows without their pictures, whose bytes are not read; `image` is a name, as `mgtool infer` calls it."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        with document.opened as stored, parquet.ParquetFile(stored) as file:
-            schema = file.schema_arrow
-            pictures = [field.name for field in schema if _is_picture(field.type)]
-            columns = [field.name for field in schema if field.name not in pictures]
-            rows = file.read(columns).to_pylist()
-            if PICTURE in pictures:
-                names = _picture_names(file, document.stem)
-                rows = [{**row, PICTURE: name} for row, name in zip(rows, names, strict=True)]
-    except (pa.ArrowException, OSError, ValueError, ArithmeticError, LookupError) as error:
-        raise InputError(f"{document.path}: cannot be read as Parquet: {error}") from error
-    return [{key: value for key, value in row.items() if value is not None} for row in rows]
-
-
-def _picture_names(file: Any, stem: str) -> list[str | None]:
-    """A name for each row's picture: its own, but where several rows all have one; None for a row without a picture."""
-    paths = {file.schema.column(number).path for number in range(len(file.schema))}
-    column = f"{PICTURE}.path"
-    rows = file.read([column if column in paths else f"{PICTURE}.bytes"]).column(PICTURE)
-    own = [Path(str(row["path"])).name if row and row.get("path") else "" for row in rows.to_pylist()]
-    told = own if len(set(own)) > 1 or len(own) == 1 else [""] * len(own)
-    return [
-        (name or f"{stem}-{number}") if row.is_valid else None
-        for number, (name, row) in enumerate(zip(told, rows, strict=True), 1)
-    ]
-
-
-def _is_picture(type: Any) -> bool:
-    """Whether a Parquet column holds pictures, as the Hub's data sets do: their bytes and their name."""
-    import pyarrow as pa
-
-    return bool(pa.types.is_struct(type)) and type.get_field_index("bytes") >= 0
 
 
 def listed(cell: Any) -> list[str]:

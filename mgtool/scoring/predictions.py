@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
-import operator
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,16 +15,20 @@ import msgspec
 
 from mgtool.errors import InputError, ItemError, Stage
 from mgtool.files import json_lists
+from mgtool.files.regular import open_input
 from mgtool.records import BoxRecord, Detections, Failure, SampleId, decode
 from mgtool.runs.run_file import FAILURES_FILE
-from mgtool.scoring.ground_truth import IDS, LONGEST_NAME, SHEETS, Document
+from mgtool.scoring.answer_line import KEPT, TEXTS, AnswerLine, kept
+from mgtool.scoring.ground_truth import IDS, LONGEST_NAME, SHEETS, Document, lines_of
 
-TEXTS = ("text", "prediction", "pred", "model_prediction", "response", "caption", "answer")
+_NO_FIELDS: dict[str, Any] = {}
+_SHORT = 32
+"""Characters of an answer that others may well give, too."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One answer.
 
     Attributes:
@@ -61,44 +66,6 @@ class Answers(NamedTuple):
     failures: list[Failure]
 
 
-class _AnswerLine(msgspec.Struct):
-    """The keys of all layouts, untyped: what others put under these names is no reason to lose the answer beside it.
-
-    The first of `IDS` that holds an id and the first of `TEXTS` that is there count.
-    """
-
-    question_id: Any = None
-    questionId: Any = None  # noqa: N815 - GQA's spelling
-    index: Any = None
-    image_id: Any = None
-    id: Any = None
-    text: Any = msgspec.UNSET
-    prediction: Any = msgspec.UNSET
-    pred: Any = msgspec.UNSET
-    model_prediction: Any = msgspec.UNSET
-    response: Any = msgspec.UNSET
-    caption: Any = msgspec.UNSET
-    answer: Any = msgspec.UNSET
-    label: Any = None
-    prompt: Any = None
-    image: Any = None
-    question: Any = None
-    model_id: Any = None
-    finish_reason: Any = None
-    category: Any = None
-    subcategory: Any = None
-    set_id: Any = None
-    figure_id: Any = None
-    split: Any = None
-    round_id: Any = None
-    option_char: Any = None
-    metadata: Any = None
-    stage: Any = None
-    filtered_resps: Any = msgspec.UNSET
-
-
-_KEPT = ("category", "subcategory", "set_id", "figure_id", "split", "round_id", "option_char")
-_kept = operator.attrgetter(*_KEPT)
 _LIST_KEYS = ("predictions", "results", "annotations", "answers", "data")
 
 
@@ -125,8 +92,26 @@ def read(data: bytes, *, where: str) -> Answers:
             return _from_object(whole, where)
     if not start:
         return Answers([], [])
-    lines = ((number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip())
+    lines = ((number, line) for number, line in enumerate(lines_of(io.BytesIO(data)), 1) if line.strip())
     return _collect(lines, where)
+
+
+def read_lines(path: Path) -> Answers | None:
+    """The answers in a file of JSON lines, which is not read whole; None for a file that may be another.
+
+    Raises:
+        InputError: when not one of the lines holds an answer.
+        OSError: when it cannot be read.
+    """
+    if path.suffix.lower() in SHEETS:
+        return None
+    with open_input(path) as file:
+        first, second = file.readline(), file.readline()
+        if not second.startswith(b"{") or _object(first.removeprefix(codecs.BOM_UTF8)) is None:
+            return None
+        file.seek(0)
+        lines = ((number, line) for number, line in enumerate(lines_of(file), 1) if line.strip())
+        return _collect(lines, str(path))
 
 
 def from_boxes(records: Iterable[BoxRecord]) -> Answers:
@@ -167,7 +152,7 @@ def _failure(line: bytes) -> Failure | None:
     except _UNREADABLE:
         pass
     try:
-        record = _decoded(line, msgspec.json.Decoder(_AnswerLine))
+        record = _decoded(line, msgspec.json.Decoder(AnswerLine))
     except _UNREADABLE:
         return None
     own = _own_id(record)
@@ -185,7 +170,7 @@ def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = 
     """
     predictions: list[Prediction] = []
     failures: list[Failure] = []
-    decoder = msgspec.json.Decoder(_AnswerLine)
+    decoder = msgspec.json.Decoder(AnswerLine)
     for number, line in lines:
         place = f"{what} {number}"
         try:
@@ -199,9 +184,9 @@ def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = 
     return Answers(predictions, failures)
 
 
-def _decoded(line: Any, decoder: msgspec.json.Decoder[_AnswerLine]) -> _AnswerLine:
+def _decoded(line: Any, decoder: msgspec.json.Decoder[AnswerLine]) -> AnswerLine:
     if isinstance(line, dict):
-        return msgspec.convert(line, _AnswerLine)
+        return msgspec.convert(line, AnswerLine)
     try:
         record = decoder.decode(line)
     except _UNREADABLE as error:
@@ -211,7 +196,7 @@ def _decoded(line: Any, decoder: msgspec.json.Decoder[_AnswerLine]) -> _AnswerLi
             raise error from None
     if record.filtered_resps is msgspec.UNSET:
         return record
-    return msgspec.convert(_of_log(msgspec.json.decode(line)), _AnswerLine)
+    return msgspec.convert(_of_log(msgspec.json.decode(line)), AnswerLine)
 
 
 def _of_log(entry: dict[str, Any]) -> dict[str, Any]:
@@ -225,7 +210,7 @@ def _of_log(entry: dict[str, Any]) -> dict[str, Any]:
     said = entry["filtered_resps"]
     while isinstance(said, list) and len(said) == 1:
         said = said[0]
-    known = {name: named[name] for name in (*IDS, *_KEPT, "image") if name in named}
+    known = {name: named[name] for name in (*IDS, *KEPT, "image") if name in named}
     return {**known, "text": said, "prompt": asked if isinstance(asked, str) else ""}
 
 
@@ -238,7 +223,7 @@ def _mended(data: bytes) -> bytes:
     return _SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)).encode()
 
 
-def _prediction(line: _AnswerLine) -> Prediction:
+def _prediction(line: AnswerLine) -> Prediction:
     own = _own_id(line)
     if own is None:
         raise ItemError("bad_record", f"no id; expected one of {', '.join(IDS)}, image")
@@ -247,19 +232,24 @@ def _prediction(line: _AnswerLine) -> Prediction:
     if text is None:
         raise _no_answer(said, own)
     fields = dict(line.metadata) if isinstance(line.metadata, dict) else {}
-    for name, value in zip(_KEPT, _kept(line), strict=True):
+    for name, value in zip(KEPT, kept(line), strict=True):
         if value is not None and not isinstance(value, dict):
             fields[name] = int(value) if isinstance(value, float) and value.is_integer() else value
     return Prediction(
         id=own,
-        text=text,
-        prompt=line.prompt if isinstance(line.prompt, str) else "",
-        image=_image(line),
-        question=line.question if isinstance(line.question, str) else "",
-        model=line.model_id if isinstance(line.model_id, str) else "",
+        text=sys.intern(text) if len(text) < _SHORT else text,
+        prompt=_shared(line.prompt),
+        image=sys.intern(_image(line)),
+        question=_shared(line.question),
+        model=_shared(line.model_id),
         truncated=line.finish_reason == "length",
-        fields=fields,
+        fields=fields or _NO_FIELDS,
     )
+
+
+def _shared(value: Any) -> str:
+    """A text that many answers have in common, once in memory; empty for what is none."""
+    return sys.intern(value) if isinstance(value, str) else ""
 
 
 def _no_answer(said: Any, own: SampleId) -> ItemError:
@@ -269,7 +259,7 @@ def _no_answer(said: Any, own: SampleId) -> ItemError:
     return error
 
 
-def _own_id(line: _AnswerLine) -> SampleId | None:
+def _own_id(line: AnswerLine) -> SampleId | None:
     """The first of `IDS` that can be one, else the picture's name."""
     for name in IDS:
         value = getattr(line, name)
@@ -287,13 +277,13 @@ def _id(value: Any) -> SampleId | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _image(line: _AnswerLine) -> str:
+def _image(line: AnswerLine) -> str:
     """A picture's name, of several the first's; empty for a picture inside the line."""
     name = _id(line.image[0] if isinstance(line.image, list) and line.image else line.image)
     return "" if name is None or len(str(name)) > LONGEST_NAME else str(name)
 
 
-def _said(line: _AnswerLine) -> Any:
+def _said(line: AnswerLine) -> Any:
     """What the answer's own key holds; UNSET without such a key.
 
     In a line of questions, known by their `label`, `text` is the question where another key has the answer.

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Rows = NDArray[Any]
+"""Of floats, or of counts in fewer bytes."""
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 SEED = 20_240_617
@@ -44,7 +47,7 @@ class Statistic:
     """A number that is a function of sums over items, so that resampling costs a matrix product.
 
     Attributes:
-        rows: (n, k) float, what each item adds.
+        rows: (n, k) float or counts, what each item adds.
         groups: (n,) int, the cluster of each item.
         function: (..., k) sums -> (...) values; None for the plain mean of column 0.
         scale: what the value is multiplied by, 100 for percent.
@@ -53,7 +56,7 @@ class Statistic:
         share: where the value is a share of items, the columns that are summed over and under the line.
     """
 
-    rows: Floats
+    rows: Rows
     groups: NDArray[np.int64]
     function: Callable[[Floats], Floats] | None = None
     scale: float = 100.0
@@ -101,14 +104,14 @@ class Statistic:
         assert self.share is not None
         over, under = (self.rows[:, columns].sum(1) for columns in self.share)
         counted = under > 0
-        groups = codes(self.groups[counted].tolist())
+        groups = np.unique(self.groups[counted], return_inverse=True)[1]
         if not len(groups) or groups.max() < 1:
             return None
         low, high = share_interval(over[counted] / under[counted], groups)
         return low * self.scale, high * self.scale
 
 
-def share_of(rows: Floats, groups: NDArray[np.int64], over: tuple[int, ...], under: tuple[int, ...]) -> Statistic:
+def share_of(rows: Rows, groups: NDArray[np.int64], over: tuple[int, ...], under: tuple[int, ...]) -> Statistic:
     """A share of items, of which some columns of the rows count those over, and those under the line."""
 
     def quotient(sums: Floats) -> Floats:
@@ -199,7 +202,7 @@ def codes(groups: Iterable[Hashable]) -> NDArray[np.int64]:
     [0, 1, 0]
     """
     numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
+    return np.fromiter((numbers.setdefault(group, len(numbers)) for group in groups), np.int64)
 
 
 def mean_of(
@@ -285,7 +288,7 @@ def clustered_mean(values: Floats, groups: NDArray[np.int64]) -> Metric:
     return Metric(value=mean, stderr=stderr, interval=(mean - reach, mean + reach), n=n)
 
 
-def cluster_sums(rows: Floats, groups: NDArray[np.int64]) -> Floats:
+def cluster_sums(rows: Rows, groups: NDArray[np.int64]) -> Floats:
     """(n, k) item rows -> (clusters, k) sums."""
     sums = np.zeros((int(groups.max()) + 1, rows.shape[1]))
     np.add.at(sums, groups, rows)

@@ -61,7 +61,7 @@ def import_model(
         out: the folder; one that holds the same import is left as it is.
         overwrite: replace the import that is there; other files in its folder stay.
         wait: for another run that writes to `out` to end, instead of refusing.
-        advance: told of bytes that were written.
+        advance: told of bytes that were downloaded or written.
         tell: told in lines what a preset downloads, with its size, before it does; what is there is not fetched again.
 
     Raises:
@@ -73,7 +73,7 @@ def import_model(
     """
     out = Path(out)
     _refuse_foreign(out, options)
-    parts = fetched(options, tell)
+    parts = fetched(options, tell, advance)
     planned = plan_import(parts)
     with one_writer(out, is_file=True, wait=wait):
         _refuse_foreign(out, parts)

@@ -17,7 +17,7 @@ from mgtool.packing.unpack import CONVERSATIONS_FILE, unpack_samples
 from mgtool.records import Advance, LeftOut
 from mgtool.runs import run_file
 from mgtool.tars.paths import below, find
-from mgtool.tars.samples import read_tars
+from mgtool.tars.samples import read_found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def unpack(
     wait: bool = False,
     advance: Advance = lambda count: None,
 ) -> Unpacked:
-    """Fill a folder with what can be packed again; it appears when it is complete.
+    """Fill a folder with what can be packed again; it appears when it is complete, and is then left alone.
 
     Args:
         tars: as `mgtool.open_tars` takes them.
@@ -63,25 +63,40 @@ def unpack(
     Raises:
         UsageError: `overwrite` would replace a folder of something else.
         InputError: no tar there.
-        OutputError: the folder is there already, cannot be written, or another run writes it.
+        OutputError: the folder holds something else already, cannot be written, or another run writes it.
     """
     folder = Path(folder)
     with one_writer(folder, is_file=True, wait=wait):
         atomic.sweep(folder.parent)
+        found = find(tars)
+        inputs = {
+            "inputs": [fingerprint(str(one), below) for one in ([tars] if isinstance(tars, str | Path) else tars)]
+        }
+        if not overwrite and (done := _finished(_record(folder, inputs))):
+            return done
         _refuse_taken(folder, overwrite=overwrite)
         # pictures that came several times are written once
-        check_space(folder.parent, size_on_disk(find(tars)) // 2, "choose another folder")
-        return _unpack(tars, folder, advance)
+        check_space(folder.parent, size_on_disk(found) // 2, "choose another folder")
+        return _unpack(found, inputs, folder, advance)
 
 
-def _unpack(tars: str | Path | Sequence[str | Path], folder: Path, advance: Advance) -> Unpacked:
-    given = [tars] if isinstance(tars, str | Path) else tars
-    inputs = {"inputs": [fingerprint(str(one), below) for one in given]}
+def _record(folder: Path, inputs: Mapping[str, Any]) -> run_file.Run:
+    return run_file.Run(folder / run_file.RUN_FILE, command="unpack", options={}, inputs=inputs)
+
+
+def _finished(run: run_file.Run) -> Unpacked | None:
+    """What came of the same run before, where it was killed no sooner than all was there."""
+    if not run.finished or any(run.differences()):
+        return None
+    with run.trusting():
+        return Unpacked(**run.counts)
+
+
+def _unpack(tars: Sequence[str], inputs: Mapping[str, Any], folder: Path, advance: Advance) -> Unpacked:
     with atomic.atomic_folder(folder) as aside:
-        run = run_file.Run(aside / run_file.RUN_FILE, command="unpack", options={}, inputs=inputs)
+        run, left_out = _record(aside, inputs), LeftOut()
         run.begin()
-        left_out = LeftOut()
-        items = (item for _, item in read_tars(tars, left_out=left_out))
+        items = (item for _, item in read_found(tars, left_out=left_out))
         unpacked = Unpacked(**unpack_samples(items, aside, advance), left_out=left_out.summary())
         run.finish(dataclasses.asdict(unpacked))
     return unpacked

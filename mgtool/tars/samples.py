@@ -134,7 +134,14 @@ def read_tars(
     Raises:
         InputError: no tar there.
     """
-    for url in find(source):
+    yield from read_found(find(source), stdin=stdin, left_out=left_out)
+
+
+def read_found(
+    urls: Iterable[str], *, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
+) -> Iterator[tuple[str, Item]]:
+    """As `read_tars`, of tars that `find` gave: one that has vanished since gives a `Failure`."""
+    for url in urls:
         stream = stdin or sys.stdin.buffer
         for item in read_stream(stream, "-", left_out) if url == "-" else read_samples([url], left_out):
             yield url, item

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
@@ -12,9 +13,12 @@ from served_hub import COMMIT, ServedHub, served_hub
 from tiny_models import KIT
 
 from mgtool.errors import InputError, UsageError
+from mgtool.files.hashing import file_sha256
 from mgtool.importing.downloads import checkpoint_of, fetched, weights_of
 from mgtool.importing.options import ImportOptions
 from mgtool.importing.presets import CHECKPOINTS, CLIP, CONVNEXT, PRESETS
+from mgtool.inputs import hub_files
+from mgtool.runs.progress import Progress
 
 SIZES = ("Phi3-3.8B", "Vicuna-7B", "Vicuna-13B", "Llama3-8B", "Yi1.5-34B")
 
@@ -89,6 +93,75 @@ def test_what_the_hub_does_not_have_is_one_line(hub: ServedHub, mgtool, tmp_path
     hub.repositories.pop(CLIP)
     code, _, err = mgtool("import", "--preset", "mg-llava-vicuna-7b", "--out", tmp_path / "model")
     assert (code, "check the name, or set HF_TOKEN" in err) == (2, True)
+
+
+def test_a_bar_of_bytes_goes_on_where_a_download_broke(
+    hub: ServedHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between tries
+    options = ImportOptions(preset="mg-llava-vicuna-7b")
+    size = (KIT / "mg_llava.pth").stat().st_size
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", size // 4)
+    monkeypatch.setattr(hub_files, "LARGE", size // 2)
+    hub.broken.add("sft.pth")
+    with pytest.raises(InputError, match="the download failed") as found:
+        fetched(options)
+    assert "\n" not in str(found.value)
+    begun = hub.sent["sft.pth"]
+    hub.broken.clear()
+    bar = Counted()
+    parts = fetched(options, advance=bar)
+    assert parts.checkpoint.read_bytes() == (KIT / "mg_llava.pth").read_bytes()
+    assert 0 < hub.sent["sft.pth"] - begun <= size / 2
+    assert bar.done == bar.total >= size
+    assert not list(tmp_path.rglob("*.part*"))
+    again = Counted()
+    fetched(options, advance=again)
+    assert (again.done, again.total) == (0, 0)
+
+
+class Counted(Progress):
+    done = total = 0
+
+    def __call__(self, done: int) -> None:
+        self.done += done
+
+    def started(self, total: int) -> None:
+        self.total += total
+
+
+def test_a_download_of_other_bytes_is_no_model(hub: ServedHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_files, "LARGE", 1000)
+    size = (KIT / "mg_llava.pth").stat().st_size
+    folder = tmp_path / "hub" / f"models--{CHECKPOINTS.replace('/', '--')}" / "blobs"
+    folder.mkdir(parents=True)
+    (folder / f"{file_sha256(KIT / 'mg_llava.pth')}.part").write_bytes(b"0" * (size // 2))
+    with pytest.raises(InputError, match=r"sft\.pth came with other bytes than the hub says"):
+        fetched(ImportOptions(preset="mg-llava-vicuna-7b"))
+    assert fetched(ImportOptions(preset="mg-llava-vicuna-7b")).checkpoint.stat().st_size == size
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_first_byte(
+    hub: ServedHub, mgtool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=1000))
+    code, _, err = mgtool("import", "--preset", "mg-llava-vicuna-7b", "--out", tmp_path / "model", "-q")
+    assert (code, len(err.splitlines()), hub.sent) == (2, 1, {})
+    assert "do not fit into 1,000 bytes that are free: set HF_HOME to a folder on a larger disk" in err
+
+
+def test_a_gated_part_says_what_to_do(hub: ServedHub, mgtool, tmp_path: Path) -> None:
+    name = "mg-llava-llama3-8b"
+    hub.gated.add(PRESETS[name].llm)
+    code, _, err = mgtool("import", "--preset", name, "--out", tmp_path / "model")
+    assert (code, f"do so at https://huggingface.co/{PRESETS[name].llm}, then set HF_TOKEN" in err) == (2, True)
+    assert hub.sent == {}
+    assert mgtool("import", "--preset", name, "--llm", KIT / "llm", "--out", tmp_path / "model", "-q")[0] == 0
+
+
+def test_a_checkpoint_of_the_hub_by_its_name(hub: ServedHub, tmp_path: Path) -> None:
+    parts = fetched(ImportOptions(preset="mg-llava-vicuna-7b", checkpoint=Path("Vicuna-7B/pretrain.pth"), llm=KIT))
+    assert parts.checkpoint.read_bytes() == b"other stage"
 
 
 def test_without_a_net_it_is_one_line(monkeypatch: pytest.MonkeyPatch, mgtool, tmp_path: Path) -> None:

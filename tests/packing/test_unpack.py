@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -182,15 +183,27 @@ def test_a_bad_sample_costs_itself(tars_of_given: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_there_stays(tars_of_given: Path, tmp_path: Path) -> None:
-    unpack(tars_of_given, tmp_path / "u")
+    done = unpack(tars_of_given, tmp_path / "u")
+    (tmp_path / "u" / CONVERSATIONS_FILE).touch()
+    assert unpack(tars_of_given, tmp_path / "u") == done  # as after a kill behind the last rename
     with pytest.raises(OutputError, match="is there already"):
-        unpack(tars_of_given, tmp_path / "u")
+        unpack(tars_of_given / "shard-000000.tar", tmp_path / "u")
     run(tars_of_given, "--unpack", tmp_path / "u", "--overwrite")
     assert len(json.loads((tmp_path / "u" / CONVERSATIONS_FILE).read_bytes())) == 11
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     run(tars_of_given, "--unpack", tmp_path / "mine", "--overwrite", expect=2)
     assert files(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_a_tar_that_vanishes_after_it_was_found_is_a_failure(
+    tars_of_given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copytree(tars_of_given, tmp_path / "tars"))
+    whole = unpack(copy, tmp_path / "whole")
+    monkeypatch.setattr(run_file.Run, "begin", lambda run: (copy / "shard-000000.tar").unlink())
+    assert unpack(copy, tmp_path / "u").failures == whole.failures + 1
+    assert '"reason":"missing"' in (tmp_path / "u" / run_file.FAILURES_FILE).read_text()
 
 
 def test_a_killed_run_leaves_no_folder(tars_of_given: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Many small pictures through detect, pack, infer and eval: nothing may grow, and two ranks give the same bytes.
 
 Memory, handles, threads and temporary files of each command and of all its processes are taken while it runs, and how
-much it writes in a second of processor time, which others on the machine do not change. The slope of each over the run,
-with its 95 % interval, has to be that of something flat.
+much it writes in the processor time that a fixed piece of work takes meanwhile, whatever else the machine does. The
+slope of each over the run, with its 95 % interval, has to be that of something flat.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -30,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 SIDE = 32
 LOOKS_EVERY_S = 0.5
 WARM = 0.2
-"""Of what a command writes, after which it has loaded what it needs."""
+DONE = 0.95
+"""Of what a command writes: from where it has loaded what it needs, to where its workers end."""
 STRETCHES = 20
 """Whose means a slope is fitted to: looks that follow each other are alike, and would make its interval too narrow."""
 KNOWN_BYTES = {"detect": 300.0}
@@ -49,6 +51,7 @@ class Looks:
     seconds: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
+    yards: list[float] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MOST_GROWTH})
 
     def add(self, second: float, processes: list[psutil.Process], tmp: Path, out: Path) -> None:
@@ -67,6 +70,7 @@ class Looks:
         self.seconds.append(second)
         self.busy.append(busy)
         self.written.append(_size(out))
+        self.yards.append(_yardstick())
         found = {"memory_mb": memory, "handles": handles, "threads": threads, "temporary": _count(tmp)}
         for name, value in found.items():
             self.values[name].append(value)
@@ -75,7 +79,7 @@ class Looks:
         """From the first look that counts to the last: by the fitted slope, and half of its 95 % interval."""
         written = np.array(self.written)
         loaded = int(np.argmax(written >= written[:1] + WARM * np.ptp(written)))
-        begin, end = min(loaded, len(written) // 2), int(np.argmax(written)) - 1  # then its workers end
+        begin, end = min(loaded, len(written) // 2), int(np.argmax(written >= DONE * written.max()))
         if end - begin < 2 * STRETCHES:
             return {}
         x = np.array(self.seconds[begin:end])
@@ -89,8 +93,17 @@ class Looks:
         if (busy <= 0).any() or (written <= 0).sum() > STRETCHES // 4:
             return {}  # all is written in the end
         rate = written / busy
+        if self.yards:
+            rate *= np.array([np.median(part) for part in np.array_split(self.yards[begin:end], STRETCHES)])
         change, half = _fitted(edges[1:].astype(float), rate)
         return {"rate": (change / rate.mean(), half / rate.mean())}
+
+
+def _yardstick() -> float:
+    """Processor time of a fixed piece of work, which is longer where others crowd the caches."""
+    began = time.thread_time()
+    hashlib.sha256(json.dumps(list(range(20_000))).encode()).digest()
+    return time.thread_time() - began
 
 
 def _fitted(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -105,7 +118,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=None, help="of infer and eval; one a picture by default")
-    parser.add_argument("--out", type=Path, default=None, help="folder to work in; kept")
+    parser.add_argument("--out", type=Path, default=None, help="folder to work in; kept, and what is done there stands")
     given = parser.parse_args()
     folder = given.out or Path(tempfile.mkdtemp(prefix="soak-"))
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
@@ -172,7 +185,20 @@ def commands(folder: Path, run: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def watched(name: str, words: list[str], folder: Path, items: int) -> list[str]:
-    """Run a command and print what was seen; gives what is wrong."""
+    """Run a command, if that was not done before, and print what was seen; gives what is wrong."""
+    kept = folder / f"{name}.json"
+    if not kept.exists():
+        kept.write_text(json.dumps(_run(words, folder)))
+    run = json.loads(kept.read_text())
+    looks, code = Looks(**run["looks"]), run["code"]
+    growth = looks.growth()
+    _tell(name, run["seconds"], items, looks, growth)
+    known = KNOWN_BYTES.get(name, 0.0) * items / 1e6
+    return [f"{name}: exit code {code}: {run['said'][-300:]}"] * int(code != 0) + _grown(name, growth, known)
+
+
+def _run(words: list[str], folder: Path) -> dict[str, Any]:
+    """Run a command and look at it until its end."""
     began, looks, out = time.monotonic(), Looks(), Path(words[words.index("--out") + 1])
     process = subprocess.Popen([*MGTOOL, *words, "-q"], stderr=subprocess.PIPE, text=True)
     said: list[str] = []
@@ -187,11 +213,8 @@ def watched(name: str, words: list[str], folder: Path, items: int) -> list[str]:
         looks.add(time.monotonic() - began, processes, folder / "tmp", out if out.is_dir() else out.parent)
         time.sleep(LOOKS_EVERY_S)
     reading.join()
-    code, growth = process.wait(), looks.growth()
-    _tell(name, time.monotonic() - began, items, looks, growth)
-    (folder / f"{name}.json").write_text(json.dumps(vars(looks)))
-    known = KNOWN_BYTES.get(name, 0.0) * items / 1e6
-    return [f"{name}: exit code {code}: {''.join(said)[-300:]}"] * (code != 0) + _grown(name, growth, known)
+    code = process.wait()
+    return {"code": code, "seconds": time.monotonic() - began, "said": "".join(said), "looks": vars(looks)}
 
 
 def _tell(name: str, seconds: float, items: int, looks: Looks, growth: dict[str, tuple[float, float]]) -> None:
@@ -209,7 +232,7 @@ def _grown(name: str, growth: dict[str, tuple[float, float]], known: float) -> l
     rate, half = growth.get("rate", (0.0, 0.0))
     most = MOST_GROWTH | {"memory_mb": MOST_GROWTH["memory_mb"] + known}
     grown = [kind for kind in most.keys() & growth.keys() if growth[kind][0] - growth[kind][1] > most[kind]]
-    return [f"{name}: {kind} grows" for kind in grown] + [f"{name}: becomes slower"] * (rate + half < -MOST_SLOWER)
+    return [f"{name}: {kind} grows" for kind in grown] + [f"{name}: becomes slower"] * int(rate + half < -MOST_SLOWER)
 
 
 def done_by_ranks(words: list[str]) -> None:

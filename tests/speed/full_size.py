@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 import torch
-from infer import QUICK, Lengths, about, questions, tower_flops
+from infer import SMALL_CLIP, Lengths, about, questions, tower_flops
 from model_gpu import SIZES
 from safetensors.torch import save_file
 from torch.profiler import ProfilerActivity, profile
@@ -41,7 +41,9 @@ from mgtool.model.config import CLIP_LARGE_336
 from mgtool.stages.import_model import import_model
 
 TOKENIZER = Path(__file__).parent.parent / "conformance" / "mg_llava" / "llm"
-WORKLOAD = (3, 6, (3, 3))
+WORKLOAD, FEW = (3, 6, (3, 3)), (2, 2, (2, 2))
+SMALL = {"vocab_size": 1024, "hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 2}
+SMALL |= {"num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2}
 PARTS = {"language_model": "llm", "projector": "projector.model", "box_projector": "bbox_projector.model"}
 PARTS |= {"fusion": "fuse_module"}
 BLOCK = 1 << 22
@@ -53,10 +55,12 @@ MEMORY_SHARE, MEMORY_MORE = 1.15, 2e9
 
 def configuration(options):
     """Of the published model, or of one as deep as asked."""
-    text = AutoConfig.for_model(**(SIZES["phi3-3.8b"] | {"num_hidden_layers": options.layers, "pad_token_id": 0}))
+    sizes = (
+        SIZES["phi3-3.8b"] | {"num_hidden_layers": options.layers, "pad_token_id": 0} | (SMALL if options.quick else {})
+    )
     return MGLlavaConfig(
-        text_config=text,
-        low_config=AutoConfig.for_model("clip_vision_model", **CLIP_LARGE_336),
+        text_config=AutoConfig.for_model(**sizes),
+        low_config=AutoConfig.for_model("clip_vision_model", **(SMALL_CLIP if options.quick else CLIP_LARGE_336)),
         high_config=ConvNextTowerConfig(architecture="convnext_atto" if options.quick else "convnext_large"),
     )
 
@@ -118,7 +122,7 @@ def asked(folder, options):
     plan = InferencePlan.of(InferOptions(model=folder / "model", dtype="bfloat16", device="cpu"), [folder])
     model, processor = load_model(plan), load_processor(plan)
     loaded = time.perf_counter() - began
-    samples, lengths = questions(QUICK["pope"] if options.quick else WORKLOAD)
+    samples, lengths = questions(FEW if options.quick else WORKLOAD)
     engine = Engine(model, processor, max_new_tokens=max(lengths), sampler=Lengths(lengths))
     planner = Planner(Prompter(), processor, BoxSource())
     began = time.perf_counter()
@@ -188,7 +192,7 @@ STAGES = {
 def main():
     """Print what was measured, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two layers and a small high tower")
+    parser.add_argument("--quick", action="store_true", help="a small model")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--layers", type=int, default=32, help="of the language model")
     parser.add_argument("--threads", type=int, default=2)
