@@ -85,15 +85,15 @@ wheels: $(VENV)/.developing ## build sdist and wheel; install and use them on ev
 	@$(PIP) uv
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/wheels.py
 
-crash: $(VENV)/.developing ## kill every command at many moments (as root, on full disks, too); QUICK=1 takes under 10 minutes
+crash: $(VENV)/.developing ## kill every command at many moments; as root, on full and failing disks, too; QUICK=1 takes under 10 minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/crash.py $(if $(QUICK),--quick)
 
 fuzz: $(VENV)/.developing ## broken files for every reader, 20,000 of each kind (CALLS=N), and 1,000 commands (COMMANDS=N)
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/fuzz.py $(if $(CALLS),--calls $(CALLS))
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/fuzz_commands.py $(if $(COMMANDS),--commands $(COMMANDS))
 
-soak: $(VENV)/.developing ## 100,000 small pictures through all commands (PICTURES=N): does anything grow?
-	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/soak.py $(if $(PICTURES),--pictures $(PICTURES))
+soak: $(VENV)/.developing ## 100,000 small pictures through all commands (PICTURES=N, QUESTIONS=N of infer and eval): does anything grow?
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/reliability/soak.py $(if $(PICTURES),--pictures $(PICTURES)) $(if $(QUESTIONS),--questions $(QUESTIONS))
 
 audit: $(VENV)/.developing ## what is installed (CycloneDX), its known holes where their data can be had, hashes of a release
 	@$(BIN)/python tests/reliability/audit.py

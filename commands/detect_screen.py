@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgtool.commands import console
+from mgtool.commands import console, summaries
 from mgtool.detection.options import DetectOptions
 from mgtool.errors import UsageError
 
@@ -34,13 +34,13 @@ def tell(
     summary = {**about, **drawn, **pages, **detected.statistics.summary(), **counted}
     summary |= {"waiting_for": [share.rank for share in detected.missing]} if detected.missing else {}
     items, then = detected.statistics.items, next_command(inputs, folder, settings)
-    done, then = (None, "") if detected.had_finished else (items, then)
-    console.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet, done=done, then=then)
+    done, then = (None, "") if detected.had_finished else (items, "" if detected.missing else then)
+    summaries.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet, done=done, then=then)
     if detected.had_finished and not quiet:
         console.say(f"{folder} was complete; nothing was left to do")
-    console.show_missing(detected.missing, quiet=quiet)
+    summaries.show_missing(detected.missing, quiet=quiet)
     if not detected.share:
-        console.show_failures(detected.failures, f"{folder}/{FAILURES_FILE}", quiet=quiet)
+        summaries.show_failures(detected.failures, f"{folder}/{FAILURES_FILE}", quiet=quiet)
 
 
 def beside(folder: Path | str, name: str) -> Path:
@@ -52,7 +52,7 @@ def next_command(inputs: list[str], folder: Path | str, settings: DetectOptions)
     """How to look at what was found."""
     images = settings.images or next((one for one in inputs if Path(one).is_dir()), None)
     shown = ("--images", images) if images else ()
-    return console.command("mgtool", "detect", "--stats", folder, *shown, "--report", beside(folder, "boxes.html"))
+    return summaries.command("mgtool", "detect", "--stats", folder, *shown, "--report", beside(folder, "boxes.html"))
 
 
 def stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStatistics:
@@ -74,7 +74,7 @@ def stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStatis
             elif entry.failure is not None and not quiet:
                 console.say(f"failed: {entry.failure.id}: {entry.failure.reason}: {entry.failure.detail}")
     statistics.left_out = left_out.summary()
-    console.summarize(statistics.summary(), title="mgtool detect", as_json=False, quiet=quiet)
+    summaries.summarize(statistics.summary(), title="mgtool detect", as_json=False, quiet=quiet)
     return statistics
 
 
@@ -91,7 +91,8 @@ def describe(paths: list[str], settings: DetectOptions, report: str | None, *, a
         report=report,
     )
     summary = statistics.summary(labels=None) if as_json else statistics.summary()
-    console.summarize(summary, title="mgtool detect --stats", as_json=as_json, quiet=quiet)
+    summary |= {"report": report} if report else {}
+    summaries.summarize(summary, title="mgtool detect --stats", as_json=as_json, quiet=quiet)
 
 
 def say_what_would_be_done(inputs: list[str], out: str, settings: DetectOptions, as_json: bool) -> Mapping[str, Any]:
@@ -109,5 +110,5 @@ def say_what_would_be_done(inputs: list[str], out: str, settings: DetectOptions,
         "workers": planned.workers,
         "left_out": planned.left_out,
     }
-    console.summarize(summary, title="mgtool detect would look at", as_json=as_json, quiet=False)
+    summaries.summarize(summary, title="mgtool detect would look at", as_json=as_json, quiet=False)
     return planned.left_out

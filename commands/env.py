@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mgtool.commands import console
+from mgtool.commands import summaries
 from mgtool.commands.options import Json
 
 
@@ -12,4 +12,4 @@ def env(as_json: Json = False) -> None:
 
     found = environment().to_dict()
     found["versions"] = {name: version for name, version in found["versions"].items() if name != "python"}
-    console.tell(found, as_json=as_json)
+    summaries.tell(found, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mgtool.commands import console
+from mgtool.commands import console, summaries
 from mgtool.commands.options import exit_code
 from mgtool.evaluation.options import EvalOptions
 
@@ -25,7 +25,7 @@ def finish(evaluation: Evaluation, out: Path | None, allow_failures: str, *, qui
     """Say what failed, and end with the exit code for it."""
     failed, lost = len(evaluation.failures), evaluation.lost
     if out is not None:
-        console.show_failures(failed, out, quiet=quiet)
+        summaries.show_failures(failed, out, quiet=quiet)
     if lost and not quiet:
         way_out = f"leave them out with --only-answered, or allow them with --allow-failures {lost}"
         console.say(f"unanswered: {lost:,} of {evaluation.needed:,} items, more than a tenth: {way_out}")
@@ -43,7 +43,7 @@ def last(evaluation: Evaluation, out: Path | None) -> dict[str, Any]:
     from mgtool.evaluation.output import PAGE_FILE
 
     report = {"report": str(out / PAGE_FILE)} if out else {}
-    return {"out": str(out) if out else None, **report, **console.took(evaluation.answers)}
+    return {"out": str(out) if out else None, **report, **summaries.took(evaluation.answers)}
 
 
 def show(evaluation: Evaluation, asked: EvalOptions, out: Path | None, format: str) -> None:
@@ -60,8 +60,9 @@ def show(evaluation: Evaluation, asked: EvalOptions, out: Path | None, format: s
         console.say(result.judge.line)
     for note in result.notes:
         console.say(f"note: {note}")
-    taken = console.took(evaluation.answers)
-    console.say(f"took {taken['seconds']:,.1f} s, {taken['per_second']:,.0f} answers/s")
+    taken = summaries.took(evaluation.answers)
+    rate = taken["per_second"]
+    console.say(f"took {taken['seconds']:,.1f} s, {f'{rate:,.0f}' if rate >= 10 else f'{rate:.2g}'} answers/s")
     if out is not None:
         console.say(f"report: {out / PAGE_FILE}")
 
@@ -115,7 +116,7 @@ def say_what_would_be_done(answers: str, asked: EvalOptions, out: Path | None, a
     summary = {name: getattr(plan, name) for name in names} | {"out": str(out) if out else "stdout only"}
     if asked.judge:
         summary |= {"judge": asked.judge, "requests": plan.requests, "prompt_tokens_about": plan.prompt_tokens}
-    console.summarize(summary, title="eval would score", as_json=as_json, quiet=False)
+    summaries.summarize(summary, title="eval would score", as_json=as_json, quiet=False)
 
 
 def print_list(as_json: bool) -> None:

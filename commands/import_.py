@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mgtool.commands import console
+from mgtool.commands import console, summaries
 from mgtool.commands import import_options as options
 from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Tmp, Wait
 from mgtool.importing.options import ImportOptions
@@ -70,8 +70,8 @@ def _import(
     for note in found.notes:
         console.say(note)
     summary = {"out": str(out), **dataclasses.asdict(found.counts)}
-    done, then = (None, "") if dry_run else (found.counts.bytes, console.command(*_ASK, "--model", out))
-    console.summarize(summary, title=title, as_json=as_json, quiet=quiet, done=done, then=then)
+    done, then = (None, "") if dry_run else (found.counts.bytes, summaries.command(*_ASK, "--model", out))
+    summaries.summarize(summary, title=title, as_json=as_json, quiet=quiet, done=done, then=then)
 
 
 def _show_downloads(asked: ImportOptions, *, as_json: bool) -> None:
@@ -83,6 +83,6 @@ def _show_downloads(asked: ImportOptions, *, as_json: bool) -> None:
         console.say(line)
     found = {one.part: {"hub": one.name, "revision": one.revision, "files": dict(one.files)} for one in downloads}
     total = {"bytes": sum(one.bytes for one in downloads)}
-    console.summarize(
+    summaries.summarize(
         {**found, **total} if as_json else total, title="mgtool import", as_json=as_json, quiet=not as_json
     )

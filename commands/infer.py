@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from mgtool.commands import console
+from mgtool.commands import console, summaries
 from mgtool.commands import infer_options as options
 from mgtool.commands.options import (
     AllowAbsolute,
@@ -141,7 +141,7 @@ def _say_plan(inputs: list[str], wanted: InferOptions, out: str | None, as_json:
         "memory_gb": {name: round(size / 1e9, 6) for name, size in takes.items()},
         "left_out": found.left_out,
     }
-    console.summarize(summary, title="mgtool infer would answer", as_json=as_json, quiet=False)
+    summaries.summarize(summary, title="mgtool infer would answer", as_json=as_json, quiet=False)
     return _Ended(0, 0, found.left_out)
 
 
@@ -149,7 +149,7 @@ def _compare(inputs: list[str], wanted: InferOptions, count: int, as_json: bool)
     from mgtool.stages import infer as stage
 
     found = stage.check_parity(inputs, wanted, count)
-    console.summarize(found.to_dict(), title="batched against alone", as_json=as_json, quiet=False)
+    summaries.summarize(found.to_dict(), title="batched against alone", as_json=as_json, quiet=False)
 
 
 def _write(
@@ -169,9 +169,9 @@ def _write(
         done.answered + done.failed,
         _next(written, wanted),
     )
-    console.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=ended, then=then)
-    console.show_failures(done.failed, done.failures, quiet=quiet)
-    console.show_missing(done.missing, quiet=quiet)
+    summaries.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=ended, then=then)
+    summaries.show_failures(done.failed, done.failures, quiet=quiet)
+    summaries.show_missing(done.missing, quiet=quiet)
     return _Ended(done.failed, ended, done.left_out)
 
 
@@ -189,7 +189,7 @@ def _next(answers: str, wanted: InferOptions) -> str:
     shown = ("--images", wanted.images) if wanted.images else ()
     scores = Path("scores") if "://" in answers else Path(answers).parent / "scores"
     truth = ("--benchmark", benchmark, "--ground-truth", "FILE", *shown, "--out", scores)
-    return console.command("mgtool", "eval", answers, *truth)
+    return summaries.command("mgtool", "eval", answers, *truth)
 
 
 def _print(inputs: list[str], wanted: InferOptions, *, unordered: bool, quiet: bool) -> _Ended:
@@ -208,7 +208,7 @@ def _print(inputs: list[str], wanted: InferOptions, *, unordered: bool, quiet: b
     answered //= wanted.num_samples
     counts: dict[str, Any] = {"answered": answered, "failures": failed}
     counts |= {"left_out": left_out.summary()} if left_out.summary() else {}
-    console.summarize({"out": "-", **counts}, title="mgtool infer", as_json=False, quiet=quiet)
+    summaries.summarize({"out": "-", **counts}, title="mgtool infer", as_json=False, quiet=quiet)
     return _Ended(failed, answered + failed, left_out.summary())
 
 

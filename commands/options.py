@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from mgtool.commands import console, help_page, signals
+from mgtool.commands import console, help_page, signals, summaries
 from mgtool.errors import MgtoolError, OutputError, UsageError, nearest
 from mgtool.files import temporary
 from mgtool.files.regular import open_input
@@ -67,7 +67,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run; a reader of stdout that went away ends it with 141, a full disk with one line, Ctrl-C with 130."""
-        console.begin()
+        summaries.begin()
         if not ctx.params.get("quiet"):
             _note_unknown_variables(ctx)
         _refuse_odd(ctx.params)

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from mgtool.commands import console, pack_modes
+from mgtool.commands import console, pack_modes, summaries
 from mgtool.commands import pack_options as options
 from mgtool.commands.options import (
     AllowAbsolute,
@@ -117,5 +117,5 @@ def _pack(
             "datasets turns them; boxes are of the stored pixels: `exif` apply turns both"
         )
     if not is_stream:
-        console.show_failures(packed.failures, Path(out), quiet=screen.quiet)
+        summaries.show_failures(packed.failures, Path(out), quiet=screen.quiet)
     return screen.exit_code(packed.failures, packed.items, packed.left_out)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mgtool.commands import console
+from mgtool.commands import console, summaries
 from mgtool.commands.options import exit_code
 from mgtool.errors import UsageError
 from mgtool.packing.options import Check, PackOptions, Source
@@ -37,7 +37,7 @@ class Screen(NamedTuple):
         self, summary: Mapping[str, Any], title: str, *, done: int | None = None, then: Sequence[object] = ()
     ) -> None:
         shown = {"as_json": self.as_json, "quiet": self.quiet}
-        console.summarize(summary, title=title, **shown, done=done, then=console.command(*then))
+        summaries.summarize(summary, title=title, **shown, done=done, then=summaries.command(*then))
 
     def exit_code(self, failures: int, total: int, left_out: Mapping[str, Any] | None = None) -> int:
         return exit_code(failures, total, self.allow_failures, unused=left_out if self.strict else None)
@@ -49,7 +49,7 @@ def plan(sources: Sequence[Source], out: str, chosen: PackOptions, overwrite: bo
     refuse_both_on_stdout(out == "-", screen)
     planned = stage.plan(sources, None if out == "-" else out, chosen, overwrite=overwrite)
     summary = {"out": out, **dataclasses.asdict(planned)}
-    console.summarize(summary, title="pack would write", as_json=screen.as_json, quiet=False)
+    summaries.summarize(summary, title="pack would write", as_json=screen.as_json, quiet=False)
     return screen.exit_code(0, 0, planned.left_out)
 
 
@@ -111,5 +111,5 @@ def unpack(tars: Sequence[str], folder: Path, screen: Screen, *, overwrite: bool
     then = ("mgtool", "pack", folder / "conversations.json", *again)
     summary = {"out": str(folder), **dataclasses.asdict(unpacked)}
     screen.summarize(summary, "mgtool pack --unpack", done=unpacked.samples, then=then)
-    console.show_failures(unpacked.failures, folder, quiet=screen.quiet)
+    summaries.show_failures(unpacked.failures, folder, quiet=screen.quiet)
     return screen.exit_code(unpacked.failures, unpacked.samples + unpacked.failures, unpacked.left_out)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import functools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -33,11 +34,12 @@ def as_interrupts() -> Iterator[None]:
         handlers[signal.SIGINT] = _interrupt
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     _came.clear()
-    unraisable, sys.unraisablehook = sys.unraisablehook, _once_more
+    unraisable = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_once_more, unraisable)
     try:
         yield
     except Exception as error:
-        if _came.is_set():  # as of an extension module whose import was interrupted
+        if _came:  # as of an extension module whose import was interrupted
             raise KeyboardInterrupt from error
         raise
     finally:
@@ -46,7 +48,8 @@ def as_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-_came = threading.Event()
+_came: list[int] = []
+"""Interrupts so far; no lock, which a second one would wait for in vain."""
 _OURS = os.getpid()
 _SWALLOWED_S = 0.05
 
@@ -60,13 +63,13 @@ def _end(number: int, frame: Any) -> None:
 
 
 def _interrupt(number: int, frame: Any) -> None:
-    _came.set()
+    _came.append(number)
     raise KeyboardInterrupt
 
 
-def _once_more(unraisable: Any) -> None:
+def _once_more(hook: Callable[[Any], None], unraisable: Any) -> None:
     """Where Ctrl-C came while Python could only tell of it, as in a finalizer, it comes again a little later."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         threading.Timer(_SWALLOWED_S, _thread.interrupt_main).start()
     else:
-        sys.__unraisablehook__(unraisable)
+        hook(unraisable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mgtool.commands import console
+from mgtool.commands import console, summaries
 from mgtool.commands import table_options as options
 from mgtool.commands.options import Config, DryRun, Json, Overwrite, Quiet, Wait
 from mgtool.evaluation.table_options import TableOptions
@@ -42,10 +42,13 @@ def table(
         sys.stdout.write((out / "table.json").read_text(encoding="utf-8"))
     else:
         sys.stdout.write(cells.text(made.title, made.baseline, made.cells, form))
+        sys.stdout.flush()
+    if not quiet:
+        console.say(f"took {summaries.took(len(made.cells))['seconds']:,.1f} s; page: {out / 'table.html'}")
 
 
 def _show_plan(spec: Path, out: Path, asked: TableOptions, *, as_json: bool) -> None:
     from mgtool.stages.table import plan
 
     cells = plan(spec, out, asked)
-    console.tell({f"{row}: {column}": done for row, column, done in cells}, as_json=as_json)
+    summaries.tell({f"{row}: {column}": done for row, column, done in cells}, as_json=as_json)

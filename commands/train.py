@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from mgtool.commands import console
+from mgtool.commands import console, summaries
 from mgtool.commands import train_options as options
 from mgtool.commands.options import (
     AllowFailures,
@@ -68,7 +68,7 @@ def train(
 
     if dry_run:
         plan = {"out": str(out), **stage_of_train.plan(inputs, wanted, devices=devices).summary()}
-        console.summarize(plan, title="mgtool train would take", as_json=as_json, quiet=False)
+        summaries.summarize(plan, title="mgtool train would take", as_json=as_json, quiet=False)
         return
     is_first = os.environ.get("RANK", "0") == "0"  # torchrun's: the first process speaks for all
     quiet = quiet or not is_first
@@ -76,10 +76,10 @@ def train(
     with console.progress("steps", quiet=quiet) as advance:
         done = stage_of_train.train(inputs, out, wanted, **doing, advance=advance, report=report)
     summary = {"out": str(out), **done.counts}
-    then = console.command("mgtool", "infer", *inputs, "--model", out, "--out", "answers.jsonl")
+    then = summaries.command("mgtool", "infer", *inputs, "--model", out, "--out", "answers.jsonl")
     as_json = as_json and is_first
-    console.summarize(summary, title="mgtool train", as_json=as_json, quiet=quiet, done=done.samples, then=then)
-    console.show_failures(done.failures, out, quiet=quiet)
+    summaries.summarize(summary, title="mgtool train", as_json=as_json, quiet=quiet, done=done.samples, then=then)
+    summaries.show_failures(done.failures, out, quiet=quiet)
     raise typer.Exit(exit_code(done.failures, done.samples, allow_failures))
 
 

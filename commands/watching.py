@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-
-from rich.console import Console
-from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Column
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from mgtool.records import Failure
-from mgtool.runs.progress import Progress as Watched
+from mgtool.runs.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN_LINE_EVERY_S = 30.0
 BYTES = "bytes"
 """What is counted in units of a thousand."""
 
 
-class Watcher(Watched):
+class Watcher(Progress):
     """What all ways to show have in common: failures are counted, the first of each reason is told at once.
 
     Args:
@@ -68,7 +66,11 @@ class Watcher(Watched):
 
     def number(self, count: float) -> str:
         """A count of what is counted."""
-        return decimal(int(count)) if self.what == BYTES else f"{count:,.0f}"
+        if self.what != BYTES:
+            return f"{count:,.0f}"
+        from rich.filesize import decimal
+
+        return decimal(int(count))
 
     @property
     def extras(self) -> str:
@@ -100,77 +102,14 @@ class Lines(Watcher):
         return ", ".join([*parts, *([self.extras] if self.extras else [])])
 
 
-class Bar(Watcher):
-    """A bar of Rich."""
-
-    def __init__(self, what: str, total: int | None, say: Callable[[str], None], console: Console) -> None:
-        super().__init__(what, total, say)
-        columns = (_Counts(self), _Rate(self), TimeRemainingColumn(elapsed_when_finished=True))
-        self.bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None), *columns, _Extras(self), console=console
-        )
-        self.task = self.bar.add_task(what, total=total)
-
-    def show(self) -> None:
-        """Move the bar; what went beyond the total, as where a file grew, has no end that is known."""
-        total = self.total if self.total is None or self.total >= self.done else None
-        self.bar.update(self.task, completed=self.done, total=total)
-
-    def doing(self, step: str) -> None:
-        """What is done now stands before the bar."""
-        self.bar.update(self.task, description=step)
-
-    def end(self) -> None:
-        """All is done: no question mark stays."""
-        self.bar.update(self.task, total=self.total or max(self.done, 1), completed=self.done or 1)
-
-
-class _Counts(ProgressColumn):
-    """``3/12``, or ``3`` where nobody knows of how many."""
-
-    def __init__(self, watcher: Watcher) -> None:
-        super().__init__(Column(no_wrap=True))
-        self._watcher = watcher
-
-    def render(self, task: Task) -> Text:
-        watcher = self._watcher
-        of = f"/{self._number(watcher.total)}" if watcher.total else ""
-        return Text(f"{self._number(watcher.done)}{of}" if watcher.done or of else "", style="progress.download")
-
-    def _number(self, count: int) -> str:
-        return self._watcher.number(count) if self._watcher.what == BYTES else str(count)
-
-
-class _Rate(ProgressColumn):
-    """Items a second; of Rich's own columns one counts bytes, and one shows a rate only where no total is known."""
-
-    def __init__(self, watcher: Watcher) -> None:
-        super().__init__(Column(no_wrap=True))
-        self._watcher = watcher
-
-    def render(self, task: Task) -> Text:
-        if not self._watcher.done:
-            return Text("")
-        speed = task.finished_speed or task.speed or self._watcher.done / self._watcher.seconds
-        shown = self._watcher.number(speed) if self._watcher.what == BYTES else f"{speed:.1f}"
-        return Text(f"{shown}/s", style="dim")
-
-
-class _Extras(ProgressColumn):
-    def __init__(self, watcher: Watcher) -> None:
-        super().__init__(Column(no_wrap=True))
-        self._watcher = watcher
-
-    def render(self, task: Task) -> Text:
-        return Text(self._watcher.extras, style="red" if self._watcher.failures else "dim")
-
-
 @contextlib.contextmanager
 def shown(what: str, total: int | None, console: Console, say: Callable[[str], None]) -> Iterator[Watcher]:
     """Show how a run goes on until the block is left."""
     if not console.is_terminal:
         yield Lines(what, total, say)
         return
+    from mgtool.commands.bars import Bar
+
     bar = Bar(what, total, say, console)
     with bar.bar:
         try:

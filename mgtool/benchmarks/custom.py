@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -83,7 +84,7 @@ class Custom(Benchmark):
             for name, row in _rows(truth, path)
             if not truth.split or str(row.get("split", truth.split)) == truth.split
         ]
-        items = [item for name, row in rows if (item := _item(row, name)).target]
+        items = [item for name, row in _named(rows) if (item := _item(row, name)).target]
         if not items:
             raise truth.mismatch(self.files)
         for field in self.by:
@@ -227,13 +228,25 @@ def _judged(pairs: Sequence[Pair], judge: Judge | None) -> list[Verdict]:
     return verdicts
 
 
+def _named(rows: Sequence[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
+    """What a record without an id is called, as where it is answered: its picture, where no other is about that."""
+    counts = Counter(_picture(row) for _, row in rows if first(row, _IDS) is None)
+    for place, row in rows:
+        picture = _picture(row)
+        yield picture if picture and counts[picture] == 1 else place, row
+
+
+def _picture(row: Row) -> str:
+    image = row.get("image")
+    return str(image[0]) if isinstance(image, list) and image else picture_name(row, _PICTURES)
+
+
 def _item(row: Row, name: str) -> Item:
-    """A question; one without an id goes by its place, as it does where it is answered."""
+    """A question, by its own id or else by this name."""
     question, target = _turns(row) if isinstance(row.get("conversations"), list) else ("", [])
     columns = _columns(row) if not target else ("", [])
     question, target = question or columns[0], target or columns[1]
-    image = row.get("image")
-    image = str(image[0]) if isinstance(image, list) and image else picture_name(row, _PICTURES)
+    image = _picture(row)
     options = options_of(row) or lettered(listed(first(row, ("choices", "options"), [])))
     options = options or dict(_OPTION.findall(question))
     fields = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import psutil
-
 MOST = 64
 """Largest batch that is found by itself."""
 
@@ -57,9 +55,13 @@ class BatchSize:
         self.now = max(1, min(self.now, count // 2))
 
     def _has_room(self) -> bool:
+        import psutil
+
         # the system ends a process that takes too much instead of refusing: twice the batch must fit by far
         return 2 * (self._largest_use - self._memory) < psutil.virtual_memory().available
 
 
 def _memory_in_use() -> int:
+    import psutil
+
     return int(psutil.Process().memory_info().rss)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mgtool.boxes.statistics import BoxStatistics
 from mgtool.detection.known_entries import KnownEntries, KnownPart
 from mgtool.detection.output import JOURNAL, DetectionEntry, DetectionOutput
 from mgtool.files.journal import Journal
@@ -111,6 +112,8 @@ def join(folder: Path, output: DetectionOutput, run: Run, world_size: int) -> di
     shares = [Share(rank, world_size) for rank in range(world_size)]
     with one_share(folder, "joining", wait=True):
         if run.finished:
+            output.statistics = BoxStatistics.of_summary(run.counts)
+            _tidy(folder, output)  # a rank may have been killed before it did
             return run.counts
         if not all(_has_ended(run.share(folder / SHARES / share.name / RUN_FILE, share.name)) for share in shares):
             return None
@@ -118,9 +121,14 @@ def join(folder: Path, output: DetectionOutput, run: Run, world_size: int) -> di
         _fill(output, [folder / SHARES / share.name for share in shares])
         summary = output.statistics.summary()
         run.finish(summary)
-        output.close(done=True)
-        shutil.rmtree(folder / SHARES)
+        _tidy(folder, output)
         return summary
+
+
+def _tidy(folder: Path, output: DetectionOutput) -> None:
+    """Remove what a finished run has no use for."""
+    output.close(done=True)
+    clear(folder)
 
 
 def _fill(output: DetectionOutput, parts: Iterable[Path]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 LONGEST_WAIT_S = 60.0
@@ -18,6 +17,8 @@ def retry_after(headers: Mapping[str, str] | None) -> float | None:
     value = (headers or {}).get("Retry-After")
     if not value:
         return None
+    from email.utils import parsedate_to_datetime
+
     try:
         return max(0.0, float(value))
     except ValueError:

@@ -148,13 +148,13 @@ def _own_folder(place: str) -> str:
     if place not in _made or not Path(own).is_dir():
         from multiprocessing import util
 
+        # After multiprocessing's own end, which still uses it; before it is there, so that no interrupt leaves it.
+        util.Finalize(None, shutil.rmtree, args=(own,), kwargs={"ignore_errors": True}, exitpriority=-1000)
         Path(own).mkdir(mode=0o700, exist_ok=True)
         handle = os.open(Path(own, _HELD), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         _made[place] = handle
-        # After multiprocessing's own end, which still uses it.
-        util.Finalize(None, shutil.rmtree, args=(own,), kwargs={"ignore_errors": True}, exitpriority=-1000)
     return own
 
 

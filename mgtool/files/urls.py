@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import functools
 import posixpath
-import ssl
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -253,5 +252,7 @@ def _underlying(error: BaseException) -> BaseException:
 
 def _is_of_tls(error: BaseException) -> bool:
     """Whether a server speaks no TLS, or shows a certificate that is not trusted: it will tomorrow."""
+    import ssl
+
     said = (error, getattr(error, "os_error", None), getattr(error, "certificate_error", None))
     return any(isinstance(one, ssl.SSLError) for one in said)

@@ -121,10 +121,16 @@ class TransformersProcessor:
         Raises:
             ItemError: ``unsupported`` where the template does not take such a conversation.
         """
-        if getattr(self.processor, "chat_template", None) is None:
+        has_own = getattr(self.processor, "chat_template", None) is not None
+        if not has_own and getattr(self.tokenizer, "chat_template", None) is None:
             return self._plain(turns, system)
         try:
-            rendered: str = self.processor.apply_chat_template(messages(turns, system), add_generation_prompt=True)
+            if has_own:
+                rendered: str = self.processor.apply_chat_template(messages(turns, system), add_generation_prompt=True)
+                return rendered
+            # a language model's, as Phi-4's: what a message says is a text
+            told = [{**one, "content": self._text_of(one["content"])} for one in messages(turns, system)]
+            rendered = self.tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
         except _BROKEN as error:
             raise ItemError("unsupported", f"the model's chat template: {_line(error)}") from error
         return rendered
@@ -172,6 +178,10 @@ class TransformersProcessor:
         tokens = {place: self._token_of(place) for place in set(PLACEHOLDER.findall(question))}
         shown = "".join(tokens[place] for place in PLACEHOLDER.findall(question))
         return shown + PLACEHOLDER.sub("", question).strip()
+
+    def _text_of(self, contents: Sequence[Mapping[str, str]]) -> str:
+        """A message's contents as one text, with the processor's tokens for pictures and videos."""
+        return "".join(one.get("text") or self._token_of(f"<{one['type']}>") for one in contents)
 
     def _token_of(self, place: str) -> str:
         token = getattr(self.processor, "image_token" if place == IMAGE else "video_token", place)

@@ -52,7 +52,7 @@ def fetch(name: str, revision: str, file: str, advance: Advance) -> None:
 
 def _fill(part: Path, url: str, size: int | None, advance: Advance) -> None:
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils._headers import build_hf_headers
 
     with part.open("ab") as out:
         begun = out.tell()
@@ -71,12 +71,12 @@ def told_to(advance: Advance) -> type[Any]:
     """A bar of the hub's library that shows nothing itself: there is one already."""
     from huggingface_hub.utils.tqdm import tqdm
 
-    class Told(tqdm):  # type: ignore[misc]
+    class Told(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             # there are others, of files and of what comes over the net in another form
             name = str(kwargs.get("name"))
             self._is_counted = name in ("huggingface_hub.snapshot_download", "huggingface_hub.http_get")
-            super().__init__(*args, **{**kwargs, "disable": True})
+            super().__init__(*args, **{**kwargs, "disable": True})  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> None:
             if self._is_counted and n:

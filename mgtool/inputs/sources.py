@@ -298,7 +298,8 @@ def _read_buffer(
     if start == b"{" or any(json_files.is_json_line(line) for line in json_files.lines_of_objects(head)):
         return json_files.read_lines(file, find, seen, where=where)
     if b"\0" in head:
-        raise InputError(f"{where}: {_UNKNOWN}")
+        packed = magic.archive(head)
+        raise InputError(f"{where}: {f'packed as {packed}: unpack it, and give what it holds' if packed else _UNKNOWN}")
     if tables.is_text_table(head.decode("utf-8", "replace")):
         return rows.read_text_table(functools.partial(tables.as_text, file.read()), find, seen, where=where)
     seen.take(where, "list of paths")

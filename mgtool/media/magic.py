@@ -23,6 +23,18 @@ _ENDINGS = {
 }  # fmt: skip
 
 
+_ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "RAR", b"\x1f\x8b": "gzip"}
+
+
+def archive(head: bytes) -> str:
+    """What packs the file that begins with these bytes; empty for none that is known.
+
+    >>> archive(b"PK\\3\\4..."), archive(b"{}")
+    ('zip', '')
+    """
+    return next((name for start, name in _ARCHIVES.items() if head.startswith(start)), "")
+
+
 def ending(head: bytes) -> str:
     """What a picture file that begins with these bytes is called, ``img`` where that is not known.
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image
 
@@ -101,6 +100,8 @@ def check(data: bytes) -> None:
 @contextmanager
 def _explained() -> Iterator[None]:
     """The decoder's errors as an `ItemError`."""
+    import av  # here: FFmpeg takes longer to load than a picture to be looked at
+
     try:
         yield
     except (av.FFmpegError, ValueError, EOFError) as error:
@@ -111,6 +112,8 @@ def _explained() -> Iterator[None]:
 @contextmanager
 def _opened(data: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream."""
+    import av
+
     if not data:
         raise ItemError("empty", "0 bytes")
     with av.open(io.BytesIO(data), options={"format_whitelist": _CONTAINERS}) as container:

@@ -6,10 +6,13 @@ Self-contained and safe in the way of `mgtool.report.scores_page`: no network, a
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 
@@ -40,12 +43,14 @@ class PageItem:
         size: width and height in the pixels that the boxes are in; zeros where nobody knows them.
         found: the objects.
         uri: a thumbnail as data URI; empty where the picture is not at hand.
+        file: the URL of the whole picture or video as seen from the page; empty where that is no local file.
     """
 
     name: str
     size: tuple[int, int]
     found: Detections
     uri: str = ""
+    file: str = ""
 
 
 def write(
@@ -63,7 +68,7 @@ def write(
         media: gives pictures and videos of the records on the page, in any order.
     """
     records = sampled((record for one in boxes for record in formats.read(one)), statistics.records)
-    items = with_thumbnails(records, media(records))
+    items = with_thumbnails(records, media(records), path.parent)
     write_bytes(path, render(f"{statistics.boxes:,} boxes", ", ".join(boxes), statistics, items))
 
 
@@ -97,25 +102,40 @@ def sampled(records: Iterable[BoxRecord], total: int, most: int = MOST_PICTURES)
     return [record for place, record in enumerate(records) if places is None or place in places]
 
 
-def with_thumbnails(records: Sequence[BoxRecord], media: Iterable[Media]) -> list[PageItem]:
+def with_thumbnails(records: Sequence[BoxRecord], media: Iterable[Media], folder: Path | None = None) -> list[PageItem]:
     """The pictures and frames of some records.
 
     Args:
         records: of the page.
         media: the input's pictures and videos, in any order; read until all that have records are there.
+        folder: that of the page, for links to the files; None for none.
     """
     side = thumbnails.side_of(len(records))
     wanted: dict[str, list[int]] = {}
     for place, record in enumerate(records):
         wanted.setdefault(record.image or record.video, []).append(place)
     found: dict[int, list[Thumbnail]] = {}
+    files: dict[int, str] = {}
     for one in media:
         places = [place for place in wanted.get(one.name, []) if place not in found]
-        found |= _thumbnails({place: records[place] for place in places}, one, side) if places else {}
+        made = _thumbnails({place: records[place] for place in places}, one, side) if places else {}
+        found |= made
+        files |= dict.fromkeys(made, "" if folder is None else _link(one, folder))
         if len(found) == len(records):
             break
-    items = [item for place, record in enumerate(records) for item in _items(record, found.get(place, []))]
-    return items[:MOST_PICTURES]
+    items = (
+        replace(item, file=files.get(place, ""))
+        for place, record in enumerate(records)
+        for item in _items(record, found.get(place, []))
+    )
+    return list(itertools.islice(items, MOST_PICTURES))
+
+
+def _link(media: Media, folder: Path) -> str:
+    """From a page in a folder to a local file, in characters that any browser takes; empty where it is none."""
+    if media.data is not None or media.reach is not None or "://" in media.uri:
+        return ""
+    return quote(os.fsencode(os.path.relpath(media.uri, folder)))
 
 
 def _thumbnails(records: Mapping[int, BoxRecord], media: Media, side: int) -> dict[int, list[Thumbnail]]:
@@ -227,4 +247,4 @@ def _with_boxes(item: PageItem) -> dict[str, Any]:
     rows = zip(item.found.boxes, item.found.scores, item.found.labels, strict=True)
     best = sorted(rows, key=lambda row: -row[1])[:MOST_BOXES]
     boxes = [[*(round(float(edge), 1) for edge in box), round(score, 3), label] for box, score, label in best]
-    return {"uri": item.uri, "size": item.size, "boxes": boxes}
+    return {"uri": item.uri, "file": item.file, "size": item.size, "boxes": boxes}

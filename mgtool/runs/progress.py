@@ -10,8 +10,8 @@ from typing import Any
 from mgtool.records import Advance, Failure
 
 _MOST_BYTES = 1 << 26
-_LISTS = {".json", ".jsonl", ".txt"}
-_DATA = {".tar", ".gz", ".tgz", ".parquet", ".arrow", ".tsv", ".csv", *_LISTS}
+_LISTS = {".json", ".jsonl", ".txt", ".tsv", ".csv"}
+_DATA = {".tar", ".gz", ".tgz", ".parquet", ".arrow", *_LISTS}
 
 
 class Progress:

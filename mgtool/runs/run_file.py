@@ -6,7 +6,6 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +250,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def versions(*computes: str) -> dict[str, str]:
     """Versions of Python, mgtool, torch, transformers and what else computes, as far as it is installed."""
+    from importlib import metadata
+
     found = {"python": platform.python_version()}
     for name in (*_ALWAYS, *computes):
         try:

@@ -37,7 +37,10 @@ class _Unguarded:
 
 
 class _SpawnProcess(_Unguarded, multiprocessing.context.SpawnProcess):
-    pass
+    def start(self) -> None:
+        """Start; Ctrl-C is the parent's from the first moment on."""
+        with _deaf():
+            super().start()
 
 
 class _ForkServerProcess(_Unguarded, multiprocessing.context.ForkServerProcess):
@@ -64,8 +67,25 @@ def loaded(module: str) -> BaseContext:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload([module])
-        forkserver.ensure_running()
+        with _deaf():
+            forkserver.ensure_running()
     return FORK_SERVER
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Let processes that begin meanwhile never hear Ctrl-C, which a terminal sends to all; this one does afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # which would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def begin() -> None:
@@ -103,9 +123,32 @@ def pool(
         yield executor
     except BrokenProcessPool as error:
         raise MgtoolError(f"a process that {work} was killed: is memory short? `{option}` 1 needs less") from error
+    except KeyboardInterrupt:
+        _end_unborn(executor)
+        raise
     finally:
         is_over.set()
         executor.shutdown(cancel_futures=True)
+
+
+def _end_unborn(executor: ProcessPoolExecutor) -> None:
+    """End the fork server, and of its processes the one that an interrupt kept from getting known.
+
+    It would miss what this process takes along, and say so after this one's last word.
+    """
+    from multiprocessing import forkserver
+
+    import psutil
+
+    server = getattr(forkserver, "_forkserver")._forkserver_pid  # noqa: B009 - no typed name
+    with contextlib.suppress(psutil.Error):
+        if server is not None:
+            process = psutil.Process(server)
+            process.suspend()
+            for child in process.children():
+                if child.pid not in (executor._processes or {}):
+                    child.kill()
+            process.kill()
 
 
 def _watch(executor: ProcessPoolExecutor) -> threading.Event:

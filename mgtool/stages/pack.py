@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mgtool.boxes import coordinates
+from mgtool.boxes.formats import is_read_of
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UsageError
 from mgtool.files import atomic
@@ -292,8 +293,22 @@ def _opened(sources: Sequence[Source], options: PackOptions, left_out: LeftOut) 
         ]
 
 
+class _BesideBoxes(LeftOut):
+    """What an input holds and is not used, but for the files that its boxes are read of."""
+
+    def __init__(self, all: LeftOut, boxes: str) -> None:
+        self._found = all._found
+        self._is_read = is_read_of(boxes)
+
+    def add(self, reason: str, example: str) -> None:
+        if not self._is_read(example):
+            super().add(reason, example)
+
+
 def _samples(source: Source, options: PackOptions, left_out: LeftOut) -> Iterator[Item]:
     images = None if source.images is None else str(source.images)
+    if source.boxes is not None:
+        left_out = _BesideBoxes(left_out, str(source.boxes))
     samples = read_samples(
         source.inputs,
         images=images,

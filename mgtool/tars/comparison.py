@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mgtool.files.temporary import temporary_folder
+from mgtool.records import Advance
+from mgtool.runs import progress
+from mgtool.runs import workers as processes
 from mgtool.tars.members import is_packed
-from mgtool.tars.other_readers import CannotStart, Reader, quietly
+from mgtool.tars.other_readers import READERS, CannotStart, Reader, quietly
 from mgtool.tars.paths import open_url
 from mgtool.tars.samples import read_parts
 from mgtool.tars.verify_options import SAMPLE_SAMPLES
@@ -20,22 +24,54 @@ _HEAD_BYTES = 8
 _CHUNK = 1 << 20
 
 
-def differences(urls: Sequence[str], readers: Mapping[str, Reader]) -> Iterator[tuple[str, str]]:
+def differences(
+    urls: Sequence[str], readers: Mapping[str, Reader], advance: Advance = lambda n: None
+) -> Iterator[tuple[str, str]]:
     """Each installed reader's name, with the first difference in what it makes of local tars; ``""`` for none.
 
-    A reader that cannot start here is left out.
+    A reader that cannot start here is left out. `advance` is told whose turn it is, as some take long to start.
     """
     for name, reader in readers.items():
         if not reader.installed:
             continue
-        try:
-            with quietly():
-                yield name, _compare(urls, reader.read(urls))
-        except CannotStart:
-            continue
-        except Exception as error:  # noqa: BLE001 - foreign programs raise whatever they like: it is what is reported
-            cause = getattr(error, "cause", None) or error  # Ray wraps the error of its workers in their traceback
-            yield name, (str(cause).strip() or type(cause).__name__).splitlines()[0][:300]
+        progress.doing(advance, f"{name} reads")
+        found = _apart(urls, name) if READERS.get(name) is reader else _difference(urls, reader)
+        if found is not None:
+            yield name, found
+
+
+def _apart(urls: Sequence[str], name: str) -> str | None:
+    """As `_difference`, in a process of its own: what a program loads, and keeps of what it reads, ends with it."""
+    ours, theirs = processes.SPAWN.Pipe(duplex=False)
+    process = processes.SPAWN.Process(target=_tell, args=(theirs, list(urls), name))
+    process.start()
+    theirs.close()
+    try:
+        return cast(str | None, ours.recv())
+    except EOFError:
+        process.join()
+        return f"its process ended with exit code {process.exitcode}"
+    finally:
+        process.terminate()
+        process.join()
+        ours.close()
+
+
+def _tell(connection: Connection, urls: Sequence[str], name: str) -> None:
+    processes.begin()
+    connection.send(_difference(urls, READERS[name]))
+
+
+def _difference(urls: Sequence[str], reader: Reader) -> str | None:
+    """The first difference in what a reader makes of tars, or what it says; None where it cannot start here."""
+    try:
+        with quietly():
+            return _compare(urls, reader.read(urls))
+    except CannotStart:
+        return None
+    except Exception as error:  # noqa: BLE001 - foreign programs raise whatever they like: it is what is reported
+        cause = getattr(error, "cause", None) or error  # Ray wraps the error of its workers in their traceback
+        return (str(cause).strip() or type(cause).__name__).splitlines()[0][:300]
 
 
 @contextlib.contextmanager

@@ -106,18 +106,18 @@ def check_tars(
     findings = [finding for report in reports for finding in report.findings]
     findings += _across(urls, reports)
     is_safe = not any(finding.check in ("tar", "name", "member") for finding in findings)
-    read = _read_elsewhere(urls, readers) if is_safe and not any("://" in url for url in urls) else {}
+    read = _read_elsewhere(urls, readers, advance) if is_safe and not any("://" in url for url in urls) else {}
     outcome = {name: "not run" if reader.installed else "not installed" for name, reader in READERS.items()}
     outcome |= {name: "differs" if detail else "agrees" for name, detail in read.items()}
     findings += [Finding(check="reader", detail=f"{name}: {detail}") for name, detail in read.items() if detail]
     return sum(report.samples for report in reports), findings, outcome
 
 
-def _read_elsewhere(urls: Sequence[str], readers: Readers) -> dict[str, str]:
+def _read_elsewhere(urls: Sequence[str], readers: Readers, advance: Advance) -> dict[str, str]:
     if readers == "none":
         return {}
     with comparison.sample_of(urls) if readers == "sample" else contextlib.nullcontext(urls) as chosen:
-        return dict(comparison.differences(chosen, READERS))
+        return dict(comparison.differences(chosen, READERS, advance))
 
 
 def _counted(reports: Iterable[TarReport], advance: Advance) -> Iterator[TarReport]:

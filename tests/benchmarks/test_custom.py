@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from mgtool import benchmarks
+from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.text_metrics import METRICS
 
 OPTIONS = {"A": "cat", "B": "dog"}
@@ -119,3 +121,11 @@ def test_records_without_an_id_go_by_their_place(bench) -> None:
     for name, own in (("a.json", "record 2"), ("a.jsonl", "line 2")):
         truth = bench.write(name, [{"conversations": turns}, {"conversations": turns}])
         assert bench.score("custom", [truth], {own: "Yes"}).counts.answered == 1
+
+
+def test_one_question_a_picture_needs_no_id(bench) -> None:
+    rows = [{"image": f"{name}.jpg", "question": "Is it?", "answer": "yes"} for name in "ab"]
+    assert bench.score("custom", [bench.write("a.json", rows)], {"b.jpg": "Yes"}).counts.answered == 1
+    asked_twice = bench.write("b.json", [*rows, {**rows[1], "question": "Is it not?"}])
+    items = benchmarks.get("custom").load(Truth((asked_twice,), None, ""))
+    assert [item.id for item in items] == ["a.jpg", "record 2", "record 3"]

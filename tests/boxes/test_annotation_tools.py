@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mgtool.boxes.index import BoxIndex
 from mgtool.boxes.lookup import find_picture
 from mgtool.errors import InputError, ItemError, UsageError
 from mgtool.files.hashing import sha256
+from mgtool.inputs.sources import read_samples
 from mgtool.records import BoxRecord, Detections, LeftOut, convert
 
 SIZE = (64, 48)
@@ -314,3 +316,25 @@ def test_objects_of_a_data_set_of_the_hub(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give `box_format`, which is xywh"):
         list(formats.entries(str(tmp_path)))
     assert looked_up(tmp_path / "train.parquet", "x.png", tmp_path / "a.png", "xywh") == ([(16, 12, 48, 24)], ["cat"])
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_objects_of_a_data_set_that_was_saved(tmp_path: Path, is_stream: bool) -> None:
+    data = picture(tmp_path / "a.png").read_bytes()
+    rows = [{"image": {"bytes": data, "path": "a.png"}, "objects": {"bbox": [[1.0, 2.0, 3.0, 4.0]], "label": ["cat"]}}]
+    table, folder = pa.Table.from_pylist(rows), put(tmp_path / "saved/state.json", {}).parent
+    with (folder / "data-00000-of-00001.arrow").open("wb") as file:
+        new = pa.ipc.new_stream if is_stream else pa.ipc.new_file
+        with new(file, table.schema) as writer:
+            writer.write_table(table)
+    put(folder / "dataset_info.json", {"citation": ""})
+    assert looked_up(folder, "a.png", tmp_path / "a.png", "xyxy") == ([(1, 2, 3, 4)], ["cat"])
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "cvat.zip", "w") as archive:
+        archive.writestr("annotations.xml", "<annotations/>")
+    with pytest.raises(InputError, match="packed as zip: unpack it"):
+        list(formats.entries(str(tmp_path / "cvat.zip")))
+    with pytest.raises(InputError, match="packed as zip: unpack it"):
+        list(read_samples([str(tmp_path / "cvat.zip")]))

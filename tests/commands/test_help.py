@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from mgtool.commands import help_page
+from mgtool.commands import help_page, help_texts
 from mgtool.commands.main import app
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def test_a_page_fits_the_terminal(name: str, columns: int, mgtool, monkeypatch: 
     head, _, examples = page.partition("Examples\n")
     assert all(len(line) <= columns for line in head.splitlines())
     lines = examples.replace(" \\\n   ", "").splitlines()
-    assert [" ".join(shlex.split(line)) for line in lines] == list(help_page.EXAMPLES[name])
+    assert [" ".join(shlex.split(line)) for line in lines] == list(help_texts.EXAMPLES[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,7 +57,7 @@ def test_commands_are_told_in_the_order_of_work(mgtool) -> None:
 def test_every_example_stands_where_its_run_is_tested() -> None:
     told = "\n".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "examples/guide").glob("*.md")))
     told = re.sub(r" \\\n +", " ", told)
-    missing = [line for lines in help_page.EXAMPLES.values() for line in lines if line not in told]
+    missing = [line for lines in help_texts.EXAMPLES.values() for line in lines if line not in told]
     assert missing == []
 
 

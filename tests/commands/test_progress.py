@@ -131,10 +131,11 @@ def test_pack_tells_failures_and_a_plain_callable_still_serves(pictures: Path, t
 def test_only_what_is_soon_counted_is_counted(tmp_path: Path) -> None:
     (tmp_path / "a.tar").touch()
     (tmp_path / "q.jsonl").touch()
+    (tmp_path / "q.csv").touch()
     (tmp_path / "p").mkdir()
     (tmp_path / "p/a.jpg").touch()
-    names = {name: str(tmp_path / name) for name in ("a.tar", "q.jsonl", "p")}
-    assert is_counted_soon([names["q.jsonl"], names["p"]], Seen())
+    names = {name: str(tmp_path / name) for name in ("a.tar", "q.jsonl", "q.csv", "p")}
+    assert is_counted_soon([names["q.jsonl"], names["q.csv"], names["p"]], Seen())
     for given in ([names["a.tar"]], [str(tmp_path)], ["-"], ["s3://x/y"], [names["q.jsonl"], "gone"]):
         assert not is_counted_soon(given, Seen())
     assert not is_counted_soon([names["p"]], lambda n: None)
@@ -152,3 +153,10 @@ def test_the_bar_of_the_api_is_tqdm_s_and_nothing_else_is_printed(
     count = len(list(pictures.iterdir()))
     assert f"{count}/{count}" in err
     assert "failed=1, last=not_an_image" in err
+
+
+def test_verify_tells_whose_turn_it_is(pictures: Path, tmp_path: Path) -> None:
+    library.pack([library.Source(str(PHOTOS / "images"))], tmp_path / "tars", library.PackOptions(workers=1))
+    seen = Seen()
+    library.verify([str(tmp_path / "tars")], workers=1, advance=seen)
+    assert seen.steps[:2] == ["webdataset reads", "datasets reads"]

@@ -107,3 +107,21 @@ def test_any_rank_takes_what_is_free(rank, tmp_path: Path) -> None:
     done = rank("any", 5)
     assert (done.missing, done.share, done.statistics.items) == ((), "", PICTURES)
     assert _files(tmp_path / "boxes") == _files(tmp_path / "one")
+
+
+def test_the_next_rank_tidies_up_after_one_that_died_when_all_was_joined(rank, tmp_path: Path, monkeypatch) -> None:
+    rank(0, 1, "one")
+    rank(0, 2)
+
+    def die(self, *, done: bool = False) -> None:
+        close(self)
+        if done and self.folder.name == "boxes":
+            raise KeyboardInterrupt
+
+    close = DetectionOutput.close
+    monkeypatch.setattr(DetectionOutput, "close", die)
+    with pytest.raises(KeyboardInterrupt):
+        rank(1, 2)
+    monkeypatch.undo()
+    assert rank(1, 2).had_finished
+    assert _files(tmp_path / "boxes") == _files(tmp_path / "one")

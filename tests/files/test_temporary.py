@@ -132,3 +132,20 @@ def test_another_place_and_what_torch_compiles(tmp_path: Path, place: Path, monk
     assert os.environ["TMPDIR"] == str(place)
     with pytest.raises(OutputError, match="`tmp`"), temporary.all_in_one_folder(str(tmp_path / "gone")):
         pass
+
+
+INTERRUPTED = """
+import fcntl, sys
+from mgtool.files import temporary
+def interrupt(*_):
+    raise KeyboardInterrupt
+fcntl.flock = interrupt
+with temporary.all_in_one_folder():
+    pass
+"""
+
+
+def test_an_interrupt_while_it_is_made_leaves_nothing(place: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert not any(place.iterdir())

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    GenerationConfig,
+)
 from vision_models import FAMILIES, SHARING, TAKE_VIDEOS
 
 import mgtool
@@ -68,11 +74,20 @@ class Reference:
 
     def __init__(self, folder):
         self.processor = AutoProcessor.from_pretrained(folder)
-        self.model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+        config = AutoConfig.from_pretrained(folder)
+        is_known = type(config) in AutoModelForImageTextToText._model_mapping
+        kind = AutoModelForImageTextToText if is_known else AutoModelForMultimodalLM
+        self.model = kind.from_pretrained(folder, dtype=torch.float32).eval()
 
     def tokens(self, content, earlier=(), **given):
         messages = [*earlier, {"role": "user", "content": content}]
-        if self.processor.chat_template is None:
+        if self.processor.chat_template is None and self.processor.tokenizer.chat_template is not None:
+            picture, text = content
+            asked = [{"role": "user", "content": self.processor.image_token + text["text"]}]
+            prompt = self.processor.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+            options = {"add_special_tokens": False, "return_tensors": "pt"}
+            inputs = self.processor(text=prompt, images=picture["image"], **options)
+        elif self.processor.chat_template is None:
             picture, text = content
             inputs = self.processor(text="<image>" + text["text"], images=picture["image"], return_tensors="pt")
         else:

@@ -98,6 +98,7 @@ class Process:
         (folder / "tmp").mkdir(exist_ok=True)
         sys.stdout.flush()
         points = points or Points(0, folder / "point")
+        self.said.touch()  # a process may be killed before it says anything
         if from_nothing:
             self.pid = self._begun(words, folder, points)
             return

@@ -1,8 +1,8 @@
 """Many small pictures through detect, pack, infer and eval: nothing may grow, and two ranks give the same bytes.
 
 Memory, handles, threads and temporary files of each command and of all its processes are taken while it runs, and how
-much it writes in a second of processor time, which others on the machine do not change. The slope of each over the run,
-with its 95 % interval, has to be that of something flat.
+much it writes in the processor time that a fixed piece of work takes meanwhile, whatever else the machine does. The
+slope of each over the run, with its 95 % interval, has to be that of something flat.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 SIDE = 32
 LOOKS_EVERY_S = 0.5
 WARM = 0.2
-"""Of what a command writes, after which it has loaded what it needs."""
+DONE = 0.95
+"""Of what a command writes: from where it has loaded what it needs, to where its workers end."""
 STRETCHES = 20
 """Whose means a slope is fitted to: looks that follow each other are alike, and would make its interval too narrow."""
 KNOWN_BYTES = {"detect": 300.0}
@@ -50,6 +51,7 @@ class Looks:
     seconds: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
+    yards: list[float] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MOST_GROWTH})
 
     def add(self, second: float, processes: list[psutil.Process], tmp: Path, out: Path) -> None:
@@ -68,6 +70,7 @@ class Looks:
         self.seconds.append(second)
         self.busy.append(busy)
         self.written.append(_size(out))
+        self.yards.append(_yardstick())
         found = {"memory_mb": memory, "handles": handles, "threads": threads, "temporary": _count(tmp)}
         for name, value in found.items():
             self.values[name].append(value)
@@ -76,7 +79,7 @@ class Looks:
         """From the first look that counts to the last: by the fitted slope, and half of its 95 % interval."""
         written = np.array(self.written)
         loaded = int(np.argmax(written >= written[:1] + WARM * np.ptp(written)))
-        begin, end = min(loaded, len(written) // 2), int(np.argmax(written)) - 1  # then its workers end
+        begin, end = min(loaded, len(written) // 2), int(np.argmax(written >= DONE * written.max()))
         if end - begin < 2 * STRETCHES:
             return {}
         x = np.array(self.seconds[begin:end])
@@ -90,8 +93,17 @@ class Looks:
         if (busy <= 0).any() or (written <= 0).sum() > STRETCHES // 4:
             return {}  # all is written in the end
         rate = written / busy
+        if self.yards:
+            rate *= np.array([np.median(part) for part in np.array_split(self.yards[begin:end], STRETCHES)])
         change, half = _fitted(edges[1:].astype(float), rate)
         return {"rate": (change / rate.mean(), half / rate.mean())}
+
+
+def _yardstick() -> float:
+    """Processor time of a fixed piece of work, which is longer where others crowd the caches."""
+    began = time.thread_time()
+    hashlib.sha256(json.dumps(list(range(20_000))).encode()).digest()
+    return time.thread_time() - began
 
 
 def _fitted(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -6,13 +6,16 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import box_pages
 import msgspec
 import pytest
 
-from mgtool.records import BoxRecord, FrameDetections, Media
+from mgtool.boxes import statistics
+from mgtool.media.reading import Place
+from mgtool.records import BoxRecord, FrameDetections, Media, dumps
 from mgtool.report import boxes_page
 
 HOSTILE = box_pages.HOSTILE
@@ -56,6 +59,19 @@ def test_pictures_of_one_name_are_told_apart_by_their_bytes() -> None:
     assert shown[0].uri != shown[1].uri
     by_id = msgspec.structs.replace(records[0], sha256="", width=0, height=0)
     assert boxes_page.with_thumbnails([by_id], media)[0].size == (400, 200)
+
+
+def test_a_page_leads_to_the_files_that_are_here(tmp_path: Path) -> None:
+    record = box_pages.records(0)[0]
+    path = tmp_path / "my photos/50 %/é #1.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(box_pages.png(400, 200))
+    (tmp_path / "pages").mkdir()
+    there = Media(name=record.image, uri=str(path))
+    [item] = boxes_page.with_thumbnails([record], [there], tmp_path / "pages")
+    assert item.file == "../my%20photos/50%20%25/%C3%A9%20%231.png"
+    [item] = boxes_page.with_thumbnails([record], [Media(name=record.image, data=path.read_bytes())], tmp_path)
+    assert (item.file, bool(item.uri)) == ("", True)
 
 
 @pytest.fixture
@@ -106,6 +122,22 @@ def test_pictures_are_loaded_where_one_looks(opened) -> None:
     last.scroll_into_view_if_needed()
     last.locator("img").wait_for()
     assert opened.locator(".item").first.locator("img").count() == 0
+
+
+@pytest.mark.browser
+def test_a_picture_is_there_in_full_size(browser, tmp_path) -> None:
+    (tmp_path / "a b.png").write_bytes(box_pages.png(400, 200))
+    record = msgspec.structs.replace(box_pages.records(0)[0], image="a b.png")
+    (tmp_path / "boxes.jsonl").write_bytes(dumps(record) + b"\n")
+    place = Place.of(str(tmp_path), allow_absolute=False, allow_remote=None)
+    boxes = (str(tmp_path / "boxes.jsonl"),)
+    boxes_page.write(tmp_path / "page.html", boxes, statistics.of_files(boxes), boxes_page.media_below(place))
+    tab = browser.new_page()
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.locator(".item").first.click()
+    with tab.expect_popup() as opening:
+        tab.get_by_text("open the file in full size").click()
+    assert opening.value.evaluate("[document.images[0].naturalWidth, document.images[0].naturalHeight]") == [400, 200]
 
 
 @pytest.mark.browser

@@ -58,3 +58,32 @@ def test_a_script_without_a_guard_may_start_processes(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "once\n"), done.stderr
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from mgtool.runs import workers
+context = workers.loaded("slow_start") if sys.argv[2] == "fork" else workers.SPAWN
+with workers.pool(1, context, "works") as pool:
+    threading.Timer(float(sys.argv[1]), os.killpg, (0, signal.SIGINT)).start()  # as a terminal does
+    pool.submit(abs, -1).result()
+    time.sleep(9)
+"""
+
+
+@pytest.mark.skipif(workers.FORK_SERVER is workers.SPAWN, reason="needs a fork server")
+@pytest.mark.parametrize(("after", "start"), [(0.1, "fork"), (0.5, "fork"), (0.1, "spawn")])
+def test_an_interrupt_while_processes_begin_has_the_last_word(after: float, start: str, tmp_path: Path) -> None:
+    (tmp_path / "slow_start.py").write_text("import time\ntime.sleep(1)\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", INTERRUPTED, str(after), start]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert done.stderr.count("Traceback") == 1

@@ -70,8 +70,12 @@ def plain(model, processor, asked):
         [message] = messages([(sample.turns[0].value, None)])
         message["content"][0]["image"] = images.decode(sample.images[0].data)
         if processor.chat_template is None:
-            prompt = "<image>" + message["content"][1]["text"]
-            inputs = processor(text=prompt, images=message["content"][0]["image"], return_tensors="pt")
+            prompt, options = "<image>" + message["content"][1]["text"], {"return_tensors": "pt"}
+            if processor.tokenizer.chat_template is not None:
+                asked = [{"role": "user", "content": processor.image_token + message["content"][1]["text"]}]
+                prompt = processor.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+                options["add_special_tokens"] = False
+            inputs = processor(text=prompt, images=message["content"][0]["image"], **options)
             inputs.pop("labels", None)
         else:
             options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}

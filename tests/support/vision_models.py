@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoModelForMultimodalLM, PreTrainedTokenizerFast
 
 CHAT = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>"
@@ -16,6 +17,11 @@ CHAT = (
     "{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}@{{ part['type'] }}@{% endif %}"
     "{% endfor %}\n{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+TEXT_CHAT = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""Of a language model: what a message says is a text."""
 PATCH = 14
 TEXT = {
     "hidden_size": 32,
@@ -85,7 +91,8 @@ def tokenizer(*special: str, **named: str) -> PreTrainedTokenizerFast:
 
 def _model(config: Any) -> Any:
     torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config).eval()
+    known = type(config) in AutoModelForImageTextToText._model_mapping
+    model = (AutoModelForImageTextToText if known else AutoModelForMultimodalLM).from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -237,19 +244,59 @@ def internvl() -> tuple[Any, Any]:
     return _model(config), processor
 
 
-def idefics3() -> tuple[Any, Any]:
+def _idefics(kind: str, name: str, **more: Any) -> tuple[Any, Any]:
     rows = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
     tokens = tokenizer("<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *rows)
-    config = AutoConfig.for_model(
-        "idefics3", text_config=_text(tokens), vision_config=VISION, image_token_id=4, scale_factor=2
-    )
-    processor = transformers.Idefics3Processor(
-        transformers.Idefics3ImageProcessor(
+    parts = {"text_config": _text(tokens), "vision_config": VISION}
+    config = AutoConfig.for_model(kind, **parts, image_token_id=4, scale_factor=2)
+    processor = getattr(transformers, f"{name}Processor")(
+        getattr(transformers, f"{name}ImageProcessor")(
             size={"longest_edge": 2 * _side()}, max_image_size={"longest_edge": _side()}, do_image_splitting=True
         ),
         tokens,
         image_seq_len=_patches() // 4,
         chat_template=_chat("<image>"),
+        **more,
+    )
+    return _model(config), processor
+
+
+def idefics3() -> tuple[Any, Any]:
+    return _idefics("idefics3", "Idefics3")
+
+
+def smolvlm() -> tuple[Any, Any]:
+    size = {"longest_edge": _side()}
+    return _idefics(
+        "smolvlm",
+        "SmolVLM",
+        video_processor=transformers.SmolVLMVideoProcessor(size=size, max_image_size=size),
+    )
+
+
+def phi4_multimodal() -> tuple[Any, Any]:
+    """Of sound, too, and with crops of a picture, whose tokens are those of 448 pixels whatever its numbers say."""
+    tokens = tokenizer("<|image|>", "<|audio|>", image_token="<|image|>", audio_token="<|audio|>")
+    tokens.chat_template = TEXT_CHAT
+    config = AutoConfig.for_model(
+        **_text(tokens, "phi4_multimodal", eos_token_id=[1], original_max_position_embeddings=4096),
+        vision_config=VISION | {"image_size": 448, "crop_size": 448, "image_token_id": 4, "num_hidden_layers": 3},
+        audio_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_blocks": 2,
+            "num_attention_heads": 2,
+            "ext_pw_out_channel": 16,
+            "depthwise_separable_out_channel": 16,
+            "nemo_conv_channels": 16,
+            "nemo_final_size": 16,
+            "audio_token_id": 5,
+        },
+    )
+    processor = transformers.Phi4MultimodalProcessor(
+        transformers.Phi4MultimodalImageProcessor(dynamic_hd=1),
+        transformers.Phi4MultimodalFeatureExtractor(),
+        tokens,
     )
     return _model(config), processor
 
@@ -354,8 +401,9 @@ SHARING: dict[str, Family] = {
         idefics3,
         gemma3,
         aya_vision,
+        *([smolvlm] if find_spec("num2words") else []),  # its processor does not begin without
     )
 }
-OTHERS: dict[str, Family] = {"paligemma": paligemma, "mllama": mllama}
+OTHERS: dict[str, Family] = {"paligemma": paligemma, "mllama": mllama, "phi4_multimodal": phi4_multimodal}
 FAMILIES = SHARING | OTHERS
 TAKE_VIDEOS = ("llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import mgtool as library
 from mgtool.errors import UsageError
 from mgtool.media import images
 from mgtool.packing.options import Size
-from mgtool.tars import comparison, verify
+from mgtool.tars import comparison, other_readers, verify
 from mgtool.tars.other_readers import Reader
 from mgtool.tars.paths import find
 from mgtool.tars.samples import read_parts
@@ -76,6 +79,32 @@ def test_readers_get_what_is_asked_and_it_is_said(
     assert said["readers"] == {"one": "not run" if count is None else "agrees"}
     assert (said["readers_read"], len(read)) == (READERS_READ[readers], count or 0)
     assert said["samples"] == 350
+
+
+def _ending(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    os._exit(7)
+    yield
+
+
+def _loading(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    import calendar  # noqa: F401 - stands for what a program loads
+
+    raise ValueError("calendar" in sys.modules)
+    yield
+
+
+@pytest.mark.parametrize(("read", "says"), [(_ending, "exit code 7"), (_loading, "True")])
+def test_a_program_runs_apart(read: Any, says: str, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Reader("json", "json", "", read)
+    monkeypatch.setitem(other_readers.READERS, "webdataset", one)
+    monkeypatch.setattr(comparison, "_tell", functools.partial(_tell_of, one))
+    monkeypatch.delitem(sys.modules, "calendar", raising=False)
+    assert says in dict(comparison.differences(find(many)[:1], {"webdataset": one}))["webdataset"]
+    assert "calendar" not in sys.modules
+
+
+def _tell_of(reader: Reader, connection: Any, urls: Sequence[str], name: str) -> None:
+    connection.send(comparison._difference(urls, reader))
 
 
 def test_pictures_that_are_as_they_were_packed_are_not_decoded(

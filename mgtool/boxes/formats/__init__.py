@@ -9,7 +9,7 @@ import errno
 import os
 import posixpath
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mgtool.boxes.coordinates import CORNERS, Coordinates, UnscaledRecord, converted
@@ -19,6 +19,7 @@ from mgtool.errors import InputError, UsageError, one_of
 from mgtool.files import urls
 from mgtool.files.regular import refuse_endless
 from mgtool.files.temporary import temporary_folder
+from mgtool.media import magic
 from mgtool.records import BoxRecord, LeftOut
 
 FORMATS = {
@@ -105,16 +106,39 @@ def _read_folder(folder: Path, left_out: LeftOut, coordinates: Coordinates | Non
     if tars := sorted(folder.glob("*.tar")):
         detail = f"packed tars ({tars[0].name}), no box file; `mgtool pack --unpack` gives their boxes"
         raise InputError(f"{folder}: {detail}")
-    for one in FORMATS.values():
-        if files := one.in_folder(folder):
-            for path in files:
-                yield from _read_as(one, BoxFile(path, left_out, coordinates))
-            return
-    files = _json_files(sorted(folder.glob("*.json"))) or _json_files(sorted(folder.rglob("*.json")))
+    shared, files = _files_of(folder)
     if not files:
         raise InputError(f"{folder}: no boxes-*.jsonl, parquet, YOLO labels, XML or box JSON in this folder")
     for path in files:
-        yield from _read_file(path, left_out, coordinates)
+        if shared is None:
+            yield from _read_file(path, left_out, coordinates)
+        else:
+            yield from _read_as(shared, BoxFile(path, left_out, coordinates))
+
+
+def _files_of(folder: Path) -> tuple[BoxFormat | None, list[Path]]:
+    """The files of boxes in a folder, or the folder itself, with their format; None where each tells its own."""
+    for one in FORMATS.values():
+        if files := one.in_folder(folder):
+            return one, files
+    return None, _json_files(sorted(folder.glob("*.json"))) or _json_files(sorted(folder.rglob("*.json")))
+
+
+def is_read_of(path: str) -> Callable[[str], bool]:
+    """What tells of a local file by its path whether it is among those that `entries` reads boxes of."""
+    given = Path(path)
+    if "://" in path or not given.exists():
+        return lambda name: False
+    files = _files_of(given)[1] if given.is_dir() else [given]
+    known = {os.path.abspath(file) for file in files}  # noqa: PTH100 - links stay
+    is_yolo = files == [given] and (given.is_dir() or yolo.recognises(BoxFile(given)))
+    root = f"{os.path.abspath(given if given.is_dir() else given.parent)}/"  # noqa: PTH100
+
+    def is_read(name: str) -> bool:
+        whole = os.path.abspath(name)  # noqa: PTH100
+        return whole in known or (is_yolo and whole.startswith(root) and yolo.is_read(Path(whole)))
+
+    return is_read
 
 
 def _json_files(files: list[Path]) -> list[Path]:
@@ -125,6 +149,10 @@ def _json_files(files: list[Path]) -> list[Path]:
 def _read_file(path: Path, left_out: LeftOut, coordinates: Coordinates | None) -> Iterator[BoxEntry]:
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: cannot be read: {os.strerror(errno.EACCES)}")
+    with path.open("rb") as opened:
+        packed = magic.archive(opened.read(magic.HEAD_BYTES))
+    if packed:
+        raise InputError(f"{path}: packed as {packed}: unpack it, and give the folder or file that it holds")
     file = BoxFile(path, left_out, coordinates)
     yield from _read_as(_format_of(file), file)
 

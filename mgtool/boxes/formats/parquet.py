@@ -1,9 +1,11 @@
-"""Boxes as a Parquet table."""
+"""Boxes as a Parquet table, or as an Arrow one of a data set that Hugging Face `datasets` saved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, islice
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from mgtool.files.atomic import atomic_file
 
 ENDING = ".parquet"
 FILE = f"boxes{ENDING}"
+ARROW, _ARROW_FILE = ".arrow", b"ARROW1"
+_SAVED = ("state.json", "dataset_dict.json", "dataset_info.json")
 BATCH_ROWS = 1024
 """Rows that are read or written at once."""
 PICTURE_ROWS = 16
@@ -24,30 +28,61 @@ PICTURE_ROWS = 16
 
 
 def in_folder(folder: Path) -> list[Path]:
-    """All tables, or those in ``data``, where the hub's data sets have them."""
-    return sorted(folder.glob(f"*{ENDING}")) or sorted(folder.glob(f"data/*{ENDING}"))
+    """All tables, those in ``data``, where the hub's data sets have them, or those that `datasets` saved."""
+    if found := sorted(folder.glob(f"*{ENDING}")) or sorted(folder.glob(f"data/*{ENDING}")):
+        return found
+    is_saved = any((folder / name).is_file() for name in _SAVED)
+    saved = (path for path in sorted(folder.rglob(f"*{ARROW}")) if not path.name.startswith("cache-"))
+    return list(saved) if is_saved else []
+
+
+def recognises(file: BoxFile) -> bool:
+    """An Arrow file or stream, as `datasets` saves them."""
+    return file.ending == ARROW
 
 
 def read(file: BoxFile) -> Iterator[BoxEntry]:
     """A record a row; what a row does not have is null.
 
     Raises:
-        InputError: no Parquet table.
+        InputError: no table of Parquet or Arrow.
     """
     import pyarrow
-    from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(file.path) as table:
-            schema = table.schema_arrow
+        with _opened(file) as (schema, batches):
             names = hub_objects.class_names(schema.metadata)
             has_pictures = hub_objects.COLUMN in schema.names
-            batches = table.iter_batches(PICTURE_ROWS if has_pictures else BATCH_ROWS)
-            for number, row in enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1):
+            rows = (row for batch in batches(PICTURE_ROWS if has_pictures else BATCH_ROWS) for row in batch.to_pylist())
+            for number, row in enumerate(rows, 1):
                 where = f"{file.path}: row {number}"
                 yield hub_objects.entry(row, names, file, where) if has_pictures else _own(row, str(file.path))
     except (pyarrow.ArrowException, OSError, ValueError, ArithmeticError) as error:
-        raise InputError(f"{file.path}: not a readable parquet file: {error}") from error
+        kind = file.ending.removeprefix(".")
+        raise InputError(f"{file.path}: not a readable {kind} file: {error}") from error
+
+
+@contextlib.contextmanager
+def _opened(file: BoxFile) -> Iterator[tuple[Any, Callable[[int], Iterator[Any]]]]:
+    """A table's schema, and what gives its rows, so many at once."""
+    import pyarrow as pa
+
+    if file.ending != ARROW:
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(file.path) as table:
+            yield table.schema_arrow, table.iter_batches
+        return
+    with pa.memory_map(str(file.path)) as mapped:
+        is_file = mapped.read(len(_ARROW_FILE)) == _ARROW_FILE
+        mapped.seek(0)
+        opened = pa.ipc.open_file(mapped) if is_file else pa.ipc.open_stream(mapped)
+        stored = map(opened.get_batch, range(opened.num_record_batches)) if is_file else opened
+        yield opened.schema, functools.partial(_cut, stored)
+
+
+def _cut(batches: Iterable[Any], rows: int) -> Iterator[Any]:
+    return (batch.slice(at, rows) for batch in batches for at in range(0, batch.num_rows, rows))
 
 
 def _own(row: dict[str, Any], where: str) -> BoxEntry:
@@ -76,4 +111,4 @@ def _schema() -> Any:
     return pa.schema({**picture, **found, "tags": pa.list_(text), "video": text, "frames": frames})
 
 
-FORMAT = BoxFormat(ending=ENDING, in_folder=in_folder, read=read, files=(FILE,), write=write)
+FORMAT = BoxFormat(ending=ENDING, in_folder=in_folder, recognises=recognises, read=read, files=(FILE,), write=write)

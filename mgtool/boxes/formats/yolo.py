@@ -63,9 +63,14 @@ def _labels_below(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob(f"*{ENDING}")) if _are_labels(path))
 
 
+def is_read(path: Path) -> bool:
+    """Whether a file below a data set's folder says something of its boxes: labels, or names of classes."""
+    return path.suffix.lower() in (".yaml", ".yml") or path.name in _NAMES_FILES or _are_labels(path)
+
+
 def _are_labels(path: Path) -> bool:
     """Whether a file's first line is an object's; an empty file, of a picture without any, counts in ``labels``."""
-    if path.name in _NAMES_FILES or not path.is_file():
+    if path.suffix != ENDING or path.name in _NAMES_FILES or not path.is_file():
         return False
     with path.open("rb") as file:
         first = file.readline(1 << 16).decode("utf-8", "replace")

@@ -107,7 +107,8 @@
     }
     const size = pic.size[0] ? make("p", "hint", `${pic.size[0]} × ${pic.size[1]} pixels`) : "";
     const switches = labelSwitches(pic.boxes.filter(wanted).map((box) => box[5]), state.hidden, () => dialog.repaint());
-    $("facts").replaceChildren(make("h3", "", data.items[place].name), switches, list, size);
+    $("facts").replaceChildren(
+      make("h3", "", data.items[place].name), switches, list, size, ...(pic.file ? [wholeFile(pic.file)] : []));
     $("facts").scrollTop = 0;
   }
 

@@ -12,6 +12,13 @@ function make(tag, className, text) {
   return node;
 }
 
+function wholeFile(path) {
+  const link = make("a", "hint", "open the file in full size");
+  link.href = path;
+  link.target = "_blank";
+  return link;
+}
+
 function shape(tag, attributes, className) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);

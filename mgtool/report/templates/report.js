@@ -208,13 +208,11 @@
     if (pic && pic.size[0]) fact(list, "size", `${pic.size[0]} × ${pic.size[1]} pixels`);
     fact(list, "id", item.id, true);
     const file = data.files && item.image && !/^\/|^\.\.|\/\.\.|:/.test(item.image);
-    const link = make("a", "hint", "open the file in full size");
-    if (file) link.href = [data.files, item.image].map((part) => part.split("/").map(encodeURIComponent).join("/")).join("/");
-    link.target = "_blank";
+    const path = file && [data.files, item.image].map((part) => part.split("/").map(encodeURIComponent).join("/")).join("/");
     const labels = pic ? [...(item.effects || pic.boxes).map((box) => box[5]), ...pic.objects.map((box) => box[4] || "")] : [];
     $("facts").replaceChildren(
       badge(item), ...(item.flip ? [flipBadge(item)] : []), make("h3", "", item.question || item.image || item.id),
-      ...(item.flip ? [sideBySide(item)] : []), labelSwitches(labels, state.hidden, () => dialog.repaint()), list, ...(file ? [link] : []));
+      ...(item.flip ? [sideBySide(item)] : []), labelSwitches(labels, state.hidden, () => dialog.repaint()), list, ...(file ? [wholeFile(path)] : []));
     $("facts").scrollTop = 0;
   }
 
