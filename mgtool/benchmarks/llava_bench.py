@@ -32,7 +32,7 @@ class LlavaBench(JudgedBenchmark):
     metric = "mean score of the model / mean score of the reference, times 100; by kind of question"
     headline = "score"
     variants: ClassVar[Mapping[str, str]] = {
-        OFFICIAL: "the first line of a reply is two numbers; another reply is left out of both means",
+        OFFICIAL: "the first line of a reply is two numbers; another, which the script rates -1 twice, is left out",
         "vlmevalkit": "the same; another reply counts as -1 in both means",
         LMMS_EVAL: "the first two numbers of the first line, else -1 twice; the means are rounded to three digits, the "
         "score to one",

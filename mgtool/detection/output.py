@@ -20,6 +20,7 @@ from mgtool.detection.picture_loader import Content
 from mgtool.errors import UNREACHABLE
 from mgtool.files.atomic import atomic_file, remove, sweep, write_bytes, write_lines
 from mgtool.files.journal import Journal
+from mgtool.files.no_links import refuse_links
 from mgtool.files.shard_names import list_shards, shard_name
 from mgtool.records import BoxRecord, Failure, SampleId, dumps, parse
 from mgtool.runs.run_file import DRAWN_FOLDER, FAILURES_FILE, RUN_FILE
@@ -99,6 +100,8 @@ class DetectionOutput:
 
     def resume(self) -> Iterator[DetectionEntry]:
         """Take up the entries of an earlier run."""
+        for name in (DRAWN_FOLDER, *itertools.chain(*formats.FOLDERS.values())):
+            refuse_links(self.folder / name)
         sweep(self.folder)
         sweep(self.folder / DRAWN_FOLDER)
         for entry in self._journal.read(DetectionEntry):

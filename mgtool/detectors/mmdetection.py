@@ -19,6 +19,7 @@ from mgtool.detectors import mmcv_ops
 from mgtool.detectors.base import Object, Settings, ranked, refuse_words
 from mgtool.detectors.weights_files import CHECKPOINTS, checkpoint_file, hash_files, quiet
 from mgtool.errors import CheckpointError, UsageError, require
+from mgtool.files import checkpoints
 from mgtool.files.hashing import sha256
 from mgtool.records import Detections, canonical
 
@@ -346,6 +347,8 @@ def _plain(value: Any) -> Any:
 def _checkpoint(path: Path, *, trust: bool) -> dict[str, Any]:
     from pickle import UnpicklingError
 
+    if not trust:
+        checkpoints.check(path)
     try:
         # Pickles run code: only where the user said so.
         return torch.load(path, map_location="cpu", weights_only=not trust)

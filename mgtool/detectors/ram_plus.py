@@ -20,6 +20,7 @@ from mgtool.detectors.base import Settings
 from mgtool.detectors.ram_plus_model import DESCRIPTIONS, RamPlus, RamPlusConfig, from_published
 from mgtool.detectors.weights_files import checkpoint_file, hash_files, listed
 from mgtool.errors import CheckpointError, InputError
+from mgtool.files import checkpoints
 from mgtool.files.hashing import sha256
 from mgtool.files.regular import read_regular
 from mgtool.records import canonical, parse
@@ -99,9 +100,12 @@ class RamPlusTagger:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
+        checkpoints.check(path)
         # the published file carries its optimizer too: a mapped file reads only what is used
         whole = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError) as error:
+    except (
+        CheckpointError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError,
+    ) as error:  # fmt: skip
         raise CheckpointError(f"{path}: not a checkpoint of tensors alone, or cut short; download it again") from error
     state = whole.get("model") if isinstance(whole, dict) else None
     if not isinstance(state, dict) or "label_embed" not in state or not all(map(_is_weight, state.items())):

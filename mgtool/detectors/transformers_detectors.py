@@ -15,6 +15,7 @@ from torch import Tensor
 from mgtool.detectors.base import Object, Settings, ranked, refuse_words
 from mgtool.detectors.weights_files import hash_folder, load_pretrained, load_processor, model_folder
 from mgtool.errors import CheckpointError, UsageError
+from mgtool.files.checkpoints import explained
 from mgtool.records import Detections
 from mgtool.runs import devices
 
@@ -214,10 +215,8 @@ def _classes(path: Path) -> tuple[str, Any, Any]:
         AutoProcessor,
     )
 
-    try:
+    with explained(f"{path}/config.json: no configuration that transformers knows"):
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}/config.json: no configuration that transformers knows") from error
     if config.model_type in OWL + GROUNDING:
         return config.model_type, AutoModelForZeroShotObjectDetection, AutoProcessor
     if type(config) in AutoModelForObjectDetection._model_mapping:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mgtool.errors import CheckpointError
+from mgtool.files import checkpoints
 
 CHECKPOINTS = (".pth", ".pt")
 """Endings of files that torch saved."""
@@ -71,6 +72,7 @@ def load_pretrained(auto_class: Any, folder: Path, device: str) -> Any:
     from safetensors import SafetensorError
 
     quiet()
+    checkpoints.check_folder(folder)
     try:
         model, info = auto_class.from_pretrained(
             folder,
@@ -88,10 +90,8 @@ def load_pretrained(auto_class: Any, folder: Path, device: str) -> Any:
 
 def load_processor(auto_class: Any, folder: Path) -> Any:
     """A saved processor, from disk alone; errors as `load_pretrained`."""
-    try:
+    with checkpoints.explained(f"{folder}: no processor there"):
         return auto_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: no processor there: {_first_line(error)}") from error
 
 
 def listed(names: list[str], limit: int = 5) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mgtool.errors import CheckpointError
 from mgtool.evaluation.judge_costs import TokenUse
+from mgtool.files import checkpoints
 from mgtool.scoring.benchmark import JudgeRequest
 
 
@@ -43,6 +44,7 @@ class LocalBackend:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
+            checkpoints.check_folder(self.path)
             tokenizer = AutoTokenizer.from_pretrained(self.path, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(
                 self.path, trust_remote_code=False, dtype="auto", device_map="auto"

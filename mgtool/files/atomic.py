@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from mgtool.errors import OutputError
 from mgtool.files.holders import start_of
+from mgtool.files.no_links import open_own, refuse_links
 from mgtool.records import dumps
 
 _ASIDE = ".writing"
@@ -43,7 +44,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
+            aside.unlink(missing_ok=True)  # of a killed process with this one's number; never written through a link
+            with os.fdopen(open_own(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -86,6 +88,7 @@ def scratch_folder(folder: Path) -> Iterator[Path]:
     scratch, made = _aside(folder / "scratch"), not folder.exists()
     with writing(folder):
         scratch.mkdir(parents=True, exist_ok=True)
+        refuse_links(scratch)
     try:
         yield scratch
     finally:

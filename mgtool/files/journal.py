@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import os
@@ -11,6 +12,7 @@ from typing import IO, Any, TypeVar
 
 from mgtool.errors import RecordError, ResumeError
 from mgtool.files.atomic import remove, sync_folder, write_bytes, writing
+from mgtool.files.no_links import cut, open_own
 from mgtool.records import dumps, parse
 
 T = TypeVar("T")
@@ -44,13 +46,14 @@ class Journal:
                 whole += len(line)
         if whole < self.path.stat().st_size:
             with writing(self.path):
-                os.truncate(self.path, whole)
+                cut(self.path, whole)
 
     def _opened(self) -> IO[bytes]:
         try:
-            return self.path.open("rb")
+            return os.fdopen(open_own(self.path, os.O_RDONLY), "rb")
         except OSError as error:
-            raise ResumeError(f"{self.path}: cannot be read: {error.strerror}: {_WAY_OUT}") from error
+            way_out = "" if error.errno == errno.ELOOP else f": {_WAY_OUT}"
+            raise ResumeError(f"{self.path}: cannot be read: {error.strerror}{way_out}") from error
 
     def _parsed(self, line: bytes, type: type[T], number: int) -> T:
         try:
@@ -68,7 +71,8 @@ class Journal:
         with writing(self.path):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self.path.open("ab", buffering=0)  # of what a full disk refuses, nothing waits here
+                handle = open_own(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                self._file = io.FileIO(handle, "a")  # of what a full disk refuses, nothing waits here
             left = memoryview(dumps(record) + b"\n")
             while left:
                 left = left[self._file.write(left) :]
@@ -76,10 +80,10 @@ class Journal:
     def keep(self, count: int) -> None:
         """Cut off what comes after the first `count` records; errors as of `append`."""
         if self.path.exists():
+            with self._opened() as file:
+                whole = sum(len(line) for line in itertools.islice(file, count))
             with writing(self.path):
-                with self.path.open("rb") as file:
-                    whole = sum(len(line) for line in itertools.islice(file, count))
-                os.truncate(self.path, whole)
+                cut(self.path, whole)
 
     def close(self) -> None:
         """Put everything on disk and close; errors as of `append`."""

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from mgtool.errors import CheckpointError, InputError
+from mgtool.files.checkpoints import explained
 from mgtool.importing.chat_templates import own_template
 from mgtool.importing.deepspeed import ZeroFolder, find_folder
 from mgtool.importing.options import AUTO, ImportParts
@@ -102,7 +103,16 @@ def _folder(path: Path, option: str) -> Path:
 
 
 def configuration(options: ImportParts, weights: Entries) -> MGLlavaConfig:
-    """The model's configuration, from those of its parts and from what the weights are."""
+    """The model's configuration, from those of its parts and from what the weights are.
+
+    Raises:
+        CheckpointError: parts that cannot be read, or do not go together.
+    """
+    with explained(f"{options.llm}, {options.clip} and {options.convnext}: configurations that make no model"):
+        return _configuration(options, weights)
+
+
+def _configuration(options: ImportParts, weights: Entries) -> MGLlavaConfig:
     text, low = _auto_config(options.llm, "`llm`"), _auto_config(options.clip, "`clip`")
     low = getattr(low, "vision_config", low)
     open_clip = read_json(_folder(options.convnext, "`convnext`") / "open_clip_config.json")
@@ -121,10 +131,8 @@ def configuration(options: ImportParts, weights: Entries) -> MGLlavaConfig:
 
 
 def _auto_config(folder: Path, option: str) -> PreTrainedConfig:
-    try:
+    with explained(f"{option} {folder}"):
         return AutoConfig.from_pretrained(_folder(folder, option), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{option} {folder}: {str(error).splitlines()[0]}") from error
 
 
 def _variant(options: ImportParts, weights: Entries, low_width: int, last_width: int) -> tuple[str, bool]:
@@ -207,7 +215,5 @@ def _place_token(tokenizer: Any, rows: int) -> int:
 def _tokenizer(folder: Path) -> Any:
     # AutoTokenizer builds a Llama tokenizer anew, with rules of its own in place of those of the folder's file
     reader = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
-    try:
+    with explained(f"`llm` {folder} has no tokenizer"):
         return reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"`llm` {folder} has no tokenizer: {str(error).splitlines()[0]}") from error

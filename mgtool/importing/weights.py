@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mgtool.errors import CheckpointError, InputError
+from mgtool.files import checkpoints
 from mgtool.records import convert
 
 INERT_PACKAGES = ("deepspeed", "mmengine")
@@ -148,6 +149,7 @@ def load_torch(path: Path) -> Any:
         CheckpointError: in one line.
     """
     try:
+        checkpoints.check(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_inert_globals(path)):
             warnings.simplefilter("ignore")  # about old pickles; what cannot be read is an error below
             if _is_zip(path):

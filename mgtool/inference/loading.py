@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from mgtool.errors import CheckpointError, UsageError, require
+from mgtool.errors import UsageError, require
+from mgtool.files.checkpoints import explained
 from mgtool.inference.plan import InferencePlan
 from mgtool.inputs.model_folders import check_model, is_foreign, local_folder
 
@@ -27,11 +28,8 @@ def load_processor(plan: InferencePlan) -> Any:
     check_model(plan.model, takes_foreign=True)
     if is_foreign(plan.model):
         return transformers_model.load_processor(local_folder(plan.model, with_weights=False))
-    try:
+    with explained(f"`model` {plan.model}: its tokenizer or processor cannot be loaded"):
         return MGLlavaProcessor.from_pretrained(plan.model)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"`model` {plan.model}: its tokenizer or processor cannot be loaded: {reason}") from error
 
 
 def load_config(plan: InferencePlan) -> Any:
@@ -45,7 +43,8 @@ def load_config(plan: InferencePlan) -> Any:
 
     if is_foreign(plan.model):
         return transformers_model.load_config(local_folder(plan.model, with_weights=False))
-    return MGLlavaConfig.from_pretrained(plan.model)
+    with explained(f"`model` {plan.model}: its configuration cannot be read"):
+        return MGLlavaConfig.from_pretrained(plan.model)
 
 
 _kept: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("_kept", default=None)
@@ -108,7 +107,9 @@ def _load_model(plan: InferencePlan) -> Any:
         if is_foreign(plan.model):
             model = transformers_model.load_model(local_folder(plan.model), **kwargs)
         else:
-            model = MGLlavaForConditionalGeneration.from_pretrained(plan.model, **kwargs)
+            broken = explained(f"`model` {plan.model} cannot be loaded")
+            with contextlib.nullcontext() if plan.options.quantize else broken:
+                model = MGLlavaForConditionalGeneration.from_pretrained(plan.model, **kwargs)
     is_placed = "device_map" in kwargs or plan.tensor_parallel > 1
     return (model if is_placed else model.to(plan.device)).eval()
 

@@ -100,6 +100,10 @@ class AnswersFile:
         out: the file.
         samples: answers to each question.
         is_share: other runs write beside it, so that no file is named for the folder.
+
+    Attributes:
+        counts: of questions, of a run that goes on from its beginning.
+        tokens: of the answers that `skip_done` found.
     """
 
     def __init__(self, out: Path, *, samples: int = 1, is_share: bool = False) -> None:
@@ -108,7 +112,7 @@ class AnswersFile:
         self.run_path, self.failures_path = folder / (prefix + RUN_FILE), folder / (prefix + FAILURES_FILE)
         self.answers = Journal(out.with_name(out.name + ".partial"))
         self.failures = Journal(out.with_name(f".{out.name}.failures"))
-        self.counts = {"answered": 0, "failed": 0}
+        self.counts, self.tokens = {"answered": 0, "failed": 0}, 0
 
     def refuse_foreign(self) -> None:
         """Only what a run of this command wrote is gone on with, or replaced unasked.
@@ -154,17 +158,18 @@ class AnswersFile:
             ResumeError: the input has other items than the answers.
         """
         failed = {entry.position for entry in self.failures.read(NumberedFailure)}
-        ids = (entry.question_id for entry in self.answers.read(Answer))
+        answers = self.answers.read(Answer)
         numbered = iter(items)
         for position, item in numbered:
-            done = [item.id] if position in failed else list(itertools.islice(ids, self.samples))
+            done = [] if position in failed else list(itertools.islice(answers, self.samples))
             if position not in failed and len(done) < self.samples:
                 self.answers.keep(self.counts["answered"] * self.samples)
                 return itertools.chain([(position, item)], numbered)
-            if set(done) != {item.id}:
+            if other := [answer.question_id for answer in done if answer.question_id != item.id]:
                 raise ResumeError(
-                    f"{self.answers.path} answers {done[0]} where the input has {item.id}: add `overwrite`"
+                    f"{self.answers.path} answers {other[0]} where the input has {item.id}: add `overwrite`"
                 )
+            self.tokens += sum(answer.tokens for answer in done)
             self.counts["failed" if position in failed else "answered"] += 1
         self.answers.keep(self.counts["answered"] * self.samples)
         return iter(())

@@ -7,7 +7,7 @@ import io
 import os
 import posixpath
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,6 +53,20 @@ def fingerprint(
     for file in files:
         _update(digest, file)
     return f"{path.name} sha256:{digest.hexdigest()[:16]}" if files else given
+
+
+def changed(
+    inputs: Iterable[str], before: Iterable[str], listed: Callable[[Path], Iterable[Path | Failure]]
+) -> Iterator[str]:
+    """The folders among inputs whose files are others, or of other sizes, than they were by their fingerprints."""
+    for given, known in zip(inputs, before, strict=True):
+        if "://" not in given and Path(given).is_dir() and _hash_of(fingerprint(given, listed)) != _hash_of(known):
+            yield given
+
+
+def _hash_of(identity: str) -> str:
+    """Of a fingerprint, whose name a record may hold with escapes."""
+    return identity.rpartition(":")[2]
 
 
 def _of_url(given: str) -> str:

@@ -26,8 +26,9 @@ from mgtool.errors import UNREACHABLE, UsageError
 from mgtool.files.hashing import sha256
 from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_share
+from mgtool.files.no_links import refuse_links
 from mgtool.inputs import sources
-from mgtool.inputs.fingerprints import HashedStdin, fingerprint
+from mgtool.inputs.fingerprints import HashedStdin, changed, fingerprint
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
 from mgtool.runs import progress, ray_cluster
@@ -267,6 +268,7 @@ def _begin(run: Run, output: DetectionOutput, overwrite: bool) -> None:
     """Write the record, or go on with the one that is there."""
     if overwrite:
         run.forget_odd()
+    refuse_links(output.folder / shared_output.SHARES)
     has_begun = output.begun or (output.folder / shared_output.SHARES).is_dir()
     # a run that stopped before its first picture, at a wrong input, is no reason to refuse another
     is_idle = run.before.get("command") == "detect" and not run.finished and not has_begun
@@ -367,10 +369,17 @@ def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -
                 advance=work.advance,
                 known=known,
             )
-        detected.left_out = left_out.summary() | work.finder.left_out
+        detected.left_out = _left_out(work, run, left_out)
         run.finish(detected.summary(), noted=stdin.noted())
     output.close(done=True)
     return _counted(run)
+
+
+def _left_out(work: _Work, run: Run, left_out: LeftOut) -> dict[str, Any]:
+    """What is not used, and folders in which something came or went after the run had looked at them."""
+    for given in changed(work.inputs, run.record["inputs"]["inputs"], sources.files):
+        left_out.add("folders that changed while they were read", given)
+    return left_out.summary() | work.finder.left_out
 
 
 def _write_page(report: Path, inputs: tuple[str, ...], options: DetectOptions, detected: Detected) -> None:

@@ -266,7 +266,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path, reader: Picture
         title=inputs.benchmark.title,
         name=result.name,
         subtitle=f"{evaluation.counts.expected:,} items, {Path(inputs.source).name}",
-        headline=next(iter({inputs.benchmark.headline} & result.metrics.keys()), next(iter(result.metrics))),
+        headline=next(iter({inputs.benchmark.headline} & result.metrics.keys()), next(iter(result.metrics), "")),
         metrics=result.metrics,
         breakdown=result.breakdown,
         slices=result.slices,

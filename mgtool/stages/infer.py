@@ -323,13 +323,13 @@ def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
 
 
 def _fill(plan: InferencePlan, shared: SharedAnswers, file: AnswersFile, stdin: HashedStdin, told: _Told) -> int:
-    """Write what is left to answer; gives the number of new tokens."""
+    """Write what is left to answer; gives the number of tokens that were made, by earlier processes, too."""
     advance, left_out, times = told
     progress.counted(advance, plan.inputs, plan.numbered)
     items = file.skip_done(plan.numbered(stdin.file, left_out))
     advance(sum(file.counts.values()))
     if (begin := next(items, None)) is None:
-        return 0
+        return file.tokens
     writer, known = InOrder(begin[0], file, advance), shared.known(plan)
     known.write(writer)
     unknown = (one for one in itertools.chain([begin], items) if not known.has(one[0]))
@@ -339,7 +339,7 @@ def _fill(plan: InferencePlan, shared: SharedAnswers, file: AnswersFile, stdin: 
             for position, result in results:
                 writer.put(position, result)
                 known.write(writer)
-    return writer.tokens
+    return file.tokens + writer.tokens
 
 
 def _stream(

@@ -19,6 +19,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from mgtool.errors import OutputError
 from mgtool.files.atomic import move_files, remove, write_lines
 from mgtool.files.journal import Journal
+from mgtool.files.no_links import refuse_links
 from mgtool.records import Failure
 from mgtool.runs.run_file import FAILURES_FILE
 
@@ -27,7 +28,7 @@ LOG_FILE = "log.jsonl"
 _CONFIG = "config.json"
 _FAILURES_JOURNAL = ".train.failures.jsonl"
 _ASIDE = ".model.writing"
-_FULL = ("No space left", "PytorchStreamWriter failed", "file write failed")
+_FULL = ("No space left", "PytorchStreamWriter failed", "inline_container.cc", "file write failed")
 """Of texts of errors."""
 
 
@@ -37,7 +38,12 @@ def is_model(out: Path) -> bool:
 
 
 def refuse_foreign(out: Path, command: str | None) -> None:
-    """Raise an `OutputError` where a folder holds a model that no training wrote; `command` is its record's."""
+    """Raise an `OutputError` where a folder holds a model that no training wrote, or links in place of its folders.
+
+    `command` is its record's.
+    """
+    for name in (CHECKPOINTS, _ASIDE):
+        refuse_links(out / name)
     if command != "train" and is_model(out):
         raise OutputError(f"{out} holds a model that no training wrote: choose another `out`")
 

@@ -11,6 +11,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
+from mgtool.files.checkpoints import explained
 from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.records import Advance, Failure
 from mgtool.runs import progress
@@ -60,9 +61,11 @@ def _loaded(options: TrainOptions) -> tuple[MGLlavaForConditionalGeneration, MGL
     """The model in float32, what its stage trains left free, and its processor."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    model = MGLlavaForConditionalGeneration.from_pretrained(options.model, dtype=torch.float32)
+    with explained(f"`model` {options.model} cannot be loaded"):
+        model = MGLlavaForConditionalGeneration.from_pretrained(options.model, dtype=torch.float32)
+        processor = MGLlavaProcessor.from_pretrained(options.model)
     model.freeze_for(options.stage)
-    return model, MGLlavaProcessor.from_pretrained(options.model)
+    return model, processor
 
 
 def learn(trainer: Trainer, begun: Path | None) -> Path | None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mgtool.detection.options import DetectOptions
 from mgtool.errors import MissingExtraError, ResumeError, UsageError
-from mgtool.runs.run_file import DRAWN_FOLDER
+from mgtool.runs.run_file import DRAWN_FOLDER, Run
 from mgtool.stages.describe_boxes import describe_boxes
 from mgtool.stages.detect import detect, found, plan
 
@@ -89,6 +89,15 @@ def test_a_mistake_names_the_field(tmp_path: Path, options: DetectOptions, told:
         detect([IMAGES], tmp_path / "boxes", options)
     assert str(error.value).startswith(told)
     assert not (tmp_path / "boxes").exists()
+
+
+def test_a_picture_that_vanishes_after_the_folder_was_looked_at_is_told(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Run.begin
+    monkeypatch.setattr(Run, "begin", lambda run, **options: (begin(run, **options), (pictures / "bad.jpg").unlink()))
+    told = detect([pictures], tmp_path / "boxes", QUICK).statistics.left_out
+    assert told["folders that changed while they were read"] == {"count": 1, "examples": [str(pictures)]}
 
 
 def test_another_input_is_refused(pictures: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from mgtool.files.journal import Journal
         ("fsync", lambda journal: journal.publish(journal.path.with_name("done"))),
         ("fsync", Journal.remove),
         ("replace", lambda journal: journal.publish(journal.path.with_name("done"))),
-        ("truncate", lambda journal: journal.keep(0)),
+        ("ftruncate", lambda journal: journal.keep(0)),
     ],
 )
 def test_a_disk_that_turns_read_only_is_one_line(

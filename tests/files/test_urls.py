@@ -128,7 +128,7 @@ def test_a_picture_that_does_not_come_is_its_own_failure(server: Server, name: s
 
 
 @pytest.mark.parametrize(
-    ("url", "told"), [("s3://a/b.png", "Install s3fs"), ("nothing://a/b.png", "Protocol not known")]
+    ("url", "told"), [("gs://a/b.png", "Please install gcsfs"), ("nothing://a/b.png", "Protocol not known")]
 )
 def test_a_protocol_that_nothing_knows_ends_the_run(url: str, told: str) -> None:
     with pytest.raises(InputError, match=told):

@@ -39,6 +39,10 @@ def test_killed_and_run_again_gives_the_bytes_of_one_run(infer, write, models, t
     assert infer(file, *options, "--batch-size", 7, out="killed/answers.jsonl")[0] == 3
     for name in ("answers.jsonl", "failures.jsonl"):
         assert (killed.parent / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    made = [
+        json.loads((tmp_path / run / "run.json").read_bytes())["counts"]["new_tokens"] for run in ("whole", "killed")
+    ]
+    assert made[0] == made[1] == sum(json.loads(line)["tokens"] for line in killed.read_bytes().splitlines())
     left = sorted(path.name for path in killed.parent.iterdir())
     assert left == ["answers.jsonl", "failures.jsonl", "run.json"]
 

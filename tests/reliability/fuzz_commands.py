@@ -30,7 +30,8 @@ LONGEST_S = 10
 """Of computing, for a whole command; by the clock, five times that: a machine has more to do."""
 MOST_MB = 1500
 _STRANGE = 99
-_OWN_PROCESSES = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec")
+_OWN = ("subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec", "socket.bind")
+"""What commands may: begin workers; libraries see by binding a socket whether there is IPv6."""
 
 
 def main() -> int:
@@ -124,7 +125,7 @@ def _in_fork(words: list[str], place: Path, told: Path) -> NoReturn:
         log = told.open("w", encoding="utf-8", errors="backslashreplace")
         faulthandler.register(signal.SIGALRM, file=log, chain=True)
         signal.setitimer(signal.ITIMER_REAL, 5 * LONGEST_S)
-        guard = Guard([place], allowed=_OWN_PROCESSES)
+        guard = Guard([place], allowed=_OWN)
         guard.is_on = True
         code, said = _run(words)
         guard.is_on = False
