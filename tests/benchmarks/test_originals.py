@@ -1,7 +1,8 @@
 """Every variant gives what the original function gives on generated answers.
 
 A file of `originals` names the project, its commit and the function, and keeps questions, answers and scores; where the
-original asks a judge, also the replies by what it was asked with, so that another question has none.
+original asks a judge, also the replies by what it was asked with, so that another question has none. Where the ground
+truth is several files, `beside` has the others.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ def test_a_variant_scores_as_its_original(bench, path: Path) -> None:
         pytest.importorskip("pycocoevalcap")
     if "java" in kept.get("needs", []) and not java_metrics.available():
         pytest.skip("needs a Java runtime on the PATH")
-    truth = bench.write(kept["truth_name"], kept["truth"])
+    files = {kept["truth_name"]: kept["truth"], **kept.get("beside", {})}
+    truth = [bench.write(name, content) for name, content in files.items()]
     judge = KeptReplies(kept["replies"]) if "replies" in kept else None
-    run = bench.score(kept["benchmark"], [truth], kept["answers"], variant=kept["variant"], judge=judge)
+    run = bench.score(kept["benchmark"], truth, kept["answers"], variant=kept["variant"], judge=judge)
     scores = {str(score.question_id): score.score for score in run.scores}
     if not kept["scores"]:
         kept["scores"] = list(scores.values())  # the original has numbers of the whole alone
