@@ -17,6 +17,7 @@ from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of, ratio
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_LOST = {"model": -1.0, "reference": -1.0}
 _SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
 
 
@@ -32,8 +33,8 @@ class LlavaBench(JudgedBenchmark):
     metric = "mean score of the model / mean score of the reference, times 100; by kind of question"
     headline = "score"
     variants: ClassVar[Mapping[str, str]] = {
-        OFFICIAL: "the first line of a reply is two numbers; another, which the script rates -1 twice, is left out",
-        "vlmevalkit": "the same; another reply counts as -1 in both means",
+        OFFICIAL: "the first line of a reply is two numbers; another reply counts as -1 in both means",
+        "vlmevalkit": "as the official one; a call without a reply counts as -1, too",
         LMMS_EVAL: "the first two numbers of the first line, else -1 twice; the means are rounded to three digits, the "
         "score to one",
     }
@@ -73,11 +74,11 @@ class LlavaBench(JudgedBenchmark):
         )
 
     def read(self, item: Item, text: str, reply: str) -> Verdict | None:
-        """Exactly two numbers on the first line."""
+        """Exactly two numbers on the first line, else -1 twice, as all scripts have it."""
         try:
             reference, model = (float(cell) for cell in self.cells(reply.split("\n")[0].replace(",", " ")))
         except ValueError:
-            return None
+            return Verdict(None, 0.0, {"reply": reply, "unread": True, **_LOST})
         return Verdict(text, model / 10, {"reply": reply, "model": model, "reference": reference})
 
     def cells(self, line: str) -> list[str]:
@@ -86,7 +87,8 @@ class LlavaBench(JudgedBenchmark):
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """How many replies could not be read."""
-        return unread_notes(scores, "they are left out of both means" if variant == OFFICIAL else "they count as -1")
+        silent = ", but are left out where there is no reply at all" if variant == OFFICIAL else ""
+        return unread_notes(scores, f"they count as -1 in both means{silent}")
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """The quotient, and both means, times 10 as the original prints them."""
@@ -110,12 +112,11 @@ class _LmmsEval(LlavaBench):
 
 
 def _kept(scores: Sequence[Score], variant: str) -> list[Score]:
-    """The answers that count: officially those whose reply could be read; elsewhere others have -1 twice."""
+    """The answers that count: officially not those without a reply, which elsewhere have -1 twice."""
     if variant == OFFICIAL:
-        return [score for score in scores if not score.fields.get("unread")]
-    lost = {"model": -1.0, "reference": -1.0}
+        return [score for score in scores if "model" in score.fields or not score.fields.get("unread")]
     return [
-        msgspec.structs.replace(score, fields={**score.fields, **lost}) if score.fields.get("unread") else score
+        msgspec.structs.replace(score, fields={**score.fields, **_LOST}) if score.fields.get("unread") else score
         for score in scores
     ]
 

@@ -26,10 +26,10 @@ def test_llava_bench(bench, serve, value) -> None:
     run = score(
         bench, "llava-bench", [truth[0].parent], dict.fromkeys(range(3), "model"), judge_at(server, bench.folder)
     )
-    # "9, 10" splits into three cells and cannot be read: it is left out of both means; (6 + 4) / (8 + 8) = 62.5
-    assert value(run, "score") == 62.5
-    assert run.result.breakdown["category"]["conv"].value == 75
-    assert "left out of both means" in run.result.notes[0]
+    # "9, 10" splits into three cells and cannot be read: it counts as -1 twice; (6 - 1 + 4) / (8 - 1 + 8) = 60
+    assert value(run, "score") == 60
+    assert run.result.breakdown["category"]["conv"].value == pytest.approx(100 * 5 / 7)
+    assert "1 replies of the judge could not be read: they count as -1" in run.result.notes[0]
     content = server.bodies[0]["messages"][-1]["content"]
     assert content.index("[Assistant 1]\nreference") < content.index("[Assistant 2]\nmodel")
 
