@@ -38,9 +38,12 @@ youd>you'd youd've>you'd've you'dve>you'd've youll>you'll youre>you're youve>you
 """
 _CONTRACTIONS = dict(pair.split(">") for pair in _RESTORED.split())
 _STRAIGHT_IN_VIZWIZ = frozenset({"ain't", "aren't", "can't", "could've", "couldn't", "we've", "where's", "who've"})
+_STRAIGHT_SHORT_IN_VIZWIZ = frozenset({"couldn'tve", "hadn'tve"})
 _TYPOGRAPHIC = str.maketrans("'", "\N{RIGHT SINGLE QUOTATION MARK}")
 _VIZWIZ_CONTRACTIONS = {
-    short.translate(_TYPOGRAPHIC): word if word in _STRAIGHT_IN_VIZWIZ else word.translate(_TYPOGRAPHIC)
+    short if short in _STRAIGHT_SHORT_IN_VIZWIZ else short.translate(_TYPOGRAPHIC): word
+    if word in _STRAIGHT_IN_VIZWIZ
+    else word.translate(_TYPOGRAPHIC)
     for short, word in _CONTRACTIONS.items()
 }
 """VizWiz's script has the table with typographic apostrophes, but in a few words."""
