@@ -8,7 +8,7 @@ SCENES_OUT ?= out/scenes
 SHELL := /bin/bash
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup fix check test test-slow test-gpu test-browser test-transformers gpu vllm-test wheels chaos crash fuzz soak audit bench demo ablation docs clean
+.PHONY: help setup fix check test test-slow full-size test-gpu test-browser test-transformers gpu vllm-test wheels chaos crash fuzz soak audit bench demo ablation docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -53,6 +53,9 @@ test: $(VENV)/.developing ## the whole suite but its slow and GPU parts
 
 test-slow: $(VENV)/.developing ## tests longer than a minute or large in memory
 	@$(BIN)/python -m pytest -m slow
+
+full-size: $(VENV)/.developing ## import and ask a model of published size on this CPU: 26 GB of disk, 11 GB of memory
+	@$(BIN)/python tests/speed/full_size.py --out tests/speed/results/full_size.json
 
 test-gpu: $(VENV)/.developing ## tests that need an accelerator
 	@$(BIN)/python -m pytest -m gpu

@@ -10,8 +10,8 @@ import pytest
 
 from mgtool.errors import OutputError, UsageError
 from mgtool.files.journal import Journal
+from mgtool.inference.native_model import NativeModel
 from mgtool.inference.options import InferOptions
-from mgtool.model import MGLlavaForConditionalGeneration
 from mgtool.records import Answer, Failure, dumps
 from mgtool.stages import infer as stage
 
@@ -51,8 +51,8 @@ def test_a_stream_has_the_records_of_the_files(questions, options, tmp_path):
 
 def test_a_stream_that_is_closed_decodes_no_more(questions, options, monkeypatch):
     steps = []
-    forward = MGLlavaForConditionalGeneration.splice
-    monkeypatch.setattr(MGLlavaForConditionalGeneration, "splice", lambda *given: steps.append(1) or forward(*given))
+    splice = NativeModel.splice
+    monkeypatch.setattr(NativeModel, "splice", lambda *given: steps.append(1) or splice(*given))
     with closing(stage.answers([questions], options)) as stream:
         assert next(stream).question_id == 0
     begun = len(steps)
