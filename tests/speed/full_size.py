@@ -119,7 +119,7 @@ def asked(folder, options):
     """What answering takes, and where its time goes."""
     torch.set_num_threads(options.threads)
     began = time.perf_counter()
-    plan = InferencePlan.of(InferOptions(model=folder / "model", dtype="bfloat16", device="cpu"), [folder])
+    plan = InferencePlan.of([], InferOptions(model=folder / "model", dtype="bfloat16", device="cpu"))
     model, processor = load_model(plan), load_processor(plan)
     loaded = time.perf_counter() - began
     samples, lengths = questions(FEW if options.quick else WORKLOAD)
