@@ -27,7 +27,8 @@ def begin() -> None:
 def took(done: int) -> dict[str, float]:
     """How long the command has taken, and for how many items a second."""
     seconds = time.monotonic() - _clock["began"]
-    return {"seconds": round(seconds, 2), "per_second": round(done / max(seconds, 1e-9), 2)}
+    rate = done / max(seconds, 1e-9)
+    return {"seconds": round(seconds, 2), "per_second": round(rate, 2) if rate >= 1 else float(f"{rate:.3g}")}
 
 
 def command(*words: object) -> str:

@@ -346,35 +346,6 @@ def parse(data: bytes | str, type: type[T], *, where: str) -> T:
         raise RecordError(f"{where}: {_explain(error)}") from error
 
 
-_NO_NUMBERS = (b"NaN", b"Infinity")
-_TEXT_OR_NO_NUMBER = re.compile(_STRING.pattern + rb"|-?\b(?:NaN|Infinity)\b", re.DOTALL)
-
-
-def with_nulls(data: bytes) -> bytes:
-    """JSON as Python's `json` and pandas write it, null in place of what is no number; the same bytes without any.
-
-    >>> with_nulls(b'[NaN, -Infinity, "NaN"]')
-    b'[null, null, "NaN"]'
-    """
-    if not any(one in data for one in _NO_NUMBERS):
-        return data
-    return _TEXT_OR_NO_NUMBER.sub(lambda found: found[0] if found[0].startswith(b'"') else b"null", data)
-
-
-def parse_with_nan(data: bytes, type: type[T], *, where: str) -> T:
-    """As `parse`, NaN and infinite numbers being floats."""
-    try:
-        return parse(data, type, where=where)
-    except RecordError:
-        if not any(one in data for one in _NO_NUMBERS) or is_deep(data):
-            raise
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{where}: {error}") from error
-    return convert(value, type, where=where)
-
-
 def convert(value: Any, type: type[T], *, where: str) -> T:
     """Validate a value that is decoded already; errors as in `parse`."""
     try:

@@ -24,6 +24,7 @@ BEATS_EVERY_S = 10.0
 STALE_AFTER_S = 60.0
 """How old the last sign of life of a holder on another machine may be."""
 _LOOKS_EVERY_S = 0.2
+_MOST_NAMELESS_LOOKS = 10
 LOCK_SUFFIX = ".mgtool.lock"
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
@@ -131,6 +132,7 @@ class _Lock:
 
     def __init__(self, path: Path, *, shared: bool) -> None:
         self.path, self.holder, self.held_for_certain = path, "", True
+        self._nameless_looks = 0
         self._shared, self._handle = shared, -1
         self._last_beat, self._seen_since = -1, 0.0
         self._released = threading.Event()
@@ -155,7 +157,10 @@ class _Lock:
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             if not self._lock(handle):
-                self.holder, self.held_for_certain = told_holder(_read(handle)), True
+                record = _read(handle)
+                self._nameless_looks += not record  # the name is written a moment after the lock is taken
+                self.holder = told_holder(record)
+                self.held_for_certain = bool(record) or self._nameless_looks > _MOST_NAMELESS_LOOKS
             elif self._is_file_of(handle) and not self._is_held_elsewhere(handle):
                 self._begin(handle)
                 return True

@@ -67,18 +67,21 @@ def lack_of(options: InferOptions) -> str:
     Raises:
         InputError: the folder holds no model.
     """
+    if is_foreign(options.model):
+        return "it is handed what the towers of models of `mgtool import` see, and no other model's pictures"
     from mgtool.inference import vllm_model
     from mgtool.inference.cache_support import depends_on_length
+    from mgtool.model import MGLlavaConfig
 
-    config = vllm_model.config_of(options.model)
+    config: Any = MGLlavaConfig.from_pretrained(options.model)
     name = vllm_model.architecture(config)
     if name not in vllm_model.known_architectures():
         return f"vLLM does not have {name}"
-    text = config.get_text_config()
+    text = config.text_config
     kinds = sorted(
         kind for kind in _rope_types(getattr(text, "rope_parameters", None) or {}) if depends_on_length(kind)
     )
-    if kinds and not is_foreign(options.model):
+    if kinds:
         return f"vLLM computes positions of kind {kinds[0]} otherwise"
     return ""
 

@@ -60,7 +60,7 @@ class InferOptions:
         tensor_parallel: processes that share every matrix.
         deterministic: every prompt is computed alone, with torch's deterministic algorithms.
         backend: what runs the language model: mgtool itself, vLLM, or ``auto`` for vLLM where it is installed, has the
-            model and there is a GPU.
+            language model and there is a GPU. vLLM takes models of `mgtool import` alone.
         workers: processes that prepare pictures, for each device; with 0, threads; None for what suits the device.
         cache: folder of answers of earlier runs.
         profile: file for a trace of the first steps, as browsers show it.

@@ -136,7 +136,8 @@ class InferencePlan:
     @property
     def is_spread(self) -> bool:
         """Whether several processes answer."""
-        return len(self.devices) > 1 or self.tensor_parallel > 1
+        is_chosen = self.backend == "vllm" and ":" in self.device  # which vLLM takes from the environment
+        return len(self.devices) > 1 or self.tensor_parallel > 1 or is_chosen
 
     def run(self, path: Path, out: Path) -> Run:
         """The record of the run that answers."""

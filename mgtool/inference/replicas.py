@@ -119,7 +119,25 @@ def _pictures(item: records.Item) -> tuple[str, ...]:
 
 def _replicas(plan: InferencePlan, boxes: BoxSource) -> list[tuple[str, Work]]:
     devices = plan.devices
-    return [(device, _work(replace(plan, device=device), boxes, len(devices), {})) for device in devices]
+    works = []
+    for device in devices:
+        variables = seen_alone(device, os.environ) if plan.backend == "vllm" else {}
+        own = replace(plan, device="cuda" if variables else device)
+        works.append((device, _work(own, boxes, len(devices), variables)))
+    return works
+
+
+def seen_alone(device: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """What a process's environment needs for it to see one GPU alone, as its first.
+
+    >>> seen_alone("cuda:1", {}), seen_alone("cuda:1", {"CUDA_VISIBLE_DEVICES": "4,6"}), seen_alone("cpu", {})
+    ({'CUDA_VISIBLE_DEVICES': '1'}, {'CUDA_VISIBLE_DEVICES': '6'}, {})
+    """
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or not index:
+        return {}
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "")
+    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[int(index)] if visible else index}
 
 
 def _parts(plan: InferencePlan, boxes: BoxSource) -> list[tuple[str, Work]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mgtool.errors import ItemError, MgtoolError
 from mgtool.inference.engine import NO_TOKEN, Engine
 from mgtool.inference.scheduler import Group, RunningSequence
-from mgtool.inference.vllm_model import VllmForeignModel, VllmModel
+from mgtool.inference.vllm_model import VllmModel
 from mgtool.inference.vllm_sampling import parameters
 
 _REFUSED = (ValueError, TypeError, LookupError, NotImplementedError)
@@ -27,9 +27,9 @@ class VllmEngine(Engine):
         options: as of `Engine`; with a `batch_size` of 1, prompts share nothing.
     """
 
-    model: VllmModel | VllmForeignModel
+    model: VllmModel
 
-    def __init__(self, model: VllmModel | VllmForeignModel, processor: Any, **options: Any) -> None:
+    def __init__(self, model: VllmModel, processor: Any, **options: Any) -> None:
         super().__init__(model, processor, **options)
         self._engine, self._alone = model.started.engine, options.get("batch_size") == 1
         model.started.choose = self._chosen

@@ -20,8 +20,6 @@ from mgtool.inference.memory import MEMORY_SHARE, token_bytes
 from mgtool.inference.native_model import NativeModel
 from mgtool.inference.plan import InferencePlan
 from mgtool.inference.scheduler import Group
-from mgtool.inference.transformers_model import TransformersModel, load_processor
-from mgtool.inputs.model_folders import is_foreign, local_folder
 from mgtool.media.videos import FRAMES
 from mgtool.model import MGLlavaConfig, MGLlavaForConditionalGeneration
 from mgtool.model.splice import lay_out
@@ -39,18 +37,9 @@ Chooser = Callable[[Tensor, Sequence[int]], Tensor]
 """(R, vocabulary) float32 and the R rows' numbers -> the same, of which each row's largest is its next token."""
 
 
-def config_of(model: Path) -> Any:
-    """A folder's configuration, without its weights; errors as of `load_config`."""
-    from mgtool.inference import transformers_model
-
-    if is_foreign(model):
-        return transformers_model.load_config(local_folder(model, with_weights=False))
-    return MGLlavaConfig.from_pretrained(model)
-
-
-def architecture(config: Any) -> str:
-    """The name by which vLLM would have what it is to run: of the language model, or of a model of transformers."""
-    own = config.text_config if isinstance(config, MGLlavaConfig) else config
+def architecture(config: MGLlavaConfig) -> str:
+    """The name by which vLLM would have the language model of a model's configuration."""
+    own = config.text_config
     named = getattr(own, "architectures", None) or [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(own.model_type)]
     return str(named[0] or own.model_type)
 
@@ -109,25 +98,6 @@ class VllmModel(NativeModel):
         return {"prompt_embeds": laid_out.inputs_embeds[0].to(self.dtype)}
 
 
-class VllmForeignModel(TransformersModel):
-    """Any transformers model, of which nothing but the configuration is here: vLLM has it, and sees the pictures.
-
-    Args:
-        model: on the meta device.
-        processor: the model's.
-        engine: vLLM's.
-    """
-
-    def __init__(self, model: Any, processor: Any, engine: Started) -> None:
-        super().__init__(model, processor)
-        self.started = engine
-
-    def prompt(self, ids: Sequence[int], group: Group, visuals: Sequence[Tensor]) -> dict[str, Any]:
-        """What vLLM is given for a prompt of a group."""
-        prepared: Any = group.pictures[0]
-        return dict(prepared.begin(ids))
-
-
 class Started:
     """A vLLM engine in this process whose next tokens a caller chooses.
 
@@ -175,7 +145,7 @@ def _line(text: str) -> str:
     return " ".join(text.split())[:200].rstrip(".")
 
 
-def load_vllm(plan: InferencePlan, processor: Any) -> VllmModel | VllmForeignModel:
+def load_vllm(plan: InferencePlan, processor: Any) -> VllmModel:
     """A plan's model.
 
     Raises:
@@ -183,8 +153,6 @@ def load_vllm(plan: InferencePlan, processor: Any) -> VllmModel | VllmForeignMod
         MgtoolError: vLLM cannot run it, or not in this memory.
     """
     prepare_environment()
-    if is_foreign(plan.model):
-        return _load_foreign(plan)
     config: Any = MGLlavaConfig.from_pretrained(plan.model)
     towers: Any = _load_towers(plan)
     with tempfile.TemporaryDirectory(prefix="mgtool-vllm-") as folder:
@@ -204,18 +172,6 @@ def _load_towers(plan: InferencePlan) -> Any:
         config.text_config.layer_types = []
     model = _Towers.from_pretrained(plan.model, config=config, dtype=getattr(torch, plan.dtype))
     return model.to(plan.device).eval()
-
-
-def _load_foreign(plan: InferencePlan) -> VllmForeignModel:
-    from transformers import AutoModelForImageTextToText
-
-    folder = local_folder(plan.model)
-    config, processor = config_of(plan.model), load_processor(folder)
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, plan.dtype))
-    text = config.get_text_config()
-    longest = getattr(text, "max_position_embeddings", None)
-    return VllmForeignModel(model, processor, Started(model=str(folder), **_settings(plan, text, longest)))
 
 
 def _settings(plan: InferencePlan, text_config: Any, longest: int | None) -> dict[str, Any]:

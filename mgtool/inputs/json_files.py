@@ -11,10 +11,11 @@ import msgspec
 
 from mgtool.errors import InputError
 from mgtool.files import json_lists
+from mgtool.files.not_finite import with_nulls
 from mgtool.inputs import json_records, layouts
 from mgtool.inputs.seen import Seen
 from mgtool.media.reading import Find
-from mgtool.records import TOO_DEEP, Item, decode, dumps, with_nulls
+from mgtool.records import TOO_DEEP, Item, decode, dumps
 
 # COCO files are one line as a rule, and so look like JSON lines but for their first key.
 COCO_START = re.compile(rb'[\xef\xbb\xbf\s]*\{\s*"(?:info|images|annotations|categories|licenses)"\s*:\s*[\[{]')

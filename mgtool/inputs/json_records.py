@@ -13,25 +13,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mgtool.errors import InputError, ItemError, RecordError
+from mgtool.files.not_finite import with_nulls
 from mgtool.inputs import layouts, visual_genome
 from mgtool.inputs.seen import Seen
 from mgtool.media import magic
 from mgtool.media.names import is_video_name
 from mgtool.media.reading import Find
-from mgtool.records import (
-    BoxRecord,
-    Failure,
-    Item,
-    Media,
-    Sample,
-    SampleId,
-    Turn,
-    convert,
-    escaped,
-    name_text,
-    parse,
-    with_nulls,
-)
+from mgtool.records import BoxRecord, Failure, Item, Media, Sample, SampleId, Turn, convert, escaped, name_text, parse
 
 _SURROGATE, _HALF = re.compile(rb"\\u[dD][89a-fA-F]"), re.compile("[\\ud800-\\udfff]")
 _DATA_URL = re.compile(r"data:[\w/.+-]*(?:;[\w=.+-]*)*;base64,", re.IGNORECASE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -41,9 +40,9 @@ class VideoQa(JudgedBenchmark):
 
     def read(self, item: Item, text: str, reply: str) -> Verdict | None:
         """A Python dictionary with `pred` and `score`; the original cuts the score to a whole number."""
-        found = re.search(r"\{.*\}", reply, re.DOTALL)
+        begin, end = reply.find("{"), reply.rfind("}")  # a search by a pattern takes the square of many braces' number
         try:
-            value: Any = ast.literal_eval(found[0]) if found else None
+            value: Any = ast.literal_eval(reply[begin : end + 1]) if 0 <= begin < end else None
             said, rating = str(value["pred"]).lower(), int(float(value["score"]))
         except (ValueError, SyntaxError, KeyError, TypeError, OverflowError, MemoryError, RecursionError):
             return None

@@ -207,7 +207,7 @@ def _into_shares(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Ad
         whole.refuse_foreign()
         shared.run.check()
         if shared.run.finished and out.exists():
-            return Inferred(out, **shared.run.counts, failures=whole.failures_path)
+            return _joined(plan, shared)
 
     def work(share: Share) -> None:
         own = overwrite and share == plan.share
@@ -243,10 +243,10 @@ def _joined(plan: InferencePlan, shared: SharedAnswers) -> Inferred:
     out, world_size = shared.out, plan.share.world_size
     shares = [Share(rank, world_size) for rank in range(world_size)]
     with shared.alone():
+        others = shared.others(world_size)
         if not (shared.run.finished and out.exists()):
-            others = shared.others(world_size)
             join(replace(plan, share=ALL), out, [share_file(out, share) for share in shares], overwrite=False)
-            shared.forget(others)
+        shared.forget(others)  # perhaps of a rank that died when all was joined
     return Inferred(out, **shared.run.counts, failures=AnswersFile(out).failures_path)
 
 

@@ -103,8 +103,22 @@ def _datasets(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     import datasets
 
     files = {"train": list(urls)}
-    for row in datasets.load_dataset("webdataset", data_files=files, split="train", streaming=True).decode(False):
-        yield row["__key__"], {part: data for part, data in row.items() if not part.startswith("__")}
+    with temporary_folder("datasets") as cache:
+        with _uncounted(datasets.config):
+            options = {"data_files": files, "split": "train", "streaming": True, "cache_dir": str(cache)}
+            rows = datasets.load_dataset("webdataset", **options).decode(False)
+        for row in rows:
+            yield row["__key__"], {part: data for part, data in row.items() if not part.startswith("__")}
+
+
+@contextlib.contextmanager
+def _uncounted(config: Any) -> Iterator[None]:
+    """Without telling a server that a format is used, which `datasets` does otherwise."""
+    before, config.HF_UPDATE_DOWNLOAD_COUNTS = config.HF_UPDATE_DOWNLOAD_COUNTS, False
+    try:
+        yield
+    finally:
+        config.HF_UPDATE_DOWNLOAD_COUNTS = before
 
 
 def _wids(urls: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:

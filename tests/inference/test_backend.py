@@ -42,6 +42,13 @@ def test_vllm_that_is_not_installed_is_named_with_its_extra():
         mgtool.answers(["x.jpg"], mgtool.InferOptions(model="tiny", device="cpu", backend="vllm"))
 
 
+def test_a_model_of_transformers_is_refused_and_auto_takes_native(monkeypatch):
+    options = mgtool.InferOptions(model="hf:owner/name", backend="auto")
+    assert "no other model's pictures" in backend.lack_of(options)
+    monkeypatch.setattr(backend, "is_installed", lambda: True)
+    assert backend.choose(options, "cuda") == "native"
+
+
 def test_auto_is_native_without_a_gpu():
     options = mgtool.InferOptions(model="tiny", device="cpu", backend="auto")
     assert backend.choose(options, "cpu") == "native"

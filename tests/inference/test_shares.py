@@ -175,3 +175,12 @@ def test_a_share_whose_failures_were_mended_is_taken_over_whole(
     assert (done.answered, done.failed) == (PICTURES - 2, 2)
     rank(0, 1, "one/a.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "one" / "a.jsonl").read_bytes()
+
+
+def test_the_next_rank_tidies_up_after_one_that_died_when_all_was_joined(rank, tmp_path: Path) -> None:
+    rank(0, 2)
+    done = rank(1, 2)
+    left = tmp_path / ".a.jsonl.joining.mgtool.lock"
+    left.touch()
+    assert rank(0, 2).answered == done.answered == PICTURES - 2
+    assert not left.exists()

@@ -117,6 +117,12 @@ class Tester:
 
 
 class ModelTest(modeling.ModelTesterMixin, GenerationTesterMixin, unittest.TestCase):
+    """What LLaVA's own class passes, but for what is skipped here and below, each with its reason.
+
+    Whole graphs, and with them static caches and masks of four dimensions, are skipped by the sources themselves:
+    pictures have different numbers of boxes, so that the places of their tokens are found by looking at the ids.
+    """
+
     all_model_classes = (MGLlavaForConditionalGeneration,)
     _is_composite = True
     test_all_params_have_gradient = False  # the towers' last layers feed nothing, as published
@@ -142,6 +148,10 @@ class ModelTest(modeling.ModelTesterMixin, GenerationTesterMixin, unittest.TestC
 
     @unittest.skip("a folder whose weights are not all there is refused")
     def test_model_weights_reload_no_missing_tied_weights(self):
+        pass
+
+    @unittest.skip("weights that are missing are refused, and timm begins its tower by rules of its own")
+    def test_can_init_all_missing_weights(self):
         pass
 
 

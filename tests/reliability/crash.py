@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
 from crash_clock import CLOCK, again_with_a_clock, can_be_set, set_clock  # noqa: E402
-from crash_disks import Disk, difference, disk, failures, inputs, size, spoil, tree  # noqa: E402
+from crash_disks import Disk, difference, disk, failures, inputs, says_changed, size, spoil, tree  # noqa: E402
 from crash_process import KILLED, STOPPED, TOLD, End, Points, Process, load, load_more  # noqa: E402
 
 GOES_ON = "the same command goes on from here"
@@ -297,7 +297,7 @@ class Trials:
         found = trial.place / "out"
         if end.code == 2 or len(self.whole.codes) > trial.step + 1 or failures(found) != self.whole.failures:
             return ""
-        if inputs(found) != self.whole.inputs:  # it had vanished before the input was looked at
+        if inputs(found) != self.whole.inputs or says_changed(found):  # before it was looked at, or since
             return ""
         return difference(*(_without_pages(one) for one in (self.whole.tree, tree(found))))
 

@@ -107,6 +107,8 @@ def tree(folder: Path) -> dict[str, str]:
         name = str(path.relative_to(folder))
         if path.is_dir():
             found[name] = "a folder"
+        elif not path.exists():  # of a database that was looked at meanwhile
+            continue
         elif path.name.endswith("run.json"):
             record = {key: value for key, value in json.loads(path.read_bytes()).items() if key not in _MASKED}
             record["counts"].pop("new_tokens", None)  # that the last process made
@@ -144,6 +146,11 @@ def difference(whole: dict[str, str], found: dict[str, str]) -> str:
 def inputs(folder: Path) -> list[object]:
     """What the records of runs below a folder say of their inputs."""
     return [json.loads(path.read_bytes())["inputs"] for path in sorted(folder.rglob("*run.json"))]
+
+
+def says_changed(folder: Path) -> bool:
+    """Whether a record of a run says that its input changed while it was read."""
+    return any(b"changed while they were read" in path.read_bytes() for path in folder.rglob("*run.json"))
 
 
 def failures(folder: Path) -> list[bytes]:

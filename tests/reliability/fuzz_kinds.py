@@ -32,7 +32,7 @@ class Kind:
     seeds: Callable[[Path], Mapping[str, bytes]]
     mutate: tuple[Mutate, ...]
     call: Call
-    most_mb: int = 1500
+    most_mb: int = 300
 
 
 def _written(name: str, data: bytes, folder: Path) -> Path:
@@ -262,8 +262,8 @@ dumped, lines = seeds.dumped, seeds.lines
 _ROWS = [{"index": 1, "question": "What?", "A": "x", "answer": "A", "category": "c"}]
 
 KINDS: dict[str, Kind] = {
-    "pictures": Kind(lambda folder: seeds.pictures(), (BYTES, BYTES, mutations.of_png), _picture),
-    "videos": Kind(lambda folder: seeds.videos(), (BYTES,), _video),
+    "pictures": Kind(lambda folder: seeds.pictures(), (BYTES, BYTES, mutations.of_png), _picture, 1000),
+    "videos": Kind(lambda folder: seeds.videos(), (BYTES,), _video, 600),
     "tars": Kind(lambda folder: seeds.tars(), (BYTES, mutations.of_tar, mutations.of_tar), _tar),
     "json": Kind(
         _of(llava__json=dumped(seeds.LLAVA), coco__json=dumped(seeds.COCO), one__json=dumped(seeds.LLAVA[0])),
@@ -288,7 +288,7 @@ KINDS: dict[str, Kind] = {
         (JSON, JSON, BYTES),
         _boxes,
     ),
-    "box-parquet": Kind(lambda folder: {"b.parquet": seeds.box_parquet(folder)}, (BYTES, PARQUET), _boxes),
+    "box-parquet": Kind(lambda folder: {"b.parquet": seeds.box_parquet(folder)}, (BYTES, PARQUET), _boxes, 400),
     "truth": Kind(
         lambda folder: {
             "t.json": dumped(seeds.VQA),
@@ -305,7 +305,7 @@ KINDS: dict[str, Kind] = {
         (BYTES, TABLE),
         _truth,
     ),
-    "parquet": Kind(lambda folder: {"t.parquet": seeds.parquet(_ROWS * 3)}, (BYTES, PARQUET), _truth),
+    "parquet": Kind(lambda folder: {"t.parquet": seeds.parquet(_ROWS * 3)}, (BYTES, PARQUET), _truth, 400),
     "workbooks": Kind(
         lambda folder: {
             "t.xlsx": seeds.workbook(),
@@ -336,7 +336,9 @@ KINDS: dict[str, Kind] = {
         (BYTES, mutations.of_toml, mutations.of_toml),
         _toml,
     ),
-    "checkpoints": Kind(lambda folder: seeds.checkpoints(), (BYTES, mutations.of_zip, mutations.of_zip), _checkpoint),
+    "checkpoints": Kind(
+        lambda folder: seeds.checkpoints(), (BYTES, mutations.of_zip, mutations.of_zip), _checkpoint, 1000
+    ),
     "weight-indexes": Kind(
         lambda folder: {
             "model.safetensors.index.json": dumped(
@@ -345,6 +347,7 @@ KINDS: dict[str, Kind] = {
         },
         (JSON, BYTES),
         _weights_index,
+        1000,
     ),
     "vocabularies": Kind(_of(v__txt="cat\ndog\nété\n".encode()), (BYTES,), _vocabulary),
     "replies": Kind(
@@ -381,7 +384,9 @@ KINDS: dict[str, Kind] = {
         (JSON, JSON, BYTES),
         _leftovers,
     ),
-    "tar-indexes": Kind(lambda folder: {"samples.parquet": _index_seed(folder)}, (BYTES, PARQUET, PARQUET), _index),
+    "tar-indexes": Kind(
+        lambda folder: {"samples.parquet": _index_seed(folder)}, (BYTES, PARQUET, PARQUET), _index, 400
+    ),
 }
 
 

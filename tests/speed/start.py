@@ -40,11 +40,11 @@ PAIRS = {
 """What mgtool is asked, and what a user would do instead; the last is refused as its options are read."""
 
 
-def timed(command, check=True, env=None, run=subprocess.run):
+def timed(command, check=True, env=None, cwd=None, run=subprocess.run):
     """Processor seconds and seconds of a command."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     try:
-        run(command, check=check, capture_output=True, env=env)
+        run(command, check=check, capture_output=True, env=env, cwd=cwd)
     except subprocess.CalledProcessError as error:
         raise SystemExit(error.stderr.decode()) from error
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -79,8 +79,8 @@ def demos(other, times):
     """The demo of this checkout on a terminal, and of another without, whose bars may not know how."""
     import terminal
 
-    def on_a_terminal(command, env, **_):
-        code, screen = terminal.run(command, size=(80, 24), cwd=Path(command[-1]).parent, env=env)
+    def on_a_terminal(command, env, cwd, **_):
+        code, screen = terminal.run(command, size=(80, 24), cwd=cwd, env=env)
         assert code == 0, screen
 
     turns = []
@@ -96,7 +96,7 @@ def demos(other, times):
                 path = f"{folder}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
                 environment = terminal.environment(PYTHONPATH=str(checkout), PATH=path)
                 script = [str(checkout / "examples/demo.sh"), f"{folder}/{turn}-{len(pair)}"]
-                pair.append(timed(script, env=environment, run=run))
+                pair.append(timed(script, env=environment, cwd=folder, run=run))  # worker processes import from there
             turns.append(pair)
     return row(*zip(*turns, strict=True))
 

@@ -17,7 +17,8 @@ from mgtool.boxes.coordinates import CORNERS, Coordinates
 from mgtool.errors import InputError
 from mgtool.files import json_lists
 from mgtool.files.atomic import atomic_file
-from mgtool.records import BoxRecord, LeftOut, SampleId, decode, dumps, parse, parse_with_nan, with_nulls
+from mgtool.files.not_finite import parse_with_nan, with_nulls
+from mgtool.records import BoxRecord, LeftOut, SampleId, decode, dumps, parse
 
 Records: TypeAlias = Callable[[], Iterator[BoxRecord]]
 """Gives each distinct picture's record, as often as it is called."""

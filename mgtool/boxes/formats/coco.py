@@ -13,7 +13,8 @@ from mgtool.boxes.coordinates import Coordinates
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte, write_list
 from mgtool.errors import InputError, RecordError
 from mgtool.files.atomic import atomic_file
-from mgtool.records import BoxRecord, LeftOut, SampleId, Side, dumps, parse, parse_with_nan, with_nulls
+from mgtool.files.not_finite import parse_with_nan, with_nulls
+from mgtool.records import BoxRecord, LeftOut, SampleId, Side, dumps, parse
 
 RESULTS_FILE, IMAGES_FILE = "boxes.json", "images.json"
 

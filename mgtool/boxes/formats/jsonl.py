@@ -9,8 +9,9 @@ from typing import IO, Any
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
 from mgtool.boxes.formats.entries import to_entry
 from mgtool.errors import RecordError
+from mgtool.files.not_finite import parse_with_nan
 from mgtool.files.shard_names import list_shards
-from mgtool.records import BoxRecord, parse, parse_with_nan
+from mgtool.records import BoxRecord, parse
 
 ENDING = ".jsonl"
 

@@ -12,7 +12,8 @@ from mgtool.boxes.coordinates import Coordinates
 from mgtool.boxes.formats import labelled
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
 from mgtool.boxes.formats.labelled import Labelled, Picture
-from mgtool.records import Box, parse_with_nan
+from mgtool.files.not_finite import parse_with_nan
+from mgtool.records import Box
 
 _ANSWERS = ("annotations", "completions", "predictions")
 """Who labelled a task: people, people in old exports, a model."""

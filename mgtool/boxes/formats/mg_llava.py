@@ -8,7 +8,8 @@ from typing import Any
 
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, write_list
 from mgtool.boxes.formats.entries import to_entry
-from mgtool.records import BoxRecord, Detections, FrameDetections, SampleId, convert, parse_with_nan
+from mgtool.files.not_finite import parse_with_nan
+from mgtool.records import BoxRecord, Detections, FrameDetections, SampleId, convert
 
 FILE = "boxes.json"
 
