@@ -6,8 +6,8 @@ CLIP-L/336, ConvNeXt-L and Phi-3-mini (3.8 billion) in bfloat16. Each stage is a
 is told. ``products_share`` is the processor time of matrix products and convolutions among all of it, ``of_product``
 the arithmetic a second of towers and prefill against that of one large matrix product in the same process.
 
-Needs 26 GB of disk and 11 GB of memory. Of what was weighed for a CPU: attention to all prefixes at once took as long as
-in turn (8 rows behind 620 tokens, a language model of 135 million: 0.167 and 0.170 s a step).
+Needs 26 GB of disk and 11 GB of memory. Of what was weighed for a CPU: attention to all prefixes at once took as
+long as in turn (8 rows behind 620 tokens, a language model of 135 million: 0.167 and 0.170 s a step).
 """
 
 from __future__ import annotations
