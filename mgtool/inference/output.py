@@ -271,10 +271,16 @@ def join(plan: InferencePlan, out: Path, shares: Sequence[Path], *, overwrite: b
     counts = {name: sum(count[name] for count in ended) for name in (*whole.counts, "new_tokens")}
     counts |= {name: ended[0][name] for name in ("left_out",) if name in ended[0]}  # each share reads all of the input
     run.finish(counts)
-    for part in (*parts, whole):
-        part.failures.remove()
-    whole.answers.remove()
+    tidy(out, shares)
     return counts
+
+
+def tidy(out: Path, shares: Sequence[Path]) -> None:
+    """Remove what a run that is joined has no use for; arguments as of `join`."""
+    whole = AnswersFile(out)
+    for file in (*(AnswersFile(share, is_share=True) for share in shares), whole):
+        file.failures.remove()
+    whole.answers.remove()
 
 
 def _concatenate(parts: Sequence[Path], path: Path) -> None:

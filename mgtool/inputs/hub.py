@@ -146,6 +146,6 @@ def _explained(where: str, name: str, revision: str | None) -> Iterator[None]:
         advice = f"hf download {name} where there is a net, or give a folder of its files"
         raise InputError(f"{where}: {detail} (no net, or HF_HUB_OFFLINE is set); type {advice}") from error
     # the base is what the library for HTTP raises of a line that breaks; which library that is differs by release
-    except (OSError, ValueError, errors.HfHubHTTPError.__base__) as error:  # type: ignore[misc] # an exception, too
+    except (OSError, ValueError, *errors.HfHubHTTPError.__bases__) as error:  # type: ignore[misc] # all are exceptions
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InputError(f"{where}: the download failed, and goes on where it stopped: {reason}") from error

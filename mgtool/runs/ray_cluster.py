@@ -12,7 +12,6 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from mgtool.errors import MgtoolError, OutputError, RecordError, UsageError
 from mgtool.files.store import is_store
-from mgtool.records import parse
 from mgtool.runs import ray_own, ray_probe
 from mgtool.runs.ray_actors import EACH, MOST_WAITING, Crew, Make
 from mgtool.runs.shares import Share
@@ -125,6 +124,8 @@ def _room(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
 def _environment(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    from mgtool.records import parse  # options are read here for help, which is light
+
     try:
         return parse(path.read_bytes(), dict[str, Any], where=str(path))
     except (OSError, RecordError) as error:

@@ -20,7 +20,7 @@ from mgtool.inference import memory, parity, peaks
 from mgtool.inference.estimate import InferenceEstimate
 from mgtool.inference.loading import kept_model, load_config
 from mgtool.inference.options import InferOptions, refuse_together
-from mgtool.inference.output import AnswersFile, InOrder, Ready, Writer, join, read_by, refuse_target, share_file
+from mgtool.inference.output import AnswersFile, InOrder, Ready, Writer, join, read_by, refuse_target, share_file, tidy
 from mgtool.inference.parity import Parity
 from mgtool.inference.pipeline import Items, Results, answered
 from mgtool.inference.plan import InferencePlan
@@ -241,12 +241,14 @@ def _summed(share: Share, out: Path, done: Sequence[Inferred], missing: Sequence
 def _joined(plan: InferencePlan, shared: SharedAnswers) -> Inferred:
     """The one file of all shares."""
     out, world_size = shared.out, plan.share.world_size
-    shares = [Share(rank, world_size) for rank in range(world_size)]
+    parts = [share_file(out, Share(rank, world_size)) for rank in range(world_size)]
     with shared.alone():
         others = shared.others(world_size)
-        if not (shared.run.finished and out.exists()):
-            join(replace(plan, share=ALL), out, [share_file(out, share) for share in shares], overwrite=False)
-        shared.forget(others)  # perhaps of a rank that died when all was joined
+        if shared.run.finished and out.exists():
+            tidy(out, parts)  # a rank may have died before it did
+        else:
+            join(replace(plan, share=ALL), out, parts, overwrite=False)
+        shared.forget(others)
     return Inferred(out, **shared.run.counts, failures=AnswersFile(out).failures_path)
 
 

@@ -22,6 +22,8 @@ from mgtool.tars.verify_options import SAMPLE_SAMPLES
 _END = bytes(1024)
 _HEAD_BYTES = 8
 _CHUNK = 1 << 20
+_ENDS_WITHIN = 60.0
+"""Seconds that a program has to tidy up."""
 
 
 def differences(
@@ -47,7 +49,9 @@ def _apart(urls: Sequence[str], name: str) -> str | None:
     process.start()
     theirs.close()
     try:
-        return cast(str | None, ours.recv())
+        found = cast(str | None, ours.recv())
+        process.join(_ENDS_WITHIN)
+        return found
     except EOFError:
         process.join()
         return f"its process ended with exit code {process.exitcode}"

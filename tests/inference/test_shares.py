@@ -180,7 +180,8 @@ def test_a_share_whose_failures_were_mended_is_taken_over_whole(
 def test_the_next_rank_tidies_up_after_one_that_died_when_all_was_joined(rank, tmp_path: Path) -> None:
     rank(0, 2)
     done = rank(1, 2)
-    left = tmp_path / ".a.jsonl.joining.mgtool.lock"
-    left.touch()
+    left = [tmp_path / name for name in (".a.jsonl.joining.mgtool.lock", ".a-00000-of-00002.jsonl.failures")]
+    for path in left:
+        path.touch()
     assert rank(0, 2).answered == done.answered == PICTURES - 2
-    assert not left.exists()
+    assert not any(path.exists() for path in left)

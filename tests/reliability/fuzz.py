@@ -159,16 +159,22 @@ class _Child:
 
         self.guard = Guard([self.folder])
         try:
+            if not self._has_warmed_up():
+                return 1
             return self._again() if self.given.only is not None else self._calls()
         finally:
             self.guard.is_on = False
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _calls(self) -> int:
-        for name, data in self.seeds:  # what is loaded once is no call's
+    def _has_warmed_up(self) -> bool:
+        """Load what is loaded once, which is no call's."""
+        for name, data in self.seeds:
             if fault := self._call(name, data, is_watched=False):
                 print(name, *fault, file=sys.stderr)
-                return 1
+                return False
+        return True
+
+    def _calls(self) -> int:
         self.mark = self.path.with_suffix(".mark").open("w+b", buffering=0)
         began, last = time.monotonic(), time.monotonic()
         most = self.kind.most_mb

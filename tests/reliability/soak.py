@@ -159,6 +159,8 @@ def make(folder: Path, pictures: int, questions: int) -> None:
             record = {"question_id": number, "image": _name(number), "text": "What?"}
             asked.write(json.dumps(record) + "\n")
             truth.write(json.dumps({**record, "answer": "a", "question": "What?"}) + "\n")
+    if (folder / "model").exists():
+        return
     tiny_transformers.yolos(folder / "detector")
     tiny_model(tiny_config()).save_pretrained(folder / "model")
     MGLlavaProcessor(AutoTokenizer.from_pretrained(KIT / "llm"), image_size=96).save_pretrained(folder / "model")
