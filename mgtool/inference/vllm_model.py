@@ -170,7 +170,9 @@ def _load_towers(plan: InferencePlan) -> Any:
     config.text_config.num_hidden_layers = 0
     if getattr(config.text_config, "layer_types", None):
         config.text_config.layer_types = []
-    model = _Towers.from_pretrained(plan.model, config=config, dtype=getattr(torch, plan.dtype))
+    model = _Towers.from_pretrained(
+        plan.model, config=config, dtype=getattr(torch, plan.dtype), trust_remote_code=False
+    )
     return model.to(plan.device).eval()
 
 

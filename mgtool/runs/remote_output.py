@@ -136,14 +136,19 @@ class _Mirror:
 
     def _push(self, *, growing_too: bool = True) -> None:
         with self._alone:
-            ends = {name: path.read_bytes() for name, path in self._files().items() if _is_record(name)}
+            files = self._files()
+            ends = {name: (_signature(path), path.read_bytes()) for name, path in files.items() if _is_record(name)}
             found = {name: path for name, path in self._files().items() if not _is_record(name)}
             due = [name for name in found if growing_too or self._is_due(name)]
             with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
                 for tells in (False, True):  # a JSON beside a file tells that it is complete
-                    list(pool.map(lambda name: self._put(name, found[name]), _json(due, are=tells)))
-            for name, content in ends.items():  # that a run has ended is the last to come
-                self._put(name, self._folder / name, content)
+                    list(
+                        pool.map(
+                            lambda name: self._put(name, found[name], _signature(found[name])), _json(due, are=tells)
+                        )
+                    )
+            for name, (signature, content) in ends.items():  # that a run has ended is the last to come
+                self._put(name, content, signature)
             gone = [name for name in self._seen if name not in ends and name not in found]
             self._store.remove(gone)
             for name in gone:
@@ -165,13 +170,14 @@ class _Mirror:
         is_growing = name.rpartition("/")[2].startswith(".") or name.endswith(".partial")
         return not is_growing or time.monotonic() >= self._due_at.get(name, 0.0)
 
-    def _put(self, name: str, path: Path, content: bytes | None = None) -> None:
-        began, signature, known = time.monotonic(), _signature(path), self._seen.get(name)
+    def _put(self, name: str, content: Path | bytes, signature: tuple[int, int, int]) -> None:
+        """Put a file; `signature` is of before its content was read, so that what is newer is put again."""
+        began, known = time.monotonic(), self._seen.get(name)
         if signature == _ABSENT or (known is not None and known.signature == signature):
             return
-        tag = self._store.put(name, path if content is None else content)
+        tag = self._store.put(name, content)
         if _is_hollow(name, self._files()):
-            signature = _hollow(path, signature[1])
+            signature = _hollow(self._folder / name, signature[1])
         self._seen[name] = _Seen(signature, tag, is_ours=True)
         self._due_at[name] = began + max(_GROWING_EVERY_S, _GROWING_SHARE * (time.monotonic() - began))
 

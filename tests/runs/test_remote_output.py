@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3fs
 from PIL import Image
 from s3_server import BUCKET, bad_proxy, content, environment, listed, s3_server, variables
 
@@ -38,6 +39,7 @@ def s3(server: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequ
     """A URL of this test's own."""
     for name, value in variables(server).items():
         monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # of tests before, which knew no server
     return f"s3://{BUCKET}/{request.node.name}"
 
 
