@@ -94,6 +94,12 @@ def begin() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
+def _begin_as_here(environment: dict[str, str], initializer: Callable[..., None], *initargs: Any) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    initializer(*initargs)
+
+
 @contextlib.contextmanager
 def pool(
     count: int,
@@ -117,7 +123,9 @@ def pool(
     Raises:
         MgtoolError: where one was killed.
     """
-    executor = ProcessPoolExecutor(count, mp_context=context, initializer=initializer, initargs=initargs)
+    # A fork server keeps the environment of its own beginning, which a notebook may have changed since.
+    given = (dict(os.environ), initializer, *initargs)
+    executor = ProcessPoolExecutor(count, mp_context=context, initializer=_begin_as_here, initargs=given)
     is_over = _watch(executor)
     try:
         yield executor

@@ -87,3 +87,10 @@ def test_an_interrupt_while_processes_begin_has_the_last_word(after: float, star
     )
     assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
     assert done.stderr.count("Traceback") == 1
+
+
+def test_workers_have_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = workers.loaded("json")  # a fork server, with the environment of its own beginning
+    monkeypatch.setenv("MGTOOL_LATER", "known")
+    with workers.pool(1, context, "works") as pool:
+        assert pool.submit(os.getenv, "MGTOOL_LATER").result() == "known"
