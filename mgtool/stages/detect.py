@@ -33,7 +33,7 @@ from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
 from mgtool.runs import progress, ray_cluster
 from mgtool.runs.claims import do_shares
-from mgtool.runs.remote_output import refresh, writing
+from mgtool.runs.remote_output import place_of, refresh, taking_part, writing
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
 from mgtool.runs.shares import ALL, Share
 
@@ -188,17 +188,19 @@ def _on_cluster(
 ) -> Detected:
     """Every share as a task of a Ray cluster; gives what the one found that ended last and joined them."""
     cluster = ray_cluster.Cluster.of(options, 0 if options.device == "cpu" else 1)
-    make = functools.partial(_detecting, inputs, folder, options, overwrite)
+    make = functools.partial(_detecting, inputs, place_of(folder), options, overwrite)
     shares = ray_cluster.run_shares(make, cluster, name="detect", world_size=options.world_size, advance=advance)
-    return next((detected for detected in shares if not detected.share), shares[-1])
+    refresh(folder)
+    return replace(next((detected for detected in shares if not detected.share), shares[-1]), folder=folder)
 
 
 def _detecting(
-    inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool
+    inputs: tuple[str, ...], place: str | Path, options: DetectOptions, overwrite: bool
 ) -> Callable[[Share], Detected]:
     """On a node: what does shares of the output that the driver holds; of a lost node's, once that is surely gone."""
     local = replace(options, **ray_cluster.LOCAL, world_size=1)
-    local.check(inputs, str(folder))
+    local.check(inputs, str(place))
+    folder = taking_part(place)
     work = _Work(inputs, local, loading.load_finder(local), lambda n: None)
     run = _run_record(work, folder)
 
