@@ -7,6 +7,7 @@ file; Ray Data would carry pictures through the object store to give back what i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections import Counter
@@ -14,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from mgtool.errors import InputError
+from mgtool.errors import InputError, OutputError
 from mgtool.files.temporary import sweep, temporary_folder, users_place
 
 
@@ -36,8 +37,15 @@ EACH = 4
 """Shares for each actor that there is room for: the slowest decides over no more than one of them."""
 MOST_WAITING = 64
 """Actors that may wait for nodes to come."""
+_OTHERS_COME_IN_S = 60.0
+"""How long other nodes are waited for where those that are there have full disks."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PIECE = 64 << 20
 """Bytes of a file that travel as one object."""
+
+
+class NodeFullError(OutputError):
+    """A disk of one node is full; others may go on."""
 
 
 class UnitActor(Generic[R]):
@@ -62,12 +70,14 @@ class UnitActor(Generic[R]):
             where = f"{self._folder}, on the node {socket.gethostname()}"
             raise InputError(f"{where}: {error.strerror}: all nodes see the same files") from error
         sweep(users_place())  # of actors that were killed here
-        self._do = self._make(*self._copies())
+        with _full_disk_told():
+            self._do = self._make(*self._copies())
 
     def unit(self, unit: Any) -> R:
         """Do one."""
         assert self._do is not None, "ready comes first"
-        return self._do(unit)
+        with _full_disk_told():
+            return self._do(unit)
 
     def _copies(self) -> list[Path]:
         if not self._files:
@@ -114,6 +124,7 @@ class Crew(Generic[U, R]):
         self._starting: dict[Any, Any] = {}
         self._working: dict[Any, tuple[Any, U]] = {}
         self._lost = Counter[str]()
+        self._barred, self._why_barred = list[Any](), Exception()
 
     def do(self, units: Iterable[U]) -> Generator[tuple[U, R]]:
         """Do all units; gives each with what came of it, in the order in which they are done.
@@ -124,11 +135,19 @@ class Crew(Generic[U, R]):
         try:
             self._begin_for(waiting)
             while self._working or waiting.are_more_than(0):
-                [news], _ = self._ray.wait([*self._starting, *self._working])
-                yield from self._heard(news, waiting)
+                yield from self._heard(self._news(), waiting)
         finally:
-            for actor in [*self._starting.values(), *(actor for actor, _ in self._working.values())]:
+            working = [actor for actor, _ in self._working.values()]
+            for actor in [*self._starting.values(), *working, *self._barred]:
                 self._end(actor)
+
+    def _news(self) -> Any:
+        """What is done next; raises what is known of the barred nodes where no other comes."""
+        alone = bool(self._barred) and not self._working
+        news, _ = self._ray.wait([*self._starting, *self._working], timeout=_OTHERS_COME_IN_S if alone else None)
+        if not news:
+            raise self._why_barred
+        return news[0]
 
     def _begin_for(self, waiting: _Waiting[U]) -> None:
         """An actor for each unit that waits, as many as may be."""
@@ -140,8 +159,11 @@ class Crew(Generic[U, R]):
         actor, unit = self._working.pop(news, None) or (self._starting.pop(news), None)
         try:
             result = self._ray.get(news)
-        except self._ray.exceptions.RayTaskError:
-            raise
+        except self._ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, NodeFullError):
+                raise
+            self._bar(actor, unit, waiting, error)
+            return []
         except self._ray.exceptions.RayError:
             self._lose(unit, waiting)
             return []
@@ -150,6 +172,15 @@ class Crew(Generic[U, R]):
         else:
             self._end(actor)  # so that its node may go
         return [] if unit is None else [(unit, result)]
+
+    def _bar(self, actor: Any, unit: U | None, waiting: _Waiting[U], error: Exception) -> None:
+        """Leave the work to other nodes; the actor keeps its place, so that none begins there again."""
+        self._barred.append(actor)
+        self._why_barred = error
+        if unit is not None:
+            waiting.put_back(unit)
+        if not self._starting and not self._working:
+            raise error
 
     def _lose(self, unit: U | None, waiting: _Waiting[U]) -> None:
         """Another actor in place of one that is gone with its node or alone; within an `except`."""
@@ -189,6 +220,22 @@ class _Waiting(Generic[U]):
 
     def put_back(self, unit: U) -> None:
         self._next.insert(0, unit)
+
+
+@contextlib.contextmanager
+def _full_disk_told() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OutputError) as error:
+        if not _is_of_full_disk(error):
+            raise
+        raise NodeFullError(f"on the node {socket.gethostname()}: {error}") from None
+
+
+def _is_of_full_disk(error: BaseException | None) -> bool:
+    while error is not None and not (isinstance(error, OSError) and error.errno in _FULL):
+        error = error.__cause__
+    return error is not None
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
