@@ -27,8 +27,9 @@ from mgtool.files.hashing import sha256
 from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_share
 from mgtool.files.no_links import refuse_links
-from mgtool.inputs import sources
+from mgtool.inputs import line_index, sources
 from mgtool.inputs.fingerprints import HashedStdin, changed, fingerprint
+from mgtool.inputs.line_index import LineIndex
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
 from mgtool.runs import progress, ray_cluster
@@ -220,6 +221,7 @@ class _Work:
     options: DetectOptions
     finder: Finder
     advance: Advance
+    index: LineIndex | None = None
 
 
 def _run(inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, advance: Advance) -> Detected:
@@ -322,8 +324,10 @@ def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bo
     if overwrite and own.is_any:
         raise UsageError("overwrite", "and `rank` any do not go together, as others may be at work: remove the output")
 
+    indexed = replace(work, index=_index(work, run, folder))
+
     def detect(share: Share) -> None:
-        done.append(_detect_part(work, run, share, folder, overwrite=overwrite and share == own))
+        done.append(_detect_part(indexed, run, share, folder, overwrite=overwrite and share == own))
 
     hold, state = functools.partial(shared_output.hold, folder), functools.partial(shared_output.state, run, folder)
     missing = do_shares(own, hold=hold, state=state, work=detect, refresh=functools.partial(refresh, folder))
@@ -332,6 +336,15 @@ def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bo
     if joined is None:
         return Detected(folder, sum(done, BoxStatistics()), own.name, missing=tuple(missing))
     return Detected(folder, BoxStatistics.of_summary(joined))
+
+
+def _index(work: _Work, run: Run, folder: Path) -> LineIndex | None:
+    """Of the input, where shares of it are better read alone; the first rank makes it."""
+    if not line_index.is_worth(work.inputs):
+        return None
+    with one_share(folder, "index", wait=True):
+        file = shared_output.index_file(folder)
+        return loading.indexed(file, work.inputs, work.options, run.record["inputs"]["inputs"])
 
 
 def _detect_part(work: _Work, run: Run, share: Share, folder: Path, *, overwrite: bool) -> BoxStatistics:
@@ -348,6 +361,8 @@ def _known(work: _Work, run: Run, share: Share, folder: Path) -> KnownEntries:
     """What ranks of another number found, or one process did."""
     if "-" in work.inputs or not shared_output.others(folder, share.world_size):
         return KnownEntries()
+    if work.index is not None:
+        return shared_output.known(folder, run, share, work.index.total)
     total = sum(1 for _ in loading.named_media(work.inputs, work.options))
     return shared_output.known(folder, run, share, total)
 
@@ -361,7 +376,7 @@ def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -
         with run.binding_none(lambda: output.begun):
             progress.counted(work.advance, work.inputs, lambda: loading.named_share(work.inputs, options))
             detected = pipeline.fill(
-                loading.named_share(work.inputs, options, stdin.file, left_out),
+                loading.named_share(work.inputs, options, stdin.file, left_out, work.index),
                 work.finder,
                 output,
                 batch=loading.first_batch(options),

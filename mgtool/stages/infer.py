@@ -209,9 +209,11 @@ def _into_shares(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Ad
         if shared.run.finished and out.exists():
             return _joined(plan, shared)
 
+    indexed = shared.indexed(plan)
+
     def work(share: Share) -> None:
         own = overwrite and share == plan.share
-        done[share] = _do_share(replace(plan, share=share), shared, overwrite=own, advance=advance)
+        done[share] = _do_share(replace(indexed, share=share), shared, overwrite=own, advance=advance)
 
     with kept_model():
         seen_anew = functools.partial(refresh, out)
@@ -384,8 +386,8 @@ def _answering(
     shared = _shared(plan, out)
 
     def answer(share: Share) -> tuple[Inferred, InferencePlan]:
-        own = replace(plan, share=share)
+        own = replace(plan if share.is_all else shared.indexed(plan), share=share)
         with one_share(out, share.name, is_file=True, wait=True), kept_model(kept):
-            return _do_share(own, shared, overwrite=overwrite, advance=lambda count: None), own
+            return _do_share(own, shared, overwrite=overwrite, advance=lambda count: None), replace(own, index=None)
 
     return answer
