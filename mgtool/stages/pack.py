@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,12 +139,22 @@ def _pack_folder(
     with _planned(sources, options, folder, left_out) as planned:
         _check_space(folder, planned)
         started(len(planned))
-        pipeline.write_shards(planned, folder.path, advance)
+        with _loading("pyarrow.parquet"):
+            pipeline.write_shards(planned, folder.path, advance)
         counts = folder.publish(planned.skipped) | _unused(left_out, planned)
         if options.energon:
             other_readers.prepare_energon(folder.path)
         folder.finish(counts)
         return Packed(items=planned.samples + planned.failures, **counts)
+
+
+@contextlib.contextmanager
+def _loading(module: str) -> Iterator[None]:
+    """Import what is needed behind the block, while this process waits for others in it."""
+    thread = threading.Thread(target=importlib.import_module, args=(module,))
+    thread.start()
+    yield
+    thread.join()
 
 
 def _refuse_unfit(out: str | Path, options: PackOptions) -> None:

@@ -116,6 +116,13 @@ def test_options_are_light_to_import() -> None:
     assert done.stdout == "set()\n"
 
 
+def test_processes_that_pack_begin_without_libraries_that_they_do_not_need() -> None:
+    heavy = "{'numpy', 'torch', 'pyarrow', 'av'}"
+    code = f"import sys, mgtool.packing.pipeline; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_pictures_that_exif_turns_are_counted_and_the_card_tells_it(tmp_path: Path) -> None:
     given, exif = tmp_path / "given", Image.Exif()
     given.mkdir()
