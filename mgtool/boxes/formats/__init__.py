@@ -111,7 +111,7 @@ def _read_folder(folder: Path, left_out: LeftOut, coordinates: Coordinates | Non
         raise InputError(f"{folder}: no boxes-*.jsonl, parquet, YOLO labels, XML or box JSON in this folder")
     for path in files:
         if shared is None:
-            yield from _read_file(path, left_out, coordinates)
+            yield from _read_file(path, left_out, coordinates, folder)
         else:
             yield from _read_as(shared, BoxFile(path, left_out, coordinates))
 
@@ -146,14 +146,16 @@ def _json_files(files: list[Path]) -> list[Path]:
     return [path for path in files if first_byte(path) == b"["] or files
 
 
-def _read_file(path: Path, left_out: LeftOut, coordinates: Coordinates | None) -> Iterator[BoxEntry]:
+def _read_file(
+    path: Path, left_out: LeftOut, coordinates: Coordinates | None, root: Path | None = None
+) -> Iterator[BoxEntry]:
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: cannot be read: {os.strerror(errno.EACCES)}")
     with path.open("rb") as opened:
         packed = magic.archive(opened.read(magic.HEAD_BYTES))
     if packed:
         raise InputError(f"{path}: packed as {packed}: unpack it, and give the folder or file that it holds")
-    file = BoxFile(path, left_out, coordinates)
+    file = BoxFile(path, left_out, coordinates, root)
     yield from _read_as(_format_of(file), file)
 
 
