@@ -157,8 +157,15 @@ def _loading(module: str) -> Iterator[None]:
     thread.join()
 
 
+def _refuse_file(out: str | Path) -> None:
+    """Refuse the name of one tar, which nobody means a folder by."""
+    if str(out).lower().endswith(".tar") and not Path(out).is_dir():
+        raise UsageError("out", f"{out}: is to be a folder, for tars of its own; `out` - writes one tar to stdout")
+
+
 def _refuse_unfit(out: str | Path, options: PackOptions) -> None:
     refuse_url("out", out, allows_stores=True)
+    _refuse_file(out)
     if options.energon:
         if is_store(out):
             raise UsageError("energon", "reads the tars again, which are in a store: pack into a folder")
@@ -176,6 +183,7 @@ def plan(
     if out is None:
         _refuse_for_stream(options)
     refuse_url("out", out or "", allows_stores=True)
+    _refuse_file(out or "")
     folder = None if out is None else PackFolder(Path(out), options, overwrite=overwrite, dry=True)
     left_out = LeftOut()
     with _planned(sources, options, folder, left_out) as planned:

@@ -96,6 +96,11 @@ def test_options_that_do_not_go_together_are_refused(source: Source, tmp_path: P
             pack([source], io.BytesIO(), PackOptions(**field))
     with pytest.raises(UsageError, match="only one"):
         pack([Source("-"), Source("-")], tmp_path / "o")
+    with pytest.raises(UsageError, match="is to be a folder"):
+        pack([source], tmp_path / "o.tar")
+    with pytest.raises(UsageError, match="is to be a folder"):
+        plan([source], str(tmp_path / "o.TAR"))
+    assert not (tmp_path / "o.tar").exists()
     assert not (tmp_path / "o").exists()
 
 
