@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mgtool.errors import OutputError, UsageError, without_secrets
+from mgtool.files.no_links import open_own
 
 SCHEMES = ("s3", "gs", "az")
 _URL = re.compile(rf"(?:{'|'.join(SCHEMES)})://[^/\s]+(?:/.*)?", re.DOTALL)
@@ -106,7 +107,7 @@ class Store:
 
         def copied() -> bool:
             found = obstore.get(self._store, name)
-            with path.open("wb") as file:
+            with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
                 for part in found.stream():
                     file.write(part)
             return True

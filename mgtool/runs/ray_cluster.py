@@ -17,6 +17,8 @@ from mgtool.runs.shares import Share
 
 _DEVICES = ("auto", "cpu", "cuda")
 _GOES_ON = "the same command goes on from here"
+_MOST_JSON = 1 << 24
+"""Bytes of a file of options."""
 _INSTALL = "ray: Ray is not installed here; pip install 'mgtool[ray]'"
 
 Engine = Literal["local", "ray"]
@@ -131,10 +133,11 @@ def _room(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
 def _environment(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    from mgtool.files.regular import read_regular
     from mgtool.records import parse  # options are read here for help, which is light
 
     try:
-        return parse(path.read_bytes(), dict[str, Any], where=str(path))
+        return parse(read_regular(path, _MOST_JSON), dict[str, Any], where=str(path))
     except (OSError, RecordError) as error:
         raise UsageError("ray_runtime_env", f"{path}: no JSON object can be read there: {error}") from error
 

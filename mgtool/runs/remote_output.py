@@ -16,6 +16,7 @@ from typing import NamedTuple
 from mgtool.errors import OutputError
 from mgtool.files.lease import Leases
 from mgtool.files.lock import LOCK_SUFFIX, kept_elsewhere, one_writer
+from mgtool.files.no_links import open_own
 from mgtool.files.store import Store, StoredFile, bare, is_store
 from mgtool.files.temporary import temporary_folder
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
@@ -311,6 +312,6 @@ def _hollow_names(names: Iterable[str]) -> set[str]:
 
 def _hollow(path: Path, size: int) -> tuple[int, int, int]:
     """A file of a size that takes no room."""
-    with path.open("wb") as file:
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
         file.truncate(size)
     return _signature(path)

@@ -86,6 +86,7 @@ def _batches(index: Any, sizes: Mapping[str, int], columns: Sequence[str] | None
     names, whole = pa.array([*sizes], pa.string()), sum(sizes.values())
     rows = size = 0
     for batch in index.iter_batches(_BATCH_ROWS, columns=columns):
+        batch.validate(full=True)  # texts in UTF-8, among others
         own = batch.filter(pa.compute.is_in(batch["shard"], names))
         rows, size = rows + own.num_rows, size + own.nbytes
         if rows > whole // _SMALLEST_SAMPLE or size > whole:
