@@ -26,10 +26,11 @@ class Leases:
     Args:
         store: where the output lies.
         stem: how the leases' names begin.
+        are_of_shares: shares are taken while the run over all of the input, whose they are, is held elsewhere.
     """
 
-    def __init__(self, store: Store, stem: str) -> None:
-        self._store, self._stem = store, stem
+    def __init__(self, store: Store, stem: str, *, are_of_shares: bool = False) -> None:
+        self._store, self._stem, self._are_of_shares = store, stem, are_of_shares
 
     def name(self, share: str) -> str:
         """The object of a share, or, where it is empty, of all of the input."""
@@ -70,7 +71,7 @@ class Leases:
     def _rivals(self, share: str) -> list[str]:
         """Leases that this one does not go together with."""
         if share:
-            return [self.name("")]
+            return [] if self._are_of_shares else [self.name("")]
         start = self.name("").removesuffix(LOCK_SUFFIX)
         names = (name for name in self._store.files() if name.endswith(LOCK_SUFFIX) and name.startswith(start))
         return [name for name in names if name != self.name("")]

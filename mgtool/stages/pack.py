@@ -34,7 +34,7 @@ from mgtool.tars import other_readers
 
 __all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "explain", "pack", "plan"]
 
-_FOLDER_ONLY = ("split", "append", "energon")
+_FOLDER_ONLY = ("split", "append", "energon", "on_cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,7 @@ def _unused(left_out: LeftOut, planned: ShardPlan) -> dict[str, Any]:
 def _refuse_for_stream(options: PackOptions) -> None:
     for name in _FOLDER_ONLY:
         if getattr(options, name):
-            raise UsageError(name, "needs a folder: `out` - is one tar")
+            raise UsageError(name.replace("on_cluster", "engine"), "needs a folder: `out` - is one tar")
 
 
 @contextlib.contextmanager
@@ -236,7 +236,7 @@ def _planned(
     """What goes where, while the plan's files are there; nothing else is written but the record of the run."""
     if sum(name == "-" for source in sources for name in (*source.inputs, source.boxes)) > 1:
         raise UsageError("", "only one of INPUT, `boxes` and `add` can be stdin")
-    if folder is not None and pipeline.workers_of(options) > 1:
+    if folder is not None and pipeline.workers_of(options) > 1 and not options.on_cluster:
         pipeline.ready_workers()
     with _scratch(folder) as place, _opened(sources, options, left_out) as opened:
         if folder is None:
