@@ -169,7 +169,7 @@ PREFIXES = {"detector": ("boxes:", "hf:", "owlv2:", "mmdet:"), "tagger": ("ram++
 
 def _lines(command: str, name: str, place: Path) -> Iterator[tuple[str, Sequence[object], Path]]:
     """Command lines in which a file stands in a parameter's place."""
-    (ENDINGS.get(command, ("",)) if name == "inputs" else (".json", ".jsonl") if name == "boxes" else (".json",))
+    known = {"inputs": ENDINGS.get(command, ("",)), "boxes": (".json", ".jsonl")}
     for ending in known.get(name, (".json",)):
         path = place / f"odd{ending}"
         for prefix in PREFIXES.get(name, ("",)):
