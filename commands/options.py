@@ -286,7 +286,11 @@ WorldSize = Annotated[
 ]
 EngineOption = Annotated[
     Engine,
-    typer.Option("--engine", help="ray: every share is a task of a Ray cluster, then joined.", rich_help_panel=_RUN),
+    typer.Option(
+        "--engine",
+        help="ray: processes of a Ray cluster do shares, or shards, as they come free.",
+        rich_help_panel=_RUN,
+    ),
 ]
 RayAddress = Annotated[
     str | None,

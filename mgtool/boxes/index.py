@@ -50,6 +50,18 @@ class BoxIndex:
             self.close()
             raise
 
+    @classmethod
+    def of_copy(cls, state: dict[str, Any], file: Path) -> BoxIndex:
+        """An index whose `file` was copied to another machine, of what it is pickled as."""
+        index = cls.__new__(cls)
+        index.__setstate__({**state, "file": str(file)})
+        return index
+
+    @property
+    def file(self) -> Path:
+        """Where it is."""
+        return Path(self._file)
+
     def __getstate__(self) -> dict[str, Any]:
         return {
             "file": self._file,

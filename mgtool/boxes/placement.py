@@ -6,11 +6,9 @@ square of `size` pixels that the model sees (768 in the published models).
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -24,6 +22,11 @@ MAX_SIDE = 1 << 16
 
 BAND_PIXELS = 1 << 24
 """Pixels of a padded picture that are resized at once."""
+
+_TALL = 1 << 13
+"""Side of a square from which on its padding is looked at: 64 million pixels, a second of computing."""
+_REACH = 3
+"""Columns of a result beyond those that a picture covers: its resizing looks at two on either side."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,8 @@ class Placement:
         """Pad with `colour` and resize (bicubic).
 
         The square of a very long picture never exists whole: bands of it are made narrow one by one, and the result
-        is made low. Pillow resizes in this order itself, so the pixels are those of padding and resizing.
+        is made low. Pillow resizes in this order itself, so the pixels are those of padding and resizing (within one
+        level for a picture over 8,192 pixels that is twice as high as wide, of whose square a part alone is computed).
 
         Args:
             picture: RGB, `width` x `height`.
@@ -143,13 +147,29 @@ class Placement:
 
     def _narrowed(self, picture: Image.Image, colour: tuple[int, ...]) -> Image.Image:
         narrow = Image.new(picture.mode, (self.size, self.side), colour)
-        rows = max(1, BAND_PIXELS // self.side)
+        (first, last), (begin, end), box = self._columns()
+        rows = max(1, BAND_PIXELS // (end - begin))
         left, above = self.offset
         for top in range(above, above + self.height, rows):
-            band = Image.new(picture.mode, (self.side, min(rows, above + self.height - top)), colour)
-            band.paste(picture, (left, above - top))
-            narrow.paste(band.resize((self.size, band.height), Image.Resampling.BICUBIC), (0, top))
+            band = Image.new(picture.mode, (end - begin, min(rows, above + self.height - top)), colour)
+            band.paste(picture, (left - begin, above - top))
+            place = (box[0], 0, box[1], band.height)
+            narrow.paste(band.resize((last - first, band.height), Image.Resampling.BICUBIC, place), (first, top))
         return narrow
+
+    def _columns(self) -> tuple[tuple[int, int], tuple[int, int], tuple[float, float]]:
+        """Columns of the result that are computed, the square's that they are made of, and where they lie in those.
+
+        All of them, but for a very tall picture: most of its square is padding, which costs as much as pixels do.
+        """
+        scale, (left, _) = self.side / self.size, self.offset
+        first = max(0, int(left / scale) - _REACH)
+        last = min(self.size, int((left + self.width) / scale) + _REACH + 1)
+        begin = max(0, int((first - _REACH) * scale))
+        end = min(self.side, int((last + _REACH) * scale))
+        if self.side < _TALL or 2 * (end - begin) > self.side:
+            return (0, self.size), (0, self.side), (0, self.side)
+        return (first, last), (begin, end), (first * scale - begin, last * scale - begin)
 
     def pad_boxes(self, boxes: npt.NDArray[np.floating]) -> Floats:
         """Shift (n, 4) boxes of the picture frame into the padded square, still in picture pixels; float32."""
@@ -174,38 +194,6 @@ class Placement:
         inside = (boxes[:, 2:] >= 0).all(axis=1) & (boxes[:, :2] <= self.size).all(axis=1)
         kept = np.flatnonzero(inside)
         return np.clip(boxes[kept], 0, self.size).astype(np.float32), kept
-
-
-@dataclass(frozen=True)
-class Shrinking:
-    """Moves one picture and its boxes to a smaller size with the same aspect ratio.
-
-    Attributes:
-        width, height: the picture's, in pixels.
-        longest: longest side that may be left; a picture within it stays as it is.
-    """
-
-    width: int
-    height: int
-    longest: int
-
-    @functools.cached_property
-    def size(self) -> tuple[int, int]:
-        """Width and height afterwards, at least 1."""
-        scale = min(1.0, self.longest / max(self.width, self.height))
-        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
-
-    def move_picture(self, picture: Image.Image) -> Image.Image:
-        """Resize (Lanczos) where it is too large."""
-        return picture if picture.size == self.size else picture.resize(self.size, Image.Resampling.LANCZOS)
-
-    def move_boxes(self, detections: Detections) -> Detections:
-        """The same objects with their boxes in pixels of the smaller picture."""
-        across, down = self.size[0] / self.width, self.size[1] / self.height
-        if across == down == 1:
-            return detections
-        moved = tuple((x0 * across, y0 * down, x1 * across, y1 * down) for x0, y0, x1, y1 in detections.boxes)
-        return msgspec.structs.replace(detections, boxes=moved)
 
 
 def _finite(detections: Detections) -> tuple[npt.NDArray[np.float64], Floats]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
 from mgtool import detectors
 from mgtool.boxes import coordinates, formats
@@ -19,10 +20,11 @@ from mgtool.detection.options import DetectOptions
 from mgtool.detection.picture_loader import Named
 from mgtool.detection.views import ViewingDetector
 from mgtool.detectors import vocabulary
-from mgtool.inputs import sources
+from mgtool.inputs import line_index, sources
 from mgtool.inputs.first_items import refuse_without_pictures
+from mgtool.inputs.line_index import LineIndex
 from mgtool.media.reading import Place
-from mgtool.records import Failure, LeftOut
+from mgtool.records import Failure, Item, LeftOut
 from mgtool.runs.workers import default_workers
 
 _NO_VIDEOS = "this form has no place for videos; jsonl, parquet and mg-llava have"
@@ -35,19 +37,29 @@ def named_media(
     left_out: LeftOut | None = None,
 ) -> Iterator[Named]:
     """Every picture and video of the input, in order; `stdin` is what ``-`` reads, `left_out` as of `read_samples`."""
-    samples = sources.read_samples(
+    samples = _samples(inputs, options, stdin=stdin, left_out=left_out)
+    return _media(samples if options.allow_missing else refuse_without_pictures(samples, options.images), options)
+
+
+def _samples(inputs: Sequence[str], options: DetectOptions, **how: Any) -> Iterator[Item]:
+    return sources.read_samples(
         inputs,
         images=options.images,
         allow_absolute=options.allow_absolute,
         allow_remote=options.allow_remote,
-        stdin=stdin,
-        left_out=left_out,
         wants_boxes=False,
+        **how,
     )
-    if not options.allow_missing:
-        samples = refuse_without_pictures(samples, options.images)
+
+
+def _media(samples: Iterator[Item], options: DetectOptions) -> Iterator[Named]:
     items = sources.pictures(samples)
     return items if formats.FORMATS[options.format].has_videos else _without_videos(items)
+
+
+def indexed(path: Path, inputs: Sequence[str], options: DetectOptions, identity: Any) -> LineIndex:
+    """An index of the input, by which shares read what is theirs alone; arguments as of `line_index.kept`."""
+    return line_index.kept(path, inputs, identity, lambda seen: _media(_samples(inputs, options, seen=seen), options))
 
 
 def place(options: DetectOptions) -> Place:
@@ -60,10 +72,16 @@ def named_share(
     options: DetectOptions,
     stdin: IO[bytes] | None = None,
     left_out: LeftOut | None = None,
+    index: LineIndex | None = None,
 ) -> Iterator[Named]:
-    """Those of this run's share of the input; `left_out` is told of all of it."""
-    once = iter([left_out])  # a share may go over the input twice
-    return options.share.of(lambda: named_media(inputs, options, stdin, next(once, None)))
+    """Those of this run's share of the input; `left_out` is told of all of it. `index` is one of the inputs."""
+    if index is None:
+        once = iter([left_out])  # a share may go over the input twice
+        return options.share.of(lambda: named_media(inputs, options, stdin, next(once, None)))
+    next(named_media(inputs, options), None)  # what is wrong with the first ones
+    if left_out is not None:
+        left_out.take(index.left_out)
+    return index.stretch(options.share, lambda mark: _media(_samples(inputs, options, start=mark), options))
 
 
 def _without_videos(items: Iterator[Named]) -> Iterator[Named]:

@@ -92,6 +92,11 @@ def hold(folder: Path, share: Share) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if share.is_all else one_share(folder, share.name)
 
 
+def index_file(folder: Path) -> Path:
+    """What shares of a run know of its input."""
+    return folder / SHARES / "index.json"
+
+
 def clear(folder: Path) -> None:
     """Remove what shares of an earlier run wrote."""
     shutil.rmtree(folder / SHARES, ignore_errors=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mgtool.errors import CheckpointError
 from mgtool.files import checkpoints
+from mgtool.files.configurations import check_files
 
 CHECKPOINTS = (".pth", ".pt")
 """Endings of files that torch saved."""
@@ -29,9 +30,10 @@ def model_folder(target: str) -> Path:
     """The folder of a saved transformers model.
 
     Raises:
-        CheckpointError: no such folder, or one without a configuration.
+        InputError: no such folder, one without a configuration, or one that is not to be read.
     """
     folder = Path(target)
+    check_files(folder)
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{target}: no config.json there; give the folder that the model was downloaded into")
     return folder
@@ -71,16 +73,14 @@ def load_pretrained(auto_class: Any, folder: Path, device: str) -> Any:
     import torch
     from safetensors import SafetensorError
 
+    from mgtool.files.model_size import within_weights
+
     quiet()
     checkpoints.check_folder(folder)
+    own = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model, info = auto_class.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with within_weights(folder):
+            model, info = auto_class.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **own)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {_first_line(error)}") from error
     if absent := sorted(info["missing_keys"]):

@@ -43,12 +43,15 @@ class LocalBackend:
         """The tokenizer and the model."""
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from mgtool.files.model_size import within_weights
+
         try:
             checkpoints.check_folder(self.path)
             tokenizer = AutoTokenizer.from_pretrained(self.path, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(
-                self.path, trust_remote_code=False, dtype="auto", device_map="auto"
-            )
+            with within_weights(self.path):
+                model = AutoModelForCausalLM.from_pretrained(
+                    self.path, trust_remote_code=False, dtype="auto", device_map="auto"
+                )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckpointError(f"{self.name}: no language model that can be loaded: {why}") from error

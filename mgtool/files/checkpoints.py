@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mgtool.errors import CheckpointError, MgtoolError
+from mgtool.files.configurations import check_files
 from mgtool.files.regular import open_regular
 
 ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
@@ -47,7 +48,8 @@ def check(path: Path) -> None:
 
 
 def check_folder(folder: str | Path) -> None:
-    """`check` of every checkpoint in a model's folder."""
+    """`check` of every checkpoint in a model's folder, and of its other files what `check_files` looks at."""
+    check_files(folder)
     for path in sorted(Path(folder).glob("*")):
         if path.suffix in ENDINGS:
             check(path)

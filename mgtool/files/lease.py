@@ -13,7 +13,7 @@ from typing import Any
 from mgtool.errors import OutputError
 from mgtool.files.holders import holder_of, this_process
 from mgtool.files.lock import BEATS_EVERY_S, LOCK_SUFFIX, STALE_AFTER_S, HeldError, told_holder
-from mgtool.files.store import Store
+from mgtool.files.store import Store, bare
 
 _LOOKS_EVERY_S = 1.0
 
@@ -26,10 +26,11 @@ class Leases:
     Args:
         store: where the output lies.
         stem: how the leases' names begin.
+        are_of_shares: shares are taken while the run over all of the input, whose they are, is held elsewhere.
     """
 
-    def __init__(self, store: Store, stem: str) -> None:
-        self._store, self._stem = store, stem
+    def __init__(self, store: Store, stem: str, *, are_of_shares: bool = False) -> None:
+        self._store, self._stem, self._are_of_shares = store, stem, are_of_shares
 
     def name(self, share: str) -> str:
         """The object of a share, or, where it is empty, of all of the input."""
@@ -70,7 +71,7 @@ class Leases:
     def _rivals(self, share: str) -> list[str]:
         """Leases that this one does not go together with."""
         if share:
-            return [self.name("")]
+            return [] if self._are_of_shares else [self.name("")]
         start = self.name("").removesuffix(LOCK_SUFFIX)
         names = (name for name in self._store.files() if name.endswith(LOCK_SUFFIX) and name.startswith(start))
         return [name for name in names if name != self.name("")]
@@ -125,7 +126,7 @@ class _Lease:
         if holder is not None and holder.is_here:
             return holder.runs
         about = self._store.about(self._name)
-        if about is None or about.tag != tag:
+        if about is None or about.tag != bare(tag):
             return about is not None
         if self._now() - about.modified > STALE_AFTER_S:
             return False

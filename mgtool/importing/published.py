@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 
 from mgtool.errors import CheckpointError, InputError
 from mgtool.files.checkpoints import explained
+from mgtool.files.configurations import check_files
+from mgtool.files.model_size import within_numbers
 from mgtool.importing.chat_templates import own_template
 from mgtool.importing.deepspeed import ZeroFolder, find_folder
 from mgtool.importing.options import AUTO, ImportParts
@@ -99,6 +102,7 @@ def high_tower(folder: Path) -> Entries:
 def _folder(path: Path, option: str) -> Path:
     if not path.is_dir():
         raise InputError(f"{option} {path}: no such folder")
+    check_files(path)
     return path
 
 
@@ -160,7 +164,8 @@ def _variant(options: ImportParts, weights: Entries, low_width: int, last_width:
 
 def fitted(config: MGLlavaConfig, weights: Entries, *, where: str) -> Entries:
     """The weights in the model's order; refuses any that the model lacks or that lack a place in it."""
-    with torch.device("meta"):
+    numbers = sum(math.prod(entry.shape) for entry in weights.values())
+    with torch.device("meta"), within_numbers(where, numbers, len(weights)):
         model = MGLlavaForConditionalGeneration(config)
     expected = model.state_dict()
     tied = set(model.all_tied_weights_keys)

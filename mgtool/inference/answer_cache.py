@@ -12,6 +12,7 @@ import msgspec
 
 from mgtool.errors import OutputError
 from mgtool.files.local import refuse_url
+from mgtool.files.no_links import refuse_links
 from mgtool.inference.grouping import Prompt
 from mgtool.records import FinishReason, canonical, decode
 
@@ -55,6 +56,8 @@ class AnswerCache:
         self.by_id, self._identity = by_id, dict(identity)
         refuse_url("cache", folder)
         self._file = folder / _FILE
+        for name in (_FILE, *(f"{_FILE}-{end}" for end in ("journal", "wal", "shm"))):
+            refuse_links(folder / name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._database = self._reading = self._connect()

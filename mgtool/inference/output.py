@@ -281,6 +281,12 @@ def tidy(out: Path, shares: Sequence[Path]) -> None:
     for file in (*(AnswersFile(share, is_share=True) for share in shares), whole):
         file.failures.remove()
     whole.answers.remove()
+    remove(index_file(out))
+
+
+def index_file(out: Path) -> Path:
+    """What shares of a run know of its input."""
+    return out.with_name(f".{out.name}.index.json")
 
 
 def _concatenate(parts: Sequence[Path], path: Path) -> None:

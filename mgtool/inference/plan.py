@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,9 +13,10 @@ from mgtool.inference import backend
 from mgtool.inference.decoding import Decoding
 from mgtool.inference.options import ChosenBackend, InferOptions
 from mgtool.inference.prompts import Prompter
-from mgtool.inputs import sources
+from mgtool.inputs import line_index, sources
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.first_items import refuse_unknown_fields, refuse_without_pictures
+from mgtool.inputs.line_index import LineIndex, Mark
 from mgtool.inputs.model_folders import is_foreign, model_identity
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Inputs, LeftOut, input_names
@@ -44,6 +45,7 @@ class InferencePlan:
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         workers: processes that prepare pictures, for each device; with 0, threads.
         backend: what runs the language model.
+        index: of the inputs, where shares of them have one.
     """
 
     inputs: Sequence[str]
@@ -56,6 +58,7 @@ class InferencePlan:
     dtype: str
     workers: int
     backend: ChosenBackend = "native"
+    index: LineIndex | None = None
 
     @classmethod
     def of(cls, inputs: Inputs, options: InferOptions, *, is_here: bool = True) -> InferencePlan:
@@ -87,18 +90,34 @@ class InferencePlan:
 
     def read_samples(self, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None) -> Iterator[records.Item]:
         """The input's samples; ``-`` reads `stdin`, `left_out` is told of what the input holds beside them."""
-        samples = sources.read_samples(
+        return self._refusing(self._all_samples(stdin=stdin, left_out=left_out))
+
+    def indexed(self, path: Path, identity: Any) -> InferencePlan:
+        """A plan whose shares read what is theirs alone, by an index in a file; arguments as of `line_index.kept`."""
+        wants_boxes = self.options.boxes is None
+        index = line_index.kept(
+            path, self.inputs, identity, lambda seen: self._all_samples(seen=seen), wants_boxes=wants_boxes
+        )
+        return replace(self, index=index)
+
+    def _all_samples(self, **how: Any) -> Iterator[records.Item]:
+        return sources.read_samples(
             self.inputs,
             images=self.options.images,
             allow_absolute=self.options.allow_absolute,
             allow_remote=self.options.allow_remote,
-            stdin=stdin,
-            left_out=left_out,
             wants_boxes=self.options.boxes is None,
+            **how,
         )
+
+    def _refusing(self, samples: Iterator[records.Item]) -> Iterator[records.Item]:
+        """The same samples, unless the first ones show a mistake."""
         if not self.options.allow_missing:
             samples = refuse_without_pictures(samples, self.options.images)
         return refuse_unknown_fields(samples, self.prompter.template)
+
+    def _numbered_from(self, mark: Mark | None) -> Iterator[tuple[int, records.Item]]:
+        return enumerate(self._all_samples(start=mark), 0 if mark is None else mark.position)
 
     def numbered(
         self, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
@@ -107,6 +126,11 @@ class InferencePlan:
 
         Of tars with an index beside them only the share's own bytes are read.
         """
+        if self.index is not None:
+            next(self._refusing(self._all_samples()), None)
+            if left_out is not None:
+                left_out.take(self.index.left_out)
+            return self.index.stretch(self.share, self._numbered_from)
         once = iter([left_out])  # a share goes over the input twice
         if not self.share.is_all and (tars := stretches.places(self.inputs)) is not None:
             begin, end = self.share.stretch(sum(len(tar.offsets) for tar in tars))

@@ -13,9 +13,9 @@ from mgtool.errors import ResumeError
 from mgtool.files.atomic import remove
 from mgtool.files.journal import Journal
 from mgtool.files.lock import HeldError, one_share
-from mgtool.inference.output import AnswersFile, InOrder, NumberedFailure, Result, share_file
+from mgtool.inference.output import AnswersFile, InOrder, NumberedFailure, Result, index_file, share_file
 from mgtool.inference.plan import InferencePlan
-from mgtool.inputs import sources
+from mgtool.inputs import line_index, sources
 from mgtool.records import Answer, Failure
 from mgtool.runs.claims import State
 from mgtool.runs.run_file import Run
@@ -62,6 +62,13 @@ class SharedAnswers:
         """Keep other ranks from a share; all of the input is held with the output."""
         return contextlib.nullcontext() if share.is_all else one_share(self.out, share.name, is_file=True)
 
+    def indexed(self, plan: InferencePlan) -> InferencePlan:
+        """A plan whose shares need not read all of the input, where that is worth it; one process makes the index."""
+        if not line_index.is_worth(plan.inputs):
+            return plan
+        with one_share(self.out, "index", is_file=True, wait=True):
+            return plan.indexed(index_file(self.out), self.run.record["inputs"])
+
     def alone(self) -> AbstractContextManager[None]:
         """One of those that end at the same time; the others wait."""
         return one_share(self.out, "joining", is_file=True, wait=True)
@@ -90,7 +97,10 @@ class SharedAnswers:
         if "-" in plan.inputs or not (others := self.others(share.world_size)):
             return KnownResults()
         tars = stretches.places(plan.inputs)
-        total = sum(sources.count(plan.read_samples())) if tars is None else sum(len(tar.offsets) for tar in tars)
+        if plan.index is not None:
+            total = plan.index.total
+        else:
+            total = sum(sources.count(plan.read_samples())) if tars is None else sum(len(tar.offsets) for tar in tars)
         parts = [part for other in others for part in self._parts(other, share, total)]
         return KnownResults(parts, share.stretch(total))
 

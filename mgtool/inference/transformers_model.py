@@ -24,6 +24,8 @@ from transformers import (
 )
 
 from mgtool.errors import CheckpointError
+from mgtool.files.checkpoints import check_folder
+from mgtool.files.model_size import within_weights
 from mgtool.inference.attention import Prefix
 from mgtool.inference.cache_support import is_same
 from mgtool.inference.memory import is_out_of_memory
@@ -224,12 +226,14 @@ def load_model(folder: Path, **kwargs: Any) -> Any:
         CheckpointError: in one line; weights that are missing or of another shape.
     """
     config = load_config(folder)
+    check_folder(folder)
     # an error of fewer bits is the caller's to explain
     known = (ValueError,) if kwargs.get("quantization_config") is None else ()
     try:
-        model, info = _auto(config).from_pretrained(
-            folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-        )
+        with within_weights(folder):
+            model, info = _auto(config).from_pretrained(
+                folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
     except (OSError, SafetensorError, ImportError, *known) as error:
         raise CheckpointError(f"`model` hf:{folder} cannot be loaded: {_line(error)}") from error
     refuse_misfits(f"hf:{folder}", info["missing_keys"], (), info["mismatched_keys"])

@@ -35,8 +35,13 @@ def lines_of_objects(head: bytes) -> list[bytes]:
     return [line for line in head.splitlines()[1:] if line.startswith(b'{"')][:1]
 
 
-def read_lines(file: IO[bytes], find: Find, seen: Seen, *, where: str) -> Iterator[Item]:
-    for number, line in enumerate(file, 1):
+def read_lines(
+    file: IO[bytes], find: Find, seen: Seen, *, where: str, offset: int = 0, first: int = 1
+) -> Iterator[Item]:
+    """Items of the lines from one on that begins at an offset, where the file stands."""
+    for number, line in enumerate(file, first):
+        seen.begins(where, offset, number)
+        offset += len(line)
         whole = json_records.coco_on_a_line(line) if number == 1 else None
         if number == 1:
             seen.take(where, "JSON lines" if whole is None else "COCO file")

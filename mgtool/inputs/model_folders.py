@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from mgtool.errors import CheckpointError, InputError, UsageError
+from mgtool.files.checkpoints import check_folder
+from mgtool.files.configurations import check_files
 from mgtool.files.hashing import file_sha256
 from mgtool.inputs import hub
 from mgtool.records import canonical, parse
@@ -76,6 +78,7 @@ def check_config(folder: Path, *, takes_foreign: bool = False) -> None:
     if is_foreign(folder):
         _check_foreign(folder, is_taken=takes_foreign)
         return
+    check_files(folder)
     if not (folder / _CONFIG).is_file():
         raise InputError(f"`model` {folder} holds no model (no config.json); `mgtool import` makes one")
 
@@ -83,7 +86,9 @@ def check_config(folder: Path, *, takes_foreign: bool = False) -> None:
 def _check_foreign(model: Path, *, is_taken: bool) -> None:
     if not is_taken:
         raise UsageError("model", f"{model}: takes a folder that `mgtool import` wrote, and no other model")
-    if not (local_folder(model, with_weights=False) / _CONFIG).is_file():
+    folder = local_folder(model, with_weights=False)
+    check_files(folder)
+    if not (folder / _CONFIG).is_file():
         raise InputError(f"`model` {model} holds no model of transformers (no config.json)")
 
 
@@ -91,7 +96,9 @@ def check_model(folder: Path, *, takes_foreign: bool = False) -> None:
     """Raise an `InputError` where a folder holds no model, or one that is not whole; arguments as of `check_config`."""
     check_config(folder, takes_foreign=takes_foreign)
     if is_foreign(folder):
+        check_folder(local_folder(folder, with_weights=False))
         return
+    check_folder(folder)
     has_vocabulary = any((folder / name).is_file() for name in _VOCABULARIES)
     for name in (_CONFIG, _PROCESSOR, *([] if has_vocabulary else [_TOKENIZER])):
         path = folder / name

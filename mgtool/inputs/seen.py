@@ -53,6 +53,9 @@ class Seen:
         self.kinds: list[Recognised] = []
         self.layouts = Counter[str]()
 
+    def begins(self, where: str, offset: int, line: int) -> None:
+        """A record begins in a file, at a byte and a line."""
+
     def take(self, given: str, kind: str) -> None:
         """An input is taken for one of `KINDS`."""
         self.kinds.append(Recognised(given, kind, KINDS[kind]))

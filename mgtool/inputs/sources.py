@@ -21,6 +21,7 @@ from mgtool.files.regular import NO_FILE, open_input, refuse_endless
 from mgtool.inputs import folders, json_files, rows, tables
 from mgtool.inputs.folders import BESIDE_TARS as BESIDE_TARS
 from mgtool.inputs.folders import files as files
+from mgtool.inputs.line_index import Mark
 from mgtool.inputs.seen import Seen
 from mgtool.media import images, magic
 from mgtool.media.names import MEDIA_SUFFIXES, is_video_name
@@ -41,6 +42,7 @@ def read_samples(
     left_out: LeftOut | None = None,
     wants_boxes: bool = True,
     seen: Seen | None = None,
+    start: Mark | None = None,
 ) -> Iterator[Item]:
     """Everything in `inputs`, in order, one sample at a time.
 
@@ -53,6 +55,7 @@ def read_samples(
         wants_boxes: whether it is one of these where the inputs hold boxes that nothing here takes; False where boxes
             come from elsewhere.
         seen: told of that in its place, and of what each input is taken for.
+        start: a place of an index of these inputs; what comes before is not read.
 
     Raises:
         InputError: an input that is not there or is of no known kind.
@@ -61,7 +64,9 @@ def read_samples(
         raise InputError(f"`images` {images}: no such folder")
     place = Place.of(images, inputs, allow_absolute=allow_absolute, allow_remote=allow_remote)
     told = Seen(left_out, wants_boxes=wants_boxes) if seen is None else seen
-    for given in inputs:
+    if start is not None:
+        yield from _read_from(start, Path(inputs[start.input]), place, told)
+    for given in inputs[0 if start is None else start.input + 1 :]:
         if given == "-":
             yield from _read_stream(stdin or sys.stdin.buffer, place, told)
         else:
@@ -73,6 +78,14 @@ def check(inputs: Iterable[str]) -> None:
     for given in inputs:
         if given != "-" and "://" not in given and paths.expand(given) is None and not Path(given).exists():
             raise InputError(f"{given}: no such file or folder")
+
+
+def _read_from(start: Mark, path: Path, place: Place, seen: Seen) -> Iterator[Item]:
+    """The rest of a file of JSON lines."""
+    find = functools.partial(place.media, beside=path.parent.as_posix())
+    with open_input(path) as file:
+        file.seek(start.offset)
+        yield from json_files.read_lines(file, find, seen, where=str(path), offset=start.offset, first=start.line)
 
 
 def _read_one(given: str, place: Place, seen: Seen) -> Iterator[Item]:

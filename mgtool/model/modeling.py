@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 
 from mgtool.errors import CheckpointError
+from mgtool.files.model_size import within_weights
 from mgtool.model.config import MGLlavaConfig
 from mgtool.model.encoders import HighTower, LowTower
 from mgtool.model.fusion import Projector, ZeroConv2d, build_fusion
@@ -313,7 +314,7 @@ class MGLlavaForConditionalGeneration(PreTrainedModel, PlacedGeneration, Generat
         kwargs.setdefault("ignore_mismatched_sizes", True)
         spare_from_quantization(kwargs.get("quantization_config"))
         try:
-            with no_load_report():
+            with no_load_report(), within_weights(path):
                 model, info = super().from_pretrained(path, *args, output_loading_info=True, **kwargs)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error

@@ -12,16 +12,18 @@ from typing import Any, Literal, get_args
 from mgtool.errors import UsageError, one_of
 from mgtool.files.remote import check_patterns
 from mgtool.media.limits import MAX_PIXELS
+from mgtool.runs.ray_cluster import OF_A_CLUSTER, Engine, check_actors
 
 MissingBoxes = Literal["fail", "empty", "skip"]
 Check = Literal["structure", "decode"]
 Exif = Literal["keep", "apply"]
 
 _CHOICES = {"missing_boxes": get_args(MissingBoxes), "check": get_args(Check), "exif": get_args(Exif)}
+_CHOICES["engine"] = get_args(Engine)
 _LEAST = {"max_pixels": 1, "resize": 0, "min_boxes": 0, "workers": 0}
 _REENCODE = re.compile(r"(jpeg|webp):(\d{1,3})|png")
 _SPLIT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
-_FREE = ("allow_absolute", "allow_missing", "allow_remote", "append", "box_format", "energon", "workers")
+_FREE = ("allow_absolute", "allow_missing", "allow_remote", "append", "box_format", "energon", "workers", *OF_A_CLUSTER)
 """What changes no byte of a shard, or only through what the input or the boxes are, which are compared."""
 
 
@@ -84,6 +86,11 @@ class PackOptions:
         where: a condition that samples meet, or empty.
         energon: whether energon's own tool indexes the tars, too.
         workers: processes; 0: one a core. A script that starts several does so below ``if __name__ == "__main__":``.
+        engine: ``ray`` has the processes of a Ray cluster do what else those of this machine do.
+        ray_address: the cluster; Ray's own search where it is None.
+        num_actors: most of its processes at once; None for as many as there is room for.
+        cpus_per_actor: cores of each; None for one.
+        ray_runtime_env: JSON file of the environment that Ray makes for them; None for that of the nodes.
 
     Raises:
         UsageError: a value of no known form.
@@ -108,9 +115,15 @@ class PackOptions:
     where: str = ""
     energon: bool = False
     workers: int = 0
+    engine: Engine = "local"
+    ray_address: str | None = None
+    num_actors: int | None = None
+    cpus_per_actor: float | None = None
+    ray_runtime_env: Path | None = None
 
     def __post_init__(self) -> None:
         _check_values(self)
+        check_actors(self)
         check_patterns(self.allow_remote)
         if self.box_format:
             from mgtool.boxes import coordinates  # heavier than all else here
@@ -124,6 +137,11 @@ class PackOptions:
             from mgtool.packing.conditions import Condition
 
             Condition(self.where)
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether a Ray cluster packs."""
+        return self.engine == "ray"
 
     @property
     def encoding(self) -> tuple[str, int] | None:

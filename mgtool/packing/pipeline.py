@@ -7,13 +7,14 @@ those that are not complete. Keys count up over all shards of all splits.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
@@ -24,16 +25,18 @@ from mgtool import records
 from mgtool.boxes.index import BoxIndex
 from mgtool.errors import UNREACHABLE, ItemError
 from mgtool.files import atomic
+from mgtool.packing import replicas
 from mgtool.packing.layout import Base, CompleteShard, Examined, Layout, ShardJob
 from mgtool.packing.options import PackOptions
 from mgtool.packing.output import ShardInputs, ShardReport, whole
 from mgtool.packing.packer import Packer, Skipped
 from mgtool.packing.plan import ShardPlan
-from mgtool.packing.spool import Spool
+from mgtool.packing.spool import Items, Spool
 from mgtool.packing.survey import HASH_BYTES, pack_hashes
 from mgtool.records import Advance, Failure, dumps
 from mgtool.runs import progress
 from mgtool.runs import workers as processes
+from mgtool.runs.remote_output import filling, place_of, refresh
 from mgtool.tars.index import SampleEntry
 from mgtool.tars.writer import TarWriter
 
@@ -45,7 +48,7 @@ _AHEAD = 16
 _EXAMINED_AT_A_TIME = 256
 """Samples that a worker looks into before it answers."""
 
-T = TypeVar("T")
+J = TypeVar("J", "ShardToWrite", "SamplesToExamine")
 R = TypeVar("R")
 
 
@@ -112,11 +115,18 @@ def write_shards(plan: ShardPlan, folder: Path, advance: Advance) -> None:
         advance: told the number of items done.
     """
     atomic.sweep(folder)
+    place, done = place_of(folder), functools.partial(_whole, folder)
+    if plan.options.on_cluster:
+        refresh(folder)  # what was cleared here is cleared there, before others put files
     with contextlib.closing(plan.jobs()) as jobs:
-        for report in _in_order(_write, ((folder, job) for job in jobs), plan, done=_whole):
-            for failure in report.failures:
-                progress.failed(advance, failure)
-            advance(report.items)
+        shards = (ShardToWrite(place if plan.options.on_cluster else folder, job) for job in jobs)
+        with contextlib.closing(_results(_write, shards, plan, done=done)) as reports:
+            for report in reports:
+                for failure in report.failures:
+                    progress.failed(advance, failure)
+                advance(report.items)
+    if plan.options.on_cluster:
+        refresh(folder)
     atomic.sweep(folder)  # again: workers of a killed run may have outlived the first time
 
 
@@ -134,6 +144,34 @@ def write_stream(plan: ShardPlan, out: IO[bytes], advance: Advance) -> FilledSha
 def ready_workers() -> BaseContext:
     """Have a process load what workers need, while this one goes on."""
     return processes.loaded(__name__)
+
+
+class ShardToWrite(NamedTuple):
+    """A shard, and where it belongs: a folder, or the URL of one in a store."""
+
+    place: str | Path
+    job: ShardJob
+
+    @property
+    def name(self) -> str:
+        """Of its tar."""
+        return self.job.tar
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Of its items."""
+        return self.job.numbers
+
+
+class SamplesToExamine(NamedTuple):
+    """Items of the plan that are looked into together."""
+
+    numbers: Sequence[int]
+
+    @property
+    def name(self) -> str:
+        """For a cluster to show."""
+        return f"samples from {self.numbers[0]} on"
 
 
 _packer: Packer | None = None
@@ -159,28 +197,58 @@ def workers_of(options: PackOptions) -> int:
     return options.workers or processes.default_workers()
 
 
+def _results(
+    task: replicas.Task[J, R], jobs: Iterable[J], plan: ShardPlan, *, done: Callable[[J], R | None] = lambda job: None
+) -> Generator[R]:
+    """Results of all jobs, on a cluster as they come; what `done` has a result for is not worked on again."""
+    if not plan.options.on_cluster:
+        yield from _in_order(task, jobs, plan, done)
+        return
+    finished = deque[R]()
+    left = (job for job in jobs if not _is_done(job, done, finished))
+    if (first := next(left, None)) is not None:
+        for result in replicas.each(task, chain([first], left), plan):
+            yield from _drained(finished)
+            yield result
+    yield from _drained(finished)
+
+
+def _is_done(job: J, done: Callable[[J], R | None], finished: deque[R]) -> bool:
+    result = done(job)
+    if result is not None:
+        finished.append(result)
+    return result is not None
+
+
+def _drained(finished: deque[R]) -> Iterator[R]:
+    while finished:
+        yield finished.popleft()
+
+
 def _in_order(
-    task: Callable[[T], R],
-    jobs: Iterable[T],
-    plan: ShardPlan,
-    *,
-    done: Callable[[T], R | None] = lambda job: None,
+    task: replicas.Task[J, R], jobs: Iterable[J], plan: ShardPlan, done: Callable[[J], R | None]
 ) -> Iterator[R]:
-    """Results of all jobs, in order; what `done` has a result for is not worked on again."""
+    """By processes of this machine, in order."""
     workers, equipment = workers_of(plan.options), (_packer_of(plan), plan.spool)
     if workers == 1:
-        _equip(*equipment)
         for job in jobs:
-            yield done(job) or task(job)
+            yield done(job) or task(job, *equipment)
         return
     waiting: deque[Future[R] | R] = deque()
     with processes.pool(workers, ready_workers(), "packs", initializer=_begin_worker, initargs=equipment) as pool:
         for job in jobs:
-            waiting.append(done(job) or pool.submit(task, job))
+            waiting.append(done(job) or pool.submit(_do, task, job))
             if len(waiting) > 2 * workers:
                 yield _result(waiting.popleft())
         while waiting:
             yield _result(waiting.popleft())
+
+
+def _do(task: replicas.Task[J, R], job: J) -> R:
+    """In a worker."""
+    assert _packer is not None
+    assert _spool is not None
+    return task(job, _packer, _spool)
 
 
 def _result(waiting: Future[R] | R) -> R:
@@ -188,17 +256,15 @@ def _result(waiting: Future[R] | R) -> R:
 
 
 def _examined(plan: ShardPlan) -> Iterator[Examined]:
-    """What is in the samples of a plan, in the order of the input."""
+    """What is in the samples of a plan."""
     numbers = plan.numbers()
-    batches = iter(lambda: list(islice(numbers, _EXAMINED_AT_A_TIME)), [])
-    for examined in _in_order(_examine, batches, plan):
+    batches = iter(lambda: SamplesToExamine(tuple(islice(numbers, _EXAMINED_AT_A_TIME))), SamplesToExamine(()))
+    for examined in _results(_examine, batches, plan):
         yield from examined
 
 
-def _examine(numbers: list[int]) -> list[Examined]:
-    assert _packer is not None
-    assert _spool is not None
-    return [_examine_one(number, item, _packer, source) for number, source, item in _spool.read(numbers)]
+def _examine(batch: SamplesToExamine, packer: Packer, items: Items) -> list[Examined]:
+    return [_examine_one(number, item, packer, source) for number, source, item in items.read(batch.numbers)]
 
 
 def _examine_one(number: int, item: records.Item, packer: Packer, source: int) -> Examined:
@@ -214,35 +280,34 @@ def _examine_one(number: int, item: records.Item, packer: Packer, source: int) -
     return Examined(number, wanted, pictures, hashlib.sha256(pictures + dumps(item.turns)).digest()[:HASH_BYTES])
 
 
-def _whole(folder_job: tuple[Path, ShardJob]) -> ShardReport | None:
+def _whole(folder: Path, shard: ShardToWrite) -> ShardReport | None:
     """The report of a shard that is complete; it was looked at before that it holds the job's items.
 
     One that lacks what could not be reached is written again.
     """
-    folder, job = folder_job
-    report = whole((folder / job.tar).with_suffix(".json"))
+    report = whole((folder / shard.job.tar).with_suffix(".json"))
     if report is None or any(failure.reason == UNREACHABLE for failure in report.failures):
         return None
     return report
 
 
-def _write(folder_job: tuple[Path, ShardJob]) -> ShardReport:
+def _write(shard: ShardToWrite, packer: Packer, items: Items) -> ShardReport:
     """Write a shard, then the JSON that marks it complete; no tar where nothing is left of its items."""
-    assert _packer is not None
-    assert _spool is not None
-    folder, job = folder_job
-    began, path, filled = time.time_ns(), folder / job.tar, FilledShard()
-    with atomic.atomic_file(path) as file:
-        writer = TarWriter(file)
-        _fill(writer, job, _packer, _spool, filled)
-        writer.finish()
-    if not filled.rows:
-        path.unlink()
-    report = _report(job, writer, filled)
-    with atomic.atomic_file(path.with_suffix(".json")) as file:
-        file.write(dumps(report) + b"\n")
-        file.flush()
-        os.utime(file.fileno(), ns=(began, began))  # what is touched from here on may have changed
+    began, job, filled = time.time_ns(), shard.job, FilledShard()
+    sidecar = str(Path(job.tar).with_suffix(".json"))
+    with filling(shard.place, job.tar, sidecar) as folder:
+        path = folder / job.tar
+        with atomic.atomic_file(path) as file:
+            writer = TarWriter(file)
+            _fill(writer, job, packer, items, filled)
+            writer.finish()
+        if not filled.rows:
+            path.unlink()
+        report = _report(job, writer, filled)
+        with atomic.atomic_file(folder / sidecar) as file:
+            file.write(dumps(report) + b"\n")
+            file.flush()
+            os.utime(file.fileno(), ns=(began, began))  # what is touched from here on may have changed
     return report
 
 
@@ -281,9 +346,9 @@ def _announced(
         packer.close()
 
 
-def _fill(writer: TarWriter, job: ShardJob, packer: Packer, spool: Spool, filled: FilledShard) -> None:
+def _fill(writer: TarWriter, job: ShardJob, packer: Packer, items: Items, filled: FilledShard) -> None:
     """Add the items that can be used."""
-    for key, (number, source, item) in enumerate(_announced(spool.read(job.numbers), packer), job.key):
+    for key, (number, source, item) in enumerate(_announced(items.read(job.numbers), packer), job.key):
         hashes = b""
         try:
             if isinstance(item, Failure):

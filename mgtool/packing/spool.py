@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pickle
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -14,6 +15,13 @@ from mgtool.records import Failure, Sample
 
 UNSAFE = ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF")
 """A file that is thrown away at the end needs no care."""
+
+
+class Items(Protocol):
+    """Where items are read."""
+
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, records.Item]]:
+        """Number, number of the input, and item, in the order asked for."""
 
 
 class Spool:
@@ -42,13 +50,37 @@ class Spool:
     def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, records.Item]]:
         """Number, number of the input, and item, in the order asked for."""
         for number in numbers:
-            query = "SELECT source, item FROM items WHERE number = ?"
-            source, item = self._database.execute(query, (number,)).fetchone()
+            source, item = self._row(number)
             yield number, source, _thawed(item)
+
+    def carried(self, numbers: Iterable[int]) -> CarriedItems:
+        """These items alone, for another machine."""
+        return CarriedItems({number: self._row(number) for number in numbers})
+
+    def _row(self, number: int) -> tuple[int, bytes]:
+        query = "SELECT source, item FROM items WHERE number = ?"
+        source, item = self._database.execute(query, (number,)).fetchone()
+        return source, item
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+
+class CarriedItems(NamedTuple):
+    """Some items of a spool.
+
+    Attributes:
+        rows: number of the input and packed item, by number.
+    """
+
+    rows: Mapping[int, tuple[int, bytes]]
+
+    def read(self, numbers: Iterable[int]) -> Iterator[tuple[int, int, records.Item]]:
+        """As of `Spool`."""
+        for number in numbers:
+            source, item = self.rows[number]
+            yield number, source, _thawed(item)
 
 
 def _frozen(item: records.Item) -> bytes:

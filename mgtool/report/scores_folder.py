@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from mgtool.evaluation.output import PAGE_FILE
 from mgtool.files.atomic import atomic_folder, write_bytes
+from mgtool.files.no_links import refuse_links
 from mgtool.records import Score
 from mgtool.report import scores_page
 from mgtool.report.html import safe_json
@@ -39,6 +40,7 @@ def write(out: Path, page: ScoresPage, *, full_pictures: bool = False) -> None:
         OutputError: when `out` cannot be written.
     """
     beside, is_large = out / FOLDER, len(page.scores) > MOST_IN_ONE_FILE
+    refuse_links(beside)
     is_bare = page.read is scores_page.no_picture and not page.boxes
     names = [] if is_bare else list(dict.fromkeys(score.image for score in page.scores if score.image))
     if is_large or full_pictures:

@@ -5,48 +5,56 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from mgtool.errors import MgtoolError, OutputError, RecordError, UsageError
-from mgtool.files.store import is_store
 from mgtool.runs import ray_own, ray_probe
-from mgtool.runs.ray_actors import EACH, MOST_WAITING, Crew, Make
+from mgtool.runs.ray_actors import EACH, MOST_WAITING, Crew, Make, Unit
 from mgtool.runs.shares import Share
 
 _DEVICES = ("auto", "cpu", "cuda")
 _GOES_ON = "the same command goes on from here"
+_MOST_JSON = 1 << 24
+"""Bytes of a file of options."""
 _INSTALL = "ray: Ray is not installed here; pip install 'mgtool[ray]'"
 
 Engine = Literal["local", "ray"]
 """Where a run's shares are computed."""
+U = TypeVar("U", bound=Unit)
 R = TypeVar("R")
-_OF_A_CLUSTER = ("ray_address", "num_actors", "gpus_per_actor", "cpus_per_actor", "ray_runtime_env")
-LOCAL: Mapping[str, Any] = {"engine": "local", **dict.fromkeys(_OF_A_CLUSTER)}
+OF_A_CLUSTER = ("engine", "ray_address", "num_actors", "gpus_per_actor", "cpus_per_actor", "ray_runtime_env")
+"""Options that say on which machines, and change nothing that comes out."""
+LOCAL: Mapping[str, Any] = {**dict.fromkeys(OF_A_CLUSTER), "engine": "local"}
 """What a share's own options have in place of those of a cluster."""
 
 
-class OnCluster(Protocol):
+class UsesCluster(Protocol):
     """Options of a command that can use a cluster."""
 
     @property
     def engine(self) -> Engine: ...
     @property
-    def rank(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-    @property
     def ray_address(self) -> str | None: ...
     @property
     def num_actors(self) -> int | None: ...
     @property
-    def gpus_per_actor(self) -> float | None: ...
-    @property
     def cpus_per_actor(self) -> float | None: ...
     @property
     def ray_runtime_env(self) -> Path | None: ...
+
+
+class OnCluster(UsesCluster, Protocol):
+    """Those of one that computes with a model."""
+
+    @property
+    def rank(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def gpus_per_actor(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -68,15 +76,16 @@ class Cluster:
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, options: OnCluster, gpus_each: int) -> Cluster:
-        """As options ask for it; `gpus_each` where they do not say.
+    def of(cls, options: UsesCluster, gpus_each: int, *, cpus_each: float | None = None) -> Cluster:
+        """As options ask for it; `gpus_each` and `cpus_each` where they do not say.
 
         Raises:
             UsageError: a runtime environment that cannot be read.
         """
-        gpus = gpus_each if options.gpus_per_actor is None else options.gpus_per_actor
+        asked = getattr(options, "gpus_per_actor", None)
+        cpus = cpus_each if options.cpus_per_actor is None else options.cpus_per_actor
         environment = _environment(options.ray_runtime_env)
-        return cls(options.ray_address, gpus, options.cpus_per_actor, options.num_actors, environment)
+        return cls(options.ray_address, gpus_each if asked is None else asked, cpus, options.num_actors, environment)
 
     def connect(self) -> Any:
         """Ray, connected.
@@ -124,10 +133,11 @@ def _room(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
 def _environment(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    from mgtool.files.regular import read_regular
     from mgtool.records import parse  # options are read here for help, which is light
 
     try:
-        return parse(path.read_bytes(), dict[str, Any], where=str(path))
+        return parse(read_regular(path, _MOST_JSON), dict[str, Any], where=str(path))
     except (OSError, RecordError) as error:
         raise UsageError("ray_runtime_env", f"{path}: no JSON object can be read there: {error}") from error
 
@@ -150,15 +160,13 @@ def check_engine(
     Raises:
         UsageError: naming them.
     """
-    _check_actors(options)
+    check_actors(options)
     if options.engine != "ray":
         return
     if options.rank != "0":
         raise UsageError("rank", "and `engine` ray both share a run out: leave one out")
     if options.device not in _DEVICES or device_map:
         raise UsageError("engine", "ray gives each share its device: `device` auto, cpu or cuda, without `device_map`")
-    if is_store(out):
-        raise UsageError("engine", f"ray: {out}: shares of a run write to a folder that all nodes see")
     if out == "-" or "-" in inputs:
         raise UsageError("engine", "ray: shares of a run need inputs and an output on disk, not -")
 
@@ -180,19 +188,55 @@ def run_shares(
         MgtoolError: a share's own.
         OutputError: a share was lost.
     """
-    ray = cluster.connect()
+    ray, done = cluster.connect(), dict[Share, R]()
     with _errors(ray):
         wanted, places = cluster.plan(ray.nodes())
         count = world_size if world_size > 1 else 1 if places == 1 else EACH * places
-        done = Crew(ray, make, wanted, name, most=cluster.actors or MOST_WAITING).do(
-            (Share(rank, count) for rank in range(count)), advance
-        )
+        crew = Crew[Share, R](ray, make, wanted, name, most=cluster.actors or MOST_WAITING)
+        for share, result in crew.do(Share(rank, count) for rank in range(count)):
+            done[share] = result
+            advance(1)
         return [done[Share(rank, count)] for rank in range(count)]
 
 
-def _check_actors(options: OnCluster) -> None:
-    for name in _OF_A_CLUSTER:
-        given = getattr(options, name)
+def run_units(
+    make: Make[R],
+    cluster: Cluster,
+    units: Iterable[U],
+    *,
+    name: str,
+    files: Sequence[Path] = (),
+    loaded: Callable[[U], Any] = lambda unit: unit,
+) -> Generator[R]:
+    """Do units that the driver reads as they are needed; gives what came of each, in the order in which they are done.
+
+    Args:
+        make: as of `run_shares`; given the path of a copy of each of `files`, which other nodes need not see.
+        cluster, name: as of `run_shares`.
+        units: what is to be done.
+        files, loaded: as of `Crew`.
+
+    Raises:
+        UsageError, MgtoolError, OutputError: as of `run_shares`.
+    """
+    ray = cluster.connect()
+    with _errors(ray):
+        wanted, _ = cluster.plan(ray.nodes())
+        most = cluster.actors or MOST_WAITING
+        crew = Crew[U, R](ray, make, wanted, name, most=most, files=files, loaded=loaded)
+        with contextlib.closing(crew.do(units)) as done:
+            for _, result in done:
+                yield result
+
+
+def check_actors(options: UsesCluster) -> None:
+    """Refuse options of a cluster without one, and numbers that no actor can ask for.
+
+    Raises:
+        UsageError: naming them.
+    """
+    for name in OF_A_CLUSTER[1:]:
+        given = getattr(options, name, None)
         if given is not None and options.engine != "ray":
             raise UsageError(name, "needs `engine` ray")
         if isinstance(given, int | float) and given <= 0:

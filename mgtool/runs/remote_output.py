@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,8 @@ from typing import NamedTuple
 from mgtool.errors import OutputError
 from mgtool.files.lease import Leases
 from mgtool.files.lock import LOCK_SUFFIX, kept_elsewhere, one_writer
-from mgtool.files.store import Store, is_store
+from mgtool.files.no_links import open_own
+from mgtool.files.store import Store, StoredFile, bare, is_store
 from mgtool.files.temporary import temporary_folder
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 
@@ -45,15 +47,51 @@ def writing(out: str | Path, *, is_file: bool = False, share: str = "", wait: bo
         with one_writer(Path(out), is_file=is_file, share=share, wait=wait):
             yield Path(out)
         return
-    url = str(out).rstrip("/")
+    with _copied(str(out), is_file=is_file) as copied:
+        leases = Leases(copied.store, copied.stem)
+        with leases.hold(share, wait=wait), copied.mirror.kept(copied.path, leases):
+            yield copied.path
+
+
+def taking_part(place: str | Path, *, is_file: bool = False) -> Path:
+    """The path here, while this process lives, at which to write shares of an output that another process holds.
+
+    Args:
+        place: as `place_of` gives it on the machine of the other process.
+        is_file: as of `writing`.
+
+    Raises:
+        OutputError: the store cannot be asked from this machine.
+    """
+    if not is_store(place):
+        return Path(place)
+    try:
+        copied = _for_life.enter_context(_copied(str(place), is_file=is_file))
+        leases = Leases(copied.store, copied.stem, are_of_shares=True)
+        _for_life.enter_context(copied.mirror.kept(copied.path, leases))
+    except OutputError as error:
+        raise OutputError(f"on the node {socket.gethostname()}: {error}") from error
+    return copied.path
+
+
+_for_life = contextlib.ExitStack()
+
+
+class _Copied(NamedTuple):
+    path: Path
+    store: Store
+    stem: str
+    mirror: _Mirror
+
+
+@contextlib.contextmanager
+def _copied(out: str, *, is_file: bool) -> Iterator[_Copied]:
+    """An output in a store, and where it is to be here."""
+    url = out.rstrip("/")
     where, _, stem = url.rpartition("/") if is_file else (url, "", "")
     store = Store(where)
     with temporary_folder("out") as folder:
-        path = folder / stem if stem else folder
-        mirror = _Mirror(store, folder, Path(stem).stem)
-        leases = Leases(store, stem)
-        with leases.hold(share, wait=wait), mirror.kept(path, leases):
-            yield path
+        yield _Copied(folder / stem if stem else folder, store, stem, _Mirror(store, folder, Path(stem).stem))
 
 
 def refresh(path: Path) -> None:
@@ -65,6 +103,34 @@ def refresh(path: Path) -> None:
 def is_copy(path: Path) -> bool:
     """Whether an output lies in a store, and here as a copy."""
     return Path(os.path.abspath(path)) in _mirrors  # noqa: PTH100 - of links, the names
+
+
+def place_of(path: Path) -> str | Path:
+    """Where other machines find an output: where it is, or the URL of what is here as a copy."""
+    mirror = _mirrors.get(Path(os.path.abspath(path)))  # noqa: PTH100 - of links, the names
+    return path if mirror is None else mirror.url_of(path)
+
+
+@contextlib.contextmanager
+def filling(place: str | Path, *names: str) -> Iterator[Path]:
+    """The folder here for whole files of an output that another process holds.
+
+    Args:
+        place: a folder, or the URL of one in a store.
+        names: of files that are made in the block, or are no longer to be; in a store they are put at its end, in this
+            order.
+    """
+    if not is_store(place):
+        yield Path(place)
+        return
+    store = Store(str(place))
+    with temporary_folder("part") as folder:
+        yield folder
+        for name in names:
+            if (folder / name).exists():
+                store.put(name, folder / name)
+            else:
+                store.remove([name])
 
 
 _mirrors: dict[Path, _Mirror] = {}
@@ -123,6 +189,11 @@ class _Mirror:
 
         return hold
 
+    def url_of(self, path: Path) -> str:
+        """Of a file or the folder here."""
+        below = path.absolute().relative_to(self._folder.absolute()).as_posix()
+        return self._store.url if below == "." else f"{self._store.url}/{below}"
+
     def exchange(self) -> None:
         """Put what is new here, then take what is new there."""
         with self._alone:
@@ -140,13 +211,11 @@ class _Mirror:
             ends = {name: (_signature(path), path.read_bytes()) for name, path in files.items() if _is_record(name)}
             found = {name: path for name, path in self._files().items() if not _is_record(name)}
             due = [name for name in found if growing_too or self._is_due(name)]
+            hollow = _hollow_names(found)
             with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
                 for tells in (False, True):  # a JSON beside a file tells that it is complete
-                    list(
-                        pool.map(
-                            lambda name: self._put(name, found[name], _signature(found[name])), _json(due, are=tells)
-                        )
-                    )
+                    files_now = ((name, found[name], _signature(found[name])) for name in _json(due, are=tells))
+                    list(pool.map(lambda one: self._put(*one, is_hollow=one[0] in hollow), files_now))
             for name, (signature, content) in ends.items():  # that a run has ended is the last to come
                 self._put(name, content, signature)
             gone = [name for name in self._seen if name not in ends and name not in found]
@@ -170,13 +239,15 @@ class _Mirror:
         is_growing = name.rpartition("/")[2].startswith(".") or name.endswith(".partial")
         return not is_growing or time.monotonic() >= self._due_at.get(name, 0.0)
 
-    def _put(self, name: str, content: Path | bytes, signature: tuple[int, int, int]) -> None:
+    def _put(
+        self, name: str, content: Path | bytes, signature: tuple[int, int, int], *, is_hollow: bool = False
+    ) -> None:
         """Put a file; `signature` is of before its content was read, so that what is newer is put again."""
         began, known = time.monotonic(), self._seen.get(name)
         if signature == _ABSENT or (known is not None and known.signature == signature):
             return
-        tag = self._store.put(name, content)
-        if _is_hollow(name, self._files()):
+        tag = bare(self._store.put(name, content))
+        if is_hollow:
             signature = _hollow(self._folder / name, signature[1])
         self._seen[name] = _Seen(signature, tag, is_ours=True)
         self._due_at[name] = began + max(_GROWING_EVERY_S, _GROWING_SHARE * (time.monotonic() - began))
@@ -184,19 +255,25 @@ class _Mirror:
     def _pull(self) -> None:
         there = {name: about for name, about in self._store.files().items() if self._is_of_output(name)}
         new = [name for name, about in there.items() if name not in self._seen or self._seen[name].tag != about.tag]
-        for name in sorted(new, key=_is_record):
-            path, about = self._folder / name, there[name]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if _is_hollow(name, there):
-                _hollow(path, about.size)
-            else:
-                self._fetch(name, path)
-            if path.exists():
-                os.utime(path, (about.modified - _SAFETY_S,) * 2)
-                self._seen[name] = _Seen(_signature(path), about.tag, is_ours=False)
+        hollow = _hollow_names(there)
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            for are in (False, True):  # that a run has ended is the last to come
+                names = [name for name in new if _is_record(name) == are]
+                list(pool.map(lambda name: self._take(name, there[name], is_hollow=name in hollow), names))
         for name in [name for name, seen in self._seen.items() if not seen.is_ours and name not in there]:
             (self._folder / name).unlink(missing_ok=True)  # of ours, a listing that lags says nothing
             del self._seen[name]
+
+    def _take(self, name: str, about: StoredFile, *, is_hollow: bool) -> None:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_hollow:
+            _hollow(path, about.size)
+        else:
+            self._fetch(name, path)
+        if path.exists():
+            os.utime(path, (about.modified - _SAFETY_S,) * 2)
+            self._seen[name] = _Seen(_signature(path), about.tag, is_ours=False)
 
     def _fetch(self, name: str, path: Path) -> None:
         aside = path.with_name(f".{path.name}{_ASIDE}store")
@@ -225,16 +302,16 @@ def _signature(path: Path) -> tuple[int, int, int]:
     return about.st_mtime_ns, about.st_size, about.st_ino
 
 
-def _is_hollow(name: str, names: Iterable[str]) -> bool:
-    """Whether a file with its size and no content stands for one that is in the store: of all tars but the first.
+def _hollow_names(names: Iterable[str]) -> set[str]:
+    """Files for which one with their size and no content stands, as they are in the store: all tars but the first.
 
     That one is kept, as the data card shows what is in it.
     """
-    return name.endswith(_LARGE) and name > min(one for one in names if one.endswith(_LARGE))
+    return set(sorted(name for name in names if name.endswith(_LARGE))[1:])
 
 
 def _hollow(path: Path, size: int) -> tuple[int, int, int]:
     """A file of a size that takes no room."""
-    with path.open("wb") as file:
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
         file.truncate(size)
     return _signature(path)

@@ -27,13 +27,14 @@ from mgtool.files.hashing import sha256
 from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_share
 from mgtool.files.no_links import refuse_links
-from mgtool.inputs import sources
+from mgtool.inputs import line_index, sources
 from mgtool.inputs.fingerprints import HashedStdin, changed, fingerprint
+from mgtool.inputs.line_index import LineIndex
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
 from mgtool.runs import progress, ray_cluster
 from mgtool.runs.claims import do_shares
-from mgtool.runs.remote_output import refresh, writing
+from mgtool.runs.remote_output import place_of, refresh, taking_part, writing
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
 from mgtool.runs.shares import ALL, Share
 
@@ -188,17 +189,19 @@ def _on_cluster(
 ) -> Detected:
     """Every share as a task of a Ray cluster; gives what the one found that ended last and joined them."""
     cluster = ray_cluster.Cluster.of(options, 0 if options.device == "cpu" else 1)
-    make = functools.partial(_detecting, inputs, folder, options, overwrite)
+    make = functools.partial(_detecting, inputs, place_of(folder), options, overwrite)
     shares = ray_cluster.run_shares(make, cluster, name="detect", world_size=options.world_size, advance=advance)
-    return next((detected for detected in shares if not detected.share), shares[-1])
+    refresh(folder)
+    return replace(next((detected for detected in shares if not detected.share), shares[-1]), folder=folder)
 
 
 def _detecting(
-    inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool
+    inputs: tuple[str, ...], place: str | Path, options: DetectOptions, overwrite: bool
 ) -> Callable[[Share], Detected]:
     """On a node: what does shares of the output that the driver holds; of a lost node's, once that is surely gone."""
     local = replace(options, **ray_cluster.LOCAL, world_size=1)
-    local.check(inputs, str(folder))
+    local.check(inputs, str(place))
+    folder = taking_part(place)
     work = _Work(inputs, local, loading.load_finder(local), lambda n: None)
     run = _run_record(work, folder)
 
@@ -218,6 +221,7 @@ class _Work:
     options: DetectOptions
     finder: Finder
     advance: Advance
+    index: LineIndex | None = None
 
 
 def _run(inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, advance: Advance) -> Detected:
@@ -320,8 +324,10 @@ def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bo
     if overwrite and own.is_any:
         raise UsageError("overwrite", "and `rank` any do not go together, as others may be at work: remove the output")
 
+    indexed = replace(work, index=_index(work, run, folder))
+
     def detect(share: Share) -> None:
-        done.append(_detect_part(work, run, share, folder, overwrite=overwrite and share == own))
+        done.append(_detect_part(indexed, run, share, folder, overwrite=overwrite and share == own))
 
     hold, state = functools.partial(shared_output.hold, folder), functools.partial(shared_output.state, run, folder)
     missing = do_shares(own, hold=hold, state=state, work=detect, refresh=functools.partial(refresh, folder))
@@ -330,6 +336,15 @@ def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bo
     if joined is None:
         return Detected(folder, sum(done, BoxStatistics()), own.name, missing=tuple(missing))
     return Detected(folder, BoxStatistics.of_summary(joined))
+
+
+def _index(work: _Work, run: Run, folder: Path) -> LineIndex | None:
+    """Of the input, where shares of it are better read alone; the first rank makes it."""
+    if not line_index.is_worth(work.inputs):
+        return None
+    with one_share(folder, "index", wait=True):
+        file = shared_output.index_file(folder)
+        return loading.indexed(file, work.inputs, work.options, run.record["inputs"]["inputs"])
 
 
 def _detect_part(work: _Work, run: Run, share: Share, folder: Path, *, overwrite: bool) -> BoxStatistics:
@@ -346,6 +361,8 @@ def _known(work: _Work, run: Run, share: Share, folder: Path) -> KnownEntries:
     """What ranks of another number found, or one process did."""
     if "-" in work.inputs or not shared_output.others(folder, share.world_size):
         return KnownEntries()
+    if work.index is not None:
+        return shared_output.known(folder, run, share, work.index.total)
     total = sum(1 for _ in loading.named_media(work.inputs, work.options))
     return shared_output.known(folder, run, share, total)
 
@@ -359,7 +376,7 @@ def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -
         with run.binding_none(lambda: output.begun):
             progress.counted(work.advance, work.inputs, lambda: loading.named_share(work.inputs, options))
             detected = pipeline.fill(
-                loading.named_share(work.inputs, options, stdin.file, left_out),
+                loading.named_share(work.inputs, options, stdin.file, left_out, work.index),
                 work.finder,
                 output,
                 batch=loading.first_batch(options),

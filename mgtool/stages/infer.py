@@ -36,7 +36,7 @@ from mgtool.report.html import summary_table
 from mgtool.runs import progress
 from mgtool.runs.claims import do_shares
 from mgtool.runs.ray_cluster import LOCAL, Cluster, check_engine, run_shares
-from mgtool.runs.remote_output import refresh, writing
+from mgtool.runs.remote_output import place_of, refresh, taking_part, writing
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
 
@@ -209,9 +209,11 @@ def _into_shares(plan: InferencePlan, out: Path, *, overwrite: bool, advance: Ad
         if shared.run.finished and out.exists():
             return _joined(plan, shared)
 
+    indexed = shared.indexed(plan)
+
     def work(share: Share) -> None:
         own = overwrite and share == plan.share
-        done[share] = _do_share(replace(plan, share=share), shared, overwrite=own, advance=advance)
+        done[share] = _do_share(replace(indexed, share=share), shared, overwrite=own, advance=advance)
 
     with kept_model():
         seen_anew = functools.partial(refresh, out)
@@ -364,26 +366,28 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
     check_model(options.model, takes_foreign=True)
     InferencePlan.of(inputs, options, is_here=False)  # what is wrong with the options is better said here
     cluster = Cluster.of(options, 0 if options.device == "cpu" else options.tensor_parallel)
-    make = functools.partial(_answering, inputs, out, options, overwrite)
+    make = functools.partial(_answering, inputs, place_of(out), options, overwrite)
     shares = run_shares(make, cluster, name="infer", world_size=options.world_size, advance=advance)
+    refresh(out)
     if len(shares) == 1:
-        return shares[0][0]
+        return replace(shares[0][0], out=out, failures=AnswersFile(out).failures_path)
     whole = replace(shares[0][1], options=options, share=ALL)
-    counts = join(whole, out, [Path(share.out) for share, _ in shares], overwrite=overwrite)
+    counts = join(whole, out, [share_file(out, plan.share) for _, plan in shares], overwrite=overwrite)
     return Inferred(out, **counts, failures=AnswersFile(out).failures_path, missing=())
 
 
 def _answering(
-    inputs: Inputs, out: Path, options: InferOptions, overwrite: bool
+    inputs: Inputs, place: str | Path, options: InferOptions, overwrite: bool
 ) -> Callable[[Share], tuple[Inferred, InferencePlan]]:
     """On a node: what does shares of the output that the driver holds, with one model, and says how."""
     kept: list[Any] = []
+    out = taking_part(place, is_file=True)
     plan = InferencePlan.of(inputs, replace(options, **LOCAL, world_size=1))
     shared = _shared(plan, out)
 
     def answer(share: Share) -> tuple[Inferred, InferencePlan]:
-        own = replace(plan, share=share)
+        own = replace(plan if share.is_all else shared.indexed(plan), share=share)
         with one_share(out, share.name, is_file=True, wait=True), kept_model(kept):
-            return _do_share(own, shared, overwrite=overwrite, advance=lambda count: None), own
+            return _do_share(own, shared, overwrite=overwrite, advance=lambda count: None), replace(own, index=None)
 
     return answer

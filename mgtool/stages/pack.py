@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +36,7 @@ from mgtool.tars import other_readers
 
 __all__ = ["PackOptions", "Packed", "PlannedTars", "Source", "explain", "pack", "plan"]
 
-_FOLDER_ONLY = ("split", "append", "energon")
+_FOLDER_ONLY = ("split", "append", "energon", "on_cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,8 @@ def _pack_folder(
     with _planned(sources, options, folder, left_out) as planned:
         _check_space(folder, planned)
         started(len(planned))
-        pipeline.write_shards(planned, folder.path, advance)
+        with _loading("pyarrow.parquet"):
+            pipeline.write_shards(planned, folder.path, advance)
         counts = folder.publish(planned.skipped) | _unused(left_out, planned)
         if options.energon:
             other_readers.prepare_energon(folder.path)
@@ -145,8 +148,24 @@ def _pack_folder(
         return Packed(items=planned.samples + planned.failures, **counts)
 
 
+@contextlib.contextmanager
+def _loading(module: str) -> Iterator[None]:
+    """Import what is needed behind the block, while this process waits for others in it."""
+    thread = threading.Thread(target=importlib.import_module, args=(module,))
+    thread.start()
+    yield
+    thread.join()
+
+
+def _refuse_file(out: str | Path) -> None:
+    """Refuse the name of one tar, which nobody means a folder by."""
+    if str(out).lower().endswith(".tar") and not Path(out).is_dir():
+        raise UsageError("out", f"{out}: is to be a folder, for tars of its own; `out` - writes one tar to stdout")
+
+
 def _refuse_unfit(out: str | Path, options: PackOptions) -> None:
     refuse_url("out", out, allows_stores=True)
+    _refuse_file(out)
     if options.energon:
         if is_store(out):
             raise UsageError("energon", "reads the tars again, which are in a store: pack into a folder")
@@ -164,6 +183,7 @@ def plan(
     if out is None:
         _refuse_for_stream(options)
     refuse_url("out", out or "", allows_stores=True)
+    _refuse_file(out or "")
     folder = None if out is None else PackFolder(Path(out), options, overwrite=overwrite, dry=True)
     left_out = LeftOut()
     with _planned(sources, options, folder, left_out) as planned:
@@ -226,7 +246,7 @@ def _unused(left_out: LeftOut, planned: ShardPlan) -> dict[str, Any]:
 def _refuse_for_stream(options: PackOptions) -> None:
     for name in _FOLDER_ONLY:
         if getattr(options, name):
-            raise UsageError(name, "needs a folder: `out` - is one tar")
+            raise UsageError(name.replace("on_cluster", "engine"), "needs a folder: `out` - is one tar")
 
 
 @contextlib.contextmanager
@@ -236,7 +256,7 @@ def _planned(
     """What goes where, while the plan's files are there; nothing else is written but the record of the run."""
     if sum(name == "-" for source in sources for name in (*source.inputs, source.boxes)) > 1:
         raise UsageError("", "only one of INPUT, `boxes` and `add` can be stdin")
-    if folder is not None and pipeline.workers_of(options) > 1:
+    if folder is not None and pipeline.workers_of(options) > 1 and not options.on_cluster:
         pipeline.ready_workers()
     with _scratch(folder) as place, _opened(sources, options, left_out) as opened:
         if folder is None:

@@ -16,6 +16,7 @@ from mgtool.evaluation.table import Cell, Column, Row, TableSpec, placed, placed
 from mgtool.evaluation.table_options import TableOptions
 from mgtool.files.atomic import write_bytes
 from mgtool.files.lock import one_writer
+from mgtool.files.no_links import refuse_links
 from mgtool.inference.options import InferOptions
 from mgtool.records import Advance, dumps
 from mgtool.report import cells as report
@@ -139,6 +140,7 @@ class _Work:
 
     def cell(self, row: Row, column: Column) -> Cell:
         """Ask and score one model in one benchmark."""
+        refuse_links(self._folder(row, column).parent)
         answers = self._answers(row, column)
         compare = ""
         if self.spec.baseline and row.name != self.spec.baseline:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mgtool.errors import MissingExtraError, OutputError
+from mgtool.files.no_links import refuse_links
 from mgtool.files.shard_names import UNSPLIT, shard_name, tar_splits
 from mgtool.files.temporary import temporary_folder
 
@@ -64,6 +65,7 @@ def prepare_energon(folder: Path) -> None:
         OutputError: with what its tool says.
     """
     require_energon()
+    refuse_links(folder / ENERGON_FOLDER)
     shutil.rmtree(folder / ENERGON_FOLDER, ignore_errors=True)
     options = ["--non-interactive", "--no-progress", "--sample-type", "CrudeWebdataset"]
     splits = tar_splits(tar.name for tar in sorted(folder.glob("*.tar")))

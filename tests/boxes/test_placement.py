@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mgtool.boxes.placement import BoxRules, Placement, Shrinking, place
+from mgtool.boxes.placement import BoxRules, Placement, place
+from mgtool.boxes.shrinking import Shrinking
 from mgtool.boxes.suppression import best_per_label, nms
 from mgtool.errors import ItemError
 from mgtool.records import Detections
@@ -141,6 +144,23 @@ def test_bands_give_the_pixels_of_padding_and_resizing(size, band, monkeypatch):
     monkeypatch.setattr("mgtool.boxes.placement.BAND_PIXELS", band)
     moved = Placement(*size, 64).move_picture(picture, (122, 116, 104))
     assert np.array_equal(np.asarray(moved), np.asarray(square.resize((64, 64), Image.Resampling.BICUBIC)))
+
+
+def test_of_a_very_tall_picture_what_it_covers_is_computed(monkeypatch):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1200, 50, 3), dtype=np.uint8))
+    square = Image.new("RGB", (1200, 1200), (122, 116, 104))
+    square.paste(picture, (575, 0))
+    monkeypatch.setattr("mgtool.boxes.placement._TALL", 0)
+    placement = Placement(50, 1200, 64)
+    assert placement._columns()[0] == (27, 37)
+    moved = np.asarray(placement.move_picture(picture, (122, 116, 104))).astype(int)
+    assert np.abs(moved - np.asarray(square.resize((64, 64), Image.Resampling.BICUBIC))).max() <= 1
+
+
+def test_the_padding_of_a_long_picture_takes_no_time():
+    began = time.process_time()
+    Placement(64, 65_328, 336).move_picture(Image.new("RGB", (64, 65_328)), (122, 116, 104))
+    assert time.process_time() - began < 5
 
 
 def test_a_long_picture_takes_little_memory_and_an_endless_one_is_refused():

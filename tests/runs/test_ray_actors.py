@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mgtool.errors import InputError, MgtoolError, OutputError
+from mgtool.runs import ray_actors
 from mgtool.runs.ray_cluster import Cluster, run_shares
 from mgtool.runs.shares import Share
 
@@ -79,6 +81,32 @@ def test_a_killed_actor_costs_its_share_alone(tmp_path: Path, capsys: pytest.Cap
 def test_a_share_that_kills_whoever_does_it_is_told(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"a share was lost: .*the same command goes on from here"):
         _run(tmp_path, dies_at=2, deaths=99)
+
+
+def _filling_up(folder: Path, full: int) -> Callable[[Share], int]:
+    """Of some processes the disk is full from their first share on."""
+
+    def work(share: Share) -> int:
+        time.sleep(0.1)
+        if len(list(folder.glob("full-*"))) < full or (folder / f"full-{os.getpid()}").exists():
+            (folder / f"full-{os.getpid()}").touch()
+            raise OutputError("the disk") from OSError(errno.ENOSPC, "No space left on device")
+        return share.rank
+
+    return work
+
+
+def test_a_node_whose_disk_is_full_leaves_its_shares_to_others(tmp_path: Path) -> None:
+    make = functools.partial(_filling_up, tmp_path, 1)
+    assert run_shares(make, Cluster(None), name="test", world_size=COUNT, advance=lambda _: None) == list(range(COUNT))
+    assert len(list(tmp_path.glob("full-*"))) == 1
+
+
+def test_full_disks_everywhere_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_actors, "_OTHERS_COME_IN_S", 3.0)
+    make = functools.partial(_filling_up, tmp_path, 9)
+    with pytest.raises(OutputError, match=r"^on the node \S+: the disk$"):
+        run_shares(make, Cluster(None), name="test", world_size=COUNT, advance=lambda _: None)
 
 
 def test_what_a_share_finds_wrong_is_raised_as_it_is(tmp_path: Path) -> None:

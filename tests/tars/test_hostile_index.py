@@ -109,6 +109,16 @@ def test_names_that_are_longer_than_the_tars(folder: Path) -> None:
     assert [index[n].id for n in range(len(index))] == list(range(SAMPLES))
 
 
+@pytest.mark.parametrize("column", ["id", "key", "shard"])
+def test_texts_that_are_not_utf_8(column: str, folder: Path) -> None:
+    table = parquet.read_table(folder / INDEX_FILE)
+    odd = pa.array([b"\x80"] * SAMPLES, pa.binary()).view(pa.string())
+    place = table.column_names.index(column)
+    parquet.write_table(table.set_column(place, table.schema.field(column), odd), folder / INDEX_FILE)
+    index = TarIndex.of(folder)
+    assert [index[n].id for n in range(len(index))] == list(range(SAMPLES))
+
+
 def test_an_input_that_is_named_twice_is_read_twice(folder: Path) -> None:
     places = stretches.places([str(folder / NAME)] * 2) or []
     assert [len(place.offsets) for place in places] == [SAMPLES] * 2
