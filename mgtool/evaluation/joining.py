@@ -68,6 +68,16 @@ class PairSequence(Sequence[Pair]):
         """(n,) whether each item has an answer."""
         return (self._numbers if self._places is None else self._numbers[self._places]) >= 0
 
+    @property
+    def answers(self) -> Iterator[Prediction]:
+        """The answers of the items that have one, of which no item is read."""
+        if self._in_step:
+            yield from self._answers
+            return
+        chosen = self._numbers if self._places is None else self._numbers[self._places]
+        for part in chunks(len(chosen)):
+            yield from (self._answers[number] for number in chosen[part].tolist() if number >= 0)
+
     def filled(self, other: PairSequence) -> PairSequence:
         """With another's answers for the items that have none here."""
         return PairSequence(

@@ -204,18 +204,16 @@ def item_scores(
 
 def count(benchmark: Benchmark, joined: JoinedAnswers, answers: Answers) -> AnswerCounts:
     """How complete the answers are."""
-    answered = failed = truncated = 0
-    for item, answer in joined.pairs:
-        answered += answer is not None
-        truncated += answer is not None and answer.truncated
-        failed += answer is None and _is_among(benchmark, item, joined.failed)
+    pairs = joined.pairs
+    lacking = np.flatnonzero(~pairs.answered)
+    failed = sum(_is_among(benchmark, item, joined.failed) for item, _ in pairs.chosen(lacking))
     return AnswerCounts(
-        expected=len(joined.pairs),
-        answered=answered,
+        expected=len(pairs),
+        answered=len(pairs) - len(lacking),
         failed=failed,
-        missing=len(joined.pairs) - answered - failed,
+        missing=len(lacking) - failed,
         duplicated=joined.duplicated,
-        truncated=truncated,
+        truncated=sum(answer.truncated for answer in pairs.answers),
         unknown=len(joined.unknown),
         unreadable=sum(failure.stage == "eval" for failure in answers.failures),
         mismatched=len(joined.identity.mismatched),
