@@ -111,6 +111,7 @@ def _read_folder(folder: Path, left_out: LeftOut, coordinates: Coordinates | Non
     if not files:
         raise InputError(f"{folder}: no boxes-*.jsonl, parquet, YOLO labels, XML, CSV or box JSON in this folder")
     for path in files:
+        refuse_endless(path)
         if shared is None:
             yield from _read_file(path, left_out, coordinates, folder)
         else:
