@@ -77,10 +77,10 @@ def load_pretrained(auto_class: Any, folder: Path, device: str) -> Any:
 
     quiet()
     checkpoints.check_folder(folder)
-    own = {"local_files_only": True, "trust_remote_code": False}
+    kind: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True, "output_loading_info": True}
     try:
         with within_weights(folder):
-            model, info = auto_class.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **own)
+            model, info = auto_class.from_pretrained(folder, trust_remote_code=False, **kind)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {_first_line(error)}") from error
     if absent := sorted(info["missing_keys"]):
