@@ -43,7 +43,7 @@ def cut(path: Path, length: int) -> None:
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse a file or folder of an output that is a link, or a folder with one in it; one that is not there is fine.
+    """Refuse a file or folder of an output that is a link, or one in which there is one; none will do.
 
     Raises:
         OutputError: naming the link.

@@ -10,6 +10,7 @@ import msgspec
 
 from mgtool.errors import RecordError, ResumeError
 from mgtool.files import atomic, shard_names
+from mgtool.files.regular import read_regular
 from mgtool.packing.layout import Base, CompleteShard, Layout, ShardJob
 from mgtool.packing.options import PackOptions
 from mgtool.records import Failure, convert, dumps, parse
@@ -67,7 +68,7 @@ def whole(sidecar: Path) -> ShardReport | None:
     if not sidecar.exists():
         return None
     try:
-        report = parse(sidecar.read_bytes(), ShardReport, where=str(sidecar))
+        report = parse(read_regular(sidecar), ShardReport, where=str(sidecar))
     except (OSError, RecordError, RecursionError) as error:
         raise ResumeError(f"{sidecar}: is not what `pack` wrote: choose another `out` or add `overwrite`") from error
     tar = sidecar.with_suffix(".tar")

@@ -111,13 +111,7 @@ class Packer:
         sizes = [(picture.turning.width, picture.turning.height) for picture in pictures]
         found, times = self._detections(sample, hashes, sizes, source)
         parts = {"json": dumps(_about(sample, [picture.about for picture in pictures], times))}
-        if self.layout.pictures:
-            parts |= self._picture_parts(pictures)
-        if self.layout.video:
-            parts[self.layout.video] = video
-        if self.layout.boxes:
-            moved = [picture.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
-            parts |= _box_parts(moved or found)
+        parts |= self._media_parts(pictures, video, found)
         size = (pictures[0].about.width, pictures[0].about.height) if pictures else (0, 0)
         boxes, turned = sum(len(one.boxes) for one in found), sum(one.about.orientation != 1 for one in pictures)
         return SampleMembers(parts, tuple(hashes), size, boxes, turned)
@@ -178,6 +172,16 @@ class Packer:
 
     def _turning(self, width: int, height: int, orientation: int) -> Turning:
         return Turning(width, height, orientation if self.options.exif == "apply" else 1)
+
+    def _media_parts(self, pictures: list[_StoredPicture], video: bytes, found: list[Detections]) -> dict[str, bytes]:
+        """The parts beside the JSON, whatever of these the sample has."""
+        parts = self._picture_parts(pictures) if self.layout.pictures else {}
+        if self.layout.video:
+            parts[self.layout.video] = video
+        if self.layout.boxes:
+            moved = [picture.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
+            parts |= _box_parts(moved or found)
+        return parts
 
     def _picture_parts(self, pictures: list[_StoredPicture]) -> dict[str, bytes]:
         extension = EXTENSIONS[self.layout.format]

@@ -13,6 +13,7 @@ import msgspec
 
 from mgtool.errors import MgtoolError, RecordError, ResumeError, without_secrets
 from mgtool.files.atomic import remove, sweep, write_bytes
+from mgtool.files.regular import read_regular
 from mgtool.records import canonical, convert, dumps, escaped, name_text, parse
 
 RUN_FILE = "run.json"
@@ -238,7 +239,7 @@ def read(path: Path) -> dict[str, Any]:
         ResumeError: what is there is no record of a run.
     """
     try:
-        record = parse(path.read_bytes(), dict[str, Any], where=str(path))
+        record = parse(read_regular(path), dict[str, Any], where=str(path))
         convert(record, _Record, where=str(path))
     except FileNotFoundError:
         return {}

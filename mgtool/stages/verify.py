@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mgtool.errors import UsageError
+from mgtool.files.regular import refuse_endless
 from mgtool.records import Advance
 from mgtool.runs.workers import default_workers
 from mgtool.tars.paths import find
@@ -69,6 +70,9 @@ def verify(
     urls = find(tars)
     if "-" in urls:
         raise UsageError("verify", "reads tars more than once: give files or a folder")
+    for folder in {Path(url).parent for url in urls if "://" not in url}:
+        for path in folder.iterdir():  # other programs read what lies beside tars, too
+            refuse_endless(path)
     started(len(urls))
     count = workers or default_workers()
     samples, findings, outcome = check_tars(urls, check=check, readers=readers, workers=count, advance=advance)

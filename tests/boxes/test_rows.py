@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mgtool.boxes.formats import entries
+from mgtool.boxes.formats import entries, is_read_of
 from mgtool.boxes.index import BoxIndex
 from mgtool.boxes.lookup import find_picture
 from mgtool.errors import InputError
@@ -40,6 +40,8 @@ def test_open_images(tmp_path: Path) -> None:
     assert [entry.record.image for entry in entries(str(tmp_path), left_out)] == ["00a1", "00b2"]
     assert {name: one["count"] for name, one in left_out.summary().items()} == {"boxes of groups (`IsGroupOf`)": 1}
     (tmp_path / "folder.csv").mkdir()
+    assert is_read_of(str(tmp_path))(str(tmp_path / "class-descriptions-boxable.csv"))
+    assert not is_read_of(str(tmp_path))(str(tmp_path / "other.csv"))
     assert looked_up(tmp_path, "train/00a1.jpg") == ([(16, 6, 32, 36)], ["Person"])
     assert looked_up(tmp_path / "train-annotations-bbox.csv", "00b2.jpg") == ([(0, 0, 32, 12)], ["Airplane"])
 

@@ -111,6 +111,7 @@ def _read_folder(folder: Path, left_out: LeftOut, coordinates: Coordinates | Non
     if not files:
         raise InputError(f"{folder}: no boxes-*.jsonl, parquet, YOLO labels, XML, CSV or box JSON in this folder")
     for path in files:
+        refuse_endless(path)
         if shared is None:
             yield from _read_file(path, left_out, coordinates, folder)
         else:
@@ -135,8 +136,12 @@ def is_read_of(path: str) -> Callable[[str], bool]:
     is_yolo = files == [given] and (given.is_dir() or yolo.recognises(BoxFile(given)))
     root = f"{os.path.abspath(given if given.is_dir() else given.parent)}/"  # noqa: PTH100
 
+    beside = {path.parent for path in map(Path, known) if path.suffix.lower() == rows.ENDING}
+
     def is_read(name: str) -> bool:
         whole = os.path.abspath(name)  # noqa: PTH100
+        if Path(whole).parent in beside and rows.is_read(Path(whole)):
+            return True
         return whole in known or (is_yolo and whole.startswith(root) and yolo.is_read(Path(whole)))
 
     return is_read

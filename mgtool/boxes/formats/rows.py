@@ -134,6 +134,11 @@ def _objects(row: Row, classes: Mapping[str, str], file: BoxFile) -> Iterable[La
     return (Labelled(classes.get(label, label), (x0, y0, x1, y1), score),)
 
 
+def is_read(path: Path) -> bool:
+    """Whether a file is one that says what classes are called."""
+    return path.match(_CLASSES)
+
+
 def _classes(folder: Path) -> dict[str, str]:
     """Names of Open Images' classes by their codes, where the file that says them lies beside."""
     found = dict[str, str]()
