@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
@@ -90,10 +90,10 @@ class Names:
         self._known, self._numbers = np.empty(0, np.int64), np.empty(0, np.int32)
         self._codes, self._waiting = array("i"), array("q")
 
-    def append(self, name: str) -> None:
-        """Add a name."""
-        self._waiting.append(hash(name))
-        if len(self._waiting) == _BATCH:
+    def extend(self, names: Iterable[str]) -> None:
+        """Add names."""
+        self._waiting.extend(map(hash, names))
+        if len(self._waiting) >= _BATCH:
             self._number()
 
     @property
@@ -128,16 +128,18 @@ class Column:
         self._numbers: dict[Hashable, int] = {None: 0}
         self._codes = array("B")
 
-    def append(self, value: Any) -> None:
-        """Add a value."""
-        key: Hashable = (list, *value) if isinstance(value, list | tuple) else value
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self.values)
-            self.values.append(value)
-            if number >= 1 << (8 * self._codes.itemsize):
-                self._codes = array(_WIDER[self._codes.typecode], self._codes)
-        self._codes.append(number)
+    def extend(self, values: Iterable[Any]) -> None:
+        """Add values."""
+        numbers, codes = self._numbers, self._codes
+        for value in values:
+            key: Hashable = (list, *value) if isinstance(value, list | tuple) else value
+            number = numbers.get(key)
+            if number is None:
+                number = numbers[key] = len(self.values)
+                self.values.append(value)
+                if number >= 1 << (8 * codes.itemsize):
+                    codes = self._codes = array(_WIDER[codes.typecode], codes)
+            codes.append(number)
 
     @property
     def codes(self) -> NDArray[Any]:

@@ -31,32 +31,41 @@ class ScoreFile(RecordFile[Score]):
         super().__init__(Score)
         self._numbers, self._names = Numbers(), Names()
         self._columns = {field: Column() for field in fields}
+        self._noted = 0
         self._floats: dict[str, NDArray[np.float64]] = {}
 
-    def append(self, record: Score) -> None:
-        """Add a score; errors as of `RecordFile.append`."""
-        super().append(record)
-        self._numbers.append(record.score)
-        self._names.append(record.group)
+    def _write(self) -> None:
+        self._note()
+        super()._write()
+
+    def _note(self) -> None:
+        """Bring the columns up to the last score."""
+        fresh = self._last[self._noted - BLOCK * (len(self._begins) - 1) :]
+        self._noted += len(fresh)
+        for score in fresh:
+            self._numbers.append(score.score)
+        self._names.extend([score.group for score in fresh])
         for field, column in self._columns.items():
-            column.append(record.fields.get(field))
+            column.extend([score.fields.get(field) for score in fresh])
 
     @property
     def numbers(self) -> Numbers:
         """Each item's score."""
+        self._note()
         return self._numbers
 
     @property
     def groups(self) -> NDArray[np.int32]:
         """(n,) the cluster of each item, numbered in order of appearance."""
+        self._note()
         return self._names.codes
 
     def column(self, field: str) -> Column:
         """The values of a field; None where an item has none."""
+        self._note()
         if field not in self._columns:
             column = Column()
-            for score in self:
-                column.append(score.fields.get(field))
+            column.extend(score.fields.get(field) for score in self)
             self._columns[field] = column
         return self._columns[field]
 
@@ -193,8 +202,7 @@ def by_value(scores: Sequence[Score], value_of: Callable[[Score], Hashable]) -> 
             parts[value_of(score)].append(score)
         return {value: part for value, part in parts.items() if value is not None}
     column = Column()
-    for score in scores:
-        column.append(value_of(score))
+    column.extend(map(value_of, scores))
     return _split(file, column, column.codes, places)
 
 
