@@ -106,12 +106,22 @@ def _refuse_two_modes(modes: Mapping[str, Any]) -> None:
         raise UsageError("", f"{wrong}: {wanted}")
 
 
+def _ready_workers(chosen: PackOptions) -> None:
+    """Have a process load what workers need, while this one loads the same."""
+    from mgtool.runs import workers
+
+    if (chosen.workers or workers.default_workers()) > 1:
+        workers.loaded("mgtool.packing.pipeline")
+
+
 def _pack(
     sources: Sequence[Source], out: str, chosen: PackOptions, screen: pack_modes.Screen, *, overwrite: bool, wait: bool
 ) -> int:
+    is_stream = out == "-"
+    if not is_stream:
+        _ready_workers(chosen)
     from mgtool.stages import pack as stage
 
-    is_stream = out == "-"
     pack_modes.refuse_both_on_stdout(is_stream, screen)
     with screen.progress("samples") as (started, advance):
         target = sys.stdout.buffer if is_stream else out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -47,7 +47,7 @@ class Aokvqa(ChoiceBenchmark):
         """The official list, whose choices are texts and the right one a place, or a TSV."""
         return [_lettered(row) for row in document.rows()]
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """Each answer; of the official object of predictions the `multiple_choice`."""
         return super().grade([(item, _of_setting(said, "multiple_choice")) for item, said in pairs], variant, judge)
 
@@ -83,7 +83,7 @@ class AokvqaDirect(Benchmark):
             raise truth.mismatch(f"A-OKVQA's list of `question_id`, `question`, `direct_answers`: {FILES}")
         return [_item(row) for row in rows]
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """Each answer; of the official object of predictions the `direct_answer`."""
         return super().grade([(item, _of_setting(said, "direct_answer")) for item, said in pairs], variant)
 

@@ -64,7 +64,7 @@ class Blink(ChoiceBenchmark):
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """By the letter; a judge, where there is one, finds out what the other answers choose."""
-        verdicts = super().grade(pairs, variant, None if variant == OFFICIAL else judge)
+        verdicts = list(super().grade(pairs, variant, None if variant == OFFICIAL else judge))
         if judge is None or variant != OFFICIAL:
             return verdicts
         unread = [place for place, (_, answer) in enumerate(pairs) if answer and verdicts[place].extracted is None]

@@ -30,7 +30,7 @@ class DocVqa(Benchmark):
     breakdowns: ClassVar[tuple[str, ...]] = ("question_types",)
     instruction = SINGLE_WORD
 
-    def load(self, truth: Truth) -> list[Item]:
+    def load(self, truth: Truth) -> Sequence[Item]:
         """The official JSON with `data`, or a TSV."""
         items = [self._item(row) for document in of_split(truth.files, truth.split) for row in data_rows(document)]
         if not items:

@@ -73,12 +73,12 @@ class Gqa(Benchmark):
             raise truth.mismatch("GQA's questions: an object of ids, each with `question`, `answer`, `isBalanced`")
         return [_item(number, question, choices.get(number)) for number, question in questions.items()]
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """Each answer; for right ones of the balanced questions also the share of the entailed that are right."""
-        verdicts = super().grade(pairs, variant)
-        place = {str(item.id): n for n, (item, _) in enumerate(pairs)}
         if all(item.fields["balanced"] for item, _ in pairs):
-            return verdicts
+            return super().grade(pairs, variant)
+        verdicts = list(super().grade(pairs, variant))
+        place = {str(item.id): n for n, (item, _) in enumerate(pairs)}
         return [
             verdict._replace(fields={**verdict.fields, "consistency": share})
             if verdict.score and item.fields["balanced"] and (share := _consistency(item, place, verdicts)) is not None

@@ -69,7 +69,7 @@ class HallusionBench(Benchmark):
             yield "_".join(map(str, (*parts, prediction.id)))
         yield str(prediction.id)
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """The judge's, as the official script has it; else by the word that is there."""
         if judge is None or variant not in _JUDGED:
             verdicts = super().grade(pairs, variant)

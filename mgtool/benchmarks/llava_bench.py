@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -53,7 +53,7 @@ class LlavaBench(JudgedBenchmark):
         references = {str(row["question_id"]): row["text"] for row in parts[2]}
         return [_item(row, contexts[row["image"]], references[str(row["question_id"])]) for row in parts[0]]
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """As the judge rates, asked and read in the way of the variant."""
         if variant == LMMS_EVAL:
             return _LmmsEval().grade(pairs, OFFICIAL, judge)

@@ -50,7 +50,7 @@ class MathVerse(Benchmark):
             raise truth.mismatch("MathVerse's list of `sample_index`, `problem_version`, `question`, `answer`")
         return [_item(row) for row in rows]
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """What the judge extracts, and whether it finds that right; lmms-eval has it look at the whole response."""
         if judge is None:
             return super().grade(pairs, variant)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -66,7 +66,7 @@ class MathVista(JudgedBenchmark):
             )
         return items
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """By rule where the rules suffice; the rest by the judge, if there is one.
 
         The original's quick rule (`The answer is "..."`) is off unless asked for; here it stands in for a judge.

@@ -51,7 +51,7 @@ class MmVet(JudgedBenchmark):
         yield str(prediction.id)
         yield f"v1_{prediction.id}"
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """As the judge scores, asked in the way of the variant."""
         if variant != OFFICIAL:
             return _OTHERS[variant].grade(pairs, OFFICIAL, judge)

@@ -90,7 +90,7 @@ class Mme(Benchmark):
         yield _key(str(prediction.id), prediction.prompt)
         yield _key(f"{prediction.fields.get('category', '')}/{prediction.image}", prediction.prompt)
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """By the word that is there; VLMEvalKit asks a judge about answers without one."""
         verdicts = super().grade(pairs, variant)
         return verdicts if judge is None or not self.asks_judge(variant) else read_by_judge(pairs, verdicts, judge)

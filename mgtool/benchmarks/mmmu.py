@@ -135,7 +135,7 @@ class Mmmu(ChoiceBenchmark):
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """As the official script does, which draws a choice where an answer names none, in the file's order."""
-        verdicts = super().grade(pairs, variant, judge)
+        verdicts = list(super().grade(pairs, variant, judge))
         if variant not in SEEDS:
             return verdicts
         generator = random.Random(SEEDS[variant])

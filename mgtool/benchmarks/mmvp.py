@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from mgtool.records import Sample, Score
@@ -82,7 +82,7 @@ class Mmvp(JudgedBenchmark):
             raise truth.mismatch("MMVP's Questions.csv: `Index`, `Question`, `Options`, `Correct Answer`")
         return [_item(row, place) for place, row in enumerate(rows)]
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """The judge's; in VLMEvalKit by the letter that was named, a judge being asked where none is."""
         if variant == OFFICIAL:
             return super().grade(pairs, variant, judge)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from mgtool.errors import UsageError
 from mgtool.records import Score
@@ -23,15 +23,20 @@ from mgtool.scoring.benchmark import (
     Pair,
     Verdict,
     by_field,
+    kept_items,
     shared_verdict,
 )
+from mgtool.scoring.compact import TableRows
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, picture_name, whole
+from mgtool.scoring.item_index import ItemIndex
 from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
-from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio, share_of
+from mgtool.scoring.score_file import groups_of
+from mgtool.scoring.statistics import Floats, Metric, Statistic, ratio, share_of
 
 SPLITS = ("random", "popular", "adversarial")
+_COUNTS = 9
 _NO = frozenset({"No", "not", "no"})
 
 
@@ -56,11 +61,11 @@ class Pope(Benchmark):
     others_instructions: ClassVar[Mapping[str, str]] = {"llava": SINGLE_WORD, "vlmevalkit": ""}
     judge = "optional"
 
-    def load(self, truth: Truth) -> list[Item]:
+    def load(self, truth: Truth) -> Sequence[Item]:
         """Official files (one a split), LLaVA's question file over them, or a TSV with all splits."""
-        items = [item for document in truth.files for item in _items(document, truth.split)]
+        items = kept_items(item for document in truth.files for item in _items(document, truth.split))
         if truth.split and not items and len(truth.files) == 1:
-            items = list(_items(truth.files[0], truth.split, is_only=True))
+            items = kept_items(_items(truth.files[0], truth.split, is_only=True))
         if not items:
             raise truth.mismatch(f"POPE questions with `label`{f' of split {truth.split}' if truth.split else ''}")
         if truth.questions:
@@ -79,7 +84,7 @@ class Pope(Benchmark):
         number = str(item.id).removeprefix(f"{splits[0]}/")
         return (f"{split}/{number}" for split in (splits if set(splits) & set(SPLITS) else SPLITS))
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """By the word that is there; VLMEvalKit asks a judge about answers without one."""
         verdicts = super().grade(pairs, variant)
         return verdicts if judge is None or not self.asks_judge(variant) else read_by_judge(pairs, verdicts, judge)
@@ -99,10 +104,11 @@ class Pope(Benchmark):
         if variant in _MEANS and parts:
             numbers: dict[str, Statistic | Metric] = {"f1": _mean_f1(scores, list(parts))}
         else:
-            members = [score for part in parts.values() for score in part]  # an item of two splits counts in both
-            numbers = {"f1": Statistic(_confusion(members, variant), codes(score.group for score in members), _f1)}
+            each = list(parts.values())  # an item of two splits counts in both
+            members = each[0] if len(each) == 1 else [score for part in each for score in part]
+            numbers = {"f1": Statistic(_confusion(members, variant), groups_of(members), _f1)}
         for split, part in parts.items():
-            counts, groups = _confusion(part, variant), codes(score.group for score in part)
+            counts, groups = _confusion(part, variant), groups_of(part)
             for metric in ("accuracy", "precision", "recall", "f1", "yes_ratio"):
                 columns = _YES_LABELS if (metric, variant) == ("yes_ratio", "lmms-eval") else _SHARES.get(metric)
                 shown = Statistic(counts, groups, _f1) if columns is None else share_of(counts, groups, *columns)
@@ -167,54 +173,61 @@ def _splits(item: Item) -> list[str]:
     return own if isinstance(own, list) else [own]
 
 
-def _addressed(items: list[Item]) -> list[Item]:
+def _addressed(items: Sequence[Item]) -> Sequence[Item]:
     """Items with ids that are theirs alone.
 
     Official files number each split from 1; then the id alone is no address, and the split becomes a part of it.
     """
-    if len({str(item.id) for item in items}) == len(items):
+    if ItemIndex(items).is_unique:
         return items
-    return [msgspec.structs.replace(item, id=f"{_splits(item)[0]}/{item.id}") for item in items]
+    return kept_items(msgspec.structs.replace(item, id=f"{_splits(item)[0]}/{item.id}") for item in items)
 
 
-def _renamed(items: list[Item], questions: list[Row], split: str) -> list[Item]:
+def _renamed(items: Sequence[Item], questions: list[Row], split: str) -> Sequence[Item]:
     """Give the items the ids of a question file, matched by split, picture and question."""
     ids: dict[tuple[str, str, str], Any] = {}
     for row in questions:
         key = (str(row.get("category", split)), str(row.get("image", "")), _bare(str(row.get("text", ""))))
         ids[key] = row.get("question_id")
-    renamed = []
-    for item in items:
+
+    def renamed(item: Item) -> Item:
         key = (str(item.fields["split"]), item.image, _bare(item.question))
         if key not in ids:
             raise UsageError("questions", f"has no {key[0]} question about {item.image}: {item.question}")
-        renamed.append(msgspec.structs.replace(item, id=ids[key]))
-    return renamed
+        return msgspec.structs.replace(item, id=ids[key])
+
+    return kept_items(map(renamed, items))
 
 
 def _bare(question: str) -> str:
     return question.split("\n")[0].strip().lower()
 
 
-def _in_order(parts: dict[str, list[Score]]) -> dict[str, list[Score]]:
+def _in_order(parts: dict[str, Sequence[Score]]) -> dict[str, Sequence[Score]]:
     known = [split for split in SPLITS if split in parts]
     return {split: parts[split] for split in [*known, *(split for split in parts if split not in known)]}
 
 
-def _confusion(scores: Sequence[Score], variant: str = OFFICIAL) -> NDArray[np.uint8]:
+def _confusion(scores: Sequence[Score], variant: str = OFFICIAL) -> TableRows:
     """(n, 9): true positive, false positive, false negative, true negative, right, said yes, said anything, 1, is yes.
 
     An item without an answer is wrong: a miss where yes was right, a false alarm where no was. lmms-eval counts an
     answer that is neither yes nor no as no miss, so that its recall is higher.
     """
-    rows = np.zeros((len(scores), 9), dtype=np.uint8)
-    for row, score in zip(rows, scores, strict=True):
-        positive, answered = score.target == "yes", score.status == "answered"
-        said_yes = score.extracted == "yes" if answered else not positive
-        row[(0 if said_yes else 2) if positive else (1 if said_yes else 3)] = 1
-        row[2] *= not (variant == "lmms-eval" and answered and score.extracted != "no")
-        row[4:] = score.score, answered and said_yes, answered, 1, positive
-    return rows
+    codes, rows = array("B"), dict[tuple[int, ...], int]()
+    for score in scores:
+        row = _counted(score, variant)
+        codes.append(rows.setdefault(row, len(rows)))
+    table = np.array(list(rows), np.uint8).reshape(-1, _COUNTS)
+    return TableRows(np.frombuffer(codes, np.uint8), table)
+
+
+def _counted(score: Score, variant: str) -> tuple[int, ...]:
+    positive, answered = score.target == "yes", score.status == "answered"
+    said_yes = score.extracted == "yes" if answered else not positive
+    missed = positive and not said_yes and not (variant == "lmms-eval" and answered and score.extracted != "no")
+    confusion = positive and said_yes, not positive and said_yes, missed, not positive and not said_yes
+    return *confusion, int(score.score), answered and said_yes, answered, 1, positive
 
 
 _SHARES = {
@@ -237,13 +250,15 @@ def _f1(sums: Floats) -> Floats:
 def _mean_f1(scores: Sequence[Score], splits: list[str]) -> Statistic:
     """F1 averaged over the splits; pictures are drawn once for all splits, as they share them."""
     confusion = _confusion(scores)
+    if len(splits) == 1 and all(_in(score, splits[0]) for score in scores):
+        return Statistic(confusion, groups_of(scores), _f1)
     member = np.stack([np.fromiter((_in(s, split) for s in scores), np.uint8, len(scores)) for split in splits], 1)
-    rows = (member[:, :, None] * confusion[:, None, :]).reshape(len(scores), -1)
+    rows = (member[:, :, None] * np.asarray(confusion)[:, None, :]).reshape(len(scores), -1)
 
     def mean(sums: Floats) -> Floats:
-        return np.asarray(_f1(sums.reshape(*sums.shape[:-1], len(splits), confusion.shape[1])).mean(-1))
+        return np.asarray(_f1(sums.reshape(*sums.shape[:-1], len(splits), _COUNTS)).mean(-1))
 
-    return Statistic(rows, codes(score.group for score in scores), mean)
+    return Statistic(rows, groups_of(scores), mean)
 
 
 def _in(score: Score, split: str) -> bool:

@@ -42,7 +42,7 @@ class TextVqa(Benchmark):
     }
     instruction = SINGLE_WORD
 
-    def load(self, truth: Truth) -> list[Item]:
+    def load(self, truth: Truth) -> Sequence[Item]:
         """The official JSON with `data`, or a TSV whose `answer` is the list of ten."""
         items = [_item(row) for document in of_split(truth.files, truth.split) for row in data_rows(document)]
         if not items:

@@ -154,7 +154,8 @@ def _difference(first: Statistic | Metric, second: Statistic | Metric) -> Differ
         return _unpaired(_estimated(first), _estimated(second))
     if first.function is not None or not len(first.rows):
         return _resampled_difference(first, second)
-    found = _paired(first.rows[:, 0], second.rows[:, 0], first.groups, first.scale)
+    before, after = (np.asarray(run.rows)[:, 0] for run in (first, second))
+    found = _paired(before, after, first.groups, first.scale)
     values = first.estimate().value, second.estimate().value  # rounded as the official script does
     change = None if values[0] is None or values[1] is None else values[1] - values[0]
     return msgspec.structs.replace(found, first=values[0], second=values[1], difference=change)
@@ -196,7 +197,7 @@ def _resampled_difference(first: Statistic, second: Statistic) -> Difference:
     if before is None or after is None or first.function is None or second.function is None:
         return Difference(first=before, second=after, difference=None)
     width = first.rows.shape[1]
-    sums = cluster_sums(np.hstack([first.rows, second.rows]), first.groups)
+    sums = cluster_sums(np.hstack([np.asarray(first.rows), np.asarray(second.rows)]), first.groups)
     if len(sums) < 2:
         return Difference(first=before, second=after, difference=after - before, n=len(first.rows))
     totals = resampled(sums)

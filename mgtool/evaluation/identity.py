@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Set
+from array import array
+from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from mgtool.records import SampleId
 from mgtool.scoring.benchmark import Item
 from mgtool.scoring.predictions import Prediction
 
@@ -29,17 +31,17 @@ class Mismatch(NamedTuple):
     """An answer beside the question that has its id.
 
     Attributes:
-        answer: as it was read.
+        id: of the answer.
         answered: picture and question of the answer, for reading.
         expected: those of the benchmark.
     """
 
-    answer: Prediction
+    id: SampleId
     answered: str
     expected: str
 
     def __str__(self) -> str:
-        return f"{self.answer.id} is about {self.answered}, where the benchmark has {self.expected}"
+        return f"{self.id} is about {self.answered}, where the benchmark has {self.expected}"
 
 
 class Identity(NamedTuple):
@@ -47,12 +49,15 @@ class Identity(NamedTuple):
 
     Attributes:
         comparable: answers that name a picture or a question which the benchmark names too.
-        mismatched: those about another picture or, where no picture can be compared, another question.
+        mismatched: places, among those compared, of those about another picture or, where no picture can be compared,
+            another question.
+        first: some of them.
         reworded: those about the same picture in other words.
     """
 
     comparable: int = 0
-    mismatched: tuple[Mismatch, ...] = ()
+    mismatched: Sequence[int] = ()
+    first: tuple[Mismatch, ...] = ()
     reworded: int = 0
 
     @property
@@ -61,17 +66,12 @@ class Identity(NamedTuple):
         return 2 * len(self.mismatched) > self.comparable
 
     @property
-    def predictions(self) -> list[Prediction]:
-        """The answers that are to other questions."""
-        return [mismatch.answer for mismatch in self.mismatched]
-
-    @property
     def examples(self) -> str:
         """Some mismatches, as a sentence has room for them."""
-        return "; ".join(map(str, self.mismatched[:EXAMPLES]))
+        return "; ".join(map(str, self.first))
 
 
-def compared(matched: Iterable[tuple[Item, Prediction]], ids: Set[str]) -> Identity:
+def compared(matched: Iterable[tuple[Item, Prediction]], ids: Container[str]) -> Identity:
     """Compare answers with the questions whose ids they bear.
 
     Args:
@@ -79,21 +79,22 @@ def compared(matched: Iterable[tuple[Item, Prediction]], ids: Set[str]) -> Ident
         ids: of all questions: a picture that is named by one tells nothing beside a picture's own name.
     """
     comparable, reworded = 0, 0
-    mismatched: list[Mismatch] = []
-    for item, answer in matched:
+    mismatched, first = array("i"), list[Mismatch]()
+    for place, (item, answer) in enumerate(matched):
         picture = _same_picture(item, answer, ids)
         question = _same_question(item, answer)
         fits = question if picture is None else picture
         comparable += fits is not None
         reworded += picture is True and question is False
         if fits is False:
-            mismatched.append(_mismatch(item, answer))
-    return Identity(comparable, tuple(mismatched), reworded)
+            mismatched.append(place)
+            first += [_mismatch(item, answer)] if len(first) < EXAMPLES else []
+    return Identity(comparable, mismatched, tuple(first), reworded)
 
 
 def _mismatch(item: Item, answer: Prediction) -> Mismatch:
     asked = answer.question or answer.prompt
-    return Mismatch(answer, _told(answer.image, asked), _told(item.image, item.question))
+    return Mismatch(answer.id, _told(answer.image, asked), _told(item.image, item.question))
 
 
 def _told(picture: str, question: str) -> str:
@@ -104,7 +105,7 @@ def _told(picture: str, question: str) -> str:
     )
 
 
-def _same_picture(item: Item, answer: Prediction, ids: Set[str]) -> bool | None:
+def _same_picture(item: Item, answer: Prediction, ids: Container[str]) -> bool | None:
     """By the files' names without folders and endings; None where one is missing, or named by a question's id."""
     if not item.image or not answer.image:
         return None
@@ -113,10 +114,11 @@ def _same_picture(item: Item, answer: Prediction, ids: Set[str]) -> bool | None:
         return True
     if answer.image.isdecimal() or item.image.isdecimal():
         return None  # the number of a row that has the picture
-    return None if theirs & ids and not ours & ids else False
+    named = [any(name in ids for name in names) for names in (theirs, ours)]
+    return None if named == [True, False] else False
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 10)
 def _stems(name: str) -> frozenset[str]:
     """A picture's name with and without its ending; COCO's prefixes and leading zeros do not count.
 

@@ -15,14 +15,14 @@ import msgspec
 from mgtool import benchmarks
 from mgtool.boxes import formats
 from mgtool.errors import InputError, ItemError, RecordError, UsageError, one_of
+from mgtool.evaluation.joining import JoinedAnswers, join
 from mgtool.evaluation.options import EvalOptions
-from mgtool.evaluation.pipeline import JoinedAnswers, join
 from mgtool.files.hashing import sha256
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.media.reading import Place, read_bytes
 from mgtool.records import BoxRecord, decode
 from mgtool.scoring import predictions
-from mgtool.scoring.benchmark import Benchmark, Item
+from mgtool.scoring.benchmark import Benchmark, Item, kept_items
 from mgtool.scoring.ground_truth import Document, Truth
 from mgtool.scoring.layouts import SWAPPED, described
 from mgtool.scoring.predictions import Answers
@@ -65,7 +65,7 @@ class EvalInputs:
             raise UsageError("judge", f"is not asked by {benchmark.name} ({variant}){hint}")
         return benchmark
 
-    @cached_property
+    @property
     def truth(self) -> Truth:
         """The official files.
 
@@ -78,23 +78,24 @@ class EvalInputs:
         return Truth(self.ground_truth, Path(questions) if questions else None, self.options.split)
 
     @cached_property
-    def items(self) -> list[Item]:
+    def items(self) -> Sequence[Item]:
         """Questions and targets.
 
         Raises:
             InputError: files that are not the benchmark's, whatever the loader stumbles over in them.
         """
-        files = self.benchmark.files
+        files, truth = self.benchmark.files, self.truth
         try:
-            items = self.benchmark.load(self.truth)
+            items = self.benchmark.load(truth)
+            items = items if self.benchmark.needs_all else kept_items(items)
         except RecordError as error:
-            raise self.truth.mismatch(f"{files} ({error})") from error
+            raise truth.mismatch(f"{files} ({error})") from error
         except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise self.truth.mismatch(f"{files} ({type(error).__name__}: {error})") from error
+            raise truth.mismatch(f"{files} ({type(error).__name__}: {error})") from error
         if not items:
-            raise self.truth.mismatch(f"{files}; no question was found in it")
+            raise truth.mismatch(f"{files}; no question was found in it")
         if not any(item.target for item in items):
-            wrong = self.truth.mismatch(files)
+            wrong = truth.mismatch(files)
             if SWAPPED in str(wrong):  # its lines pass for questions without answers
                 raise wrong
         self._refuse_unknown_split(items)

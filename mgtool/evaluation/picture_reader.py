@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from mgtool.errors import InputError, ItemError
@@ -73,12 +74,16 @@ class PackedPictures:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._wanted = frozenset(names)
+        self._names = names
         self._places: dict[str, tuple[int, int] | Media] = {}
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - `close` ends it
         self._end = 0
         self._room = shutil.disk_usage(tempfile.gettempdir()).free * SPARE
         self.left_out = 0
+
+    @cached_property
+    def _wanted(self) -> frozenset[str]:
+        return frozenset(self._names)
 
     def close(self) -> None:
         """Let the pictures go."""

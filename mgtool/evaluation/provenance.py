@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def _shortened(text: str) -> str:
 
 def provenance(
     source: str,
-    predictions: Iterable[Prediction],
+    predictions: Sequence[Prediction],
     *,
     ground_truth: Iterable[Path],
     split: str,
@@ -112,7 +112,6 @@ def provenance(
     """
     record = _record(source)
     model, options = record.get("model") or {}, record.get("options") or {}
-    predictions = list(predictions)
     path = str(model.get("path") or "")
     return Provenance(
         models=_models(predictions, record.get("detector"), path),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ import numpy as np
 from mgtool.errors import UsageError
 from mgtool.records import Score, canonical
 from mgtool.scoring.benchmark import Benchmark, mean_score
+from mgtool.scoring.score_file import kept_scores
 from mgtool.scoring.statistics import Metric, Statistic, averaged
 
 MEAN, VOTE = "mean", "vote"
@@ -34,20 +35,21 @@ class SampleSummary(msgspec.Struct, frozen=True, kw_only=True):
     spread: dict[str, float]
 
 
-def merged(rounds: Sequence[Sequence[Score]], rule: str) -> list[Score]:
+def merged(rounds: Sequence[Sequence[Score]], rule: str, fields: Iterable[str] = ()) -> Sequence[Score]:
     """One score for each item from those of its samples.
 
     Args:
         rounds: the scores of all items, one list a sample, in the same order.
         rule: ``mean``, ``vote`` or ``pass@K``.
+        fields: as of `kept_scores`.
 
     Raises:
         UsageError: where there are fewer than K samples.
     """
     if len(rounds) == 1 and not _tries(rule, len(rounds)):
-        return list(rounds[0])
+        return rounds[0]
     make = _voted if rule == VOTE else _averaged
-    return [make(samples, rule) for samples in zip(*rounds, strict=True)]
+    return kept_scores((make(samples, rule) for samples in zip(*rounds, strict=True)), fields)
 
 
 def numbers(

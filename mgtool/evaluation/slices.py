@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from mgtool.errors import UsageError, one_of
 from mgtool.records import BoxRecord, Score
 from mgtool.scoring.benchmark import mean_score
+from mgtool.scoring.score_file import by_value, has_field
 from mgtool.scoring.statistics import Metric
 
 Bin = str | None
@@ -40,7 +40,7 @@ def sliced(
         slices["largest_box"] = _by(scores, lambda score: _size_bin(boxes.get(score.image), max), BOX_SIZES)
         slices["smallest_box"] = _by(scores, lambda score: _size_bin(boxes.get(score.image), min), BOX_SIZES)
     for field in fields:
-        if not any(field in score.fields for score in scores):
+        if not has_field(scores, field):
             known = sorted({name for score in scores for name in score.fields})
             raise UsageError("slices", f"{field}: no item has this field; there are: {one_of(field, known)}")
         slices[field] = _by(scores, functools.partial(_field_text, field))
@@ -73,10 +73,6 @@ def _field_text(field: str, score: Score) -> Bin:
 
 
 def _by(scores: Sequence[Score], bin_of: Callable[[Score], Bin], order: Sequence[str] = ()) -> dict[str, Metric]:
-    parts: dict[str, list[Score]] = defaultdict(list)
-    for score in scores:
-        name = bin_of(score)
-        if name is not None:
-            parts[name].append(score)
+    parts = by_value(scores, bin_of)
     names = [name for name in order if name in parts] + sorted(name for name in parts if name not in order)
     return {name: mean_score(parts[name]).estimate() for name in names}

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mgtool.evaluation.pipeline import join
+from mgtool.evaluation.joining import join
 from mgtool.records import SampleId
 from mgtool.scoring.benchmark import Benchmark, Item, Judge
 from mgtool.scoring.predictions import Answers
@@ -41,7 +41,7 @@ def explain_variants(
 ) -> list[VariantScores]:
     """The answered items whose score is not the same in every variant, with all their scores."""
     pairs = [pair for pair in join(benchmark, items, answers, trust_ids=trust_ids).pairs if pair[1] is not None]
-    verdicts = {variant: benchmark.grade(pairs, variant, judge) for variant in benchmark.variants}
+    verdicts = {variant: list(benchmark.grade(pairs, variant, judge)) for variant in benchmark.variants}
     own = ({variant: each[place] for variant, each in verdicts.items()} for place in range(len(pairs)))
     return [
         VariantScores(

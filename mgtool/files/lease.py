@@ -13,7 +13,7 @@ from typing import Any
 from mgtool.errors import OutputError
 from mgtool.files.holders import holder_of, this_process
 from mgtool.files.lock import BEATS_EVERY_S, LOCK_SUFFIX, STALE_AFTER_S, HeldError, told_holder
-from mgtool.files.store import Store
+from mgtool.files.store import Store, bare
 
 _LOOKS_EVERY_S = 1.0
 
@@ -126,7 +126,7 @@ class _Lease:
         if holder is not None and holder.is_here:
             return holder.runs
         about = self._store.about(self._name)
-        if about is None or about.tag != tag:
+        if about is None or about.tag != bare(tag):
             return about is not None
         if self._now() - about.modified > STALE_AFTER_S:
             return False

@@ -73,7 +73,7 @@ class Store:
         try:
             self._store: Any = from_url(self.url, **options)
         except Exception as error:  # of several kinds that have no common one
-            raise UsageError("out", f"{url}: {_reason(error)}") from error
+            raise UsageError("out", f"{url}: {_reason(error, self.url)}") from error
 
     def files(self) -> dict[str, StoredFile]:
         """All files, by their names below the URL: one listing."""
@@ -163,7 +163,7 @@ class Store:
             raise
         except Exception as error:  # of several kinds that have no common one
             where = f"{self.url}/{name}" if name else self.url
-            raise OutputError(f"{where}: {_reason(error)}; the same command goes on from here") from error
+            raise OutputError(f"{where}: {_reason(error, self.url)}; the same command goes on from here") from error
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -183,10 +183,15 @@ def _unless_absent(call: Callable[[], T]) -> T | None:
         return None
 
 
+_ENDPOINTS = (
+    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    *("AZURE_STORAGE_ENDPOINT", "AZURITE_BLOB_STORAGE_URL"),
+)
+
+
 def _is_plain() -> bool:
     """Whether the environment names a server without TLS."""
-    given = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"))
-    return next(filter(None, given), "").startswith("http://")
+    return next(filter(None, map(os.environ.get, _ENDPOINTS)), "").startswith("http://")
 
 
 def _profile() -> Any:
@@ -202,23 +207,30 @@ def _profile() -> Any:
     return None if session.get_credentials() is None else Boto3CredentialProvider(session)
 
 
+def bare(tag: str) -> str:
+    """A tag without the quotes that some answers of a store have and others have not."""
+    return tag.strip('"')
+
+
 def _file(about: Any) -> StoredFile:
-    return StoredFile(int(about["size"]), str(about["e_tag"]), about["last_modified"].timestamp())
+    return StoredFile(int(about["size"]), bare(str(about["e_tag"])), about["last_modified"].timestamp())
 
 
 _NODE_SERVICE = "://169.254."
-_NO_CREDENTIALS = (
-    "no credentials are known: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; "
-    "those of ~/.aws are found once boto3 is installed"
-)
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; those of ~/.aws are found once boto3 is installed",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
 _CODE = re.compile(r"<Code>([^<]+)</Code>.*?(?:<Message>([^<]+)</Message>)?", re.DOTALL)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, url: str) -> str:
     """The server's own words where it has some, in one line."""
     text = str(error).partition("\n\nDebug source")[0]
     if _NODE_SERVICE in text:
-        return _NO_CREDENTIALS
+        scheme = url.partition(":")[0]
+        return f"no credentials are known: set {_CREDENTIALS[scheme]}"
     said = _CODE.search(text)
     if said is not None:
         return without_secrets(": ".join(filter(None, said.groups())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import re
 import shutil
@@ -37,11 +38,29 @@ def temporary_folder(what: str) -> Iterator[Path]:
             prefix=f"{what}-", dir=_own_folder(users_place()), ignore_cleanup_errors=True
         )
     except OSError as error:
-        raise OutputError(
-            f"temporary files cannot be written: {error.strerror or error}; `tmp` or TMPDIR names another folder"
-        ) from error
+        raise unwritable(error) from error
     with folder as name:
         yield Path(name)
+
+
+def unnamed_file() -> io.FileIO:
+    """A file without a name in the folder of this process, unbuffered, for reading and writing.
+
+    It is gone when it is closed, and with the process, however that ends.
+
+    Raises:
+        OutputError: where none can be made.
+    """
+    try:
+        return tempfile.TemporaryFile(buffering=0, dir=_own_folder(users_place()))
+    except OSError as error:
+        raise unwritable(error) from error
+
+
+def unwritable(error: OSError) -> OutputError:
+    """What is said where temporary files cannot be written."""
+    detail = error.strerror or error
+    return OutputError(f"temporary files cannot be written: {detail}; `tmp` or TMPDIR names another folder")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mgtool.errors import ItemError
 from mgtool.inference.cache_support import CacheSupport
+from mgtool.inference.cpu_layers import CpuLayers
 from mgtool.inference.limits import PositionLimit
 from mgtool.inference.memory import PrefillBudget, is_out_of_memory, is_scarce, is_split, token_budget
 from mgtool.inference.prefill import Prefill
@@ -59,6 +60,7 @@ class Engine:
         stops: Sequence[str] = (),
     ) -> None:
         self.model, self.processor = _served(model, processor), processor
+        self._layers = CpuLayers(self.model.model, self.model.language_model)
         self.token_budget, self._budget = token_budget(self.model), PrefillBudget(self.model)
         self.sampler: Sampler = sampler or Greedy()
         self.times = for_device(self.model.device.type)
@@ -114,10 +116,11 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Outcome]:
         """Admit the groups that fit, choose a token for every row, give the answers that ended."""
-        with self.times.of("prefill"):
-            self._schedule()
-        with self.times.of("decode"):
-            self._run()
+        with self._layers.used():
+            with self.times.of("prefill"):
+                self._schedule()
+            with self.times.of("decode"):
+                self._run()
         self.times.stepped(len(self._scheduler.running), self._rows.held)
         return self._postprocess()
 

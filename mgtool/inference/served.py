@@ -58,12 +58,14 @@ class ServedModel(Protocol):
     """A language model that is shown pictures, on its device, in evaluation mode.
 
     Attributes:
+        model: of transformers, that it is made of.
         language_model: takes token ids or embeddings, positions and a cache, and gives logits.
         vision_tokens: places that a picture has beside those in a prompt's ids.
         picture_bytes: that a picture takes at most while it is seen; 0 where pictures are seen one by one.
         penalties: that its own configuration asks for; None for none.
     """
 
+    model: Any
     vision_tokens: int
     picture_bytes: int
     penalties: Penalties | None

@@ -6,7 +6,7 @@ import errno
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -58,14 +58,24 @@ def contents(folder: Path, left_out: LeftOut | None = None) -> Contents:
         raise InputError(f"{folder}: cannot be read: {os.strerror(errno.EACCES)}")
     unused = LeftOut() if left_out is None else left_out
     if shards := sorted(path for path in folder.glob("*.t*") if path.name.lower().endswith(paths.ENDINGS)):
-        for one in [] if left_out is None else _walk(folder, (), LeftOut()):
-            if isinstance(one, Path):
-                unused.add(BESIDE_TARS, one.relative_to(folder).as_posix())
+        if left_out is not None:
+            _leave_out_beside(folder, {*shards}, left_out)
         return Contents(TARS, iter(shards))
     kind, tables = _tables(folder)
     if tables:
         return Contents(kind, _and_leave_out(folder, tables, unused))
     return _pictures_or_others(folder, unused)
+
+
+def _leave_out_beside(folder: Path, shards: Collection[Path], left_out: LeftOut) -> None:
+    """Count pictures below a folder of tars, and what else lies in it but for mgtool's own files."""
+    for one in _walk(folder, (), LeftOut()):
+        if isinstance(one, Path):
+            left_out.add(BESIDE_TARS, one.relative_to(folder).as_posix())
+    for path in sorted(folder.iterdir()) if not (folder / RUN_FILE).exists() else ():
+        is_other = path.is_file() and path not in shards and path.suffix.lower() not in MEDIA_SUFFIXES
+        if is_other and not is_hidden(path.name) and not is_of_data_set(path.name):
+            left_out.add(kind_of_file(path.name), path.as_posix())
 
 
 def files(folder: Path, left_out: LeftOut | None = None) -> Iterator[Path | Failure]:

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeAlias, overload
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from mgtool.errors import ItemError
@@ -308,6 +307,8 @@ def _grey8(picture: Image.Image) -> Image.Image:
 
     In stripes, as numbers of 64 bits of the whole picture would take eight times the memory of the result.
     """
+    import numpy as np
+
     picture.load()
     mode, (width, height), peak = picture.mode, picture.size, 65535.0
     if not mode.startswith("I;16"):

@@ -7,12 +7,11 @@ import io
 import itertools
 from typing import Any, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from mgtool.boxes import lookup
 from mgtool.boxes.index import BoxIndex
-from mgtool.boxes.placement import Shrinking
+from mgtool.boxes.shrinking import Shrinking
 from mgtool.boxes.turning import Turning
 from mgtool.errors import ItemError
 from mgtool.files import hashing
@@ -23,7 +22,7 @@ from mgtool.packing.conditions import Condition
 from mgtool.packing.layout import EXTENSIONS, Layout
 from mgtool.packing.options import PackOptions
 from mgtool.records import Detections, Media, Sample, Turn, dumps, media_of
-from mgtool.tars.box_parts import PackedBoxes
+from mgtool.tars.box_parts import PackedBoxes, write_boxes
 from mgtool.tars.samples import FORMAT, PackedPicture, PackedSample
 
 _JPEG_QUALITY = 95
@@ -112,13 +111,7 @@ class Packer:
         sizes = [(picture.turning.width, picture.turning.height) for picture in pictures]
         found, times = self._detections(sample, hashes, sizes, source)
         parts = {"json": dumps(_about(sample, [picture.about for picture in pictures], times))}
-        if self.layout.pictures:
-            parts |= self._picture_parts(pictures)
-        if self.layout.video:
-            parts[self.layout.video] = video
-        if self.layout.boxes:
-            moved = [picture.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
-            parts |= _box_parts(moved or found)
+        parts |= self._media_parts(pictures, video, found)
         size = (pictures[0].about.width, pictures[0].about.height) if pictures else (0, 0)
         boxes, turned = sum(len(one.boxes) for one in found), sum(one.about.orientation != 1 for one in pictures)
         return SampleMembers(parts, tuple(hashes), size, boxes, turned)
@@ -179,6 +172,16 @@ class Packer:
 
     def _turning(self, width: int, height: int, orientation: int) -> Turning:
         return Turning(width, height, orientation if self.options.exif == "apply" else 1)
+
+    def _media_parts(self, pictures: list[_StoredPicture], video: bytes, found: list[Detections]) -> dict[str, bytes]:
+        """The parts beside the JSON, whatever of these the sample has."""
+        parts = self._picture_parts(pictures) if self.layout.pictures else {}
+        if self.layout.video:
+            parts[self.layout.video] = video
+        if self.layout.boxes:
+            moved = [picture.move_boxes(one) for picture, one in zip(pictures, found, strict=False)]
+            parts |= _box_parts(moved or found)
+        return parts
 
     def _picture_parts(self, pictures: list[_StoredPicture]) -> dict[str, bytes]:
         extension = EXTENSIONS[self.layout.format]
@@ -297,9 +300,7 @@ def _about(sample: Sample, pictures: list[PackedPicture], times: tuple[float, ..
 
 def _box_parts(found: list[Detections]) -> dict[str, bytes]:
     chained = itertools.chain.from_iterable
-    rows = np.fromiter(chained(chained(one.boxes for one in found)), dtype="<f4").reshape(-1, 4)
-    if not np.isfinite(rows).all():
-        raise ItemError("bad_boxes", "a box that is not finite")
+    rows = write_boxes(chained(one.boxes for one in found))
     tagged = any(one.tags is not None for one in found)
     about = PackedBoxes(
         scores=tuple(chained(one.scores for one in found)) or (0.0,),
@@ -307,13 +308,4 @@ def _box_parts(found: list[Detections]) -> dict[str, bytes]:
         pictures=tuple(chained([index] * len(one.boxes) for index, one in enumerate(found))) or (0,),
         tags=dumps([one.tags for one in found]).decode() if tagged else "",
     )
-    return {"boxes.npy": _npy_header(len(rows)) + rows.tobytes(), "boxes.json": dumps(about)}
-
-
-@functools.lru_cache(maxsize=1024)
-def _npy_header(rows: int) -> bytes:
-    """What `numpy.save` writes before the numbers of (rows, 4) float32."""
-    buffer = io.BytesIO()
-    description = {"descr": "<f4", "fortran_order": False, "shape": (rows, 4)}
-    np.lib.format.write_array_header_1_0(buffer, description)
-    return buffer.getvalue()
+    return {"boxes.npy": rows, "boxes.json": dumps(about)}

@@ -81,8 +81,8 @@ def _answer(score: Score, by_case: Mapping[str, str]) -> str:
 
 def confidences(pairs: Iterable[Pair]) -> dict[SampleId, float]:
     """The probability of each answer whose file says it, by the item's id."""
-    found = {item.id: _probability(answer.fields) for item, answer in pairs if answer is not None}
-    return {item: probability for item, probability in found.items() if probability is not None}
+    found = ((item.id, _probability(answer.fields)) for item, answer in pairs if answer is not None and answer.fields)
+    return {item: probability for item, probability in found if probability is not None}
 
 
 def _probability(fields: Mapping[str, Any]) -> float | None:

@@ -6,6 +6,7 @@ own function. Each is made and written by itself, so that memory does not grow w
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from mgtool.evaluation.output import PAGE_FILE
 from mgtool.files.atomic import atomic_folder, write_bytes
 from mgtool.files.no_links import refuse_links
+from mgtool.records import Score
 from mgtool.report import scores_page
 from mgtool.report.html import safe_json
 from mgtool.report.scores_page import PICTURES_PER_BLOCK, ScoresPage
@@ -60,12 +62,21 @@ def _count(scores: Sequence[Any]) -> int:
 
 def _write_chunks(folder: Path, page: ScoresPage, names: Sequence[str]) -> None:
     places, flips = {name: place for place, name in enumerate(names)}, scores_page.flips(page)
-    for number, part in enumerate(_parts(page.scores, ITEMS_PER_CHUNK)):
-        entries = [scores_page.entry(page, score, places, flips) for score in part]
-        _save(folder, f"items-{number}", entries)
-    first = {score.image: score for score in reversed(page.scores)}
+    entries = (scores_page.entry(page, score, places, flips) for score in page.scores)
+    for number in range(_count(page.scores)):
+        _save(folder, f"items-{number}", list(itertools.islice(entries, ITEMS_PER_CHUNK)))
+    first = _first_places(page.scores) if names else {}
     for number, block in enumerate(_parts(names, PICTURES_PER_BLOCK)):
-        _save(folder, f"pictures-{number}", list(scores_page.pictures(page, block, first, SIDE)))
+        own = {name: page.scores[first[name]] for name in block}
+        _save(folder, f"pictures-{number}", list(scores_page.pictures(page, block, own, SIDE)))
+
+
+def _first_places(scores: Sequence[Score]) -> dict[str, int]:
+    """Where the first item of each picture stands."""
+    first: dict[str, int] = {}
+    for place, score in enumerate(scores):
+        first.setdefault(score.image, place)
+    return first
 
 
 def _parts(sequence: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -37,6 +37,8 @@ EACH = 4
 """Shares for each actor that there is room for: the slowest decides over no more than one of them."""
 MOST_WAITING = 64
 """Actors that may wait for nodes to come."""
+_MOST_NAMES = 1000
+"""Units that the dashboard shows by name: Ray keeps what it counts of each name for as long as the run lasts."""
 _OTHERS_COME_IN_S = 60.0
 """How long other nodes are waited for where those that are there have full disks."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -123,7 +125,7 @@ class Crew(Generic[U, R]):
         self._files = [[ray.put(piece) for piece in _pieces(file)] for file in files]
         self._starting: dict[Any, Any] = {}
         self._working: dict[Any, tuple[Any, U]] = {}
-        self._lost = Counter[str]()
+        self._lost, self._given = Counter[str](), 0
         self._barred, self._why_barred = list[Any](), Exception()
 
     def do(self, units: Iterable[U]) -> Generator[tuple[U, R]]:
@@ -193,7 +195,9 @@ class Crew(Generic[U, R]):
         self._begin_for(waiting)
 
     def _give(self, actor: Any, unit: U) -> None:
-        call = actor.unit.options(name=f"{self._name} {unit.name}")
+        self._given += 1
+        name = unit.name if self._given <= _MOST_NAMES else "unit"
+        call = actor.unit.options(name=f"{self._name} {name}")
         self._working[call.remote(self._loaded(unit))] = (actor, unit)
 
     def _end(self, actor: Any) -> None:

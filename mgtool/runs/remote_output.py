@@ -17,7 +17,7 @@ from mgtool.errors import OutputError
 from mgtool.files.lease import Leases
 from mgtool.files.lock import LOCK_SUFFIX, kept_elsewhere, one_writer
 from mgtool.files.no_links import open_own
-from mgtool.files.store import Store, StoredFile, is_store
+from mgtool.files.store import Store, StoredFile, bare, is_store
 from mgtool.files.temporary import temporary_folder
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 
@@ -246,7 +246,7 @@ class _Mirror:
         began, known = time.monotonic(), self._seen.get(name)
         if signature == _ABSENT or (known is not None and known.signature == signature):
             return
-        tag = self._store.put(name, content)
+        tag = bare(self._store.put(name, content))
         if is_hollow:
             signature = _hollow(self._folder / name, signature[1])
         self._seen[name] = _Seen(signature, tag, is_ours=True)

@@ -62,6 +62,7 @@ class DetectionBenchmark(Benchmark):
 
     takes = "boxes"
     headline = "AP"
+    needs_all = True
     lvis: ClassVar[bool] = False
     most_detections: ClassVar[int | None] = None
     scorer = SCORERS[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -12,10 +12,13 @@ import msgspec
 import numpy as np
 
 from mgtool.errors import UsageError, one_of
+from mgtool.files.record_file import kept
 from mgtool.records import Sample, SampleId, Score, Turn
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.predictions import Answers, Prediction
-from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of, ratio
+from mgtool.scoring.score_file import by_field as by_field
+from mgtool.scoring.score_file import groups_of, has_field, rows_of
+from mgtool.scoring.statistics import Floats, Metric, Statistic, ratio
 
 OFFICIAL = "official"
 SCORERS = ("hotcoco", "pycocotools")
@@ -142,6 +145,7 @@ class Benchmark:
         others_instructions: the same in other projects' evaluations, by `prompts`; empty for the question alone.
         judge: whether a judge is needed, can be used where rules do not suffice, or is not.
         max_new_tokens: the published limit of an answer.
+        needs_all: whether its numbers are of all items together, so that they stay in memory, which grows with them.
     """
 
     name: ClassVar[str]
@@ -156,6 +160,7 @@ class Benchmark:
     others_instructions: ClassVar[Mapping[str, str]] = {}
     judge: ClassVar[Literal["no", "optional", "needed"]] = "no"
     max_new_tokens: ClassVar[int] = 100
+    needs_all: ClassVar[bool] = False
 
     def configured(self, metrics: Sequence[str], by: Sequence[str]) -> Benchmark:
         """The benchmark with the metrics and breakdowns that were asked for, where it has a choice of them.
@@ -181,7 +186,7 @@ class Benchmark:
             raise UsageError("scorer", f"{scorer}: {self.name} is not scored by it")
         return self
 
-    def load(self, truth: Truth) -> list[Item]:
+    def load(self, truth: Truth) -> Sequence[Item]:
         """The questions and targets.
 
         Raises:
@@ -227,18 +232,18 @@ class Benchmark:
         """The predictions as they are matched with the items; one that answers several items becomes several."""
         return predictions
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
-        """One verdict for each item; an item without an answer is wrong.
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
+        """One verdict for each item, made when it is asked for where items are scored alone; without an answer wrong.
 
         Args:
             pairs: the items with their answers.
             variant: one of `variants`.
             judge: who is asked, for benchmarks that need or can use one.
         """
-        return [
+        return (
             self.score(item, prediction.text, variant) if prediction is not None else self.missing(item)
             for item, prediction in pairs
-        ]
+        )
 
     def asks_judge(self, variant: str) -> bool:
         """Whether a judge is asked where answers are scored in this way."""
@@ -261,7 +266,7 @@ class Benchmark:
         return {
             field: {value: mean_score(part) for value, part in by_field(scores, field).items()}
             for field in self.breakdowns
-            if any(field in score.fields for score in scores)
+            if has_field(scores, field)
         }
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
@@ -327,8 +332,8 @@ def _words(text: str) -> str:
 
 def mean_score(scores: Sequence[Score], *, selected: bool = False) -> Statistic:
     """The mean score in percent, clustered by the scores' group; `selected` where answers decide which items count."""
-    ids = [score.question_id for score in scores] if selected else ()
-    return mean_of([score.score for score in scores], [score.group for score in scores], ids=ids)
+    ids = tuple(score.question_id for score in scores) if selected else ()
+    return Statistic(rows_of(scores), groups_of(scores), ids=ids)
 
 
 def mean_of_parts(scores: Sequence[Score], field: str, parts: Sequence[str]) -> Statistic:
@@ -343,20 +348,17 @@ def mean_of_parts(scores: Sequence[Score], field: str, parts: Sequence[str]) -> 
     def mean(sums: Floats) -> Floats:
         return np.asarray(ratio(sums[..., 0::2], sums[..., 1::2]).mean(-1))
 
-    return Statistic(rows, codes(score.group for score in scores), mean)
+    return Statistic(rows, groups_of(scores), mean)
 
 
-def with_targets(items: Sequence[Item]) -> list[Item]:
+def kept_items(items: Iterable[Item]) -> Sequence[Item]:
+    """Items as `record_file.kept` keeps them; in memory where they have something in common beside their fields."""
+    first, every = itertools.tee(items)
+    shared = next(first, None)
+    del first
+    return list(every) if shared is not None and shared.context is not None else kept(every, Item)
+
+
+def with_targets(items: Sequence[Item]) -> Sequence[Item]:
     """The items with answers, where others, as a folder's test split, have none; all where none has any."""
-    return [item for item in items if item.target] or list(items)
-
-
-def by_field(scores: Iterable[Score], field: str) -> dict[str, list[Score]]:
-    """Scores by the value of a field, values sorted; an item with several values counts for each."""
-    groups: dict[Any, list[Score]] = defaultdict(list)
-    for score in scores:
-        value = score.fields.get(field)
-        for one in value if isinstance(value, list | tuple) else (value,):
-            if one is not None:
-                groups[one].append(score)
-    return {str(value): groups[value] for value in sorted(groups, key=lambda value: (str(type(value)), value))}
+    return kept_items(item for item in items if item.target) or items

@@ -67,6 +67,7 @@ class CaptionBenchmark(Benchmark):
 
     metric = "CIDEr, BLEU-1 to 4, METEOR, ROUGE-L, SPICE; the last two but ROUGE-L, and the tokenizer, need Java"
     headline = "CIDEr"
+    needs_all = True
     variants: ClassVar[Mapping[str, str]] = {
         OFFICIAL: "pycocoevalcap: PTB tokens in lower case without punctuation, which needs Java",
         VLMEVALKIT: "words between spaces, as they are written: no tokenizer and no Java; no METEOR, no SPICE",
@@ -77,7 +78,7 @@ class CaptionBenchmark(Benchmark):
         """The request for a caption, unless the question file has one."""
         return question_of(sample) or self.instruction
 
-    def load(self, truth: Truth) -> list[Item]:
+    def load(self, truth: Truth) -> Sequence[Item]:
         """A COCO captions JSON, Karpathy's JSON (its test split, unless another is asked for), BLIP's list, or a TSV.
 
         Where no picture at all has a caption, as in the test sets' image info, the pictures are for a submission.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from typing import ClassVar, Literal, TypeVar
 
@@ -38,7 +38,7 @@ class JudgedBenchmark(Benchmark):
         """The verdict in a reply; None where it has none."""
         raise NotImplementedError
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """Ask about every answer, until each reply can be read or the attempts are over."""
         if judge is None:
             raise UsageError("benchmark", f"{self.name} needs a judge: add `judge` openai:MODEL or `judge` hf:PATH")
@@ -89,13 +89,13 @@ def ask_until_read(
     return verdicts
 
 
-def read_by_judge(pairs: Sequence[Pair], verdicts: Sequence[Verdict], judge: Judge) -> list[Verdict]:
+def read_by_judge(pairs: Sequence[Pair], verdicts: Iterable[Verdict], judge: Judge) -> list[Verdict]:
     """The verdicts, those on answers with neither yes nor no by what a judge finds in them, as VLMEvalKit has it."""
     result = list(verdicts)
     unread = [
         (place, item, answer.text)
         for place, (item, answer) in enumerate(pairs)
-        if answer is not None and verdicts[place].extracted not in ("yes", "no")
+        if answer is not None and result[place].extracted not in ("yes", "no")
     ]
 
     def request(case: tuple[int, Item, str], attempt: int) -> JudgeRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from mgtool.records import Sample, Score
@@ -124,7 +124,7 @@ class ChoiceBenchmark(Benchmark):
             fields={**fields, "options": options},
         )
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """By the rules; a judge, where there is one, matches the answers in which the rules find nothing."""
         verdicts = super().grade(pairs, variant)
         if judge is None or not self.asks_judge(variant):
@@ -165,7 +165,7 @@ class ChoiceBenchmark(Benchmark):
 
 
 def matched(
-    pairs: Sequence[Pair], verdicts: Sequence[Verdict], questions: Sequence[LetteredQuestion], judge: Judge
+    pairs: Sequence[Pair], verdicts: Iterable[Verdict], questions: Sequence[LetteredQuestion], judge: Judge
 ) -> list[Verdict]:
     """The verdicts, those without a letter by what a judge finds the answer to be most like.
 
@@ -175,7 +175,7 @@ def matched(
     unread = [
         (place, questions[place], answer.text)
         for place, (_, answer) in enumerate(pairs)
-        if answer is not None and verdicts[place].extracted is None
+        if answer is not None and result[place].extracted is None
     ]
 
     def read(case: tuple[int, LetteredQuestion, str], reply: str) -> Verdict | None:

@@ -7,14 +7,14 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from mgtool.errors import InputError, ItemError, Stage
-from mgtool.files import json_lists
+from mgtool.files import json_lists, record_file
 from mgtool.files.regular import open_input
 from mgtool.records import BoxRecord, Detections, Failure, SampleId, decode
 from mgtool.runs.run_file import FAILURES_FILE
@@ -62,7 +62,7 @@ class Answers(NamedTuple):
         failures: lines that could not be used, and the run's own failures from the file beside.
     """
 
-    predictions: list[Prediction]
+    predictions: Sequence[Prediction]
     failures: list[Failure]
 
 
@@ -168,20 +168,26 @@ def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = 
     Raises:
         InputError: when not one of them holds an answer.
     """
-    predictions: list[Prediction] = []
     failures: list[Failure] = []
+    predictions = record_file.kept(_read_lines(lines, where, what, failures), Prediction)
+    if failures and not predictions:
+        raise InputError(f"{where}: no answer in this file; the first {what}: {failures[0].detail}")
+    return Answers(predictions, failures)
+
+
+def _read_lines(
+    lines: Iterable[tuple[int | str, Any]], where: str, what: str, failures: list[Failure]
+) -> Iterator[Prediction]:
+    """The answers of numbered lines; what is none is added to the failures."""
     decoder = msgspec.json.Decoder(AnswerLine)
     for number, line in lines:
         place = f"{what} {number}"
         try:
-            predictions.append(_prediction(_decoded(line, decoder)))
+            yield _prediction(_decoded(line, decoder))
         except ItemError as error:
             failures.append(Failure.of(getattr(error, "id", place), "eval", error))
         except _UNREADABLE as error:
             failures.append(Failure(id=place, stage="eval", reason="bad_record", detail=f"{where}:{number}: {error}"))
-    if failures and not predictions:
-        raise InputError(f"{where}: no answer in this file; the first {what}: {failures[0].detail}")
-    return Answers(predictions, failures)
 
 
 def _decoded(line: Any, decoder: msgspec.json.Decoder[AnswerLine]) -> AnswerLine:

@@ -6,7 +6,7 @@ clusters and only equal up to the last digits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from mgtool.scoring.compact import TableRows
+
 Floats = NDArray[np.float64]
-Rows = NDArray[Any]
-"""Of floats, or of counts in fewer bytes."""
+Rows = NDArray[Any] | TableRows
+"""Of floats, or of counts in fewer bytes; a column has one axis."""
+Groups = NDArray[Any]
+"""(n,) int, cluster numbers from 0."""
+CHUNK = 1 << 16
+"""Rows that are worked on at once; sums come out as of all at once."""
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 SEED = 20_240_617
@@ -57,7 +63,7 @@ class Statistic:
     """
 
     rows: Rows
-    groups: NDArray[np.int64]
+    groups: Groups
     function: Callable[[Floats], Floats] | None = None
     scale: float = 100.0
     decimals: int | None = None
@@ -73,18 +79,20 @@ class Statistic:
         if self.decimals is None or metric.value is None:
             return metric
         # means of 16, 48, 80, ... items lie on ties: only the official order of operations rounds them alike
-        value = self.scale * float(np.add.accumulate(self.rows[:, 0])[-1]) / n
-        return msgspec.structs.replace(metric, value=round(value, self.decimals))
+        total = 0.0
+        for part in chunks(n):
+            total = np.add.accumulate(np.append(total, column(self.rows, 0)[part]))[-1]
+        return msgspec.structs.replace(metric, value=round(self.scale * float(total) / n, self.decimals))
 
     def _mean(self) -> Metric:
-        values = self.rows[:, 0]
+        values = column(self.rows, 0)
         metric = clustered_mean(values * self.scale, self.groups)
         if metric.interval is None:
             return metric
         if is_share(values):
             low, high = share_interval(values, self.groups)
             return msgspec.structs.replace(metric, interval=(low * self.scale, high * self.scale))
-        rows = np.column_stack([values, np.ones(len(values))])
+        rows = np.column_stack([np.asarray(values), np.ones(len(values))])
         draws = resampled(cluster_sums(rows, self.groups))
         ends = percentiles(draws[:, 0] / draws[:, 1] * self.scale)
         return msgspec.structs.replace(metric, interval=_holding(ends, metric.value))
@@ -102,12 +110,10 @@ class Statistic:
     def _share_interval(self) -> tuple[float, float] | None:
         """As of a mean, over the items that are under the line; None where a single cluster has them."""
         assert self.share is not None
-        over, under = (self.rows[:, columns].sum(1) for columns in self.share)
-        counted = under > 0
-        groups = np.unique(self.groups[counted], return_inverse=True)[1]
+        values, groups = _quotients(self.rows, self.groups, *self.share)
         if not len(groups) or groups.max() < 1:
             return None
-        low, high = share_interval(over[counted] / under[counted], groups)
+        low, high = share_interval(values, groups)
         return low * self.scale, high * self.scale
 
 
@@ -127,12 +133,13 @@ def _holding(ends: tuple[float, float] | None, value: float | None) -> tuple[flo
     return min(ends[0], value), max(ends[1], value)
 
 
-def is_share(values: Floats) -> bool:
+def is_share(values: Rows) -> bool:
     """Whether all values lie between 0 and 1, so that their mean does."""
-    return bool(len(values) and values.min() >= 0 and values.max() <= 1)
+    inside = (values[part].min() >= 0 and values[part].max() <= 1 for part in chunks(len(values)))
+    return bool(len(values)) and all(inside)
 
 
-def share_interval(values: Floats, groups: NDArray[np.int64]) -> tuple[float, float]:
+def share_interval(values: Rows, groups: Groups) -> tuple[float, float]:
     """The 95 % interval of a mean of values from 0 to 1: Wilson's, over as many items as the clusters are worth.
 
     The design effect is estimated from the clusters. Where few of them hold a success, or a failure, that estimate is
@@ -145,38 +152,66 @@ def share_interval(values: Floats, groups: NDArray[np.int64]) -> tuple[float, fl
     """
     from scipy import special
 
-    n, mean = len(values), float(values.mean())
-    clusters = int(np.count_nonzero(np.bincount(groups)))
-    binary = bool(np.isin(values, (0.0, 1.0)).all())
+    n, mean = len(values), mean_value(values)
+    clusters = int(np.count_nonzero(sizes(groups)))
+    binary = all(np.isin(values[part], (0.0, 1.0)).all() for part in chunks(n))
     if binary and clusters == n:
         return wilson(mean, n, float(special.ndtri((1 + CONFIDENCE) / 2)))
     effect, few = _design_effect(values, groups, mean_size(groups))
     return wilson(mean, n / effect, t_quantile(min(clusters - 1, few + SPARE_FREEDOM)))
 
 
-def mean_size(groups: NDArray[np.int64]) -> float:
+def mean_size(groups: Groups) -> float:
     """The size of the cluster in which the average item is.
 
     >>> mean_size(codes("aab"))
     1.6666666666666667
     """
-    return float(np.square(np.bincount(groups)).sum() / len(groups))
+    return float(np.square(sizes(groups)).sum() / len(groups))
 
 
-def _design_effect(values: Floats, groups: NDArray[np.int64], size: float) -> tuple[float, int]:
+def sizes(groups: Groups) -> NDArray[np.int64]:
+    """Items of each cluster.
+
+    >>> sizes(np.array([0, 2, 2])).tolist()
+    [1, 0, 2]
+    """
+    most = max((int(groups[part].max()) for part in chunks(len(groups))), default=-1) + 1
+    found = np.zeros(most, np.int64)
+    for part in chunks(len(groups)):
+        found += np.bincount(groups[part], minlength=most)
+    return found
+
+
+def _residuals(values: Rows, groups: Groups, mean: float) -> Floats:
+    """What each cluster's values differ from the mean, in sum."""
+    found = np.zeros(int(groups.max()) + 1)
+    for part in chunks(len(values)):
+        np.add.at(found, groups[part], values[part] - mean)
+    return found
+
+
+def _holding_any(values: Rows, groups: Groups, test: Callable[[Floats], NDArray[np.bool_]]) -> int:
+    """How many clusters hold a value that passes a test."""
+    found = np.zeros(int(groups.max()) + 1, np.bool_)
+    for part in chunks(len(values)):
+        found[groups[part][test(values[part])]] = True
+    return int(np.count_nonzero(found))
+
+
+def _design_effect(values: Rows, groups: Groups, size: float) -> tuple[float, int]:
     """How many items count as one, beside the clusters that hold successes or those that hold failures, if fewer.
 
     `size` is that of the cluster in which the average item is.
     """
-    n, mean = len(values), values.mean()
-    variance = float(values.var())
-    few = min(len(np.unique(groups[values > 0])), len(np.unique(groups[values < 1])))
+    n, mean = len(values), mean_value(values)
+    variance = total(lambda part: np.square(values[part] - mean), n) / n
+    few = min(_holding_any(values, groups, lambda part: part > 0), _holding_any(values, groups, lambda part: part < 1))
     room = float(mean * (1 - mean))
     if variance == 0 or room <= 0:  # shares that differ from 1 by a rounding have a mean of 1
         return size, few
-    residuals = np.bincount(groups, weights=values - mean)
-    clusters = int(np.count_nonzero(np.bincount(groups)))
-    found = clusters / (clusters - 1) * float(np.square(residuals).sum()) / n / variance
+    clusters = int(np.count_nonzero(sizes(groups)))
+    found = clusters / (clusters - 1) * float(np.square(_residuals(values, groups, mean)).sum()) / n / variance
     usual = 1 + (size - 1) * USUAL_CORRELATION
     effect = (found * few + usual * USUAL_WEIGHT) / (few + USUAL_WEIGHT)
     graded = variance / room  # answers that are partly right vary less than yes and no do
@@ -220,9 +255,9 @@ def averaged(numbers: Sequence[Statistic | Metric]) -> Statistic | Metric:
     parts = [number for number in numbers if isinstance(number, Statistic)]
     if len(parts) == len(numbers) and all(_alike(parts[0], part) for part in parts):
         if all(part.function is None for part in parts):
-            rows = np.mean([part.rows[:, :1] for part in parts], axis=0)
+            rows = np.mean([np.asarray(part.rows)[:, :1] for part in parts], axis=0)
             return Statistic(rows, parts[0].groups, scale=parts[0].scale, ids=parts[0].ids)
-        rows = np.hstack([part.rows for part in parts])
+        rows = np.hstack([np.asarray(part.rows) for part in parts])
         return Statistic(rows, parts[0].groups, _mean_function(parts), scale=parts[0].scale, ids=parts[0].ids)
     return _averaged_metric([number.estimate() if isinstance(number, Statistic) else number for number in numbers])
 
@@ -270,29 +305,76 @@ def _averaged_metric(metrics: Sequence[Metric]) -> Metric:
     )
 
 
-def clustered_mean(values: Floats, groups: NDArray[np.int64]) -> Metric:
+def clustered_mean(values: Rows, groups: Groups) -> Metric:
     """Mean with a standard error that allows for items of one cluster being alike (Liang and Zeger, 1986).
 
     Args:
         values: (n,) item values.
         groups: (n,) cluster numbers from 0.
     """
-    n = len(values)
-    mean = float(values.sum() / n)
-    residuals = np.bincount(groups, weights=values - mean)
-    clusters = int(np.count_nonzero(np.bincount(groups)))
+    n, mean = len(values), mean_value(values)
+    clusters = int(np.count_nonzero(sizes(groups)))
     if clusters < 2:
         return Metric(value=mean, n=n)
-    stderr = float(np.sqrt(clusters / (clusters - 1) * np.square(residuals).sum()) / n)
+    squares = np.square(_residuals(values, groups, mean)).sum()
+    stderr = float(np.sqrt(clusters / (clusters - 1) * squares) / n)
     reach = t_quantile(clusters - 1) * stderr
     return Metric(value=mean, stderr=stderr, interval=(mean - reach, mean + reach), n=n)
 
 
-def cluster_sums(rows: Rows, groups: NDArray[np.int64]) -> Floats:
+def cluster_sums(rows: Rows, groups: Groups) -> Floats:
     """(n, k) item rows -> (clusters, k) sums."""
     sums = np.zeros((int(groups.max()) + 1, rows.shape[1]))
-    np.add.at(sums, groups, rows)
+    for part in chunks(len(rows)):
+        np.add.at(sums, groups[part], rows[part])
     return sums
+
+
+def chunks(n: int) -> Iterator[slice]:
+    """`CHUNK` rows at a time.
+
+    >>> list(chunks(CHUNK + 1)) == [slice(0, CHUNK), slice(CHUNK, 2 * CHUNK)]
+    True
+    """
+    return (slice(begin, begin + CHUNK) for begin in range(0, n, CHUNK))
+
+
+def column(rows: Rows, number: int) -> Rows:
+    """(n, k) rows -> (n,) values."""
+    return rows.column(number) if isinstance(rows, TableRows) else rows[:, number]
+
+
+def mean_value(values: Rows) -> float:
+    """As numpy's mean of all values at once, to the last bit."""
+    return total(lambda part: values[part], len(values)) / len(values)
+
+
+def total(terms: Callable[[slice], Floats], n: int, begin: int = 0) -> float:
+    """The sum of n terms by numpy's own pairwise halving, so that it is the same to the last bit."""
+    if n <= CHUNK:
+        return float(terms(slice(begin, begin + n)).sum())
+    half = n // 2 - n // 2 % 8
+    return total(terms, half, begin) + total(terms, n - half, begin + half)
+
+
+def _quotients(rows: Rows, groups: Groups, over: tuple[int, ...], under: tuple[int, ...]) -> tuple[Rows, Groups]:
+    """(n, k) rows -> (m,) quotients of the rows that have anything under the line, and their clusters without gaps."""
+    if not isinstance(rows, TableRows):
+        quotients, counted = _quotient(rows, over, under)
+        values: Rows = quotients[counted]
+    else:
+        table, is_counted = _quotient(rows.table, over, under)
+        counted = is_counted[rows.codes]
+        values = TableRows(rows.codes if counted.all() else rows.codes[counted], table)
+    groups = groups if counted.all() else groups[counted]
+    there = sizes(groups) > 0
+    return values, groups if there.all() else (np.cumsum(there) - 1)[groups]
+
+
+def _quotient(rows: NDArray[Any], over: tuple[int, ...], under: tuple[int, ...]) -> tuple[Floats, NDArray[np.bool_]]:
+    """Sums of columns over sums of columns, 0 for nothing under the line; and where something is."""
+    top, bottom = rows[:, over].sum(1), rows[:, under].sum(1)
+    return ratio(top, bottom), bottom > 0
 
 
 def resampled(sums: Floats, resamples: int = RESAMPLES) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -178,7 +179,7 @@ def plan(answers: str | Path, options: EvalOptions) -> EvalPlan:
     counting = CountingJudge()
     if options.judge:
         pairs = inputs.joined.pairs
-        inputs.benchmark.grade(pairs, options.variant, counting)
+        collections.deque(inputs.benchmark.grade(pairs, options.variant, counting), maxlen=0)
     return EvalPlan(
         benchmark=inputs.benchmark.name,
         variant=options.variant,
@@ -250,7 +251,7 @@ def _compared(inputs: EvalInputs, scored: ScoredRun, judge: Judge | None, date: 
 
 def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
     output.save(out, evaluation, evaluation.comparison)
-    named = {score.image for score in evaluation.scores if score.image}
+    named = (score.image for score in evaluation.scores if score.image)
     with PictureReader(inputs.place, inputs.ground_truth, named) as reader:
         page = _page(inputs, evaluation, out, reader)
         scores_folder.write(out, page, full_pictures=inputs.options.full_pictures)

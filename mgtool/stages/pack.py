@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,7 +139,8 @@ def _pack_folder(
     with _planned(sources, options, folder, left_out) as planned:
         _check_space(folder, planned)
         started(len(planned))
-        pipeline.write_shards(planned, folder.path, advance)
+        with _loading("pyarrow.parquet"):
+            pipeline.write_shards(planned, folder.path, advance)
         counts = folder.publish(planned.skipped) | _unused(left_out, planned)
         if options.energon:
             other_readers.prepare_energon(folder.path)
@@ -145,8 +148,24 @@ def _pack_folder(
         return Packed(items=planned.samples + planned.failures, **counts)
 
 
+@contextlib.contextmanager
+def _loading(module: str) -> Iterator[None]:
+    """Import what is needed behind the block, while this process waits for others in it."""
+    thread = threading.Thread(target=importlib.import_module, args=(module,))
+    thread.start()
+    yield
+    thread.join()
+
+
+def _refuse_file(out: str | Path) -> None:
+    """Refuse the name of one tar, which nobody means a folder by."""
+    if str(out).lower().endswith(".tar") and not Path(out).is_dir():
+        raise UsageError("out", f"{out}: is to be a folder, for tars of its own; `out` - writes one tar to stdout")
+
+
 def _refuse_unfit(out: str | Path, options: PackOptions) -> None:
     refuse_url("out", out, allows_stores=True)
+    _refuse_file(out)
     if options.energon:
         if is_store(out):
             raise UsageError("energon", "reads the tars again, which are in a store: pack into a folder")
@@ -164,6 +183,7 @@ def plan(
     if out is None:
         _refuse_for_stream(options)
     refuse_url("out", out or "", allows_stores=True)
+    _refuse_file(out or "")
     folder = None if out is None else PackFolder(Path(out), options, overwrite=overwrite, dry=True)
     left_out = LeftOut()
     with _planned(sources, options, folder, left_out) as planned:

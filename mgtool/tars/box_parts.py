@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import array
 import io
+import itertools
+import math
 import re
+import sys
 import tokenize
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from mgtool.errors import ItemError
 from mgtool.records import Box, Detections, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _BROKEN_ARRAY = (ValueError, TypeError, SyntaxError, tokenize.TokenError, EOFError, OverflowError, RecursionError)
 """What numpy raises at damaged headers."""
@@ -21,6 +27,8 @@ _OWN_HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '<f4', 'fortran_order': False, 'shape': \((\d+), 4\), \} *\n", re.DOTALL
 )
 """Of a ``boxes.npy`` as NumPy writes it; its own parser takes longer than all the rest of a sample."""
+_NPY_START, _NPY_HEADER_BYTES = b"\x93NUMPY\x01\x00", 128
+"""NumPy leaves room for the number of rows to grow, so that all are of one length."""
 
 
 class PackedBoxes(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +63,30 @@ def detections(key: str, parts: Mapping[str, bytes], count: int) -> tuple[Detect
     return tuple(_of_one(boxes, scores, labels, owners, one, tags) for one in range(count))
 
 
+def write_boxes(boxes: Iterable[Box]) -> bytes:
+    """A ``boxes.npy``, byte for byte as `numpy.save` writes (n, 4) float32, which takes twice as long to import.
+
+    Raises:
+        ItemError: ``bad_boxes`` for a box that is not finite in float32.
+    """
+    numbers = array.array("f", itertools.chain.from_iterable(boxes))
+    if not all(map(math.isfinite, numbers)):
+        raise ItemError("bad_boxes", "a box that is not finite")
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 4), }" % (len(numbers) // 4)
+    room = _NPY_HEADER_BYTES - len(_NPY_START) - 2
+    return _NPY_START + room.to_bytes(2, "little") + text.ljust(room - 1) + b"\n" + numbers.tobytes()
+
+
 def read_boxes(data: bytes, where: str) -> npt.NDArray[Any]:
     """The rows of a ``boxes.npy``, (n, 4), whole and finite; nothing is unpickled or reserved by a false header.
 
     Raises:
         ItemError: ``bad_boxes``.
     """
+    import numpy as np
+
     try:
         own = _OWN_HEADER.match(data)
         shape, dtype, start = ((int(own[1]), 4), np.dtype("<f4"), own.end()) if own else _npy_header(data)
@@ -75,6 +101,8 @@ def read_boxes(data: bytes, where: str) -> npt.NDArray[Any]:
 
 
 def _npy_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    import numpy as np
+
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

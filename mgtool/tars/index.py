@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from mgtool.errors import InputError, ItemError
 from mgtool.files.atomic import atomic_file
@@ -24,6 +22,8 @@ from mgtool.tars.members import looks_like_tar, read_members
 from mgtool.tars.paths import find, open_url
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow
 
 WIDS_INDEX_FILE = "index.json"
@@ -176,6 +176,7 @@ def write_index(folder: Path, urls: Sequence[str], entries: Iterable[SampleEntry
 
 def totals(path: Path) -> dict[str, int]:
     """Numbers of samples, of samples with a picture, and of boxes in an index."""
+    import numpy as np
     from pyarrow import parquet
 
     found = {"samples": 0, "with_pictures": 0, "boxes": 0}
@@ -189,6 +190,8 @@ def totals(path: Path) -> dict[str, int]:
 
 def _int32(column: pyarrow.Array) -> npt.NDArray[np.int32]:
     """A column without gaps; arrow's own way imports pandas, as in `_table`."""
+    import numpy as np
+
     return np.frombuffer(column.buffers()[1], np.int32, len(column), 4 * column.offset)
 
 

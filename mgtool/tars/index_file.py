@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from mgtool.errors import RecordError
 from mgtool.records import dumps, parse
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow
 
 INDEX_FILE = "samples.parquet"
@@ -96,6 +95,8 @@ def _batches(index: Any, sizes: Mapping[str, int], columns: Sequence[str] | None
 
 def _check_places(table: pyarrow.Table, sizes: Mapping[str, int]) -> None:
     """Samples lie behind each other, each in its tar."""
+    import numpy as np
+
     if any(column.null_count for column in table.columns):
         raise ValueError("rows with gaps")
     shards = np.array(table["shard"].to_pylist(), dtype=object)
@@ -109,4 +110,6 @@ def _check_places(table: pyarrow.Table, sizes: Mapping[str, int]) -> None:
 
 
 def _int64(column: pyarrow.ChunkedArray) -> npt.NDArray[np.int64]:
+    import numpy as np
+
     return np.concatenate([np.zeros(0, np.int64), *(chunk.to_numpy() for chunk in column.chunks)])

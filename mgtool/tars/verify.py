@@ -35,7 +35,7 @@ Check = Literal[
     "member",  # a link, device or pipe
     "key",  # a key that occurs twice, or a part twice in one sample
     "parts",  # other parts than the first sample has
-    "json",  # no JSON, nulls, or other fields or types than in the first sample
+    "json",  # no JSON, or other fields or types (null is one) than in the first sample
     "record",  # a sample that cannot be read
     "hash",  # a picture that is not the one that its record describes
     "picture",  # a picture or video that cannot be decoded
@@ -259,10 +259,7 @@ class _Checker:
         first = {path: kind for path, kind in self.types.items() if path.startswith(part)}
         if not first:
             self.types |= types
-        nulls = [path for path, kind in types.items() if kind == "null"]
-        if nulls:
-            self.add("json", key, f"{nulls[0]} is null, which readers that infer types cannot place")
-        elif first and types != first:
+        if first and types != first:
             self.add("json", key, _difference(types, first))
 
     def _picture(self, key: str, media: Media, known: PackedPicture | None) -> None:

@@ -5,13 +5,13 @@ By hand, as `tarfile` and webdataset write the same bytes, but need six times as
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
 from collections.abc import Callable, Mapping
 from typing import IO
 
 from mgtool.errors import ItemError
+from mgtool.files.hashing import ThreadedHash
 
 MAX_MEMBER_BYTES = 8**11 - 1
 """Largest member that USTAR can name."""
@@ -63,8 +63,7 @@ class TarWriter:
         self._file, self._is_hashed = file, is_hashed
         self._ahead = _write_behind(file)
         self._sent = 0
-        self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._sha256, self._md5 = ThreadedHash("sha256"), ThreadedHash("md5")
         self._waiting: list[bytes] = []
         self._written = 0
         self.bytes = 0
@@ -113,13 +112,13 @@ class TarWriter:
         self._write(data)
 
     def _write(self, data: bytes) -> None:
+        if self._is_hashed:
+            self._sha256.update(data)
+            self._md5.update(data)
         self._file.write(data)
         if self._ahead is not None and self._written - self._sent >= _SENT_BYTES:
             self._ahead(self._sent, self._written - self._sent)
             self._sent = self._written
-        if self._is_hashed:
-            self._sha256.update(data)
-            self._md5.update(data)
         self._written += len(data)
 
 

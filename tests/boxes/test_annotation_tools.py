@@ -234,6 +234,36 @@ def test_cvat(tmp_path: Path) -> None:
         list(formats.entries(str(tmp_path / "video.xml")))
 
 
+CVAT_VIDEO = """<annotations><version>1.1</version><meta><task><size>3</size><mode>interpolation</mode>
+<start_frame>10</start_frame><stop_frame>15</stop_frame><frame_filter>step=2</frame_filter></task>
+<original_size><width>64</width><height>48</height></original_size><source>a.mp4</source></meta>
+<track id="0" label="cat"><box frame="10" keyframe="1" outside="0" xtl="1.5" ytl="2" xbr="20" ybr="30"/>
+<box frame="12" keyframe="0" outside="1" xtl="1.5" ytl="2" xbr="20" ybr="30"/><points frame="12" points="1,2"/></track>
+<track id="1" label="dog"><polygon frame="10" outside="0" points="1,2;9,4;5,8"/></track></annotations>"""
+
+
+def test_cvat_names_the_frames_of_a_video(tmp_path: Path) -> None:
+    path, left_out = put(tmp_path / "annotations.xml", CVAT_VIDEO), LeftOut()
+    assert list(found_in(path.parent, left_out)) == ["frame_000010", "frame_000012", "frame_000014"]
+    assert list(left_out.summary()) == ["shapes without an area, or turned"]
+    assert looked_up(path, "clip/frame_000010.jpg") == ([(1.5, 2, 20, 30), (1, 2, 9, 8)], ["cat", "dog"])
+    assert looked_up(path, "frame_000014.jpg") == ([], [])
+    data = picture(tmp_path / "images/frame_000012.PNG").read_bytes()
+    assert found_in(path)["frame_000012"].record.sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("meta", "why"),
+    [
+        (("interpolation", "annotation"), "over pictures, without the names"),
+        (("</task>", "</task><task></task>"), "2 tasks"),
+    ],
+)
+def test_cvat_refuses_frames_whose_names_it_does_not_say(tmp_path: Path, meta: tuple[str, str], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        found_in(put(tmp_path / "annotations.xml", CVAT_VIDEO.replace(*meta)))
+
+
 def test_fiftyone(tmp_path: Path) -> None:
     objects = [{"_cls": "Detection", "label": "cat", "bounding_box": [0.25, 0.5, 0.25, 0.125], "confidence": 0.5}]
     field = {"_cls": "Detections", "detections": [*objects, {"label": "x"}]}

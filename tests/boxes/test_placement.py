@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mgtool.boxes.placement import BoxRules, Placement, Shrinking, place
+from mgtool.boxes.placement import BoxRules, Placement, place
+from mgtool.boxes.shrinking import Shrinking
 from mgtool.boxes.suppression import best_per_label, nms
 from mgtool.errors import ItemError
 from mgtool.records import Detections

@@ -201,3 +201,20 @@ def test_tars_below_a_folder_and_pictures_beside_tars(tmp_path: Path) -> None:
     (tmp_path / "a" / "y.jpg").write_bytes(data)
     assert [item.id for item in read(tmp_path / "a", left_out=left_out)] == ["0"]
     assert left_out.summary() == {sources.BESIDE_TARS: {"count": 1, "examples": ["y.jpg"]}}
+
+
+def test_other_files_beside_tars_are_counted_but_for_those_of_mgtool(tmp_path: Path) -> None:
+    data = (Path(__file__).parents[1] / "images" / "coffee.jpg").read_bytes()
+    (tmp_path / "0.jpg").write_bytes(data)
+    with tarfile.open(tmp_path / "00000.tar", "w") as tar:
+        tar.add(tmp_path / "0.jpg", "0.jpg")
+    (tmp_path / "0.jpg").unlink()
+    for name in ("00000.parquet", "00000_stats.json", "README.md"):
+        (tmp_path / name).write_bytes(b"{}")
+    left_out = records.LeftOut()
+    assert [item.id for item in read(tmp_path, left_out=left_out)] == ["0"]
+    assert {name: one["count"] for name, one in left_out.summary().items()} == {".parquet files": 1, ".json files": 1}
+    (tmp_path / "run.json").write_bytes(b"{}")
+    left_out = records.LeftOut()
+    assert [item.id for item in read(tmp_path, left_out=left_out)] == ["0"]
+    assert left_out.summary() == {}

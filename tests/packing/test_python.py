@@ -96,6 +96,11 @@ def test_options_that_do_not_go_together_are_refused(source: Source, tmp_path: P
             pack([source], io.BytesIO(), PackOptions(**field))
     with pytest.raises(UsageError, match="only one"):
         pack([Source("-"), Source("-")], tmp_path / "o")
+    with pytest.raises(UsageError, match="is to be a folder"):
+        pack([source], tmp_path / "o.tar")
+    with pytest.raises(UsageError, match="is to be a folder"):
+        plan([source], str(tmp_path / "o.TAR"))
+    assert not (tmp_path / "o.tar").exists()
     assert not (tmp_path / "o").exists()
 
 
@@ -112,6 +117,13 @@ def test_a_missing_energon_is_said_before_anything_is_packed(
 def test_options_are_light_to_import() -> None:
     heavy = "{'PIL', 'numpy', 'msgspec', 'torch', 'pyarrow', 'simpleeval'}"
     code = f"import sys, mgtool.packing.options; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_processes_that_pack_begin_without_libraries_that_they_do_not_need() -> None:
+    heavy = "{'numpy', 'torch', 'pyarrow', 'av'}"
+    code = f"import sys, mgtool.packing.pipeline; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

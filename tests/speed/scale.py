@@ -48,18 +48,21 @@ def work(seconds: float) -> Callable[[Share], int]:
     return do
 
 
-def crew(workers: int, units: int, seconds: float, advance: Callable[[int], None]) -> dict[Share, int]:
-    """Hand units out to workers as they come free."""
-    make = functools.partial(work, seconds)
+def crew(workers: int, units: int, seconds: float, advance: Callable[[int], None]) -> int:
+    """Hand units out to workers as they come free; gives how many heavy modules they had loaded."""
+    make, heavy = functools.partial(work, seconds), 0
     shares = (Share(rank, units) for rank in range(units))
-    return Crew(ray, make, {"num_cpus": 1}, "scale", most=workers).do(shares, advance)
+    for _, loaded in Crew[Share, int](ray, make, {"num_cpus": 1}, "scale", most=workers).do(shares):
+        heavy += loaded
+        advance(1)
+    return heavy
 
 
 def efficiency(workers: int) -> dict[str, Any]:
     """Of workers that sleep."""
     units, ended = workers * UNITS_EACH, list[float]()
-    done = crew(workers, units, UNIT * PICTURE_S, lambda _: ended.append(time.monotonic()))
-    assert not any(done.values()), "a worker has loaded torch or transformers"
+    heavy = crew(workers, units, UNIT * PICTURE_S, lambda _: ended.append(time.monotonic()))
+    assert not heavy, "a worker has loaded torch or transformers"
     steady = units - 2 * workers
     rate = steady / (ended[units - workers - 1] - ended[workers - 1])
     return {"workers": workers, "units": units, "efficiency": round(rate * UNIT * PICTURE_S / workers, 3)}

@@ -153,6 +153,10 @@ def test_tars_of_other_writers(tmp_path: Path) -> None:
     assert found(write(tmp_path / "good.tar", good)) == []
     mixed = [("a.jpg", JPEG), ("b.png", nasty.encode(nasty.photo(), "PNG"))]
     assert found(write(tmp_path / "mixed.tar", mixed)) == [("parts", "mixed.tar", "b")]
+    unsaid = [("a.json", b'{"error": null}'), ("b.json", b'{"error": null}')]  # as img2dataset writes; readers agree
+    assert found(write(tmp_path / "unsaid.tar", unsaid)) == []
+    said = [("c.json", b'{"error": null}'), ("d.json", b'{"error": "gone"}')]
+    assert found(write(tmp_path / "said.tar", said)) == [("json", "said.tar", "d")]
     types = [("a.json", b'{"score": 1.0, "x": "y"}'), ("b.json", b'{"score": 1, "x": "y"}'), ("c.json", b'{"x": null}')]
     assert [one[::2] for one in found(write(tmp_path / "types.tar", types))] == [("json", "b"), ("json", "c")]
 

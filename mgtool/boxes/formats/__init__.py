@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mgtool.boxes.coordinates import CORNERS, Coordinates, UnscaledRecord, converted
-from mgtool.boxes.formats import coco, cvat, fiftyone, jsonl, label_studio, labelme, mg_llava, parquet, voc, yolo
+from mgtool.boxes.formats import coco, cvat, fiftyone, jsonl, label_studio, labelme, mg_llava, parquet, rows, voc, yolo
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte
 from mgtool.errors import InputError, UsageError, one_of
 from mgtool.files import urls
@@ -29,6 +29,7 @@ FORMATS = {
     "voc": voc.FORMAT,
     "cvat": cvat.FORMAT,
     "fiftyone": fiftyone.FORMAT,
+    "csv": rows.FORMAT,
     "labelme": labelme.FORMAT,
     "label-studio": label_studio.FORMAT,
     "coco": coco.FORMAT,
@@ -108,13 +109,13 @@ def _read_folder(folder: Path, left_out: LeftOut, coordinates: Coordinates | Non
         raise InputError(f"{folder}: {detail}")
     shared, files = _files_of(folder)
     if not files:
-        raise InputError(f"{folder}: no boxes-*.jsonl, parquet, YOLO labels, XML or box JSON in this folder")
+        raise InputError(f"{folder}: no boxes-*.jsonl, parquet, YOLO labels, XML, CSV or box JSON in this folder")
     for path in files:
         refuse_endless(path)
         if shared is None:
-            yield from _read_file(path, left_out, coordinates)
+            yield from _read_file(path, left_out, coordinates, folder)
         else:
-            yield from _read_as(shared, BoxFile(path, left_out, coordinates))
+            yield from _read_as(shared, BoxFile(path, left_out, coordinates, folder))
 
 
 def _files_of(folder: Path) -> tuple[BoxFormat | None, list[Path]]:
@@ -135,8 +136,12 @@ def is_read_of(path: str) -> Callable[[str], bool]:
     is_yolo = files == [given] and (given.is_dir() or yolo.recognises(BoxFile(given)))
     root = f"{os.path.abspath(given if given.is_dir() else given.parent)}/"  # noqa: PTH100
 
+    beside = {path.parent for path in map(Path, known) if path.suffix.lower() == rows.ENDING}
+
     def is_read(name: str) -> bool:
         whole = os.path.abspath(name)  # noqa: PTH100
+        if Path(whole).parent in beside and rows.is_read(Path(whole)):
+            return True
         return whole in known or (is_yolo and whole.startswith(root) and yolo.is_read(Path(whole)))
 
     return is_read
@@ -147,14 +152,16 @@ def _json_files(files: list[Path]) -> list[Path]:
     return [path for path in files if first_byte(path) == b"["] or files
 
 
-def _read_file(path: Path, left_out: LeftOut, coordinates: Coordinates | None) -> Iterator[BoxEntry]:
+def _read_file(
+    path: Path, left_out: LeftOut, coordinates: Coordinates | None, root: Path | None = None
+) -> Iterator[BoxEntry]:
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: cannot be read: {os.strerror(errno.EACCES)}")
     with path.open("rb") as opened:
         packed = magic.archive(opened.read(magic.HEAD_BYTES))
     if packed:
         raise InputError(f"{path}: packed as {packed}: unpack it, and give the folder or file that it holds")
-    file = BoxFile(path, left_out, coordinates)
+    file = BoxFile(path, left_out, coordinates, root)
     yield from _read_as(_format_of(file), file)
 
 

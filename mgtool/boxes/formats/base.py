@@ -49,10 +49,17 @@ class BoxFile:
         path: where it is; of a format of folders the folder.
         left_out: told of annotations that are not used.
         coordinates: what the boxes' numbers are; None for what the format says.
+        root: the folder that was given, and that has it among others; None where the file itself was.
     """
 
-    def __init__(self, path: Path, left_out: LeftOut | None = None, coordinates: Coordinates | None = None) -> None:
-        self.path, self.ending = path, path.suffix.lower()
+    def __init__(
+        self,
+        path: Path,
+        left_out: LeftOut | None = None,
+        coordinates: Coordinates | None = None,
+        root: Path | None = None,
+    ) -> None:
+        self.path, self.ending, self.root = path, path.suffix.lower(), root
         self.left_out = LeftOut() if left_out is None else left_out
         self.coordinates = coordinates
         self._is_finite = True

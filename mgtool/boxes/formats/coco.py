@@ -11,6 +11,7 @@ import msgspec
 
 from mgtool.boxes.coordinates import Coordinates
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte, write_list
+from mgtool.boxes.formats.labelled import plain_name
 from mgtool.errors import InputError, RecordError
 from mgtool.files.atomic import atomic_file
 from mgtool.files.not_finite import parse_with_nan, with_nulls
@@ -47,10 +48,11 @@ class CocoCategory(msgspec.Struct, frozen=True):
 
 
 class CocoImages(NamedTuple):
-    """The images JSON: pictures, and classes' names by number."""
+    """The images JSON: pictures, classes' names by number, and whether the pictures' names begin with their folder."""
 
     pictures: list[CocoImage]
     names: dict[int, str]
+    is_placed: bool = False
 
 
 def recognises(file: BoxFile) -> bool:
@@ -70,12 +72,36 @@ def read(file: BoxFile) -> Iterator[BoxEntry]:
         if "annotations" not in file.members:
             raise InputError(f"{file.path}: a COCO file without `annotations`: there are no boxes in it")
         annotations = parse(file.members["annotations"], list[msgspec.Raw], where=f"{file.path}: annotations")
-        own = _images_of(file.members, file.path, file.left_out)
-        yield from _entries(annotations, own, file, is_results=False)
+        own = _placed(_images_of(file.members, file.path, file.left_out), file)
+        if any(_may_have_boxes(one) for one in annotations) or not annotations:
+            yield from _entries(annotations, own, file, is_results=False)
+        elif file.root is None:
+            raise InputError(f"{file.path}: no annotation has a `bbox`, as those of captions: there are no boxes in it")
+        else:
+            file.left_out.add("COCO files without boxes", str(file.path))
     elif (images := _images_beside(file)) is not None:
         yield from _entries(file.elements(), images, file, is_results=True)
     elif file.head is not None:
         raise InputError(f"{file.path}: COCO results need the JSON with their `images` and `categories` beside them")
+
+
+def _may_have_boxes(annotation: msgspec.Raw) -> bool:
+    return b'"bbox"' in bytes(annotation)
+
+
+def _placed(images: CocoImages, file: BoxFile) -> CocoImages:
+    """The images, called as from the folder on that has the file among others, where their own folder is seen."""
+    if file.root is None or not images.pictures:
+        return images
+    beside, split = file.path.parent, file.path.stem.rpartition("_")[2]
+    folders = (beside, beside / "images", beside / split, beside.parent / split, beside.parent / "images" / split)
+    first = plain_name(images.pictures[0].file_name)
+    own = next((folder for folder in folders if (folder / first).is_file()), None)
+    if own is None or own == file.root or not own.is_relative_to(file.root):
+        return images
+    begin = own.relative_to(file.root).as_posix()
+    moved = [msgspec.structs.replace(one, file_name=f"{begin}/{one.file_name}") for one in images.pictures]
+    return images._replace(pictures=moved, is_placed=True)
 
 
 def _images_beside(file: BoxFile) -> CocoImages | None:
@@ -158,7 +184,8 @@ def _entries(
         else:
             file.left_out.add("annotations of pictures that the file does not have", where)
     for picture in images.pictures:
-        yield BoxEntry(None, _record(picture, found.pop(str(picture.id), []), images.names))
+        record = _record(picture, found.pop(str(picture.id), []), images.names)
+        yield BoxEntry(None, record, is_loose=images.is_placed)
 
 
 def _result(raw: bytes | msgspec.Raw, where: str, left_out: LeftOut, *, is_results: bool) -> CocoResult | None:

@@ -1,16 +1,16 @@
-"""CVAT for images: one XML file, an element a picture."""
+"""CVAT: one XML file with an element a picture, or an element a track of a video."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from mgtool.boxes.formats import labelled
+from mgtool.boxes.formats import cvat_tracks, labelled
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
 from mgtool.boxes.formats.labelled import Labelled, Picture
 from mgtool.boxes.formats.xml_elements import elements, is_of
-from mgtool.errors import InputError
 from mgtool.records import Box
 
 ENDING, ROOT = ".xml", "annotations"
@@ -29,36 +29,51 @@ def in_folder(folder: Path) -> list[Path]:
 
 
 def read(file: BoxFile) -> Iterator[BoxEntry]:
-    """A record a picture.
+    """A record a picture, or a frame.
 
     Raises:
-        InputError: annotations of a video, which stand by track and not by picture.
+        InputError: tracks of frames whose names are not known.
     """
     if next(elements(file.path, "track"), None) is not None:
-        raise InputError(f"{file.path}: CVAT's tracks of a video; export as `CVAT for images` or as COCO")
+        yield from _of_frames(file)
     for image in elements(file.path, "image"):
         name = labelled.plain_name(image.get("name", ""))
         if not name:
             file.left_out.add("pictures without a name", f"{file.path}: image {image.get('id')}")
             continue
         size = labelled.size_of(image.get("width"), image.get("height"))
-        folders = ((file.path.parent / folder, name) for folder in ("", "images"))
-        picture = labelled.look_beside(Picture(name, *size), folders)
-        yield labelled.entry(picture, list(_objects(image, file, name)))
+        shapes = ((shape.get("label", ""), shape) for shape in image)
+        objects = [found for label, shape in shapes for found in _objects(label, shape, file, name)]
+        yield labelled.entry(_beside(file, Picture(name, *size), [name]), objects)
 
 
-def _objects(image: Element, file: BoxFile, name: str) -> Iterator[Labelled]:
-    """Those with an area; the others, and what is turned, are counted."""
-    for shape in image:
-        try:
-            box = _box(shape)
-        except ValueError:
-            file.left_out.add("shapes that cannot be read", f"{name}: {shape.tag}")
-            continue
-        if box is None:
-            file.left_out.add("shapes without an area, or turned", f"{name}: {shape.tag}")
-        else:
-            yield Labelled(shape.get("label", ""), box)
+def _of_frames(file: BoxFile) -> Iterator[BoxEntry]:
+    """A record a frame, as the frames of `CVAT for images`."""
+    frames, objects = cvat_tracks.frames_of(file.path), defaultdict[int, list[Labelled]](list)
+    for number, label, shape in cvat_tracks.shapes(file.path):
+        objects[number] += _objects(label, shape, file, cvat_tracks.name_of(number))
+    for number in sorted({*frames.numbers, *objects}):
+        name = cvat_tracks.name_of(number)
+        picture = Picture(name, *labelled.size_of(frames.width, frames.height))
+        yield labelled.entry(_beside(file, picture, cvat_tracks.files_of(name)), objects.get(number, []))
+
+
+def _beside(file: BoxFile, picture: Picture, names: Iterable[str]) -> Picture:
+    folders = ((file.path.parent / folder, name) for folder in ("", "images") for name in names)
+    return labelled.look_beside(picture, folders)
+
+
+def _objects(label: str, shape: Element, file: BoxFile, name: str) -> Iterator[Labelled]:
+    """An object with an area; another, and one that is turned, is counted."""
+    try:
+        box = _box(shape)
+    except ValueError:
+        file.left_out.add("shapes that cannot be read", f"{name}: {shape.tag}")
+        return
+    if box is None:
+        file.left_out.add("shapes without an area, or turned", f"{name}: {shape.tag}")
+    else:
+        yield Labelled(label, box)
 
 
 def _box(shape: Element) -> Box | None:

@@ -1,0 +1,151 @@
+"""CSV with a box a row: Open Images', and those of training scripts with `filename`, `class`, `xmin`, ..."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
+from pathlib import Path
+
+from mgtool.boxes.coordinates import Coordinates, converted
+from mgtool.boxes.formats import labelled
+from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
+from mgtool.boxes.formats.labelled import Labelled, Picture
+from mgtool.errors import InputError
+from mgtool.records import name_text
+
+ENDING = ".csv"
+_OPEN_IMAGES = "imageid"
+_COLUMNS = {
+    "picture": (_OPEN_IMAGES, "filename", "file_name", "image", "image_path", "image_name", "image_id", "path"),
+    "label": ("labelname", "class", "label", "class_name", "category"),
+    "left": ("xmin", "x_min", "x1"),
+    "top": ("ymin", "y_min", "y1"),
+    "right": ("xmax", "x_max", "x2"),
+    "bottom": ("ymax", "y_max", "y2"),
+    "score": ("score", "confidence"),
+    "width": ("width",),
+    "height": ("height",),
+    "group": ("isgroupof",),
+}
+"""What a column may be called, in lower case."""
+_NEEDED = frozenset({"picture", "left", "top", "right", "bottom"})
+_SIDES = ("left", "top", "right", "bottom")
+_MOST_LINE = 1 << 18
+"""Characters."""
+_CLASSES = "*class-descriptions*.csv"
+"""Where Open Images says what its classes are called."""
+
+Row = dict[str, str]
+"""The values of `_COLUMNS`."""
+
+
+def in_folder(folder: Path) -> list[Path]:
+    """The CSV files of boxes in a folder; those below it where it has none."""
+    here = [path for path in sorted(folder.glob(f"*{ENDING}")) if _has_boxes(path)]
+    return here or [path for path in sorted(folder.rglob(f"*{ENDING}")) if _has_boxes(path)]
+
+
+def _has_boxes(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.R_OK) and _header(path).keys() >= _NEEDED
+
+
+def read(file: BoxFile) -> Iterator[BoxEntry]:
+    """A record a picture.
+
+    Raises:
+        InputError: no column of pictures, or of a side of their boxes.
+    """
+    columns = _header(file.path)
+    if missing := _NEEDED - columns.keys():
+        listed = "; ".join(f"{name}: {' or '.join(_COLUMNS[name])}" for name in _COLUMNS if name in missing)
+        raise InputError(f"{file.path}: a CSV file of boxes needs a row of columns' names, with {listed}")
+    classes = _classes(file.path.parent) if columns["picture"] == _OPEN_IMAGES else {}
+    is_parts = columns["picture"] == _OPEN_IMAGES and file.coordinates is None
+    for name, rows in _by_picture(file.path, columns):
+        picture = _picture(file, name, rows[0])
+        objects = [found for row in rows for found in _objects(row, classes, file)]
+        entry = labelled.entry(picture, objects)._replace(is_loose=True)
+        yield entry._replace(record=converted(entry.record, Coordinates(is_normalised=is_parts)))
+
+
+def _header(path: Path) -> dict[str, str]:
+    """What the columns that are used are called, by what they are."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        try:
+            names = [name.strip().lower() for name in next(csv.reader([file.readline(_MOST_LINE)]), [])]
+        except csv.Error:
+            return {}
+    found = ((what, next((name for name in choices if name in names), "")) for what, choices in _COLUMNS.items())
+    return {what: name for what, name in found if name}
+
+
+def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        reader = csv.reader(iter(lambda: file.readline(_MOST_LINE), ""))
+        names = [name.strip().lower() for name in next(reader)]
+        places = {what: names.index(name) for what, name in columns.items()}
+        try:
+            for row in reader:
+                if row:
+                    yield {what: row[place].strip() if place < len(row) else "" for what, place in places.items()}
+        except csv.Error as error:
+            raise InputError(f"{path}:{reader.line_num}: not readable as CSV: {error}") from error
+
+
+def _by_picture(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of each picture; in memory together only where those of one stand apart in the file."""
+    of_picture = itemgetter("picture")
+    names, seen = (name for name, _ in itertools.groupby(_rows(path, columns), of_picture)), set[int]()
+    if all(hash(name) not in seen and not seen.add(hash(name)) for name in names):  # type: ignore[func-returns-value]
+        yield from ((name, list(rows)) for name, rows in itertools.groupby(_rows(path, columns), of_picture))
+        return
+    together = defaultdict[str, list[Row]](list)
+    for row in _rows(path, columns):
+        together[row["picture"]].append(row)
+    yield from together.items()
+
+
+def _picture(file: BoxFile, name: str, row: Row) -> Picture:
+    """The picture, called as from the folder on that was given where it lies beside the file."""
+    plain = labelled.plain_name(name_text(name))
+    if file.root is not None and file.path.parent != file.root and (file.path.parent / plain).is_file():
+        plain = f"{file.path.parent.relative_to(file.root).as_posix()}/{plain}"
+    return Picture(plain, *labelled.size_of(row.get("width"), row.get("height")))
+
+
+def _objects(row: Row, classes: Mapping[str, str], file: BoxFile) -> Iterable[Labelled]:
+    """The row's object; none where it only names a picture."""
+    if not any(row[side] for side in _SIDES):
+        return ()
+    if row.get("group") == "1":
+        file.left_out.add("boxes of groups (`IsGroupOf`)", row["picture"])
+        return ()
+    try:
+        x0, y0, x1, y1 = (float(row[side]) for side in _SIDES)
+        score = float(row.get("score") or 1)
+    except ValueError:
+        x0 = y0 = x1 = y1 = score = math.nan
+    label = row.get("label", "")
+    return (Labelled(classes.get(label, label), (x0, y0, x1, y1), score),)
+
+
+def is_read(path: Path) -> bool:
+    """Whether a file is one that says what classes are called."""
+    return path.match(_CLASSES)
+
+
+def _classes(folder: Path) -> dict[str, str]:
+    """Names of Open Images' classes by their codes, where the file that says them lies beside."""
+    found = dict[str, str]()
+    for path in sorted(folder.glob(_CLASSES)):
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            found |= {row[0]: row[1] for row in csv.reader(file) if len(row) > 1}
+    return found
+
+
+FORMAT = BoxFormat(ending=ENDING, in_folder=in_folder, read=read, has_videos=False)
