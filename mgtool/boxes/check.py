@@ -11,7 +11,7 @@ import msgspec
 
 from mgtool.boxes.coordinates import CORNERS, Coordinates, Kind, UnscaledRecord
 from mgtool.errors import InputError
-from mgtool.records import Box, BoxRecord, FrameDetections, LeftOut
+from mgtool.records import Box, BoxRecord, FrameDetections, LeftOut, name_text
 
 MARGIN = 1.0
 """Pixels that a box may stand out of its picture: detectors round."""
@@ -21,6 +21,10 @@ _MOST_SIDE = 1 << 31
 _TRIED = 2_000
 """Boxes of a file that are read in every way, to tell which one fits."""
 
+MOST_BOXES = 100_000
+"""Of a picture or frame; the best ones are used."""
+
+_MANY = f"boxes beyond the first {MOST_BOXES:,} of a picture"
 _NOT_FINITE = "boxes or scores that are no numbers (NaN or infinite)"
 _INVERTED = "boxes whose right or lower side comes first (xywh where xyxy belongs?)"
 _OUTSIDE = "boxes outside their picture"
@@ -77,11 +81,19 @@ class BoxCheck:
         self, record: BoxRecord, read_as: Coordinates, found: BoxRecord | FrameDetections
     ) -> dict[str, Any] | None:
         """Boxes, scores and labels of those that are used; None where that is all of them."""
-        kept, boxes = [], found.boxes or ()
+        kept, boxes = [], (found.boxes or ())[:MOST_BOXES]
+        if beyond := len(found.boxes or ()) - len(boxes):
+            self._left_out.take({_MANY: {"count": beyond, "examples": [name_text(record.image or record.video)]}})
         is_part = isinstance(record, UnscaledRecord)
         size = (1, 1) if is_part else (min(record.width, _MOST_SIDE), min(record.height, _MOST_SIDE))
         scores = found.scores or ()
-        if self._seen >= _TRIED and not is_part and _are_ordinary(boxes, *size) and all(map(math.isfinite, scores)):
+        if (
+            self._seen >= _TRIED
+            and not is_part
+            and _are_ordinary(boxes, *size)
+            and all(map(math.isfinite, scores))
+            and not beyond
+        ):
             self._seen, self._others = self._seen + len(boxes), self._others + len(boxes)
             return None
         for row, box in enumerate(boxes):
@@ -93,7 +105,7 @@ class BoxCheck:
                 kept.append(row)
             else:
                 self._left_out.add(reason, f"{record.image or record.video}: {list(box)}")
-        if len(kept) == len(boxes):
+        if len(kept) == len(found.boxes or ()):
             return None
         values = {"boxes": boxes, "scores": scores, "labels": found.labels or ()}
         return {name: tuple(value[row] for row in kept) for name, value in values.items()}

@@ -27,7 +27,11 @@ _ALIGNMENT = re.compile(rb"[1-9][0-9]{0,7}\s*")
 _OLD_PICKLES = 5
 """Of a file that is no archive: a number, the format, sizes of types, the content and the names of what follows."""
 _ZIP = b"PK\x03\x04"
-_BROKEN = (ValueError, LookupError, OverflowError, EOFError, OSError, struct.error, zipfile.BadZipFile, RuntimeError)
+_BROKEN = (
+    ValueError, LookupError, OverflowError, EOFError, OSError, struct.error, zipfile.BadZipFile, RuntimeError,
+    MemoryError,
+)  # fmt: skip
+"""The last where a pickle tells of texts larger than memory."""
 
 
 def check(path: Path) -> None:

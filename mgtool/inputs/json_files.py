@@ -10,7 +10,7 @@ from typing import IO
 import msgspec
 
 from mgtool.errors import InputError
-from mgtool.files import json_lists
+from mgtool.files import json_lists, lines
 from mgtool.files.not_finite import with_nulls
 from mgtool.inputs import json_records, layouts
 from mgtool.inputs.seen import Seen
@@ -39,9 +39,10 @@ def read_lines(
     file: IO[bytes], find: Find, seen: Seen, *, where: str, offset: int = 0, first: int = 1
 ) -> Iterator[Item]:
     """Items of the lines from one on that begins at an offset, where the file stands."""
-    for number, line in enumerate(file, first):
+    longest = lines.MOST_FIRST_BYTES if first == 1 else None
+    for number, (line, size) in enumerate(lines.bounded(file, first=longest), first):
         seen.begins(where, offset, number)
-        offset += len(line)
+        offset += size
         whole = json_records.coco_on_a_line(line) if number == 1 else None
         if number == 1:
             seen.take(where, "JSON lines" if whole is None else "COCO file")

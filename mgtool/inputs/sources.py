@@ -17,6 +17,7 @@ from typing import IO
 
 from mgtool.errors import InputError, ItemError
 from mgtool.files import urls
+from mgtool.files.lines import bounded
 from mgtool.files.regular import NO_FILE, open_input, refuse_endless
 from mgtool.inputs import folders, json_files, rows, tables
 from mgtool.inputs.folders import BESIDE_TARS as BESIDE_TARS
@@ -29,6 +30,7 @@ from mgtool.media.reading import Find, Place
 from mgtool.records import Failure, Item, LeftOut, Media, Sample, media_of, name_text
 from mgtool.tars import members, paths, samples
 
+_MOST_PATH_BYTES = 1 << 20
 _UNKNOWN = "neither pictures, JSON, a table, tar nor a list of paths"
 
 
@@ -329,7 +331,7 @@ def _peek(file: IO[bytes]) -> bytes:
 
 def _read_paths(file: IO[bytes], place: Place, *, beside: str, is_own: bool) -> Iterator[Item]:
     """A list of paths; where `is_own`, as of a local file and stdin, they are the user's own word."""
-    for line in file:
+    for line, _ in bounded(file, _MOST_PATH_BYTES):
         name = line.decode("utf-8", "surrogateescape").removeprefix("\ufeff").strip()
         if not name:
             continue

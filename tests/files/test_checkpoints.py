@@ -71,3 +71,9 @@ def test_whatever_a_library_raises(error: BaseException) -> None:
 def test_what_says_something_else(error: BaseException) -> None:
     with pytest.raises(type(error)), explained("x cannot be read"):
         raise error
+
+
+def test_a_text_that_is_larger_than_memory(tmp_path: Path) -> None:
+    (tmp_path / "x.pth").write_bytes(b"\x80\x05\x96" + (1 << 60).to_bytes(8, "little") + b"x.")
+    with pytest.raises(CheckpointError, match="is not a whole checkpoint"):
+        check(tmp_path / "x.pth")

@@ -9,11 +9,14 @@ from typing import IO, Any
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
 from mgtool.boxes.formats.entries import to_entry
 from mgtool.errors import RecordError
+from mgtool.files.lines import bounded
 from mgtool.files.not_finite import parse_with_nan
 from mgtool.files.shard_names import list_shards
 from mgtool.records import BoxRecord, parse
 
 ENDING = ".jsonl"
+_MOST_BYTES = 1 << 26
+"""Of a record: a million boxes."""
 
 
 def read(file: BoxFile) -> Iterator[BoxEntry]:
@@ -32,7 +35,7 @@ def read_lines(lines: IO[bytes], where: str) -> Iterator[BoxEntry]:
         lines: empty ones are passed over.
         where: the file's name in errors.
     """
-    for number, line in enumerate(lines, 1):
+    for number, (line, _) in enumerate(bounded(lines, _MOST_BYTES), 1):
         if line.strip():
             yield _line(line, f"{where}:{number}")
 
