@@ -106,3 +106,10 @@ def test_a_cluster_of_machines_is_one_that_ray_knows() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     validate_config(prepare_config(yaml.safe_load((FOLDER / "ray-cluster.yaml").read_text())))
+
+
+def test_the_plan_on_paper_is_what_its_script_prints() -> None:
+    printed = subprocess.run([sys.executable, FOLDER / "plan.py"], capture_output=True, text=True, check=True).stdout
+    assert printed in (FOLDER / "README.md").read_text(encoding="utf-8")
+    # 2 * 6.7e9 weights * 640 tokens + 1.2e12 a picture, at 0.4 * 989e12 a second: by hand 6.9 hours for 10^6
+    assert "| GPU hours to prefill, 7B | 7 | 686 | 6,864 |" in printed
