@@ -44,7 +44,7 @@ def plan(pictures: float, args: argparse.Namespace) -> dict[str, str]:
         "requests to read pictures for detect and pack": f"{gets:,.0f}",
         "requests cost": f"${puts / 1e3 * args.put + gets / 1e3 * args.get:,.0f}",
         "a month of the tars": f"${gigabytes * args.month:,.0f}",
-        f"names in memory of detect, each of {args.ranks} ranks": f"{pictures / args.ranks * BYTES_A_PICTURE / 1e6:,.0f} MB",
+        f"names in a rank of detect, of {args.ranks}": f"{pictures / args.ranks * BYTES_A_PICTURE / 1e6:,.0f} MB",
         "a Ray driver hands it out in": f"{pictures / UNIT / UNITS_A_SECOND / 3600:,.2f} hours",
         **{f"GPU hours to prefill, {size}": f"{number:,.0f}" for size, number in hours.items()},
     }
