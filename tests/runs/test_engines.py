@@ -108,7 +108,7 @@ def _stored(port: int, url: str) -> dict[str, bytes]:
     return {name: content(port, prefix + name) for name in names if "run.json" not in name and _is_of_all(name)}
 
 
-@pytest.fixture(params=["process", "ranks", "ray"])
+@pytest.fixture
 def engine(request: pytest.FixtureRequest, mgtool) -> Engine:
     """Runs a command to its end in one way; gives its exit code, and what it said last."""
     ways: dict[str, list[tuple[object, ...]]] = {
@@ -141,7 +141,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, server: int) -> tuple[
     return url, lambda: _stored(server, url)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+WAYS = [(engine, command) for engine in ("process", "ranks", "ray") for command in COMMANDS]
+LONG = ("ray", "infer")
+"""Its actors load torch and a model, twice."""
+
+
+@pytest.mark.parametrize(
+    ("engine", "command"),
+    [pytest.param(*way, marks=[pytest.mark.slow] if way == LONG else []) for way in WAYS],
+    indirect=["engine"],
+)
 def test_bytes_failures_and_exit_code_are_those_of_one_process(
     command: str, engine: Engine, place, inputs: Path, one
 ) -> None:
