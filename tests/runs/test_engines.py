@@ -192,15 +192,16 @@ def test_a_dead_actor_costs_its_shard_alone(tmp_path: Path, mgtool) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "mgtool.commands.main", *words, "--out", str(out), "--engine", "ray"]
     with subprocess.Popen(command) as run:
-        while not list(out.glob("*.tar")):
+        while (victim := next(_actors(), None)) is None or not list(out.glob("*.tar")):
             assert run.poll() is None
             time.sleep(0.01)
-        next(_actors()).kill()
+        victim.kill()
         written = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
         assert len(written) < 12
         assert run.wait(120) == 0
     assert _files(out) == _files(tmp_path / "one")
-    assert {name: (out / name).stat().st_mtime_ns for name in written} == written
+    anew = [name for name, when in written.items() if (out / name).stat().st_mtime_ns != when]
+    assert len(anew) <= 1, anew  # the one that the actor had at hand
 
 
 def _actors() -> Iterator[psutil.Process]:
