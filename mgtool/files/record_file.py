@@ -8,7 +8,7 @@ import struct
 import types
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -32,11 +32,16 @@ def kept(records: Iterable[T], type: type[T], most: int = MOST_IN_MEMORY) -> Seq
     """Records as a list, or, where there are more than `most`, as a `RecordFile`; errors as of `RecordFile.append`."""
     if isinstance(records, RecordFile):
         return records
+    return spilled(records, lambda: RecordFile(type), most)
+
+
+def spilled(records: Iterable[T], make: Callable[[], RecordFile[T]], most: int) -> Sequence[T]:
+    """Records as a list, or, where there are more than `most`, in a file that is made; errors as of `kept`."""
     iterator = iter(records)
     first = list(itertools.islice(iterator, most + 1))
     if len(first) <= most:
         return first
-    file = RecordFile(type)
+    file = make()
     file.extend(first)
     del first
     file.extend(iterator)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgtool.files.record_file import BLOCK, MOST_IN_MEMORY, RecordFile
+from mgtool.files.record_file import BLOCK, MOST_IN_MEMORY, RecordFile, spilled
 from mgtool.records import Score
 from mgtool.scoring.compact import Column, Names, Numbers
 from mgtool.scoring.statistics import Rows, codes
@@ -123,15 +122,7 @@ class Part(Sequence[Score]):
 
 def kept_scores(scores: Iterable[Score], fields: Iterable[str] = (), most: int = MOST_IN_MEMORY) -> Sequence[Score]:
     """Scores as a list, or, where there are more than `most`, in a file; `fields` and errors as of `ScoreFile`."""
-    iterator = iter(scores)
-    first = list(itertools.islice(iterator, most + 1))
-    if len(first) <= most:
-        return first
-    file = ScoreFile(fields)
-    file.extend(first)
-    del first
-    file.extend(iterator)
-    return file
+    return spilled(scores, lambda: ScoreFile(fields), most)
 
 
 def where(scores: Sequence[Score], keep: Callable[[Score], Any]) -> Sequence[Score]:

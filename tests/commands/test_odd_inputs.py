@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shutil
 import socket
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import forked
 import pytest
-from tiny_models import KIT, TESTS
+from small_inputs import write_small_inputs
+from tiny_models import KIT
 from typer.main import get_command
 
 import mgtool
@@ -125,17 +125,7 @@ OF_RUNS = ("run.json", "failures.jsonl")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small whole inputs of each kind."""
     place = tmp_path_factory.mktemp("place")
-    (place / "photos").mkdir()
-    shutil.copy(TESTS / "images" / "coffee.jpg", place / "photos" / "a.jpg")
-    turns = [{"from": "human", "value": "<image>\nQ?"}, {"from": "gpt", "value": "A"}]
-    (place / "c.json").write_text(json.dumps([{"id": "a", "image": "a.jpg", "conversations": turns}]))
-    (place / "q.jsonl").write_text(json.dumps({"question_id": 1, "image": "a.jpg", "text": "Q?"}))
-    (place / "a.jsonl").write_text(json.dumps({"question_id": 1, "prompt": "Q?", "text": "A", "model_id": "m"}))
-    (place / "t.jsonl").write_text(json.dumps({"question_id": 1, "text": "Q?", "answer": "A"}))
-    (place / "t.toml").write_text(
-        "[[benchmark]]\nname = 'custom'\n[benchmark.eval]\nground_truth = ['t.jsonl']\n"
-        "[[row]]\nname = 'm'\n[row.answers]\ncustom = 'a.jsonl'\n"
-    )
+    write_small_inputs(place)
     source = mgtool.Source(str(place / "c.json"), images=str(place / "photos"))
     mgtool.detect([str(place / "photos")], place / "boxes", mgtool.DetectOptions(detector="tiny", workers=0))
     mgtool.pack([source], place / "tars", mgtool.PackOptions(workers=1))
@@ -149,7 +139,7 @@ def _words(command: str, place: Path) -> dict[str, object]:
         "detect": {"inputs": place / "photos", "detector": "tiny", "workers": 0},
         "infer": {"inputs": place / "q.jsonl", "images": place / "photos", "model": "tiny", "max_new_tokens": 1},
         "pack": {"inputs": place / "c.json", "images": place / "photos", "boxes": place / "boxes", "workers": 1},
-        "eval": {"answers": place / "a.jsonl", "benchmark": "custom", "ground_truth": place / "t.jsonl"},
+        "eval": {"answers": place / "answers.jsonl", "benchmark": "custom", "ground_truth": place / "truth.jsonl"},
         "train": {"inputs": place / "tars", "model": TINY, "max_steps": 1, "device": "cpu"},
         "import": {"checkpoint": KIT / "mg_llava.pth", **kit, "template": "vicuna"},
         "table": {"spec": place / "t.toml"},

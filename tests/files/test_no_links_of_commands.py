@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_inputs import write_small_inputs
 from tiny_models import KIT, parts_in
 
 import mgtool
@@ -17,7 +16,6 @@ from mgtool.errors import MgtoolError, OutputError
 from mgtool.inference.answer_cache import AnswerCache
 from mgtool.tars import other_readers
 
-PHOTO = Path(__file__).parents[1] / "images" / "coffee.jpg"
 TINY = Path(mgtool.__file__).parent / "model" / "tiny"
 CONTENT = b'{"position": 0}\n{"position": 1'
 HIDDEN = {
@@ -38,20 +36,12 @@ Run = Callable[[Path], object]
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """Each command, into a folder, over small inputs."""
     given = tmp_path_factory.mktemp("given")
-    shutil.copy(PHOTO, given / "a.jpg")
-    turns = [{"from": "human", "value": "<image>\nQ?"}, {"from": "gpt", "value": "A"}]
-    (given / "c.json").write_text(json.dumps([{"id": "a", "image": "a.jpg", "conversations": turns}]))
-    (given / "q.jsonl").write_text(json.dumps({"question_id": 1, "image": "a.jpg", "text": "Q?"}))
-    (given / "answers.jsonl").write_text(json.dumps({"question_id": 1, "prompt": "Q?", "text": "A", "model_id": "m"}))
-    (given / "truth.jsonl").write_text(json.dumps({"question_id": 1, "text": "Q?", "answer": "A"}))
-    (given / "t.toml").write_text(
-        "[[benchmark]]\nname = 'custom'\n[benchmark.eval]\nground_truth = ['truth.jsonl']\n"
-        "[[row]]\nname = 'm'\n[row.answers]\ncustom = 'answers.jsonl'\n"
-    )
+    write_small_inputs(given)
+    photos = str(given / "photos")
     tars = given / "tars"
-    source = mgtool.Source(str(given / "c.json"), images=str(given))
+    source = mgtool.Source(str(given / "c.json"), images=photos)
     mgtool.pack([source], tars, mgtool.PackOptions(workers=1))
-    asked = mgtool.InferOptions(model=TINY, images=str(given), max_new_tokens=1, workers=0)
+    asked = mgtool.InferOptions(model=TINY, images=photos, max_new_tokens=1, workers=0)
     learns = mgtool.TrainOptions(model=TINY, max_steps=1, device="cpu")
     scores = mgtool.EvalOptions("custom", ground_truth=[given / "truth.jsonl"])
     return {

@@ -100,14 +100,23 @@ def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
 def _by_picture(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, list[Row]]]:
     """The rows of each picture; in memory together only where those of one stand apart in the file."""
     of_picture = itemgetter("picture")
-    names, seen = (name for name, _ in itertools.groupby(_rows(path, columns), of_picture)), set[int]()
-    if all(hash(name) not in seen and not seen.add(hash(name)) for name in names):  # type: ignore[func-returns-value]
+    if _are_distinct(name for name, _ in itertools.groupby(_rows(path, columns), of_picture)):
         yield from ((name, list(rows)) for name, rows in itertools.groupby(_rows(path, columns), of_picture))
         return
     together = defaultdict[str, list[Row]](list)
     for row in _rows(path, columns):
         together[row["picture"]].append(row)
     yield from together.items()
+
+
+def _are_distinct(names: Iterable[str]) -> bool:
+    """Whether no name comes again, judged by hashes alone: two names of one hash count as one."""
+    seen = set[int]()
+    for number in map(hash, names):
+        if number in seen:
+            return False
+        seen.add(number)
+    return True
 
 
 def _picture(file: BoxFile, name: str, row: Row) -> Picture:
