@@ -35,6 +35,8 @@ _IDS = ("question_id", "questionId", "index", "id")
 _TARGETS = ("answers", "answer", "target", "label", "references", "reference", "ground_truth", "captions", "caption")
 _QUESTIONS = ("question", "text", "prompt", "query")
 _PICTURES = ("image", "image_path", "video")
+_OWN = frozenset((*_IDS, *_TARGETS, *_QUESTIONS, *_PICTURES))
+_PLAIN = (str, int, float)
 _OPTION = re.compile(r"^\s*\(?([A-H])[.):]\s*(\S.*?)\s*$", re.MULTILINE)
 _LONGEST_FIELD = 100
 BLEU, NGRAMS, JUDGE = "bleu", "ngrams", "judge"
@@ -289,9 +291,7 @@ def _item(row: Row, name: str) -> Item:
     fields = {
         name: value
         for name, value in row.items()
-        if isinstance(value, str | int | float | bool)
-        and len(str(value)) <= _LONGEST_FIELD
-        and name not in (*_IDS, *_TARGETS, *_QUESTIONS, *_PICTURES, *options)
+        if name not in _OWN and name not in options and isinstance(value, _PLAIN) and len(str(value)) <= _LONGEST_FIELD
     }
     return Item(
         id=whole(first(row, _IDS, name)),

@@ -16,7 +16,7 @@ from mgtool.evaluation import identity
 from mgtool.evaluation.identity import Identity
 from mgtool.records import SampleId
 from mgtool.scoring.benchmark import Benchmark, Item, Pair
-from mgtool.scoring.compact import chunks
+from mgtool.scoring.compact import chunks, own_pages
 from mgtool.scoring.item_index import ItemFinder
 from mgtool.scoring.prediction_file import Prediction, fields_in
 from mgtool.scoring.predictions import Answers
@@ -197,8 +197,8 @@ class _Matched(NamedTuple):
         unknown: ids of the strangers.
     """
 
-    places: array[int]
-    fits: array[int]
+    places: Numbers
+    fits: NDArray[np.int8]
     rounds: dict[int, Numbers]
     unknown: list[SampleId]
 
@@ -214,18 +214,19 @@ class _Matched(NamedTuple):
 
 def _matched(benchmark: Benchmark, items: Sequence[Item], answers: Sequence[Prediction]) -> _Matched:
     index = _Places(benchmark, items)
-    found = _Matched(array("i"), array("b"), {}, [])
+    found = _Matched(own_pages(len(answers), np.int32), own_pages(len(answers), np.int8), {}, [])
+    places, fits = found.places.data, found.fits.data
     for number, answer in enumerate(answers):
-        named = index.of(answer)
-        place, item = named or (-1, None)
-        found.places.append(place)
-        found.fits.append(identity.UNKNOWN if item is None else identity.fit_of(item, answer, index.ids))
+        place, item = index.of(answer) or (-1, None)
+        places[number] = place
+        fits[number] = identity.UNKNOWN if item is None else identity.fit_of(item, answer, index.ids)
         if item is None:
             found.unknown.append(answer.id)
             continue
         sample = _sample(answer)
         if sample not in found.rounds:
-            found.rounds[sample] = np.full(len(items), -1, np.int32)
+            found.rounds[sample] = own_pages(len(items), np.int32)
+            found.rounds[sample].fill(-1)
         found.rounds[sample][place] = number
     return found
 
@@ -234,12 +235,12 @@ def _identity(
     items: Sequence[Item], answers: Sequence[Prediction], found: _Matched, counting: NDArray[np.bool_]
 ) -> Identity:
     """How the answers that count fit their items."""
-    fits, places = np.frombuffer(found.fits, np.int8), np.frombuffer(found.places, np.int32)
-    others = np.flatnonzero((fits == identity.OTHER) & counting)
+    places = found.places
+    others = np.flatnonzero((found.fits == identity.OTHER) & counting)
     by_sample = (others[each[places[others]] == others] for each in found.rounds.values())
     mismatched = array("i", np.concatenate([_NONE, *by_sample]).astype(np.int32).tobytes())
     examples = ((items[found.places[number]], answers[number]) for number in mismatched[: identity.EXAMPLES])
-    return identity.counted(fits[counting], mismatched, examples)
+    return identity.counted(found.fits[counting], mismatched, examples)
 
 
 def _unless(answer: int, stranger: int) -> int:

@@ -15,7 +15,7 @@ from mgtool.files.json_lists import BLANK, BYTE_ORDER_MARK, bounds
 from mgtool.records import decode
 
 T = TypeVar("T")
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 _MEMBER = re.compile(rb'\s*(,?)\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:\s*', re.DOTALL)
 _VALUE = re.compile(rb'(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^"{}\[\],]*+)*+', re.DOTALL)
 _MEETING = re.compile(rb'(\s*,\s*)("[^"\\]*+"\s*:\s*)?([{\[]\s*(?:"[^"\\]*+"\s*:)?)', re.DOTALL)
@@ -217,7 +217,7 @@ def _last(meeting: re.Pattern[bytes] | None, buffer: bytes) -> int:
 
 def _decoded(opening: bytes, text: bytes, whole: type[T]) -> T | None:
     try:
-        return decode(opening + text + _CLOSING[opening], whole)
+        return decode(opening + text + _CLOSING[opening], whole, strict=False)  # as `records.parse` does
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from array import array
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
@@ -15,7 +16,17 @@ HASH = (1 << 64) - 1
 CHUNK = 1 << 16
 """Rows that are worked on at once; sums come out as of all at once."""
 _MOST_BYTES = 1 << 8
+_PAGES = 1 << 20
+"""Bytes from which an array has pages of its own."""
 _WIDER = {"B": "H", "H": "I"}
+
+
+def own_pages(n: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """(n,) an array whose memory goes back to the system with it, as the allocator's need not; of any content."""
+    size = n * np.dtype(dtype).itemsize
+    if size < _PAGES:
+        return np.empty(n, dtype)
+    return np.frombuffer(mmap.mmap(-1, size), dtype)
 
 
 def chunks(n: int) -> Iterator[slice]:
@@ -117,7 +128,7 @@ class Names:
 
 def _numbered(hashes: NumberFile) -> NDArray[np.int32]:
     """The numbers of all different hashes in order of appearance: first where each stands first, then which it is."""
-    found, count = np.empty(len(hashes), np.int32), 0
+    found, count = own_pages(len(hashes), np.int32), 0
     for places, some in hashes.parts:
         _, first, inverse = np.unique(some, return_index=True, return_inverse=True)
         found[places] = places[first][inverse]

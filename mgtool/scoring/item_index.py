@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -76,17 +76,29 @@ class ItemFinder(Generic[T]):
     def __init__(self, items: Sequence[T], names: Callable[[T], Iterable[str]] = own_id) -> None:
         self._items, self._names = items, names
         self.index = ItemIndex(items, names)
-        self._next = 0
+        self._next, self._count = 0, len(items)
+        self._ahead: Iterator[T] | None = iter(items) if self.index.is_unique else None
+        self._waiting = None if self._ahead is None else next(self._ahead, None)
 
     def find(self, name: str) -> tuple[int, T] | None:
         """The last item with a name, and its place; None where none has it."""
-        if self._next < len(self._items) and self.index.is_unique:
-            item: T = self._items[self._next]
-            if name in self._names(item):
-                self._next += 1
-                return self._next - 1, item
+        if self._waiting is not None and name in self._names(self._waiting):
+            found = self._next, self._waiting
+            self._await(self._next + 1)
+            return found
         place = self.index.find(name)
         if place is None:
             return None
-        self._next = place + 1
-        return place, self._items[place]
+        found = place, self._items[place]
+        if self.index.is_unique:
+            self._ahead = None
+            self._await(place + 1)
+        return found
+
+    def _await(self, place: int) -> None:
+        """The item that is likely to be asked for next: of the whole pass, as long as nobody asked out of order."""
+        self._next = place
+        if self._ahead is not None:
+            self._waiting = next(self._ahead, None)
+        else:
+            self._waiting = self._items[place] if place < self._count else None

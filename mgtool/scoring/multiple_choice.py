@@ -27,6 +27,7 @@ from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, firs
 from mgtool.scoring.judged import ask_until_read, rubric, unread_notes
 from mgtool.scoring.lmms_eval import LMMS_EVAL, letter_anywhere
 
+_LETTERS = frozenset(string.ascii_uppercase)
 LETTER_CHINESE = "请直接回答选项字母。"
 _NUMBERS_THAT_ARE_NONE = ("-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "-NaN", "-nan", "NaN", "nan")
 MISSING = frozenset(
@@ -231,7 +232,7 @@ def as_pandas_reads(options: Choices) -> dict[str, str]:
 
 def options_of(row: Mapping[str, Any]) -> dict[str, str]:
     """The options of a row by their letters."""
-    return {letter: str(row[letter]) for letter in string.ascii_uppercase if row.get(letter) not in (None, "")}
+    return {letter: str(row[letter]) for letter in sorted(_LETTERS.intersection(row)) if row[letter] not in (None, "")}
 
 
 def lettered(options: Sequence[Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mgtool.files.record_file import BLOCK, MOST_IN_MEMORY, RecordFile, spilled
 from mgtool.records import Score
 from mgtool.scoring.clusters import Rows, codes
-from mgtool.scoring.compact import Column, Names, Numbers
+from mgtool.scoring.compact import Column, Names, Numbers, chunks
 
 Places = NDArray[np.int32]
 _FEW = 64
@@ -177,14 +177,15 @@ def renumbered(numbers: NDArray[np.int32]) -> NDArray[np.int32]:
     >>> renumbered(np.array([5, 2, 5, 0], np.int32)).tolist()
     [0, 1, 0, 2]
     """
-    if not len(numbers):
-        return numbers
-    first = np.full(int(numbers.max()) + 1, len(numbers), np.int32)
-    first[numbers[::-1]] = np.arange(len(numbers) - 1, -1, -1, dtype=np.int32)  # where one repeats, the last stays
-    order = np.argsort(first, kind="stable")
-    new = np.empty(len(first), np.int32)
-    new[order] = np.arange(len(first), dtype=np.int32)
-    return new[numbers]
+    found = np.empty(len(numbers), np.int32)
+    new, count = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int32), 0
+    for part in chunks(len(numbers)):
+        own = numbers[part]
+        fresh, first = np.unique(own[new[own] < 0], return_index=True)
+        new[fresh[np.argsort(first)]] = np.arange(count, count + len(fresh), dtype=np.int32)
+        count += len(fresh)
+        found[part] = new[own]
+    return found
 
 
 def has_field(scores: Sequence[Score], field: str) -> bool:
@@ -226,7 +227,8 @@ def by_field(scores: Iterable[Score], field: str) -> dict[str, Sequence[Score]]:
 
 def _split(file: ScoreFile, column: Column, numbers: NDArray[Any], places: Places | None) -> dict[Any, Any]:
     """The parts of each value: those that have it alone are neighbours once the numbers are sorted."""
-    counts = np.bincount(numbers, minlength=len(column.values))
+    parts = (np.bincount(numbers[part], minlength=len(column.values)) for part in chunks(len(numbers)))
+    counts = sum(parts, np.zeros(len(column.values), np.int64))
     if counts.max() == len(numbers) and not isinstance(column.values[counts.argmax()], list | tuple):
         only = column.values[numbers[0]] if len(numbers) else None
         return {} if only is None else {only: file if places is None else Part(file, places)}
