@@ -15,7 +15,18 @@ from mgtool.errors import UsageError, one_of
 from mgtool.records import Score
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.scoring import captions
-from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, JudgeRequest, Pair, Verdict, by_field, kept_items
+from mgtool.scoring.benchmark import (
+    OFFICIAL,
+    Benchmark,
+    ByField,
+    Item,
+    Judge,
+    JudgeRequest,
+    Pair,
+    Verdict,
+    by_field,
+    kept_items,
+)
 from mgtool.scoring.clusters import sizes
 from mgtool.scoring.compact import Names
 from mgtool.scoring.ground_truth import READABLE, Row, Truth, first, listed, picture_name, whole
@@ -154,17 +165,18 @@ class Custom(Benchmark):
             for name in self.metrics_asked
         }
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
         """The mean of each metric by the fields that were asked for."""
         several = len(self.metrics_asked) > 1
-        return {
-            field: {
+
+        def numbers(field: str) -> dict[str, Statistic | Metric]:
+            return {
                 f"{value} {name}" if several else value: number
                 for value, part in by_field(scores, field).items()
                 for name, number in self.metrics(part, variant).items()
             }
-            for field in self.by
-        }
+
+        return ByField(self.by, numbers)
 
     def label(self, scores: Sequence[Score], variant: str) -> str:
         """The metrics are what tells one result from another."""
