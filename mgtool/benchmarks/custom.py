@@ -79,6 +79,7 @@ class Custom(Benchmark):
 
     def __init__(self, metrics: Sequence[str] = ("exact",), by: Sequence[str] = ()) -> None:
         self.metrics_asked, self.by = tuple(metrics), tuple(by)
+        self.needs_all = not {*TOGETHER, JUDGE}.isdisjoint(metrics)
 
     def configured(self, metrics: Sequence[str], by: Sequence[str]) -> Benchmark:
         """The same data by other metrics.
@@ -118,7 +119,7 @@ class Custom(Benchmark):
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """By each metric; the first is the item's score."""
-        if not {*TOGETHER, JUDGE} & set(self.metrics_asked):
+        if not self.needs_all:
             return (self._verdict(answer, dict(verdict.fields)) for verdict, answer in self._graded(pairs, variant))
         found = [dict(verdict.fields) for verdict in super().grade(pairs, variant)]
         together = [name for name in self.metrics_asked if name in TOGETHER]

@@ -164,7 +164,7 @@ class Benchmark:
     others_instructions: ClassVar[Mapping[str, str]] = {}
     judge: ClassVar[Literal["no", "optional", "needed"]] = "no"
     max_new_tokens: ClassVar[int] = 100
-    needs_all: ClassVar[bool] = False
+    needs_all: bool = False
 
     def configured(self, metrics: Sequence[str], by: Sequence[str]) -> Benchmark:
         """The benchmark with the metrics and breakdowns that were asked for, where it has a choice of them.
