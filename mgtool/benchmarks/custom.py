@@ -18,10 +18,11 @@ from mgtool.scoring import captions
 from mgtool.scoring.benchmark import (
     OFFICIAL,
     Benchmark,
-    ByField,
+    Breakdown,
     Item,
     Judge,
     JudgeRequest,
+    OnDemand,
     Pair,
     Verdict,
     by_field,
@@ -166,18 +167,18 @@ class Custom(Benchmark):
             for name in self.metrics_asked
         }
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Breakdown:
         """The mean of each metric by the fields that were asked for."""
         several = len(self.metrics_asked) > 1
 
-        def numbers(field: str) -> dict[str, Statistic | Metric]:
+        def numbers(field: str) -> Mapping[str, Statistic | Metric]:
             return {
                 f"{value} {name}" if several else value: number
                 for value, part in by_field(scores, field).items()
                 for name, number in self.metrics(part, variant).items()
             }
 
-        return ByField(self.by, numbers)
+        return OnDemand(self.by, numbers)
 
     def label(self, scores: Sequence[Score], variant: str) -> str:
         """The metrics are what tells one result from another."""

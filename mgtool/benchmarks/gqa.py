@@ -12,6 +12,7 @@ from mgtool.records import Score, dumps
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
+    Breakdown,
     Item,
     Judge,
     Pair,
@@ -124,7 +125,7 @@ class Gqa(Benchmark):
             numbers["distribution"] = Metric(value=distribution, n=len(balanced))
         return numbers
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Breakdown:
         """Accuracy of the balanced questions by type, steps and words."""
         return super().breakdown(where(scores, lambda score: score.fields["balanced"]), variant)
 

@@ -12,7 +12,7 @@ import msgspec
 
 from mgtool.errors import InputError
 from mgtool.records import SampleId, Score
-from mgtool.scoring.benchmark import Item, Judge, Pair, Submission, Verdict
+from mgtool.scoring.benchmark import Breakdown, Item, Judge, Pair, Submission, Verdict
 from mgtool.scoring.ground_truth import Row
 from mgtool.scoring.lmms_eval import LMMS_EVAL, MISSING_OPTION, named_option
 from mgtool.scoring.multiple_choice import ChoiceBenchmark, LetteredQuestion, as_pandas_reads, named_anywhere
@@ -95,7 +95,7 @@ class Mmbench(ChoiceBenchmark):
         groups = [score.group for score in main]
         return {"accuracy": mean_of(hits, groups), "vanilla": mean_of(vanilla, groups)}
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Breakdown:
         """Circular accuracy by category and l2-category."""
         main, hits = _circular(scores)
         circular = [msgspec.structs.replace(score, score=hit) for score, hit in zip(main, hits, strict=True)]

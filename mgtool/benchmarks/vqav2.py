@@ -14,8 +14,9 @@ from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
-    ByField,
+    Breakdown,
     Item,
+    OnDemand,
     Pair,
     Submission,
     Verdict,
@@ -92,12 +93,15 @@ class Vqav2(Benchmark):
         """Accuracy, rounded as the official script does."""
         return {"accuracy": _rounded(mean_score(scores))}
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Breakdown:
         """Accuracy by question and by answer type, rounded likewise."""
         parts = super().breakdown(scores, variant)
-        return ByField(
-            parts, lambda field: {v: _rounded(n) for v, n in parts[field].items() if isinstance(n, Statistic)}
-        )
+
+        def rounded(field: str) -> Mapping[str, Statistic | Metric]:
+            numbers = parts[field]
+            return OnDemand(numbers, lambda value: _rounded(numbers[value]))
+
+        return OnDemand(parts, rounded)
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
         """EvalAI's form: every question of the set, answers through the M4C processor, missing ones empty."""
@@ -124,8 +128,8 @@ def vlmevalkit_processor(item: Item, text: str) -> Verdict:
     return Verdict(said, normalizers.soft_accuracy(said, given))
 
 
-def _rounded(number: Statistic) -> Statistic:
-    return dataclasses.replace(number, decimals=DECIMALS)
+def _rounded(number: Statistic | Metric) -> Statistic | Metric:
+    return dataclasses.replace(number, decimals=DECIMALS) if isinstance(number, Statistic) else number
 
 
 class _Questions:

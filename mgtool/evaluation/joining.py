@@ -84,6 +84,11 @@ class PairSequence(Sequence[Pair]):
         return (self._numbers if self._places is None else self._numbers[self._places]) >= 0
 
     @property
+    def lacking(self) -> NDArray[Any]:
+        """The places of the items without an answer."""
+        return _NONE if self._in_step else np.flatnonzero(~self.answered)
+
+    @property
     def answers(self) -> Iterator[Prediction]:
         """The answers of the items that have one, of which no item is read."""
         if self._in_step and self._places is None:

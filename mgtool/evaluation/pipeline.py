@@ -216,7 +216,7 @@ def item_scores(
 def count(benchmark: Benchmark, joined: JoinedAnswers, answers: Answers) -> AnswerCounts:
     """How complete the answers are."""
     pairs = joined.pairs
-    lacking = np.flatnonzero(~pairs.answered)
+    lacking = pairs.lacking
     failed = sum(_is_among(benchmark, item, joined.failed) for item, _ in pairs.chosen(lacking))
     return AnswerCounts(
         expected=len(pairs),
@@ -271,7 +271,7 @@ def summarize(
     return result, scores
 
 
-def estimated(numbers: dict[str, Statistic | Metric]) -> dict[str, Metric]:
+def estimated(numbers: Mapping[str, Statistic | Metric]) -> dict[str, Metric]:
     """Statistics -> metrics."""
     shared = Bootstrap()
     return {

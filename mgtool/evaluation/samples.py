@@ -12,7 +12,7 @@ import numpy as np
 
 from mgtool.errors import UsageError
 from mgtool.records import Score, canonical
-from mgtool.scoring.benchmark import Benchmark, mean_score
+from mgtool.scoring.benchmark import Benchmark, Breakdown, mean_score
 from mgtool.scoring.score_file import kept_scores
 from mgtool.scoring.statistics import Metric, Statistic, averaged
 
@@ -65,7 +65,7 @@ def numbers(
 
 def breakdown(
     benchmark: Benchmark, rounds: Sequence[Sequence[Score]], scores: Sequence[Score], rule: str, variant: str
-) -> Mapping[str, dict[str, Statistic | Metric]]:
+) -> Breakdown:
     """The same by category; of pass@k, which no benchmark knows, the mean."""
     if _tries(rule, len(rounds)):
         return Benchmark.breakdown(benchmark, scores, variant)

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,6 +22,9 @@ from mgtool.scoring.score_file import by_field as by_field
 from mgtool.scoring.score_file import groups_of, has_field, rows_of
 from mgtool.scoring.statistics import Metric, Statistic
 
+V = TypeVar("V")
+Breakdown = Mapping[str, Mapping[str, Statistic | Metric]]
+"""Field -> value -> number."""
 OFFICIAL = "official"
 SCORERS = ("hotcoco", "pycocotools")
 """What computes average precision; the first by default."""
@@ -265,10 +268,10 @@ class Benchmark:
         """The benchmark's numbers, the headline first."""
         return {self.headline: mean_score(scores)}
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Breakdown:
         """Numbers by category: field -> value -> number."""
         fields = [field for field in self.breakdowns if has_field(scores, field)]
-        return ByField(fields, lambda field: {v: mean_score(part) for v, part in by_field(scores, field).items()})
+        return OnDemand(fields, lambda field: means(by_field(scores, field)))
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """What a reader of the numbers has to know: left-out metrics, conditions."""
@@ -301,27 +304,32 @@ class Benchmark:
         return None
 
 
-class ByField(Mapping[str, dict[str, "Statistic | Metric"]]):
-    """Numbers by category, made when they are asked for: those of all fields at once would be as many as the items.
+class OnDemand(Mapping[str, V], Generic[V]):
+    """Values that are made when they are asked for: those of all parts of the items at once take as much as the items.
 
     Args:
-        fields: names.
-        numbers: value -> number, of a field.
+        names: of the values.
+        make: the value of a name.
     """
 
-    def __init__(self, fields: Iterable[str], numbers: Callable[[str], dict[str, Statistic | Metric]]) -> None:
-        self._fields, self._numbers = tuple(fields), numbers
+    def __init__(self, names: Iterable[str], make: Callable[[str], V]) -> None:
+        self._names, self._make = tuple(names), make
 
-    def __getitem__(self, field: str) -> dict[str, Statistic | Metric]:
-        if field not in self._fields:
-            raise KeyError(field)
-        return self._numbers(field)
+    def __getitem__(self, name: str) -> V:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._fields)
+        return len(self._names)
+
+
+def means(parts: Mapping[str, Sequence[Score]]) -> Mapping[str, Statistic | Metric]:
+    """The mean score of each part."""
+    return OnDemand(parts, lambda name: mean_score(parts[name]))
 
 
 def question_of(sample: Sample) -> str:

@@ -89,10 +89,11 @@ class ItemFinder(Generic[T]):
         place = self.index.find(name)
         if place is None:
             return None
-        found = place, self._items[place]
-        if self.index.is_unique:
-            self._ahead = None
+        found, is_in_order = (place, self._items[place]), place == self._next
+        self._ahead = self._waiting = None
+        if self.index.is_unique and is_in_order:
             self._await(place + 1)
+        self._next = place + 1
         return found
 
     def _await(self, place: int) -> None:

@@ -18,7 +18,7 @@ from mgtool.files.temporary import unnamed_file, unwritable
 Numbers = NDArray[np.uint64]
 MOST_IN_MEMORY = 1 << 16
 _BITS, _SIZE = 64, 8
-_ENOUGH = 1 << 12
+_ENOUGH = 1 << 10
 """Numbers up to which one part will do; the number of parts goes with the root of how many times as many there are."""
 _BLOCK = 512
 """Sorted numbers that are read together."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mgtool.files.record_file import BLOCK, MOST_IN_MEMORY, RecordFile, spilled
 from mgtool.records import Score
 from mgtool.scoring.clusters import Rows, codes
-from mgtool.scoring.compact import Column, Names, Numbers, chunks, own_pages, set_places, taken
+from mgtool.scoring.compact import Column, Names, Numbers, chunks, set_places, taken
 
 Places = NDArray[np.int32]
 _FEW = 64
@@ -172,20 +172,19 @@ def groups_of(scores: Sequence[Score]) -> NDArray[Any]:
 
 
 def renumbered(numbers: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Numbers in order of their appearance here.
+    """Numbers in order of their appearance here, which take the place of the old ones.
 
     >>> renumbered(np.array([5, 2, 5, 0], np.int32)).tolist()
     [0, 1, 0, 2]
     """
-    found = own_pages(len(numbers), np.int32)
     new, count = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int32), 0
     for part in chunks(len(numbers)):
         own = numbers[part]
         fresh, first = np.unique(own[new[own] < 0], return_index=True)
         new[fresh[np.argsort(first)]] = np.arange(count, count + len(fresh), dtype=np.int32)
         count += len(fresh)
-        found[part] = new[own]
-    return found
+        numbers[part] = new[own]
+    return numbers
 
 
 def has_field(scores: Sequence[Score], field: str) -> bool:
