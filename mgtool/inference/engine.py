@@ -32,7 +32,8 @@ VISUALS_KEPT = 8
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows beyond which a step costs as much more as it answers more."""
 FILL_S = 10.0
-"""Seconds for which rows wait until the batch is full: a step of few costs nearly as much as one of many."""
+"""Seconds for which rows wait until the batch is full, if no answer is ready: a step of few costs nearly as much as one
+of many."""
 NO_TOKEN = -1
 
 
@@ -122,7 +123,7 @@ class Engine:
         with self._layers.used():
             with self.times.of("prefill"):
                 until = time.monotonic() + FILL_S
-                while self._schedule() and time.monotonic() < until:
+                while self._schedule() and not self._ready and time.monotonic() < until:
                     pass
             with self.times.of("decode"):
                 self._run()
