@@ -16,8 +16,8 @@ from mgtool.errors import InputError
 from mgtool.records import MAX_DEPTH, decode
 
 _CHUNK = 1 << 20
-_BLANK = b" \t\r\n"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLANK = b" \t\r\n"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT = rb'(?:[^"{}\[\]]*+' + _TEXT + rb')*+[^"{}\[\]]*+'
@@ -41,7 +41,7 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
     Raises:
         InputError: no list, or one that is cut off or followed by something else.
     """
-    buffer = file.read(_CHUNK).removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANK)
+    buffer = file.read(_CHUNK).removeprefix(BYTE_ORDER_MARK).lstrip(BLANK)
     if not buffer.startswith(b"["):
         raise InputError(f"{where}: not valid JSON: no list")
     buffer, before = buffer[1:], b"["
@@ -52,7 +52,7 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
             is_closing = buffer[start] in _CLOSING
             if is_closing and not depth:
                 rest = buffer[begin:start]
-                if before == b"[0" and rest.strip(_BLANK) == b",":
+                if before == b"[0" and rest.strip(BLANK) == b",":
                     rest = b""  # a comma behind the last element, which hand-written lists have
                 yield from _between(before, rest, b"]", where)
                 _refuse_more(buffer[end:], file, where)
@@ -67,6 +67,30 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
         if not more:
             raise InputError(f"{where}: not valid JSON: the list has no end")
         buffer = buffer[begin:] + more
+
+
+def bounds(buffer: bytes, most: int = 0) -> tuple[int, int | None]:
+    """Where the last whole element in the rest of a list or object ends, and where the rest does, which has no end yet.
+
+    Args:
+        buffer: from an element on; those that are neither objects nor lists are not told apart.
+        most: elements to look at; all where it is 0.
+
+    >>> bounds(b'{"a": 1}, {"a": [2]}, {"a"'), bounds(b'{"a": 1}]}')
+    ((20, None), (8, 8))
+    """
+    depth, end, last = 0, 0, 0
+    while token := _TOKEN.match(buffer, end):
+        start, end = token.span(1)
+        is_closing = buffer[start] in _CLOSING
+        if is_closing and not depth:
+            return last, start
+        depth += -1 if is_closing else end - start == 1
+        if not depth:
+            last, most = end, most - 1
+            if not most:
+                break
+    return last, None
 
 
 def pruned(data: bytes) -> bytes:
@@ -101,6 +125,6 @@ def _between(before: bytes, text: bytes, after: bytes, where: str) -> Iterator[b
 
 def _refuse_more(rest: bytes, file: IO[bytes], where: str) -> None:
     while rest:
-        if rest.strip(_BLANK):
+        if rest.strip(BLANK):
             raise InputError(f"{where}: not valid JSON: something stands behind the list")
         rest = file.read(_CHUNK)
