@@ -7,7 +7,7 @@ here cost one record; its reader in Python needs six times as long.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import msgspec
@@ -31,20 +31,23 @@ _KEPT_DEPTH = 2 * MAX_DEPTH
 _CLOSING = frozenset(b"}]")
 
 
-def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
+def elements(
+    file: IO[bytes], *, where: str, offset: int = 0, begins: Callable[[int], None] = lambda offset: None
+) -> Iterator[bytes]:
     """The elements of a JSON list, undecoded; objects and lists among them are bounded, not checked.
 
     Args:
-        file: a list from its first byte on.
+        file: a list from its first byte on, or from an element on.
         where: the file's name in errors.
+        offset: of that element; 0 for the whole list.
+        begins: told where an object or list begins, before it is given.
 
     Raises:
         InputError: no list, or one that is cut off or followed by something else.
     """
-    buffer = file.read(_CHUNK).removeprefix(BYTE_ORDER_MARK).lstrip(BLANK)
-    if not buffer.startswith(b"["):
-        raise InputError(f"{where}: not valid JSON: no list")
-    buffer, before = buffer[1:], b"["
+    head, before = file.read(_CHUNK), b"["
+    buffer = head if offset else _opened(head, where)
+    offset += len(head) - len(buffer)
     while True:
         begin, depth, at, end = 0, 0, 0, 0
         while token := _TOKEN.match(buffer, end):
@@ -61,12 +64,21 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
             depth += -1 if is_closing else end - start == 1
             if not depth:
                 yield from _between(before, buffer[begin:at], b"0]", where)
+                begins(offset + at)
                 yield buffer[at:end]
                 begin, before = end, b"[0"
         more = file.read(max(_CHUNK, len(buffer) - begin))  # an element that is long is looked at a few times only
         if not more:
             raise InputError(f"{where}: not valid JSON: the list has no end")
-        buffer = buffer[begin:] + more
+        buffer, offset = buffer[begin:] + more, offset + begin
+
+
+def _opened(head: bytes, where: str) -> bytes:
+    """What stands behind the bracket with which a list begins."""
+    begun = head.removeprefix(BYTE_ORDER_MARK).lstrip(BLANK)
+    if not begun.startswith(b"["):
+        raise InputError(f"{where}: not valid JSON: no list")
+    return begun[1:]
 
 
 def bounds(buffer: bytes, most: int = 0) -> tuple[int, int | None]:
