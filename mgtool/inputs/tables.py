@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias
 
 from mgtool.errors import InputError
+from mgtool.files.parquet_size import rows_at_once
 from mgtool.inputs import layouts
 from mgtool.media import magic
 from mgtool.records import LeftOut, Media
@@ -109,7 +110,8 @@ def _opened(file: IO[bytes], where: str) -> tuple[dict[str, str], Iterator[Any]]
             from pyarrow import parquet
 
             opened = parquet.ParquetFile(file)
-            schema, batches = opened.schema_arrow, opened.iter_batches(batch_size=_ROWS)
+            schema, rows = opened.schema_arrow, rows_at_once(opened.metadata, _ROWS, where)
+            batches = opened.iter_batches(batch_size=rows)
         elif head.startswith(b"ARROW1"):
             reader = pa.ipc.open_file(file)
             whole = (reader.get_batch(number) for number in range(reader.num_record_batches))
