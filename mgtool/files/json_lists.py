@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 
 from mgtool.errors import InputError
+from mgtool.files import lines
 from mgtool.records import MAX_DEPTH, decode
 
 _CHUNK = 1 << 20
@@ -21,8 +22,9 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT = rb'(?:[^"{}\[\]]*+' + _TEXT + rb')*+[^"{}\[\]]*+'
-_TOKEN = re.compile(_FLAT + rb"([{\[]" + _FLAT + rb"[}\]]|[{}\[\]])", re.DOTALL)
-"""What holds no bracket, then an object or list without others in it, or a bracket."""
+_SHALLOW = _FLAT + rb"(?:[{\[]" + _FLAT + rb"[}\]]" + _FLAT + rb")*+"
+_TOKEN = re.compile(_FLAT + rb"([{\[]" + _SHALLOW + rb"[}\]]|[{}\[\]])", re.DOTALL)
+"""What holds no bracket, then an object or list in which others hold none, or a bracket."""
 
 _BRACKET = re.compile(_TEXT + rb"|[{}\[\]]", re.DOTALL)
 _OPENING, _CLOSED = (b"{", b"["), (b"}", b"]")
@@ -39,7 +41,7 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
         where: the file's name in errors.
 
     Raises:
-        InputError: no list, or one that is cut off or followed by something else.
+        InputError: no list, one that is cut off or followed by something else, or a value in it that is too long.
     """
     buffer = file.read(_CHUNK).removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANK)
     if not buffer.startswith(b"["):
@@ -63,10 +65,16 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
                 yield from _between(before, buffer[begin:at], b"0]", where)
                 yield buffer[at:end]
                 begin, before = end, b"[0"
-        more = file.read(max(_CHUNK, len(buffer) - begin))  # an element that is long is looked at a few times only
-        if not more:
-            raise InputError(f"{where}: not valid JSON: the list has no end")
-        buffer = buffer[begin:] + more
+        buffer = buffer[begin:] + _more(file, len(buffer) - begin, where)
+
+
+def _more(file: IO[bytes], length: int, where: str) -> bytes:
+    """What follows an element's first bytes, of this length, so that a long one is looked at a few times only."""
+    if length > lines.MOST_BYTES:
+        raise InputError(f"{where}: a value of more than {lines.MOST_BYTES:,} bytes in the list")
+    if not (more := file.read(max(_CHUNK, length))):
+        raise InputError(f"{where}: not valid JSON: the list has no end")
+    return more
 
 
 def pruned(data: bytes) -> bytes:
@@ -90,7 +98,7 @@ def pruned(data: bytes) -> bytes:
 
 def _between(before: bytes, text: bytes, after: bytes, where: str) -> Iterator[bytes]:
     """Numbers, texts and the like between two objects or lists, for which zeros stand in."""
-    if text == b"," and before == b"[0" and after == b"0]":
+    if before == b"[0" and after == b"0]" and text.strip(_BLANK) == b",":
         return
     try:
         found = decode(before + text + after, list[msgspec.Raw])
