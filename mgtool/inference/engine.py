@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -30,6 +31,8 @@ VISUALS_KEPT = 8
 """Pictures whose tokens are kept for later groups."""
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows beyond which a step costs as much more as it answers more."""
+FILL_S = 10.0
+"""Seconds for which rows wait until the batch is full: a step of few costs nearly as much as one of many."""
 NO_TOKEN = -1
 
 
@@ -118,17 +121,20 @@ class Engine:
         """Admit the groups that fit, choose a token for every row, give the answers that ended."""
         with self._layers.used():
             with self.times.of("prefill"):
-                self._schedule()
+                until = time.monotonic() + FILL_S
+                while self._schedule() and time.monotonic() < until:
+                    pass
             with self.times.of("decode"):
                 self._run()
         self.times.stepped(len(self._scheduler.running), self._rows.held)
         return self._postprocess()
 
-    def _schedule(self) -> None:
-        """Prefill groups while there is room, several at a time."""
+    def _schedule(self) -> bool:
+        """Prefill groups that there is room for, several at a time; gives whether there were any."""
         groups = self._scheduler.next_groups(self.token_budget - self._rows.held, self._budget.holds)
         if groups:
             self._admit(groups)
+        return bool(groups)
 
     def _admit(self, groups: Sequence[Group]) -> None:
         """Groups that fail together are tried in halves."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from mgtool.inference.attention import Prefix
+from mgtool.inference.last_layer import last_layer_of
 from mgtool.inference.memory import picture_bytes
 from mgtool.inference.prefix_support import shares_prefixes
 from mgtool.inference.scheduler import Group
@@ -72,9 +73,10 @@ class NativeModel(OnDevice):
         lengths = [len(one.ids) + sum(len(visual) - 1 for visual in one.visuals) for one in beginnings]
         cache, ends = DynamicCache(), sorted({length - 1 for length in lengths})
         kept: Any = 1 if len(ends) == 1 else torch.tensor(ends, device=self.device)
-        logits = self.language_model(
-            inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=kept
-        ).logits
+        with last_layer_of(self.language_model, slice(-1, None) if len(ends) == 1 else kept):
+            logits = self.language_model(
+                inputs_embeds=embeds, past_key_values=cache, use_cache=True, logits_to_keep=kept
+            ).logits
         columns = [length - 1 if logits.shape[1] > len(ends) else ends.index(length - 1) for length in lengths]
         last = logits[torch.arange(len(columns)), torch.tensor(columns)].float()
         return [Prefix.of(cache, row=row, length=length) for row, length in enumerate(lengths)], last

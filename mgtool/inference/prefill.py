@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from mgtool.inference.attention import View, shared_prefixes
 from mgtool.inference.attention_at_once import WholeView
+from mgtool.inference.last_layer import last_layer_of
 from mgtool.inference.prefix_store import Placement, Prefix, PrefixStore
 from mgtool.inference.scheduler import Group
 from mgtool.inference.served import Beginning, ServedModel
@@ -103,7 +104,7 @@ def compute_ends(
     of_rows = [prefix for prefix, (its_ids, _) in zip(prefixes, parts, strict=True) for _ in its_ids]
     places = torch.tensor([[one.length, one.offset] for one in of_rows], device=ends.position_ids.device)
     positions, is_own = ends.position_ids + places[:, :1], ends.attention_mask.bool()
-    with shared_prefixes(model.language_model):
+    with shared_prefixes(model.language_model), last_layer_of(model.language_model, slice(-1, None)):
         output = model.language_model(
             inputs_embeds=ends.inputs_embeds,
             position_ids=positions + places[:, 1:],

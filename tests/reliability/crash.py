@@ -24,6 +24,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
+os.environ["OMP_NUM_THREADS"] = "1"  # a process that is forked off one with such threads waits for them for ever
 
 from crash_clock import CLOCK, again_with_a_clock, can_be_set, set_clock  # noqa: E402
 from crash_disks import Disk, difference, disk, failures, inputs, says_changed, size, spoil, tree  # noqa: E402
