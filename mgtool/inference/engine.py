@@ -122,16 +122,20 @@ class Engine:
         """Admit the groups that fit, choose a token for every row, give the answers that ended."""
         with self._layers.used():
             with self.times.of("prefill"):
-                until = time.monotonic() + FILL_S
-                while self._schedule() and not self._ready and time.monotonic() < until:
-                    pass
+                self._schedule()
             with self.times.of("decode"):
                 self._run()
         self.times.stepped(len(self._scheduler.running), self._rows.held)
         return self._postprocess()
 
-    def _schedule(self) -> bool:
-        """Prefill groups that there is room for, several at a time; gives whether there were any."""
+    def _schedule(self) -> None:
+        """Prefill groups until there is no room, an answer is ready, or rows have waited for long enough."""
+        until = time.monotonic() + FILL_S
+        while self._prefill() and not self._ready and time.monotonic() < until:
+            pass
+
+    def _prefill(self) -> bool:
+        """Prefill the groups that fit at once; gives whether there were any."""
         groups = self._scheduler.next_groups(self.token_budget - self._rows.held, self._budget.holds)
         if groups:
             self._admit(groups)

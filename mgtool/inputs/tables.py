@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from mgtool.errors import InputError
+from mgtool.files.parquet_size import rows_at_once
 from mgtool.inputs import layouts
 from mgtool.inputs.line_index import Start
 from mgtool.inputs.text_lines import TextLines
@@ -108,7 +109,8 @@ def _opened(file: IO[bytes], where: str) -> tuple[dict[str, str], Iterator[Any]]
             from pyarrow import parquet
 
             opened = parquet.ParquetFile(file)
-            schema, batches = opened.schema_arrow, opened.iter_batches(batch_size=_ROWS)
+            schema, rows = opened.schema_arrow, rows_at_once(opened.metadata, _ROWS, where)
+            batches = opened.iter_batches(batch_size=rows)
         elif head.startswith(b"ARROW1"):
             reader = pa.ipc.open_file(file)
             whole = (reader.get_batch(number) for number in range(reader.num_record_batches))
