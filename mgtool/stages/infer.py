@@ -342,8 +342,11 @@ def _fill(plan: InferencePlan, shared: SharedAnswers, file: AnswersFile, stdin: 
     unknown = (one for one in itertools.chain([begin], items) if not known.has(one[0]))
     first = next(unknown, None)
     if first is not None:
+        progress.doing(advance, "loads the model")
         with closing(_results(plan, itertools.chain([first], unknown), left_out, times)) as results:
-            for position, result in results:
+            for place, (position, result) in enumerate(results):
+                if place == 0:
+                    progress.doing(advance, "answers")
                 writer.put(position, result)
                 known.write(writer)
     return file.tokens + writer.tokens
