@@ -84,7 +84,7 @@ def _check_own(whole: Any, path: Path) -> None:
         value = among[key]
         if value is None and name in _OPTIONAL:
             continue
-        numbers = [value] if name not in _LISTS else value if isinstance(value, list) and value else [None]
+        numbers: list[Any] = [value] if name not in _LISTS else value if isinstance(value, list) and value else [None]
         kinds, what = ((int,), "whole numbers") if isinstance(least, int) else ((int, float), "numbers")
         if not all(type(number) in kinds and least <= number <= most for number in numbers):
             raise CheckpointError(f"{path}: {name} is {value!r:.99}; {what} from {least:,} to {most:,} are taken")

@@ -37,9 +37,9 @@ def check_sizes(processor: Any, where: str) -> None:
     for part in [processor, *(one for one in parts if one is not None)]:
         is_by_pixels = hasattr(sys.modules.get(type(part).__module__), _BY_PIXELS)
         for name, value in vars(part).items():
-            limit = next((most for form, most in _LIMITS if form.search(name)), None)
+            limit = next((most for form, most in _LIMITS if form.search(name)), math.inf)
             limit = MOST_PIXELS if is_by_pixels and name == "size" else limit
-            for place, number in _numbers(name, value) if limit is not None else ():
+            for place, number in () if limit == math.inf else _numbers(name, value):
                 if math.isnan(number) or number > limit:
                     raise CheckpointError(f"{where}: its processor's {place} is {number:.10g}; no more than {limit:,}")
 
