@@ -99,6 +99,13 @@ def test_usual_processors_are_taken(family: str) -> None:
     check_sizes(getattr(vision_models, family)()[1], family)
 
 
+def test_numbers_of_tokens() -> None:
+    processor = vision_models.llava()[1]
+    processor.num_additional_image_tokens = 10**9
+    with pytest.raises(CheckpointError, match="num_additional_image_tokens is 1000000000; no more than 262,144"):
+        check_sizes(processor, "x")
+
+
 def test_a_size_may_be_a_number_of_pixels() -> None:
     processor = vision_models.qwen2_vl()[1]
     processor.image_processor.size = {"shortest_edge": 3136, "longest_edge": 12_845_056}
