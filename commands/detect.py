@@ -150,9 +150,7 @@ def _write(
     report: str | None,
     quiet: bool,
 ) -> Detected:
-    on_ray = settings.engine == "ray"
-    total = settings.world_size if on_ray and settings.world_size > 1 else None
-    with console.progress("shares" if on_ray else "pictures", total=total, quiet=quiet) as advance:
+    with console.progress("shares" if settings.engine == "ray" else "pictures", quiet=quiet) as advance:
         from mgtool.stages.detect import detect as stage
 
         return stage(inputs, out, settings, overwrite=overwrite, wait=wait, report=report, advance=advance)

@@ -164,6 +164,7 @@ def _write(
     counts: dict[str, Any] = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
     counts |= {"left_out": done.left_out} if done.left_out else {}
     counts |= {"waiting_for": [share.rank for share in done.missing]} if done.missing else {}
+    counts |= summaries.by_node(done.nodes, as_json=as_json)
     summary, ended, then = (
         {"out": written, **counts, "backend": done.backend, **_stages(done.stages)},
         done.answered + done.failed,

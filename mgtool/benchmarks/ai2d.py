@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from mgtool.scoring.benchmark import Item, Verdict
@@ -34,9 +34,9 @@ class Ai2d(ChoiceBenchmark):
         said = bare(start[1] if start else text)
         return Verdict(said.upper(), float(item.target is not None and said == bare(item.target)))
 
-    def rows(self, document: Document) -> list[Row]:
+    def rows(self, document: Document) -> Iterable[Row]:
         """A TSV, or Parquet whose `options` are a list and whose `answer` is a number from 0."""
-        return [_row(row, place) for place, row in enumerate(document.rows())]
+        return (_row(row, place) for place, row in enumerate(document.each()))
 
 
 def _row(row: Row, place: int) -> Row:

@@ -43,9 +43,9 @@ class Aokvqa(ChoiceBenchmark):
     }
     breakdowns = ("split",)
 
-    def rows(self, document: Document) -> list[Row]:
+    def rows(self, document: Document) -> Iterable[Row]:
         """The official list, whose choices are texts and the right one a place, or a TSV."""
-        return [_lettered(row) for row in document.rows()]
+        return map(_lettered, document.each())
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """Each answer; of the official object of predictions the `multiple_choice`."""

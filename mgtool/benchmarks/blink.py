@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from mgtool.records import Sample, Score, dumps
@@ -58,9 +58,9 @@ class Blink(ChoiceBenchmark):
         asked = question_of(sample)
         return asked if "(A)" in asked else str(sample.metadata.get("prompt") or super().prompt(sample))
 
-    def rows(self, document: Document) -> list[Row]:
+    def rows(self, document: Document) -> Iterable[Row]:
         """Parquet, or a TSV."""
-        return [_row(row) for row in document.rows()]
+        return map(_row, document.each())
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
         """By the letter; a judge, where there is one, finds out what the other answers choose."""

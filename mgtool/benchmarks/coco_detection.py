@@ -15,7 +15,7 @@ from mgtool.scoring.average_precision import (
     DetectionBenchmark,
     percent,
 )
-from mgtool.scoring.statistics import Floats
+from mgtool.scoring.clusters import Floats
 
 
 class CocoDetection(DetectionBenchmark):

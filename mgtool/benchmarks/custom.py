@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+
+import msgspec
 
 from mgtool.errors import UsageError, one_of
 from mgtool.records import Score
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.scoring import captions
-from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, JudgeRequest, Pair, Verdict, by_field
+from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, JudgeRequest, Pair, Verdict, by_field, kept_items
+from mgtool.scoring.clusters import sizes
+from mgtool.scoring.compact import Names
 from mgtool.scoring.ground_truth import READABLE, Row, Truth, first, listed, picture_name, whole
 from mgtool.scoring.judged import HEAT_STEP, READINGS, ask_until_read, rubric, unread_notes
 from mgtool.scoring.multiple_choice import lettered, options_of
 from mgtool.scoring.normalizers import yes_or_no
-from mgtool.scoring.statistics import Metric, Statistic, mean_of
+from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.score_file import groups_of, numbers_in, rows_of
+from mgtool.scoring.statistics import Metric, Statistic
 from mgtool.scoring.text_metrics import METRICS, plain
 from mgtool.tars import paths
 from mgtool.tars.index import WIDS_INDEX_FILE
@@ -29,6 +35,8 @@ _IDS = ("question_id", "questionId", "index", "id")
 _TARGETS = ("answers", "answer", "target", "label", "references", "reference", "ground_truth", "captions", "caption")
 _QUESTIONS = ("question", "text", "prompt", "query")
 _PICTURES = ("image", "image_path", "video")
+_OWN = frozenset((*_IDS, *_TARGETS, *_QUESTIONS, *_PICTURES))
+_PLAIN = (str, int, float)
 _OPTION = re.compile(r"^[^\S\n]*\(?([A-H])[.):]\s*(\S(?:.*\S)?)[^\S\n]*$", re.MULTILINE)
 _LONGEST_FIELD = 100
 BLEU, NGRAMS, JUDGE = "bleu", "ngrams", "judge"
@@ -72,19 +80,19 @@ class Custom(Benchmark):
                 raise UsageError("metric", f"{name}: not known; there are {one_of(name, KNOWN)}")
         return Custom(tuple(dict.fromkeys(metrics)) or self.metrics_asked, by)
 
-    def load(self, truth: Truth) -> list[Item]:
+    def load(self, truth: Truth) -> Sequence[Item]:
         """Every record with a right answer.
 
         Raises:
             UsageError: for a field to break down by that no record has.
         """
-        rows = [
+        rows = (
             (name, row)
             for path in truth.paths
             for name, row in _rows(truth, path)
             if not truth.split or str(row.get("split", truth.split)) == truth.split
-        ]
-        items = [item for name, row in _named(rows) if (item := _item(row, name)).target]
+        )
+        items = _named(rows)
         if not items:
             raise truth.mismatch(self.files)
         for field in self.by:
@@ -97,8 +105,10 @@ class Custom(Benchmark):
         """Where it is one of the metrics."""
         return JUDGE in self.metrics_asked
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """By each metric; the first is the item's score."""
+        if not {*TOGETHER, JUDGE} & set(self.metrics_asked):
+            return (self._verdict(answer, dict(verdict.fields)) for verdict, answer in self._graded(pairs, variant))
         found = [dict(verdict.fields) for verdict in super().grade(pairs, variant)]
         together = [name for name in self.metrics_asked if name in TOGETHER]
         if together:
@@ -107,9 +117,16 @@ class Custom(Benchmark):
         if JUDGE in self.metrics_asked:
             for fields, verdict in zip(found, _judged(pairs, judge), strict=True):
                 fields.update({**verdict.fields, JUDGE: verdict.score})
-        said = [None if answer is None else " ".join(answer.text.split()) for _, answer in pairs]
-        first_metric = self.metrics_asked[0]
-        return [Verdict(text, fields[first_metric], fields) for text, fields in zip(said, found, strict=True)]
+        return [self._verdict(answer, fields) for (_, answer), fields in zip(pairs, found, strict=True)]
+
+    def _graded(self, pairs: Sequence[Pair], variant: str) -> Iterator[tuple[Verdict, Prediction | None]]:
+        """Each answer with what the metrics of single answers say of it."""
+        for item, answer in pairs:
+            yield self.missing(item) if answer is None else self.score(item, answer.text, variant), answer
+
+    def _verdict(self, answer: Prediction | None, fields: dict[str, Any]) -> Verdict:
+        said = None if answer is None else " ".join(answer.text.split())
+        return Verdict(said, fields[self.metrics_asked[0]], fields)
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """By each metric of single answers."""
@@ -129,11 +146,11 @@ class Custom(Benchmark):
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """The mean of each metric; BLEU over all answers together."""
-        groups = [score.group for score in scores]
+        groups = groups_of(scores)
         return {
-            name: captions.bleu([score.fields[NGRAMS] for score in scores], groups)
+            name: captions.bleu([score.fields[NGRAMS] for score in scores], groups.tolist())
             if name == BLEU
-            else mean_of([score.fields[name] for score in scores], groups)
+            else Statistic(rows_of(scores) if name == self.metrics_asked[0] else numbers_in(scores, name), groups)
             for name in self.metrics_asked
         }
 
@@ -187,7 +204,7 @@ def _packed(path: Path) -> Iterator[tuple[str, Row]]:
 def _written(truth: Truth) -> Iterator[tuple[str, Row]]:
     for document in truth.files:
         what = "line" if document.suffix == ".jsonl" else "record"
-        for number, row in enumerate(document.rows(), 1):
+        for number, row in enumerate(document.each(), 1):
             yield f"{what} {number}", row
 
 
@@ -228,12 +245,34 @@ def _judged(pairs: Sequence[Pair], judge: Judge | None) -> list[Verdict]:
     return verdicts
 
 
-def _named(rows: Sequence[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
-    """What a record without an id is called, as where it is answered: its picture, where no other is about that."""
-    counts = Counter(_picture(row) for _, row in rows if first(row, _IDS) is None)
-    for place, row in rows:
-        picture = _picture(row)
-        yield picture if picture and counts[picture] == 1 else place, row
+def _named(rows: Iterable[tuple[str, Row]]) -> Sequence[Item]:
+    """The records with a right answer.
+
+    One without an id is called, as where it is answered, by its picture where no other without one is about that, else
+    by its place.
+    """
+    pictures, numbers = Names(), array("i")  # of the records without an id; -1 for those with one
+
+    def placed() -> Iterator[Item]:
+        count = 0
+        for place, row in rows:
+            has_id = first(row, _IDS) is not None
+            if not has_id:
+                pictures.extend([_picture(row)])
+                count += 1
+            item = _item(row, place)
+            if item.target:
+                numbers.append(-1 if has_id else count - 1)
+                yield item
+
+    items = kept_items(placed())
+    if not len(pictures.codes):
+        return items
+    is_alone = (sizes(pictures.codes) == 1)[pictures.codes]
+    return kept_items(
+        msgspec.structs.replace(item, id=whole(item.image)) if number >= 0 and item.image and is_alone[number] else item
+        for item, number in zip(items, numbers, strict=True)
+    )
 
 
 def _picture(row: Row) -> str:
@@ -252,9 +291,7 @@ def _item(row: Row, name: str) -> Item:
     fields = {
         name: value
         for name, value in row.items()
-        if isinstance(value, str | int | float | bool)
-        and len(str(value)) <= _LONGEST_FIELD
-        and name not in (*_IDS, *_TARGETS, *_QUESTIONS, *_PICTURES, *options)
+        if name not in _OWN and name not in options and isinstance(value, _PLAIN) and len(str(value)) <= _LONGEST_FIELD
     }
     return Item(
         id=whole(first(row, _IDS, name)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -18,10 +18,13 @@ from mgtool.scoring.benchmark import (
     Submission,
     Verdict,
     by_field,
+    kept_items,
     mean_score,
 )
-from mgtool.scoring.ground_truth import Document, Row, Truth, of_split
+from mgtool.scoring.ground_truth import Document, Truth, of_split
+from mgtool.scoring.item_index import ItemIndex
 from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.score_file import where
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 _LAST_STEPS = ("exist", "query: name", "choose name")
@@ -58,20 +61,17 @@ class Gqa(Benchmark):
     breakdowns = ("structural", "semantic", "detailed", "steps", "words")
     instruction = SINGLE_WORD
 
-    def load(self, truth: Truth) -> list[Item]:
+    def load(self, truth: Truth) -> Sequence[Item]:
         """The official question files, by id, and the files of choices; or a TSV."""
-        choices: dict[str, Any] = {}
-        questions: dict[str, _GqaQuestion] = {}
-        for document in of_split(truth.files, truth.split):
+        documents, choices = of_split(truth.files, truth.split), dict[str, Any]()
+        for document in documents:
             if "choices" in document.stem:
                 choices |= document.json(dict[str, dict[str, list[str]]])
-            elif document.suffix == ".json" and document.keys:
-                questions |= document.json(dict[str, _GqaQuestion])
-            elif document.suffix == ".tsv":
-                questions |= _from_table(document)
-        if not questions:
+        questions = (one for document in documents if "choices" not in document.stem for one in _questions(document))
+        items = kept_items(_item(number, question, choices.get(number)) for number, question in questions)
+        if not items:
             raise truth.mismatch("GQA's questions: an object of ids, each with `question`, `answer`, `isBalanced`")
-        return [_item(number, question, choices.get(number)) for number, question in questions.items()]
+        return items if ItemIndex(items).is_unique else list({item.id: item for item in items}.values())
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """Each answer; for right ones of the balanced questions also the share of the entailed that are right."""
@@ -107,9 +107,9 @@ class Gqa(Benchmark):
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Accuracy over the balanced questions, and what else the given files allow."""
-        balanced = [score for score in scores if score.fields["balanced"]]
-        binary = [score for score in balanced if score.fields.get("structural", "query") != "query"]
-        opened = [score for score in balanced if score.fields.get("structural") == "query"]
+        balanced = where(scores, lambda score: score.fields["balanced"])
+        binary = where(balanced, lambda score: score.fields.get("structural", "query") != "query")
+        opened = where(balanced, lambda score: score.fields.get("structural") == "query")
         numbers: dict[str, Statistic | Metric] = {
             "accuracy": mean_score(balanced),
             "binary": mean_score(binary),
@@ -127,7 +127,7 @@ class Gqa(Benchmark):
 
     def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
         """Accuracy of the balanced questions by type, steps and words."""
-        balanced = [score for score in scores if score.fields["balanced"]]
+        balanced = where(scores, lambda score: score.fields["balanced"])
         parts = {field: by_field(balanced, field) for field in self.breakdowns}
         return {field: {v: mean_score(part) for v, part in values.items()} for field, values in parts.items() if values}
 
@@ -141,11 +141,11 @@ class Gqa(Benchmark):
         yield str(prediction.id)
 
 
-def _from_table(document: Document) -> dict[str, _GqaQuestion]:
-    def question(row: Row) -> _GqaQuestion:
-        return _GqaQuestion(question=str(row["question"]), answer=str(row.get("answer", "")))
-
-    return {str(row["index"]): question(row) for row in document.rows()}
+def _questions(document: Document) -> Iterator[tuple[str, _GqaQuestion]]:
+    if document.suffix == ".json":
+        yield from document.entries(_GqaQuestion)
+    for row in document.each() if document.suffix == ".tsv" else ():
+        yield str(row["index"]), _GqaQuestion(question=str(row["question"]), answer=str(row.get("answer", "")))
 
 
 def _item(number: str, question: _GqaQuestion, choices: Mapping[str, list[str]] | None) -> Item:

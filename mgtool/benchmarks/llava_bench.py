@@ -11,10 +11,11 @@ import numpy as np
 
 from mgtool.records import Score
 from mgtool.scoring.benchmark import OFFICIAL, Item, Judge, JudgeRequest, Pair, Verdict, by_field
+from mgtool.scoring.clusters import Floats, codes, ratio
 from mgtool.scoring.ground_truth import Row, Truth, listed, whole
 from mgtool.scoring.judged import JudgedBenchmark, rubric, unread_notes
 from mgtool.scoring.lmms_eval import LMMS_EVAL
-from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of, ratio
+from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _LOST = {"model": -1.0, "reference": -1.0}

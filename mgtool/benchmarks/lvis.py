@@ -17,7 +17,7 @@ from mgtool.scoring.average_precision import (
     named_categories,
     percent,
 )
-from mgtool.scoring.statistics import Floats
+from mgtool.scoring.clusters import Floats
 
 
 class Lvis(DetectionBenchmark):

@@ -16,7 +16,7 @@ from mgtool.scoring.benchmark import Item, Judge, Pair, Submission, Verdict
 from mgtool.scoring.ground_truth import Row
 from mgtool.scoring.lmms_eval import LMMS_EVAL, MISSING_OPTION, named_option
 from mgtool.scoring.multiple_choice import ChoiceBenchmark, LetteredQuestion, as_pandas_reads, named_anywhere
-from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.prediction_file import Prediction, fields_in
 from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 MATCHING_TOKENS = 256
@@ -48,6 +48,8 @@ class Mmbench(ChoiceBenchmark):
 
     def addressed(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
         """LLaVA's `--all-rounds` files: the rounds of a question become one prediction, that of round 0."""
+        if "round_id" not in fields_in(predictions):
+            return predictions
         rounds: dict[SampleId, dict[int, Prediction]] = defaultdict(dict)
         for prediction in predictions:
             rounds[prediction.id][_round(prediction)] = prediction

@@ -12,11 +12,12 @@ import numpy as np
 from mgtool.errors import InputError, ItemError
 from mgtool.records import Failure, Sample, Score
 from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, Item, Judge, Pair, Verdict, question_of
+from mgtool.scoring.clusters import Floats, codes, ratio
 from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, first, whole
 from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Answers, Prediction
-from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, ratio
+from mgtool.scoring.statistics import Metric, Statistic
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,7 +91,7 @@ class Mmmu(ChoiceBenchmark):
 
     def load(self, truth: Truth) -> list[Item]:
         """Questions with their answers; the text of a question is not needed."""
-        rows = self.selected([row for document in truth.files for row in self.rows(document)], truth.split)
+        rows = list(self.selected((row for document in truth.files for row in self.rows(document)), truth.split))
         if not rows:
             raise truth.mismatch(f"rows with an id, options and answer: {self.files}")
         return [self.item(row) for row in rows]
@@ -111,9 +111,9 @@ class Mmmu(ChoiceBenchmark):
         known = [row for row in rows if first(row, ("index", "id")) is not None and "answer" in row]
         return [{"split": _split(str(first(row, ("index", "id")))) or _split(document.stem), **row} for row in known]
 
-    def selected(self, rows: list[Row], split: str) -> list[Row]:
+    def selected(self, rows: Iterable[Row], split: str) -> list[Row]:
         """The validation split, unless another is asked for."""
-        wanted = split or "validation"
+        wanted, rows = split or "validation", list(rows)
         named = [row for row in rows if row.get("split") == wanted]
         return named if named or split else rows
 

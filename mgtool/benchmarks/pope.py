@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,15 +25,17 @@ from mgtool.scoring.benchmark import (
     kept_items,
     shared_verdict,
 )
-from mgtool.scoring.compact import TableRows
+from mgtool.scoring.clusters import Floats, Groups, ratio
+from mgtool.scoring.compact import Column, TableRows
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, picture_name, whole
 from mgtool.scoring.item_index import ItemIndex
 from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
-from mgtool.scoring.score_file import groups_of
-from mgtool.scoring.statistics import Floats, Metric, Statistic, ratio, share_of
+from mgtool.scoring.score_file import groups_of, together
+from mgtool.scoring.statistics import Metric, Statistic, share_of
 
+Key = TypeVar("Key")
 SPLITS = ("random", "popular", "adversarial")
 _COUNTS = 9
 _NO = frozenset({"No", "not", "no"})
@@ -57,6 +58,7 @@ class Pope(Benchmark):
         "mg-llava": "the word yes without the word no is yes, all else is no; f1 is the mean over the splits",
         "lmms-eval": "the answer in lower case is yes or no alone; f1 is over all items, yes_ratio of the labels",
     }
+    noted = ("split",)
     instruction = YES_OR_NO
     others_instructions: ClassVar[Mapping[str, str]] = {"llava": SINGLE_WORD, "vlmevalkit": ""}
     judge = "optional"
@@ -101,19 +103,19 @@ class Pope(Benchmark):
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Mean F1 (the frameworks pool the splits instead), then five numbers for each split."""
         parts = _in_order(by_field(scores, "split"))
-        if variant in _MEANS and parts:
-            numbers: dict[str, Statistic | Metric] = {"f1": _mean_f1(scores, list(parts))}
+        counted = {split: (_confusion(part, variant), groups_of(part)) for split, part in parts.items()}
+        only = next(iter(counted.values())) if len(parts) == 1 else None
+        numbers: dict[str, Statistic | Metric]
+        if variant not in _MEANS or not parts:
+            members = together(list(parts.values()))  # an item of two splits counts in both
+            numbers = {"f1": Statistic(*(only or (_confusion(members, variant), groups_of(members))), _f1)}
+        elif only is not None and len(only[0]) == len(scores):
+            numbers = {"f1": Statistic(*only, _f1)}
         else:
-            each = list(parts.values())  # an item of two splits counts in both
-            members = each[0] if len(each) == 1 else [score for part in each for score in part]
-            numbers = {"f1": Statistic(_confusion(members, variant), groups_of(members), _f1)}
-        for split, part in parts.items():
-            counts, groups = _confusion(part, variant), groups_of(part)
-            for metric in ("accuracy", "precision", "recall", "f1", "yes_ratio"):
-                columns = _YES_LABELS if (metric, variant) == ("yes_ratio", "lmms-eval") else _SHARES.get(metric)
-                shown = Statistic(counts, groups, _f1) if columns is None else share_of(counts, groups, *columns)
-                numbers[f"{split}.{metric}"] = shown
-        return numbers
+            numbers = {"f1": _mean_f1(scores, list(parts))}
+        return numbers | {
+            f"{split}.{metric}": _number(metric, *rows, variant) for split, rows in counted.items() for metric in _SHOWN
+        }
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """Which splits the mean is over."""
@@ -214,12 +216,16 @@ def _confusion(scores: Sequence[Score], variant: str = OFFICIAL) -> TableRows:
     An item without an answer is wrong: a miss where yes was right, a false alarm where no was. lmms-eval counts an
     answer that is neither yes nor no as no miss, so that its recall is higher.
     """
-    codes, rows = array("B"), dict[tuple[int, ...], int]()
-    for score in scores:
-        row = _counted(score, variant)
-        codes.append(rows.setdefault(row, len(rows)))
-    table = np.array(list(rows), np.uint8).reshape(-1, _COUNTS)
-    return TableRows(np.frombuffer(codes, np.uint8), table)
+    return _tabled((_counted(score, variant) for score in scores), lambda counts: counts)
+
+
+def _tabled(keys: Iterable[Key], row_of: Callable[[Key], Sequence[int]]) -> TableRows:
+    """A row of counts for each key, of which few differ."""
+    found = Column()
+    found.extend(keys)
+    rows = [row_of(key) for key in found.values[1:]]
+    table = np.array([[0] * len(rows[0]), *rows], np.uint8) if rows else np.zeros((1, _COUNTS), np.uint8)
+    return TableRows(found.codes, table)
 
 
 def _counted(score: Score, variant: str) -> tuple[int, ...]:
@@ -237,6 +243,7 @@ _SHARES = {
     "yes_ratio": ((5,), (6,)),
 }
 """The columns that are counted, and those that they are a share of."""
+_SHOWN = ("accuracy", "precision", "recall", "f1", "yes_ratio")
 _YES_LABELS = ((8,), (7,))
 """The share of questions whose answer is yes; lmms-eval calls that the yes ratio."""
 
@@ -247,20 +254,29 @@ def _f1(sums: Floats) -> Floats:
     return ratio(2 * precision * recall, precision + recall)
 
 
+def _number(metric: str, counts: TableRows, groups: Groups, variant: str) -> Statistic:
+    columns = _YES_LABELS if (metric, variant) == ("yes_ratio", "lmms-eval") else _SHARES.get(metric)
+    return Statistic(counts, groups, _f1) if columns is None else share_of(counts, groups, *columns)
+
+
 def _mean_f1(scores: Sequence[Score], splits: list[str]) -> Statistic:
     """F1 averaged over the splits; pictures are drawn once for all splits, as they share them."""
-    confusion = _confusion(scores)
-    if len(splits) == 1 and all(_in(score, splits[0]) for score in scores):
-        return Statistic(confusion, groups_of(scores), _f1)
-    member = np.stack([np.fromiter((_in(s, split) for s in scores), np.uint8, len(scores)) for split in splits], 1)
-    rows = (member[:, :, None] * np.asarray(confusion)[:, None, :]).reshape(len(scores), -1)
+
+    def row(key: tuple[tuple[int, ...], str | tuple[str, ...]]) -> list[int]:
+        counts, own = key
+        return [number * _in(own, split) for split in splits for number in counts]
 
     def mean(sums: Floats) -> Floats:
         return np.asarray(_f1(sums.reshape(*sums.shape[:-1], len(splits), _COUNTS)).mean(-1))
 
+    rows = _tabled(((_counted(score, OFFICIAL), _own_splits(score)) for score in scores), row)
     return Statistic(rows, groups_of(scores), mean)
 
 
-def _in(score: Score, split: str) -> bool:
+def _own_splits(score: Score) -> str | tuple[str, ...]:
     own = score.fields["split"]
-    return split in own if isinstance(own, list) else split == own
+    return tuple(own) if isinstance(own, list) else str(own)
+
+
+def _in(own: str | tuple[str, ...], split: str) -> bool:
+    return split == own if isinstance(own, str) else split in own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from mgtool.scoring.benchmark import Item, Verdict
@@ -25,9 +25,9 @@ class RealWorldQa(ChoiceBenchmark):
     }
     breakdowns = ("category",)
 
-    def rows(self, document: Document) -> list[Row]:
+    def rows(self, document: Document) -> Iterable[Row]:
         """A file's rows; xAI's have no ids, and go by their place."""
-        return [{"index": place, **row} for place, row in enumerate(document.rows())]
+        return ({"index": place, **row} for place, row in enumerate(document.each()))
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The letter; where no letter is right, as in the authors' files, the text without its full stop."""

@@ -72,13 +72,13 @@ class RefCoco(Benchmark):
             raise truth.mismatch("expressions with boxes: refs(*).p and instances.json, MDETR's JSON, or JSON lines")
         return chosen
 
-    def addressed(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> list[Prediction]:
+    def addressed(self, items: Sequence[Item], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
         """One prediction for each expression, with the boxes of its picture, found by file name.
 
         Answers in text name their expression by its id.
         """
         if not any(prediction.detections for prediction in predictions):
-            return list(predictions)
+            return predictions
         by_name = {_base(prediction.image): prediction for prediction in predictions}
         wanted = {_base(item.image) for item in items}
         strangers = [prediction for name, prediction in by_name.items() if name not in wanted]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
 
 from mgtool.errors import InputError
 from mgtool.records import Sample, Score
-from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict, mean_score
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict, kept_items, mean_score
 from mgtool.scoring.ground_truth import Document, Row, Truth, whole
 from mgtool.scoring.multiple_choice import (
     CHOICE_VARIANTS,
@@ -24,6 +24,7 @@ from mgtool.scoring.multiple_choice import (
     picture_of,
     vlmevalkit_prompt,
 )
+from mgtool.scoring.score_file import where
 from mgtool.scoring.statistics import Metric, Statistic
 
 OPTIONS = "ABCDE"
@@ -64,13 +65,13 @@ class ScienceQa(Benchmark):
         """As `prompt`, or with the names that VLMEvalKit gives its parts."""
         return vlmevalkit_prompt(sample) if prompts == "vlmevalkit" else self.prompt(sample)
 
-    def load(self, truth: Truth) -> list[Item]:
+    def load(self, truth: Truth) -> Sequence[Item]:
         """The test problems, unless another split is asked for."""
         split = truth.split or "test"
         documents = {document.name: document for document in truth.files}
         for document in documents.values():
             if document.suffix == ".tsv":
-                return [_item_of_row(row) for row in document.rows()]
+                return kept_items(map(_item_of_row, document.each()))
         problems = _problems(documents)
         if not problems:
             raise truth.mismatch("problems.json with question, choices, answer of each problem")
@@ -81,14 +82,16 @@ class ScienceQa(Benchmark):
         numbers = chosen.get(split) or [n for n, p in problems.items() if p.split in ("", split)]
         return [_item(number, problems[number]) for number in numbers]
 
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> list[Verdict]:
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """Each answer; where prompts show which questions had a picture, they decide."""
         shown = any(answer is not None and "<image>" in answer.prompt for _, answer in pairs)
         verdicts = super().grade(pairs, variant)
-        return [
-            verdict._replace(fields={"with_image": "<image>" in answer.prompt}) if shown and answer else verdict
+        if not shown:
+            return verdicts
+        return (
+            verdict._replace(fields={"with_image": "<image>" in answer.prompt}) if answer else verdict
             for verdict, (_, answer) in zip(verdicts, pairs, strict=True)
-        ]
+        )
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """The letter that was read, among the question's own choices."""
@@ -102,15 +105,14 @@ class ScienceQa(Benchmark):
 
     def metrics(self, scores: Sequence[Score], variant: str) -> dict[str, Statistic | Metric]:
         """Accuracy over all questions and over those with a picture."""
-        pictured = [score for score in scores if score.fields["with_image"]]
+        pictured = where(scores, lambda score: score.fields["with_image"])
         return {"accuracy": mean_score(scores), "image_accuracy": mean_score(pictured, selected=True)}
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """Which options are none."""
-        options = [score.fields["options"] for score in scores]
-        return missing_options(
-            scores, [as_pandas_reads(own) for own in options] if variant == "vlmevalkit" else options
-        )
+        if variant != "vlmevalkit":
+            return missing_options((score, score.fields["options"]) for score in scores)
+        return missing_options((score, as_pandas_reads(score.fields["options"])) for score in scores)
 
 
 def _official(text: str) -> str | None:

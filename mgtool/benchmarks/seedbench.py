@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import msgspec
@@ -26,17 +26,17 @@ class SeedBench(ChoiceBenchmark):
     }
     breakdowns = ("category",)
 
-    def rows(self, document: Document) -> list[Row]:
+    def rows(self, document: Document) -> Iterable[Row]:
         """The official JSON's questions with the names of their types, or a TSV."""
         if "questions" not in document.keys:
-            return document.rows() if document.suffix == ".tsv" else []
+            return document.each() if document.suffix == ".tsv" else ()
         types = document.part("question_type", dict[str, int]) if "question_type" in document.keys else {}
         names = {number: name for name, number in types.items()}
-        return [_row(question, names) for question in document.part("questions", list[Row])]
+        return (_row(question, names) for question in document.part("questions", list[Row]))
 
-    def selected(self, rows: list[Row], split: str) -> list[Row]:
+    def selected(self, rows: Iterable[Row], split: str) -> Iterable[Row]:
         """Pictures, unless videos are asked for."""
-        return [row for row in rows if row.get("split", "image") == (split or "image")]
+        return (row for row in rows if row.get("split", "image") == (split or "image"))
 
     def item(self, row: Row) -> Item:
         """One question."""

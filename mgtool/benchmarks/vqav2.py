@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
+from mgtool.files.record_file import kept
 from mgtool.records import Score
 from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import (
@@ -17,10 +18,12 @@ from mgtool.scoring.benchmark import (
     Pair,
     Submission,
     Verdict,
+    kept_items,
     mean_score,
     shared_verdict,
 )
 from mgtool.scoring.ground_truth import Document, Truth, first, listed, of_split, whole
+from mgtool.scoring.item_index import ItemFinder
 from mgtool.scoring.statistics import Metric, Statistic
 
 DECIMALS = 2
@@ -65,13 +68,13 @@ class Vqav2(Benchmark):
     breakdowns: ClassVar[tuple[str, ...]] = ("question_type", "answer_type")
     instruction = SINGLE_WORD
 
-    def load(self, truth: Truth) -> list[Item]:
+    def load(self, truth: Truth) -> Sequence[Item]:
         """Official annotations and questions, or a TSV whose `answer` is the list of ten."""
         documents = of_split((*truth.files, *truth.question_files), truth.split)
-        questions = {q.question_id: q for document in documents for q in _questions(document)}
-        items = [_item(entry, questions) for document in documents for entry in _annotations(document)]
-        if not items and questions:
-            return [_item(VqaAnnotation(q.question_id, [], q.image_id), questions) for q in questions.values()]
+        questions = _Questions(question for document in documents for question in _questions(document))
+        items = kept_items(_item(entry, questions) for document in documents for entry in _annotations(document))
+        if not items and len(questions):
+            return kept_items(_item(VqaAnnotation(q.question_id, [], q.image_id), questions) for q in questions)
         if not items:
             raise truth.mismatch("a JSON object with `annotations`, each with `question_id` and `answers`")
         return items
@@ -125,10 +128,35 @@ def _rounded(number: Statistic) -> Statistic:
     return dataclasses.replace(number, decimals=DECIMALS)
 
 
-def _annotations(document: Document) -> list[VqaAnnotation]:
+class _Questions:
+    """Questions by their ids, of several with one id the last."""
+
+    def __init__(self, questions: Iterable[VqaQuestion]) -> None:
+        self._all = kept(questions, VqaQuestion)
+        self._finder = ItemFinder(self._all, _key)
+        if not self._finder.index.is_unique:
+            self._all = list({question.question_id: question for question in self._all}.values())
+            self._finder = ItemFinder(self._all, _key)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[VqaQuestion]:
+        return iter(self._all)
+
+    def of(self, entry: VqaAnnotation) -> VqaQuestion | None:
+        found = self._finder.find(*_key(entry))
+        return None if found is None else found[1]
+
+
+def _key(entry: VqaAnnotation | VqaQuestion) -> tuple[str]:
+    return (repr(entry.question_id),)
+
+
+def _annotations(document: Document) -> Iterable[VqaAnnotation]:
     if document.suffix in (".tsv", ".csv"):
-        return [_from_row(row) for row in document.rows()]
-    return document.part("annotations", list[VqaAnnotation]) if "annotations" in document.keys else []
+        return map(_from_row, document.each())
+    return document.elements("annotations", VqaAnnotation)
 
 
 def _from_row(row: dict[str, Any]) -> VqaAnnotation:
@@ -138,14 +166,14 @@ def _from_row(row: dict[str, Any]) -> VqaAnnotation:
     return VqaAnnotation(whole(first(row, ("question_id", "index"))), given, image, *kinds)
 
 
-def _questions(document: Document) -> list[VqaQuestion]:
+def _questions(document: Document) -> Iterable[VqaQuestion]:
     if document.suffix in (".tsv", ".csv"):
-        rows = document.rows()
-        return [VqaQuestion(whole(first(r, ("question_id", "index"))), str(r.get("question", ""))) for r in rows]
+        rows = document.each()
+        return (VqaQuestion(whole(first(r, ("question_id", "index"))), str(r.get("question", ""))) for r in rows)
     if document.suffix == ".jsonl":
         # a `label` makes them POPE's, whose answers VQA's are not
-        return [_llava_question(row) for row in document.rows() if "label" not in row]
-    return document.part("questions", list[VqaQuestion]) if "questions" in document.keys else []
+        return (_llava_question(row) for row in document.each() if "label" not in row)
+    return document.elements("questions", VqaQuestion)
 
 
 def _llava_question(row: dict[str, Any]) -> VqaQuestion:
@@ -153,8 +181,8 @@ def _llava_question(row: dict[str, Any]) -> VqaQuestion:
     return VqaQuestion(row["question_id"], text, str(row.get("image", "")))
 
 
-def _item(entry: VqaAnnotation, questions: dict[int | str, VqaQuestion]) -> Item:
-    question = questions.get(entry.question_id)
+def _item(entry: VqaAnnotation, questions: _Questions) -> Item:
+    question = questions.of(entry)
     image = str(entry.image_id or (question.image_id if question else ""))
     fields = {"question_type": entry.question_type, "answer_type": entry.answer_type}
     return Item(

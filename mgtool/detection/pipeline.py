@@ -49,7 +49,7 @@ def fill(
     """
     ledger, seen = Ledger(), set[bytes]()
     _resume(items, output, ledger, seen)
-    advance(output.statistics.items)
+    progress.known(advance, output.statistics.items)
     look = functools.partial(
         detect, finder=finder, ledger=ledger, batch=batch, workers=workers, frames=frames, max_pixels=max_pixels
     )

@@ -16,20 +16,9 @@ from numpy.typing import NDArray
 from mgtool.evaluation.provenance import Provenance
 from mgtool.records import SampleId, Score
 from mgtool.scoring.benchmark import by_field
+from mgtool.scoring.clusters import Floats, cluster_sums, codes, resampled
 from mgtool.scoring.paired_shares import clustered_items, single_items
-from mgtool.scoring.statistics import (
-    Floats,
-    Metric,
-    Statistic,
-    cluster_sums,
-    clustered_mean,
-    codes,
-    is_share,
-    normal_interval,
-    p_value,
-    percentiles,
-    resampled,
-)
+from mgtool.scoring.statistics import Metric, Statistic, clustered_mean, is_share, normal_interval, p_value, percentiles
 
 RIGHT = 0.5
 SEEN = 1.959964 + 0.841621

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import html
 import re
-from array import array
 from collections.abc import Container, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mgtool.records import SampleId
 from mgtool.scoring.benchmark import Item
@@ -49,8 +51,7 @@ class Identity(NamedTuple):
 
     Attributes:
         comparable: answers that name a picture or a question which the benchmark names too.
-        mismatched: places, among those compared, of those about another picture or, where no picture can be compared,
-            another question.
+        mismatched: numbers of those about another picture or, where no picture can be compared, another question.
         first: some of them.
         reworded: those about the same picture in other words.
     """
@@ -71,25 +72,33 @@ class Identity(NamedTuple):
         return "; ".join(map(str, self.first))
 
 
-def compared(matched: Iterable[tuple[Item, Prediction]], ids: Container[str]) -> Identity:
-    """Compare answers with the questions whose ids they bear.
+UNKNOWN, SAME, REWORDED, OTHER = range(4)
+"""How an answer fits the question whose id it bears."""
+
+
+def fit_of(item: Item, answer: Prediction, ids: Container[str]) -> int:
+    """Compare an answer with the question whose id it bears: one of the four above.
 
     Args:
-        matched: questions with an answer.
+        item: the question.
+        answer: to it.
         ids: of all questions: a picture that is named by one tells nothing beside a picture's own name.
     """
-    comparable, reworded = 0, 0
-    mismatched, first = array("i"), list[Mismatch]()
-    for place, (item, answer) in enumerate(matched):
-        picture = _same_picture(item, answer, ids)
-        question = _same_question(item, answer)
-        fits = question if picture is None else picture
-        comparable += fits is not None
-        reworded += picture is True and question is False
-        if fits is False:
-            mismatched.append(place)
-            first += [_mismatch(item, answer)] if len(first) < EXAMPLES else []
-    return Identity(comparable, mismatched, tuple(first), reworded)
+    picture = _same_picture(item, answer, ids)
+    question = _same_question(item, answer)
+    fits = question if picture is None else picture
+    if fits is None:
+        return UNKNOWN
+    if not fits:
+        return OTHER
+    return REWORDED if question is False else SAME
+
+
+def counted(fits: NDArray[np.int8], mismatched: Sequence[int], examples: Iterable[tuple[Item, Prediction]]) -> Identity:
+    """What the fits of the answers that count come to, with pairs that show the mismatches."""
+    numbers = np.bincount(fits, minlength=4).tolist()
+    first = tuple(_mismatch(item, answer) for item, answer in examples)
+    return Identity(len(fits) - numbers[UNKNOWN], mismatched, first, numbers[REWORDED])
 
 
 def _mismatch(item: Item, answer: Prediction) -> Mismatch:
@@ -109,6 +118,8 @@ def _same_picture(item: Item, answer: Prediction, ids: Container[str]) -> bool |
     """By the files' names without folders and endings; None where one is missing, or named by a question's id."""
     if not item.image or not answer.image:
         return None
+    if item.image == answer.image:
+        return True
     ours, theirs = _stems(item.image), _stems(answer.image)
     if ours & theirs:
         return True
@@ -133,9 +144,9 @@ def _stems(name: str) -> frozenset[str]:
 def _same_question(item: Item, answer: Prediction) -> bool | None:
     """Whether the words of either stand in the other, instructions aside; None where one has no words."""
     if item.question and (item.question in answer.prompt or item.question == answer.question):
-        return True if _words(item.question) else None
+        return True if _has_words(item.question) else None
     expected = _phrases(item.question)
-    asked = [text for text in (answer.question, answer.prompt) if _words(text)]
+    asked = [text for text in (answer.question, answer.prompt) if _has_words(text)]
     if not expected or not asked:
         return None
     wholes = [f" {_words(text)} " for text in asked]
@@ -149,6 +160,10 @@ def _phrases(text: str) -> list[str]:
     """The words of each sentence that is no instruction; all of them where nothing else is left."""
     sentences = [part for part in _SENTENCES.split(_plain(text)) if _words(part)]
     return [_words(part) for part in sentences if not _INSTRUCTION.search(part)] or [_words(p) for p in sentences]
+
+
+def _has_words(text: str) -> bool:
+    return _WORDS.search(_plain(text) if "<" in text or "&" in text else text) is not None
 
 
 def _words(text: str) -> str:

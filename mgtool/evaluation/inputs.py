@@ -17,6 +17,7 @@ from mgtool.boxes import formats
 from mgtool.errors import InputError, ItemError, RecordError, UsageError, one_of
 from mgtool.evaluation.joining import JoinedAnswers, join
 from mgtool.evaluation.options import EvalOptions
+from mgtool.evaluation.stdin import SpooledInput
 from mgtool.files.hashing import sha256
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.media.reading import Place, read_bytes
@@ -143,7 +144,7 @@ class EvalInputs:
 
     def identified(self) -> dict[str, Any]:
         """What identifies each input, by its field's name."""
-        stdin = f"- sha256:{sha256(self._stdin)[:16]}" if self.source == "-" else ""
+        stdin = f"- sha256:{self._stdin.sha256[:16]}" if self.source == "-" else ""
         compare, questions = self.options.compare, self.options.questions
         return {
             "answers": stdin or fingerprint(self.source, whole=True),
@@ -153,8 +154,8 @@ class EvalInputs:
         }
 
     @cached_property
-    def _stdin(self) -> bytes:
-        return sys.stdin.buffer.read()
+    def _stdin(self) -> SpooledInput:
+        return SpooledInput(sys.stdin.buffer)
 
     def _is_boxes(self, source: str) -> bool:
         """Whether a source is scored as boxes; where both will do, a JSON Lines file of answers has none."""
@@ -191,16 +192,27 @@ class EvalInputs:
         options = self.options
         return Place.of(options.images, allow_absolute=options.allow_absolute, allow_remote=options.allow_remote)
 
+    def _of_stdin(self) -> Answers:
+        file = self._stdin.file
+        file.seek(0)
+        found = None
+        with contextlib.suppress(InputError):  # which is raised again below, with what the file looks like
+            found = predictions.read_opened(file, where="-")
+        if found is not None:
+            return found
+        file.seek(0)
+        return _answers(file.read(), "-")
+
     def _read(self, source: str) -> Answers:
         """The answers (or boxes) of one run, with the failures that it recorded."""
         path = Path(source)
         if self._is_boxes(source):
             return _with_failures(predictions.from_boxes(self._by_name(source)), path / "boxes")
         if source == "-":
-            return _answers(self._stdin, "-")
-        found = self.benchmark.folder_answers(path) if path.is_dir() else None
-        if found is not None:
-            return found
+            return self._of_stdin()
+        in_folder = self.benchmark.folder_answers(path) if path.is_dir() else None
+        if in_folder is not None:
+            return in_folder
         if not path.is_file():
             what = "a folder: give the answers file" if path.is_dir() else "no such answers file"
             raise InputError(f"{source}: {what}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
@@ -16,9 +16,10 @@ from mgtool.evaluation import identity
 from mgtool.evaluation.identity import Identity
 from mgtool.records import SampleId
 from mgtool.scoring.benchmark import Benchmark, Item, Pair
-from mgtool.scoring.item_index import ItemIndex
-from mgtool.scoring.predictions import Answers, Prediction
-from mgtool.scoring.statistics import chunks
+from mgtool.scoring.compact import chunks, own_pages
+from mgtool.scoring.item_index import ItemFinder
+from mgtool.scoring.prediction_file import Prediction, fields_in
+from mgtool.scoring.predictions import Answers
 
 Numbers = NDArray[np.int32]
 """(n,) the number of each item's answer; -1 for none."""
@@ -44,6 +45,13 @@ class JoinedAnswers(NamedTuple):
         return reduce(PairSequence.filled, self.rounds)
 
 
+def having(pairs: Sequence[Pair], *fields: str) -> Iterable[Pair]:
+    """The pairs, unless no answer has any of these fields."""
+    if isinstance(pairs, PairSequence) and fields_in(pairs.predictions).isdisjoint(fields):
+        return ()
+    return pairs
+
+
 class PairSequence(Sequence[Pair]):
     """Items with their answers, of which no pair is kept.
 
@@ -60,23 +68,35 @@ class PairSequence(Sequence[Pair]):
         numbers: Numbers,
         places: NDArray[Any] | None = None,
     ) -> None:
-        self._items, self._answers, self._numbers, self._places = items, answers, numbers, places
-        self._in_step = places is None and len(items) == len(answers) and _is_range(numbers)
+        self._items, self._answers, self._places = items, answers, places
+        self._in_step = len(items) == len(answers) and _is_range(numbers)
+        self._kept = None if self._in_step else numbers
+
+    @property
+    def _numbers(self) -> Numbers:
+        return np.arange(len(self._items), dtype=np.int32) if self._kept is None else self._kept
 
     @property
     def answered(self) -> NDArray[np.bool_]:
         """(n,) whether each item has an answer."""
+        if self._in_step:
+            return np.ones(len(self), np.bool_)
         return (self._numbers if self._places is None else self._numbers[self._places]) >= 0
 
     @property
     def answers(self) -> Iterator[Prediction]:
         """The answers of the items that have one, of which no item is read."""
-        if self._in_step:
+        if self._in_step and self._places is None:
             yield from self._answers
             return
         chosen = self._numbers if self._places is None else self._numbers[self._places]
         for part in chunks(len(chosen)):
             yield from (self._answers[number] for number in chosen[part].tolist() if number >= 0)
+
+    @property
+    def predictions(self) -> Sequence[Prediction]:
+        """All answers, those to no item, too."""
+        return self._answers
 
     def filled(self, other: PairSequence) -> PairSequence:
         """With another's answers for the items that have none here."""
@@ -93,12 +113,12 @@ class PairSequence(Sequence[Pair]):
         return len(self._items) if self._places is None else len(self._places)
 
     def __iter__(self) -> Iterator[Pair]:
-        if self._in_step:
+        if self._in_step and self._places is None:
             yield from zip(self._items, self._answers, strict=True)
         elif self._places is None:
+            numbers = self._numbers
             for part in chunks(len(self._items)):
-                first = part.start
-                for place, number in enumerate(self._numbers[part].tolist(), first):
+                for place, number in enumerate(numbers[part].tolist(), part.start):
                     yield self._items[place], None if number < 0 else self._answers[number]
         else:
             yield from map(self._pair, self._places.tolist())
@@ -111,7 +131,7 @@ class PairSequence(Sequence[Pair]):
         return self._pair(int(places[place]))
 
     def _pair(self, place: int) -> Pair:
-        number = int(self._numbers[place])
+        number = place if self._kept is None else int(self._kept[place])
         return self._items[place], None if number < 0 else self._answers[number]
 
 
@@ -127,28 +147,20 @@ class _Places:
 
     def __init__(self, benchmark: Benchmark, items: Sequence[Item]) -> None:
         self._benchmark, self._items = benchmark, items
-        self.ids = ItemIndex(items)
-        self._next = 0 if self.ids.is_unique else len(items)
+        self._own = ItemFinder(items)
+        self.ids = self._own.index
 
     @cached_property
-    def _aliases(self) -> ItemIndex:
-        return ItemIndex(self._items, self._benchmark.aliases)
+    def _aliases(self) -> ItemFinder[Item]:
+        return ItemFinder(self._items, self._benchmark.aliases)
 
-    def of(self, answer: Prediction) -> int | None:
-        """The place of the item that the surest key of an answer names; None for a stranger."""
+    def of(self, answer: Prediction) -> tuple[int, Item] | None:
+        """The item that the surest key of an answer names, and its place; None for a stranger."""
         for key in self._benchmark.keys(answer):
-            place = self._found(key)
-            if place is not None:
-                self._next = place + 1 if self.ids.is_unique else len(self._items)
-                return place
+            found = self._own.find(key) or self._aliases.find(key)
+            if found is not None:
+                return found
         return None
-
-    def _found(self, key: str) -> int | None:
-        """The item behind the last one first: most files are in the order of the benchmark."""
-        if self._next < len(self._items) and key == str(self._items[self._next].id):
-            return self._next
-        place = self.ids.find(key)
-        return self._aliases.find(key) if place is None else place
 
 
 def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers, *, trust_ids: bool = False) -> JoinedAnswers:
@@ -161,16 +173,16 @@ def join(benchmark: Benchmark, items: Sequence[Item], answers: Answers, *, trust
     found = _matched(benchmark, items, answered)
     if answers.predictions and not found.rounds:
         raise InputError(_strangers(benchmark, items, answers.predictions))
-    order = np.concatenate([np.sort(each[each >= 0]) for each in found.rounds.values()] or [_NONE])
-    fit = identity.compared(_in_order(items, answered, found.places, order), found.ids)
+    counting = found.counting
+    fit = _identity(items, answered, found, counting)
     if fit.is_of_another and not trust_ids:
         raise InputError(_of_another(benchmark, fit))
-    for number in [] if trust_ids else order[np.asarray(fit.mismatched, np.intp)].tolist():
+    for number in () if trust_ids else fit.mismatched:
         for each in found.rounds.values():
             each[found.places[number]] = _unless(each[found.places[number]], number)
     rounds = [each for _, each in sorted(found.rounds.items())] or [np.full(len(items), -1, np.int32)]
     failed = frozenset(str(failure.id) for failure in answers.failures)
-    duplicated = len(found.places) - len(found.unknown) - len(order)
+    duplicated = len(found.places) - len(found.unknown) - int(np.count_nonzero(counting))
     pairs = [PairSequence(items, answered, each) for each in rounds]
     return JoinedAnswers(pairs, failed, duplicated, found.unknown, fit)
 
@@ -180,42 +192,55 @@ class _Matched(NamedTuple):
 
     Attributes:
         places: of each answer's item; -1 for a stranger's.
+        fits: how each answer fits its item.
         rounds: the number of each item's answer, by sample.
         unknown: ids of the strangers.
-        ids: of all items.
     """
 
-    places: array[int]
+    places: Numbers
+    fits: NDArray[np.int8]
     rounds: dict[int, Numbers]
     unknown: list[SampleId]
-    ids: ItemIndex
+
+    @property
+    def counting(self) -> NDArray[np.bool_]:
+        """(n,) whether each answer counts, which one with a later one to the same item does not."""
+        flags = np.zeros(len(self.places), np.bool_)
+        for each in self.rounds.values():
+            for part in chunks(len(each)):
+                flags[each[part][each[part] >= 0]] = True
+        return flags
 
 
 def _matched(benchmark: Benchmark, items: Sequence[Item], answers: Sequence[Prediction]) -> _Matched:
     index = _Places(benchmark, items)
-    found = _Matched(array("i"), {}, [], index.ids)
+    found = _Matched(own_pages(len(answers), np.int32), own_pages(len(answers), np.int8), {}, [])
+    places, fits = found.places.data, found.fits.data
     for number, answer in enumerate(answers):
-        place = index.of(answer)
-        found.places.append(-1 if place is None else place)
-        if place is None:
+        place, item = index.of(answer) or (-1, None)
+        places[number] = place
+        fits[number] = identity.UNKNOWN if item is None else identity.fit_of(item, answer, index.ids)
+        if item is None:
             found.unknown.append(answer.id)
             continue
         sample = _sample(answer)
         if sample not in found.rounds:
-            found.rounds[sample] = np.full(len(items), -1, np.int32)
+            found.rounds[sample] = own_pages(len(items), np.int32)
+            found.rounds[sample].fill(-1)
         found.rounds[sample][place] = number
     return found
 
 
-def _in_order(
-    items: Sequence[Item], answers: Sequence[Prediction], places: array[int], order: Numbers
-) -> Iterator[tuple[Item, Prediction]]:
-    """The answers that count with their items."""
-    if len(items) == len(answers) and _is_range(order) and _is_range(np.frombuffer(places, np.int32)):
-        yield from zip(items, answers, strict=True)
-        return
-    for part in chunks(len(order)):
-        yield from ((items[places[number]], answers[number]) for number in order[part].tolist())
+def _identity(
+    items: Sequence[Item], answers: Sequence[Prediction], found: _Matched, counting: NDArray[np.bool_]
+) -> Identity:
+    """How the answers that count fit their items."""
+    places = found.places
+    others = np.flatnonzero((found.fits == identity.OTHER) & counting)
+    by_sample = (others[each[places[others]] == others] for each in found.rounds.values())
+    mismatched = array("i", np.concatenate([_NONE, *by_sample]).astype(np.int32).tobytes())
+    examples = ((items[found.places[number]], answers[number]) for number in mismatched[: identity.EXAMPLES])
+    return identity.counted(found.fits[counting], mismatched, examples)
 
 
 def _unless(answer: int, stranger: int) -> int:

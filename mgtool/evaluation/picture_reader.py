@@ -112,6 +112,8 @@ class PackedPictures:
         return None if place is None else reading.read_bytes(place)
 
     def _add(self, names: Iterable[str], media: Media) -> None:
+        if media.data is None and "://" not in media.uri and not Path(media.uri).is_file():
+            return
         new = [name for name in names if name in self._wanted and name not in self._places]
         if not new:
             return

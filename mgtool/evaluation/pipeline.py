@@ -18,6 +18,8 @@ from mgtool.evaluation.samples import MEAN
 from mgtool.evaluation.slices import sliced
 from mgtool.records import BoxRecord, Failure, SampleId, Score
 from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair
+from mgtool.scoring.clusters import Bootstrap
+from mgtool.scoring.prediction_file import is_any_truncated
 from mgtool.scoring.predictions import Answers
 from mgtool.scoring.score_file import kept_scores, where
 from mgtool.scoring.statistics import Metric, Statistic
@@ -199,7 +201,7 @@ def item_scores(
         )
         for (item, answer), verdict in zip(pairs, verdicts, strict=True)
     )
-    return list(scores) if benchmark.needs_all else kept_scores(scores, benchmark.breakdowns)
+    return list(scores) if benchmark.needs_all else kept_scores(scores, (*benchmark.breakdowns, *benchmark.noted))
 
 
 def count(benchmark: Benchmark, joined: JoinedAnswers, answers: Answers) -> AnswerCounts:
@@ -213,7 +215,7 @@ def count(benchmark: Benchmark, joined: JoinedAnswers, answers: Answers) -> Answ
         failed=failed,
         missing=len(lacking) - failed,
         duplicated=joined.duplicated,
-        truncated=sum(answer.truncated for answer in pairs.answers),
+        truncated=sum(answer.truncated for answer in pairs.answers) if is_any_truncated(pairs.predictions) else 0,
         unknown=len(joined.unknown),
         unreadable=sum(failure.stage == "eval" for failure in answers.failures),
         mismatched=len(joined.identity.mismatched),
@@ -262,7 +264,10 @@ def summarize(
 
 def estimated(numbers: dict[str, Statistic | Metric]) -> dict[str, Metric]:
     """Statistics -> metrics."""
-    return {name: number.estimate() if isinstance(number, Statistic) else number for name, number in numbers.items()}
+    shared = Bootstrap()
+    return {
+        name: number.estimate(shared) if isinstance(number, Statistic) else number for name, number in numbers.items()
+    }
 
 
 def common(first: Sequence[Score], second: Sequence[Score]) -> tuple[Sequence[Score], Sequence[Score]]:

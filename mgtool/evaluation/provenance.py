@@ -11,7 +11,7 @@ import msgspec
 from mgtool.errors import RecordError
 from mgtool.records import parse
 from mgtool.runs.run_file import RUN_FILE
-from mgtool.scoring.predictions import Prediction
+from mgtool.scoring.prediction_file import Prediction, models_in
 
 _ASKED = ("task", "prompt", "system", "choices", "yes_no")
 _DECODED = ("max_new_tokens", "dtype", "quantize", "truncate")
@@ -128,9 +128,9 @@ def provenance(
     )
 
 
-def _models(predictions: Iterable[Prediction], detector: Any, path: str) -> list[str]:
+def _models(predictions: Sequence[Prediction], detector: Any, path: str) -> list[str]:
     """Names of what answered: those in the answers, or the detector's, or that of the model's folder."""
-    names = list(dict.fromkeys(prediction.model for prediction in predictions if prediction.model))[:_MOST_MODELS]
+    names = models_in(predictions, _MOST_MODELS)
     return names or ([detector] if isinstance(detector, str) else []) or ([Path(path).name] if path else [])
 
 

@@ -7,7 +7,7 @@ here cost one record; its reader in Python needs six times as long.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import msgspec
@@ -17,8 +17,8 @@ from mgtool.files import lines
 from mgtool.records import MAX_DEPTH, decode
 
 _CHUNK = 1 << 20
-_BLANK = b" \t\r\n"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BLANK = b" \t\r\n"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT = rb'(?:[^"{}\[\]]*+' + _TEXT + rb')*+[^"{}\[\]]*+'
@@ -33,20 +33,23 @@ _KEPT_DEPTH = 2 * MAX_DEPTH
 _CLOSING = frozenset(b"}]")
 
 
-def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
+def elements(
+    file: IO[bytes], *, where: str, offset: int = 0, begins: Callable[[int], None] = lambda offset: None
+) -> Iterator[bytes]:
     """The elements of a JSON list, undecoded; objects and lists among them are bounded, not checked.
 
     Args:
-        file: a list from its first byte on.
+        file: a list from its first byte on, or from an element on.
         where: the file's name in errors.
+        offset: of that element; 0 for the whole list.
+        begins: told where an object or list begins, before it is given.
 
     Raises:
         InputError: no list, one that is cut off or followed by something else, or a value in it that is too long.
     """
-    buffer = file.read(_CHUNK).removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANK)
-    if not buffer.startswith(b"["):
-        raise InputError(f"{where}: not valid JSON: no list")
-    buffer, before = buffer[1:], b"["
+    head, before = file.read(_CHUNK), b"["
+    buffer = head if offset else _opened(head, where)
+    offset += len(head) - len(buffer)
     while True:
         begin, depth, at, end = 0, 0, 0, 0
         while token := _TOKEN.match(buffer, end):
@@ -54,7 +57,7 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
             is_closing = buffer[start] in _CLOSING
             if is_closing and not depth:
                 rest = buffer[begin:start]
-                if before == b"[0" and rest.strip(_BLANK) == b",":
+                if before == b"[0" and rest.strip(BLANK) == b",":
                     rest = b""  # a comma behind the last element, which hand-written lists have
                 yield from _between(before, rest, b"]", where)
                 _refuse_more(buffer[end:], file, where)
@@ -63,9 +66,42 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
             depth += -1 if is_closing else end - start == 1
             if not depth:
                 yield from _between(before, buffer[begin:at], b"0]", where)
+                begins(offset + at)
                 yield buffer[at:end]
                 begin, before = end, b"[0"
-        buffer = buffer[begin:] + _more(file, len(buffer) - begin, where)
+        buffer, offset = buffer[begin:] + _more(file, len(buffer) - begin, where), offset + begin
+
+
+def _opened(head: bytes, where: str) -> bytes:
+    """What stands behind the bracket with which a list begins."""
+    begun = head.removeprefix(BYTE_ORDER_MARK).lstrip(BLANK)
+    if not begun.startswith(b"["):
+        raise InputError(f"{where}: not valid JSON: no list")
+    return begun[1:]
+
+
+def bounds(buffer: bytes, most: int = 0) -> tuple[int, int | None]:
+    """Where the last whole element in the rest of a list or object ends, and where the rest does, which has no end yet.
+
+    Args:
+        buffer: from an element on; those that are neither objects nor lists are not told apart.
+        most: elements to look at; all where it is 0.
+
+    >>> bounds(b'{"a": 1}, {"a": [2]}, {"a"'), bounds(b'{"a": 1}]}')
+    ((20, None), (8, 8))
+    """
+    depth, end, last = 0, 0, 0
+    while token := _TOKEN.match(buffer, end):
+        start, end = token.span(1)
+        is_closing = buffer[start] in _CLOSING
+        if is_closing and not depth:
+            return last, start
+        depth += -1 if is_closing else end - start == 1
+        if not depth:
+            last, most = end, most - 1
+            if not most:
+                break
+    return last, None
 
 
 def _more(file: IO[bytes], length: int, where: str) -> bytes:
@@ -98,7 +134,7 @@ def pruned(data: bytes) -> bytes:
 
 def _between(before: bytes, text: bytes, after: bytes, where: str) -> Iterator[bytes]:
     """Numbers, texts and the like between two objects or lists, for which zeros stand in."""
-    if before == b"[0" and after == b"0]" and text.strip(_BLANK) == b",":
+    if before == b"[0" and after == b"0]" and text.strip(BLANK) == b",":
         return
     try:
         found = decode(before + text + after, list[msgspec.Raw])
@@ -109,6 +145,6 @@ def _between(before: bytes, text: bytes, after: bytes, where: str) -> Iterator[b
 
 def _refuse_more(rest: bytes, file: IO[bytes], where: str) -> None:
     while rest:
-        if rest.strip(_BLANK):
+        if rest.strip(BLANK):
             raise InputError(f"{where}: not valid JSON: something stands behind the list")
         rest = file.read(_CHUNK)

@@ -86,8 +86,12 @@ class RecordFile(Sequence[T], Generic[T]):
 
     def extend(self, records: Iterable[T]) -> None:
         """Add records; errors as of `append`."""
-        for record in records:
-            self.append(record)
+        more = iter(records)
+        while True:
+            self._last.extend(itertools.islice(more, BLOCK - len(self._last)))
+            if len(self._last) < BLOCK:
+                return
+            self._write()
 
     def _write(self) -> None:
         """A block: the records as a list in msgpack, and where each ends, so that one can be read alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import posixpath
@@ -107,6 +108,13 @@ def size(url: str, reach: Reach | None = None) -> int | None:
     """A file's number of bytes where that is known; arguments as of `locate`, errors as of `open_file`."""
     filesystem, path = locate(url, reach)
     return cast("int | None", _insist(_server(url, reach), filesystem.size, path))
+
+
+def refuse_barred(url: str) -> None:
+    """Raise an `OSError` where this process may not look at a file or folder of a store; it need not be there."""
+    filesystem, path = locate(url)
+    with contextlib.suppress(FileNotFoundError):
+        _insist(_server(url), filesystem.info, path)
 
 
 def version(url: str) -> str:

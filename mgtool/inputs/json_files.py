@@ -52,8 +52,16 @@ def read_lines(
             yield from json_records.of_line(line, f"line {number}", find, seen, where=f"{where}:{number}")
 
 
-def read_list(file: IO[bytes], find: Find, seen: Seen, *, where: str) -> Iterator[Item]:
-    for number, element in enumerate(json_lists.elements(file, where=where), 1):
+def read_list(
+    file: IO[bytes], find: Find, seen: Seen, *, where: str, offset: int = 0, first: int = 1
+) -> Iterator[Item]:
+    """Items of the records from one on that begins at an offset, where the file stands; of all where that is 0."""
+    number = first - 1
+
+    def begins(offset: int) -> None:
+        seen.begins(where, offset, number + 1)
+
+    for number, element in enumerate(json_lists.elements(file, where=where, offset=offset, begins=begins), first):
         yield from json_records.of_line(element, f"record {number}", find, seen, where=f"{where}: record {number}")
 
 

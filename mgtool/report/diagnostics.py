@@ -14,6 +14,8 @@ from mgtool.scoring.benchmark import Pair
 MOST_TARGETS = 12
 LONGEST_TARGET = 40
 BINS = 10
+PROBABLE = ("choices", "logprobs")
+"""Fields of answers that say how probable they were."""
 OTHER, NOTHING = "other", "no answer"
 
 
@@ -61,16 +63,27 @@ class Calibration:
 
 def confusion(scores: Sequence[Score]) -> Confusion | None:
     """The table of targets and answers; None where the targets are no small closed set of texts."""
-    targets = Counter(score.target for score in scores if isinstance(score.target, str))
-    is_closed = 2 <= len(targets) <= MOST_TARGETS and max(map(len, targets)) <= LONGEST_TARGET
-    if not is_closed or targets.total() < len(scores):
+    names = _closed_set(scores)
+    if len(names) < 2:
         return None
-    names = sorted(targets)
     by_case = {name.casefold(): name for name in names}
     counts = Counter((score.target, _answer(score, by_case)) for score in scores)
     found = {answer for _, answer in counts}
     answers = (*names, *(name for name in (OTHER, NOTHING) if name in found))
     return Confusion(answers, {name: tuple(counts[name, answer] for answer in answers) for name in names})
+
+
+def _closed_set(scores: Sequence[Score]) -> list[str]:
+    """The targets, sorted; none where they are many, long or no texts."""
+    targets = set[str]()
+    for score in scores:
+        target = score.target
+        if not isinstance(target, str) or len(target) > LONGEST_TARGET:
+            return []
+        targets.add(target)
+        if len(targets) > MOST_TARGETS:
+            return []
+    return sorted(targets)
 
 
 def _answer(score: Score, by_case: Mapping[str, str]) -> str:
@@ -87,7 +100,7 @@ def confidences(pairs: Iterable[Pair]) -> dict[SampleId, float]:
 
 def _probability(fields: Mapping[str, Any]) -> float | None:
     """Of the chosen option among all that were scored, else of all the answer's tokens together."""
-    choices, tokens = fields.get("choices"), fields.get("logprobs")
+    choices, tokens = (fields.get(name) for name in PROBABLE)
     if isinstance(choices, Mapping) and choices and all(_is_log(value) for value in choices.values()):
         best = max(choices.values())
         return 1 / sum(math.exp(value - best) for value in choices.values())
@@ -102,6 +115,8 @@ def _is_log(value: Any) -> bool:
 
 def calibration(scores: Iterable[Score], probabilities: Mapping[SampleId, float]) -> Calibration | None:
     """Scores by the answers' probabilities, in `BINS` bins of one width; None where no answer has one."""
+    if not probabilities:
+        return None
     members: list[list[tuple[float, float]]] = [[] for _ in range(BINS)]
     for score in scores:
         if score.status == "answered" and score.question_id in probabilities:

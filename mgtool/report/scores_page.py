@@ -8,7 +8,6 @@ script.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -247,7 +246,7 @@ def _filters(shown: Sequence[Score]) -> dict[str, list[str]]:
         for name, value in score.fields.items():
             found = values.setdefault(name, set())
             if len(found) <= MOST_FILTER_VALUES:
-                found.add(shown_value(value) or "")
+                found.add(value if isinstance(value, str) else shown_value(value) or "")
     return {name: sorted(found) for name, found in values.items() if 1 < len(found) <= MOST_FILTER_VALUES}
 
 
@@ -294,6 +293,8 @@ def shown_value(value: Any) -> str | None:
     """
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float | int):
+        return f"{value:g}" if isinstance(value, float) else str(value)
     if isinstance(value, Mapping):
         labels = value.get("labels")
         if labels is None:
@@ -301,6 +302,8 @@ def shown_value(value: Any) -> str | None:
         objects = "1 object" if len(labels) == 1 else f"{len(labels)} objects"
         return f"{objects}: {shown_value(list(labels))}" if labels else "no objects"
     if isinstance(value, list | tuple | set | frozenset):
-        counts = Counter(str(entry) for entry in value)
+        counts = dict[str, int]()
+        for entry in map(str, value):
+            counts[entry] = counts.get(entry, 0) + 1
         return ", ".join(f"{entry} ×{n}" if n > 1 else entry for entry, n in counts.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value)

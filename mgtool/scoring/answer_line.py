@@ -47,4 +47,5 @@ class AnswerLine(msgspec.Struct):
 
 
 KEPT = ("category", "subcategory", "set_id", "figure_id", "split", "round_id", "option_char")
+NOTHING_KEPT = (None,) * len(KEPT)
 kept = operator.attrgetter(*KEPT)

@@ -19,9 +19,10 @@ import numpy as np
 
 from mgtool.records import Detections, Score
 from mgtool.scoring.benchmark import SCORERS, Benchmark, Item, Judge, Pair, Verdict
+from mgtool.scoring.clusters import SEED, Floats
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.predictions import Prediction
-from mgtool.scoring.statistics import SEED, Floats, Metric, Statistic, normal_interval
+from mgtool.scoring.statistics import Metric, Statistic, normal_interval
 
 HALF_SAMPLES = 100
 IOU_50, IOU_75 = 0, 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,12 @@ import numpy as np
 from mgtool.errors import UsageError, one_of
 from mgtool.files.record_file import kept
 from mgtool.records import Sample, SampleId, Score, Turn
+from mgtool.scoring.clusters import Floats, ratio
 from mgtool.scoring.ground_truth import Truth
 from mgtool.scoring.predictions import Answers, Prediction
 from mgtool.scoring.score_file import by_field as by_field
 from mgtool.scoring.score_file import groups_of, has_field, rows_of
-from mgtool.scoring.statistics import Floats, Metric, Statistic, ratio
+from mgtool.scoring.statistics import Metric, Statistic
 
 OFFICIAL = "official"
 SCORERS = ("hotcoco", "pycocotools")
@@ -140,6 +142,7 @@ class Benchmark:
         headline: the metric that is named first.
         variants: ways to score, the official one first, each with what tells it apart.
         breakdowns: fields of the items by which the score is broken down.
+        noted: other fields by which metrics part the items.
         takes: what is scored: an answers file, a box folder, or either.
         instruction: the published request that stands below each question.
         others_instructions: the same in other projects' evaluations, by `prompts`; empty for the question alone.
@@ -155,6 +158,7 @@ class Benchmark:
     headline: ClassVar[str] = "accuracy"
     variants: ClassVar[Mapping[str, str]] = {OFFICIAL: ""}
     breakdowns: ClassVar[tuple[str, ...]] = ()
+    noted: ClassVar[tuple[str, ...]] = ()
     takes: ClassVar[Literal["answers", "boxes", "either"]] = "answers"
     instruction: ClassVar[str] = ""
     others_instructions: ClassVar[Mapping[str, str]] = {}
@@ -332,8 +336,15 @@ def _words(text: str) -> str:
 
 def mean_score(scores: Sequence[Score], *, selected: bool = False) -> Statistic:
     """The mean score in percent, clustered by the scores' group; `selected` where answers decide which items count."""
-    ids = tuple(score.question_id for score in scores) if selected else ()
+    ids = (_digest(score.question_id for score in scores),) if selected else ()
     return Statistic(rows_of(scores), groups_of(scores), ids=ids)
+
+
+def _digest(ids: Iterable[SampleId]) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for one in ids:
+        found.update(f"{one!r}\n".encode("utf-8", "backslashreplace"))
+    return found.hexdigest()
 
 
 def mean_of_parts(scores: Sequence[Score], field: str, parts: Sequence[str]) -> Statistic:

@@ -24,10 +24,11 @@ from mgtool.scoring.benchmark import (
     question_of,
     with_targets,
 )
+from mgtool.scoring.clusters import Floats, codes
 from mgtool.scoring.ground_truth import SHEETS, Document, Row, Truth, first, listed, of_split, picture_name, whole
 from mgtool.scoring.multiple_choice import VLMEVALKIT
 from mgtool.scoring.predictions import Prediction
-from mgtool.scoring.statistics import Floats, Metric, Statistic, codes, mean_of
+from mgtool.scoring.statistics import Metric, Statistic, mean_of
 
 NAMES = ("CIDEr", "BLEU-4", "BLEU-3", "BLEU-2", "BLEU-1", "METEOR", "ROUGE-L", "SPICE")
 MOST_WORDS = 4

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import mmap
 from array import array
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BATCH = 4096
+from mgtool.scoring.number_file import NumberFile
+
+HASH = (1 << 64) - 1
+CHUNK = 1 << 16
+"""Rows that are worked on at once; sums come out as of all at once."""
 _MOST_BYTES = 1 << 8
+_PAGES = 1 << 20
+"""Bytes from which an array has pages of its own."""
 _WIDER = {"B": "H", "H": "I"}
+
+
+def own_pages(n: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """(n,) an array whose memory goes back to the system with it, as the allocator's need not; of any content."""
+    size = n * np.dtype(dtype).itemsize
+    if size < _PAGES:
+        return np.empty(n, dtype)
+    return np.frombuffer(mmap.mmap(-1, size), dtype)
+
+
+def chunks(n: int) -> Iterator[slice]:
+    """`CHUNK` rows at a time.
+
+    >>> list(chunks(CHUNK + 1)) == [slice(0, CHUNK), slice(CHUNK, 2 * CHUNK)]
+    True
+    """
+    return (slice(begin, begin + CHUNK) for begin in range(0, n, CHUNK))
 
 
 class TableRows:
@@ -87,37 +111,34 @@ class Names:
     """
 
     def __init__(self) -> None:
-        self._known, self._numbers = np.empty(0, np.int64), np.empty(0, np.int32)
-        self._codes, self._waiting = array("i"), array("q")
+        self._hashes = NumberFile()
+        self._codes: NDArray[np.int32] | None = None
 
     def extend(self, names: Iterable[str]) -> None:
-        """Add names."""
-        self._waiting.extend(map(hash, names))
-        if len(self._waiting) >= _BATCH:
-            self._number()
+        """Add names; errors as of `NumberFile.extend`."""
+        self._hashes.extend(hash(name) & HASH for name in names)
 
     @property
     def codes(self) -> NDArray[np.int32]:
         """(n,) the number of each name."""
-        if self._waiting:
-            self._number()
-        return np.frombuffer(self._codes, np.int32)
+        if self._codes is None or len(self._codes) < len(self._hashes):
+            self._codes = _numbered(self._hashes)
+        return self._codes
 
-    def _number(self) -> None:
-        hashes = np.frombuffer(self._waiting, np.int64)
-        new, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        at = np.searchsorted(self._known, new)
-        is_known = np.zeros(len(new), np.bool_)
-        inside = at < len(self._known)
-        is_known[inside] = self._known[at[inside]] == new[inside]
-        numbers = np.empty(len(new), np.int32)
-        numbers[is_known] = self._numbers[at[is_known]]
-        fresh = np.flatnonzero(~is_known)
-        numbers[fresh[np.argsort(first[fresh])]] = np.arange(len(fresh), dtype=np.int32) + len(self._known)
-        self._codes.frombytes(numbers[inverse].tobytes())
-        self._known = np.insert(self._known, at[fresh], new[fresh])
-        self._numbers = np.insert(self._numbers, at[fresh], numbers[fresh])
-        self._waiting = array("q")
+
+def _numbered(hashes: NumberFile) -> NDArray[np.int32]:
+    """The numbers of all different hashes in order of appearance: first where each stands first, then which it is."""
+    found, count = own_pages(len(hashes), np.int32), 0
+    for places, some in hashes.parts:
+        _, first, inverse = np.unique(some, return_index=True, return_inverse=True)
+        found[places] = places[first][inverse]
+    for part in chunks(len(found)):
+        own = found[part].copy()
+        is_first = own == np.arange(part.start, part.start + len(own))
+        found[part][is_first] = np.arange(count, count + np.count_nonzero(is_first))
+        found[part][~is_first] = found[own[~is_first]]
+        count += int(np.count_nonzero(is_first))
+    return found
 
 
 class Column:

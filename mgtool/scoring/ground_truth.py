@@ -5,16 +5,12 @@ from __future__ import annotations
 import ast
 import builtins
 import codecs
-import csv
 import io
+import itertools
 import json
-import lzma
 import re
-import struct
-import sys
 import zipfile
-import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +19,12 @@ from typing import IO, Any, TypeVar
 import msgspec
 
 from mgtool.errors import InputError
+from mgtool.files.json_blocks import OddJsonError, Source
 from mgtool.files.regular import open_input, read_regular, refuse_endless
 from mgtool.records import parse
 from mgtool.scoring.layouts import described
 from mgtool.scoring.parquet_rows import parquet_rows
+from mgtool.scoring.sheet_rows import BROKEN_ARCHIVE, PICTURE, refuse_bomb, table_rows, workbook_rows
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -34,20 +32,10 @@ TABLES = frozenset({".tsv", ".csv"})
 SHEETS = TABLES | {".xlsx"}
 IDS = ("question_id", "questionId", "index", "image_id", "id")
 _ID_COLUMNS = frozenset(IDS)
-PICTURE = "image"
 LONGEST_NAME = 255
 """Characters of a picture's name; longer cells hold the picture itself, in base64."""
-LONGEST_CELL = 1 << 13
-"""Characters of a cell that may be a list of names, in a column of pictures."""
 _HEAD = 1 << 12
 """Bytes of a file in which its first sign stands."""
-MOST_UNPACKED_BYTES = 1 << 30
-"""Of a member of a zip archive, and of all parts of a workbook."""
-_BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, OSError, struct.error)
-_BROKEN_WORKBOOK = (
-    SyntaxError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError, *_BROKEN_ARCHIVE,
-)  # fmt: skip
-"""What readers raise at damaged bytes."""
 READABLE = frozenset({".json", ".jsonl", ".parquet", ".zip", ".txt"}) | TABLES
 
 
@@ -141,9 +129,9 @@ class Document:
             if not self.member:
                 return read_regular(self.path)
             with zipfile.ZipFile(self.path) as archive:
-                _refuse_bomb(archive, [archive.getinfo(self.member)])
+                refuse_bomb(archive, [archive.getinfo(self.member)])
                 return archive.read(self.member)
-        except _BROKEN_ARCHIVE as error:
+        except BROKEN_ARCHIVE as error:
             raise InputError(f"{self.path}: cannot be read: {error}") from error
 
     @cached_property
@@ -162,9 +150,47 @@ class Document:
         """Decode one value of a JSON object; errors as in `records.parse`."""
         return parse(bytes(self.keys[key]), type, where=f"{self.path}: `{key}`")
 
+    def elements(self, key: str, type: type[T]) -> Iterator[T]:
+        """The elements of one list in a JSON object, none where it is not there; errors as in `records.parse`."""
+
+        of: Any = type
+
+        def read(source: Source) -> Iterator[T]:
+            for member in source.members():
+                if member.name == key:
+                    yield from member.listed(type)
+
+        if self.suffix == ".json":
+            yield from self._streamed(read, lambda: self.part(key, list[of]) if key in self.keys else ())
+
+    def entries(self, type: type[T]) -> Iterator[tuple[str, T]]:
+        """The members of a JSON object with their names, none of another value; errors as in `records.parse`."""
+        of: Any = type
+
+        def whole() -> Iterable[tuple[str, T]]:
+            return self.json(dict[str, of]).items() if self.keys else ()
+
+        yield from self._streamed(lambda source: _to_the_end(source, source.named(type)), whole)
+
+    def _streamed(self, read: Callable[[Source], Iterator[T]], whole: Callable[[], Iterable[T]]) -> Iterator[T]:
+        """What one way of reading yields, and the other from there on, which knows what is wrong."""
+        count = 0
+        try:
+            with self.opened as file:
+                for one in read(Source(file)):
+                    yield one
+                    count += 1
+        except OddJsonError:
+            yield from itertools.islice(whole(), count, None)
+
     def rows(self, keep: Collection[str] = ()) -> list[Row]:
         """All of `each`."""
         return list(self.each(keep))
+
+    def _sheet(self) -> Iterator[Row]:
+        if self.suffix == ".xlsx":
+            return workbook_rows(self.bytes, where=self.path)
+        return table_rows(self.opened, "\t" if self.suffix == ".tsv" else ",", where=self.path)
 
     def each(self, keep: Collection[str] = ()) -> Iterator[Row]:
         """A list of objects from any of the formats: a JSON list, JSON lines, a table, a workbook or Parquet.
@@ -176,21 +202,29 @@ class Document:
             InputError: when the file is none of them.
         """
         if self.suffix in SHEETS:
-            table = _workbook(self) if self.suffix == ".xlsx" else _table(self)
-            yield from (_filled(row, keep) for row in table)
+            yield from (_filled(row, keep) for row in self._sheet())
             return
         if self.suffix == ".parquet":
             with self.opened as file:
                 yield from parquet_rows(file, PICTURE, where=self.path)
             return
         with self.opened as file:
-            if file.read(_HEAD).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
-                yield from parse(self.bytes.lstrip(), list[Row], where=str(self.path))
-                return
-            file.seek(0)
+            is_list = file.read(_HEAD).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+        if is_list:
+            yield from self._streamed(
+                lambda source: _to_the_end(source, source.listed(Row)),
+                lambda: parse(self.bytes.lstrip(), list[Row], where=str(self.path)),
+            )
+            return
+        with self.opened as file:
             for number, line in enumerate(lines_of(file), 1):
                 if line.strip():
                     yield parse(line, Row, where=f"{self.path}:{number}")
+
+
+def _to_the_end(source: Source, read: Iterator[T]) -> Iterator[T]:
+    yield from read
+    source.end()
 
 
 def lines_of(file: Iterable[builtins.bytes]) -> Iterator[builtins.bytes]:
@@ -236,82 +270,9 @@ def _documents(path: Path) -> tuple[Document, ...]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if Path(name).suffix.lower() in READABLE - {".zip"}]
-    except _BROKEN_ARCHIVE as error:
+    except BROKEN_ARCHIVE as error:
         raise InputError(f"{path}: cannot be read as a zip archive: {error}") from error
     return tuple(Document(path, member) for member in sorted(members) if not member.startswith("__MACOSX"))
-
-
-def _refuse_bomb(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo]) -> None:
-    size = sum(member.file_size for member in members)
-    if size > MOST_UNPACKED_BYTES:
-        raise InputError(
-            f"{archive.filename}: {size:,} bytes unpacked are more than the {MOST_UNPACKED_BYTES:,} that are read"
-        )
-
-
-class _Lines:
-    """A text's lines, and whether all of them were read."""
-
-    def __init__(self, text: Iterable[str]) -> None:
-        self.ended = False
-        self._text = text
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._text
-        self.ended = True
-
-
-def _table(document: Document) -> Iterator[Row]:
-    csv.field_size_limit(sys.maxsize)
-    with document.opened as stored, io.TextIOWrapper(stored, "utf-8-sig", newline="") as text:
-        lines = _Lines(text)
-        rows = csv.DictReader(lines, delimiter="\t" if document.suffix == ".tsv" else ",")
-        try:
-            _refuse_open_quote(lines, 1, rows.fieldnames)
-            begin = rows.line_num + 1
-            for row in rows:
-                _refuse_open_quote(lines, begin, row)
-                yield {key: cell for key, cell in row.items() if not _is_embedded(key, cell)}
-                begin = rows.line_num + 1
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{document.path}: not a readable table: {error}") from error
-
-
-def _is_embedded(column: Any, cell: Any) -> bool:
-    """Whether a cell is a picture in base64, which no score needs."""
-    return isinstance(cell, str) and len(cell) > LONGEST_CELL and str(column).startswith(PICTURE)
-
-
-def _refuse_open_quote(lines: _Lines, begin: int, record: Collection[Any] | None) -> None:
-    """Only a record whose quote is still open makes the parser look for more lines than there are.
-
-    The module's strict mode would find it too, but refuses `"a"b`, which pandas reads.
-    """
-    if record and lines.ended:
-        raise csv.Error(
-            f'the record of line {begin} opens a quote that never closes; a cell like "a must be written """a"'
-        )
-
-
-def _workbook(document: Document) -> Iterator[Row]:
-    """The rows of a workbook's first sheet, as pandas writes it: the names above, one row a record."""
-    from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    try:
-        data = document.bytes
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            archive.filename = str(document.path)
-            _refuse_bomb(archive, archive.infolist())
-        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        rows = iter(book.worksheets[0].iter_rows(values_only=True))
-        names = next(rows, ())
-        yield from (dict(zip(map(str, names), row, strict=False)) for row in rows)
-    except (InvalidFileException, *_BROKEN_WORKBOOK) as error:
-        data = document.bytes
-        damaged = "it is cut off or damaged" if data.startswith(b"PK") else "it is of another kind"
-        looks = damaged if data else "it is empty"
-        raise InputError(f"{document.path}: not a readable workbook: {looks} ({error})") from error
 
 
 def _filled(row: Row, keep: Collection[str]) -> Row:
@@ -350,7 +311,11 @@ def first(row: Mapping[str, Any], names: Iterable[str], default: Any = None) -> 
     >>> first({"index": 3, "answer": "no"}, ("question_id", "index"))
     3
     """
-    return next((row[name] for name in names if row.get(name) is not None), default)
+    for name in names:
+        value = row.get(name)
+        if value is not None:
+            return value
+    return default
 
 
 def picture_name(row: Mapping[str, Any], names: Iterable[str]) -> str:

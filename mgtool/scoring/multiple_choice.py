@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from mgtool.scoring.benchmark import (
     Pair,
     Verdict,
     has_instruction,
+    kept_items,
     question_of,
     with_suffix,
 )
@@ -25,6 +27,7 @@ from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, firs
 from mgtool.scoring.judged import ask_until_read, rubric, unread_notes
 from mgtool.scoring.lmms_eval import LMMS_EVAL, letter_anywhere
 
+_LETTERS = frozenset(string.ascii_uppercase)
 LETTER_CHINESE = "请直接回答选项字母。"
 _NUMBERS_THAT_ARE_NONE = ("-1.#IND", "-1.#QNAN", "1.#IND", "1.#QNAN", "-NaN", "-nan", "NaN", "nan")
 MISSING = frozenset(
@@ -94,21 +97,21 @@ class ChoiceBenchmark(Benchmark):
         """As `prompt`, or with the names that VLMEvalKit gives its parts."""
         return vlmevalkit_prompt(sample) if prompts == "vlmevalkit" else self.prompt(sample)
 
-    def load(self, truth: Truth) -> list[Item]:
+    def load(self, truth: Truth) -> Sequence[Item]:
         """Rows with `question`, the options under `A`, `B`, ... and `answer`."""
-        rows = [row for document in truth.files for row in self.rows(document)]
-        rows = self.selected(rows, truth.split)
-        if not rows or "question" not in rows[0]:
+        rows = iter(self.selected((row for document in truth.files for row in self.rows(document)), truth.split))
+        head = next(rows, {})
+        if "question" not in head:
             raise truth.mismatch(f"rows with index, question, A, B, ..., answer: {self.files}")
-        return [self.item(row) for row in rows]
+        return kept_items(map(self.item, itertools.chain([head], rows)))
 
-    def rows(self, document: Document) -> list[Row]:
+    def rows(self, document: Document) -> Iterable[Row]:
         """A file's rows; benchmarks with other official files override this."""
-        return document.rows()
+        return document.each()
 
-    def selected(self, rows: list[Row], split: str) -> list[Row]:
+    def selected(self, rows: Iterable[Row], split: str) -> Iterable[Row]:
         """The rows of a split, where the rows name one."""
-        return [row for row in rows if not split or str(row.get("split", split)) == split]
+        return (row for row in rows if not split or str(row.get("split", split)) == split)
 
     def item(self, row: Row) -> Item:
         """One question; the target is the letter."""
@@ -156,7 +159,7 @@ class ChoiceBenchmark(Benchmark):
         return [
             *([f"{unread:,} answers name no option that can be read, and count as wrong"] if unread else []),
             *unread_notes(scores, "they count as wrong"),
-            *missing_options(scores, [self._known_options(score, variant) for score in scores]),
+            *missing_options((score, self._known_options(score, variant)) for score in scores),
         ]
 
     def _known_options(self, score: Score, variant: str) -> Choices:
@@ -190,18 +193,21 @@ def matched(
     return result
 
 
-def missing_options(scores: Sequence[Score], options: Sequence[Choices]) -> list[str]:
-    """How many options pandas takes for missing cells, and how many questions lack their right option."""
-    notes = []
-    known = [(score, own) for score, own in zip(scores, options, strict=True) if score.fields.get("options")]
-    dropped = sum(letter not in own for score, own in known for letter in score.fields["options"])
+def missing_options(known: Iterable[tuple[Score, Choices]]) -> list[str]:
+    """How many options pandas takes for missing cells, and how many questions lack their right option.
+
+    Args:
+        known: each item, and the options that it has then.
+    """
+    notes, dropped, lacking = list[str](), 0, 0
+    for score, own in known:
+        if options := score.fields.get("options"):
+            dropped += sum(letter not in own for letter in options)
+            lacking += isinstance(score.target, str) and len(score.target) == 1 and score.target not in own
     if dropped:
         notes.append(
             f"{dropped:,} options are spelled as pandas spells a missing cell (None, NA, ...), and are none here"
         )
-    lacking = sum(
-        isinstance(score.target, str) and len(score.target) == 1 and score.target not in own for score, own in known
-    )
     if lacking:
         notes.append(f"the right option of {lacking:,} questions is missing: no answer to them can be right")
     return notes
@@ -226,7 +232,7 @@ def as_pandas_reads(options: Choices) -> dict[str, str]:
 
 def options_of(row: Mapping[str, Any]) -> dict[str, str]:
     """The options of a row by their letters."""
-    return {letter: str(row[letter]) for letter in string.ascii_uppercase if row.get(letter) not in (None, "")}
+    return {letter: str(row[letter]) for letter in sorted(_LETTERS.intersection(row)) if row[letter] not in (None, "")}
 
 
 def lettered(options: Sequence[Any]) -> dict[str, str]:

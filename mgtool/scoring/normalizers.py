@@ -109,7 +109,7 @@ def _words(text: str, contractions: Mapping[str, str]) -> str:
     return " ".join(contractions.get(word, word) for word in words if word not in _ARTICLES)
 
 
-@lru_cache(maxsize=1 << 20)
+@lru_cache(maxsize=1 << 16)
 def vqa(text: str) -> str:
     """An answer, flat already, as the VQA script compares it.
 
@@ -119,7 +119,7 @@ def vqa(text: str) -> str:
     return digits_and_articles(punctuation(text))
 
 
-@lru_cache(maxsize=1 << 20)
+@lru_cache(maxsize=1 << 16)
 def vizwiz(text: str) -> str:
     """An answer, flat already, as VizWiz's script compares it.
 
@@ -129,7 +129,7 @@ def vizwiz(text: str) -> str:
     return _words(punctuation(text), _VIZWIZ_CONTRACTIONS)
 
 
-@lru_cache(maxsize=1 << 20)
+@lru_cache(maxsize=1 << 16)
 def m4c(text: str) -> str:
     """An answer as the M4C processor of TextVQA and of the EvalAI submissions compares it.
 

@@ -11,15 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mgtool.scoring.statistics import (
-    CONFIDENCE,
-    SPARE_FREEDOM,
-    USUAL_CORRELATION,
-    USUAL_WEIGHT,
-    Floats,
-    mean_size,
-    t_quantile,
-)
+from mgtool.scoring.clusters import Floats, mean_size
+from mgtool.scoring.statistics import CONFIDENCE, SPARE_FREEDOM, USUAL_CORRELATION, USUAL_WEIGHT, t_quantile
 
 LEVEL = 1 - CONFIDENCE
 

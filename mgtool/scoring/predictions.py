@@ -9,49 +9,25 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
 from mgtool.errors import InputError, ItemError, Stage
-from mgtool.files import json_lists, record_file
+from mgtool.files import json_lists
 from mgtool.files.regular import open_input
-from mgtool.records import BoxRecord, Detections, Failure, SampleId, decode
+from mgtool.records import BoxRecord, Failure, SampleId, decode
 from mgtool.runs.run_file import FAILURES_FILE
-from mgtool.scoring.answer_line import KEPT, TEXTS, AnswerLine, kept
+from mgtool.scoring.answer_line import KEPT, NOTHING_KEPT, TEXTS, AnswerLine, kept
 from mgtool.scoring.ground_truth import IDS, LONGEST_NAME, SHEETS, Document, lines_of
+from mgtool.scoring.prediction_file import Prediction as Prediction
+from mgtool.scoring.prediction_file import kept_predictions
 
 _NO_FIELDS: dict[str, Any] = {}
 _SHORT = 32
 """Characters of an answer that others may well give, too."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One answer.
-
-    Attributes:
-        id: the question's id as the file has it.
-        text: the answer.
-        prompt: what was asked, where the file says it.
-        image: the picture's name, where the file says it.
-        question: the question alone, where the file says it.
-        model: the name of the model that answered, where the file says it.
-        truncated: whether the answer was cut off at the token limit.
-        fields: category, split, LLaVA's rounds, and whatever else the line said about the question.
-        detections: the boxes, where boxes are scored instead of text.
-    """
-
-    id: SampleId
-    text: str
-    prompt: str = ""
-    image: str = ""
-    question: str = ""
-    model: str = ""
-    truncated: bool = False
-    fields: dict[str, Any] = {}
-    detections: Detections | None = None
 
 
 class Answers(NamedTuple):
@@ -106,12 +82,17 @@ def read_lines(path: Path) -> Answers | None:
     if path.suffix.lower() in SHEETS:
         return None
     with open_input(path) as file:
-        first, second = file.readline(), file.readline()
-        if not second.startswith(b"{") or _object(first.removeprefix(codecs.BOM_UTF8)) is None:
-            return None
-        file.seek(0)
-        lines = ((number, line) for number, line in enumerate(lines_of(file), 1) if line.strip())
-        return _collect(lines, str(path))
+        return read_opened(file, where=str(path))
+
+
+def read_opened(file: IO[bytes], *, where: str) -> Answers | None:
+    """As `read_lines`, of a file that seeks and is open at its beginning; `where` is its name for messages."""
+    first, second = file.readline(), file.readline()
+    if not second.startswith(b"{") or _object(first.removeprefix(codecs.BOM_UTF8)) is None:
+        return None
+    file.seek(0)
+    lines = ((number, line) for number, line in enumerate(lines_of(file), 1) if line.strip())
+    return _collect(lines, where)
 
 
 def from_boxes(records: Iterable[BoxRecord]) -> Answers:
@@ -169,7 +150,7 @@ def _collect(lines: Iterable[tuple[int | str, Any]], where: str, *, what: str = 
         InputError: when not one of them holds an answer.
     """
     failures: list[Failure] = []
-    predictions = record_file.kept(_read_lines(lines, where, what, failures), Prediction)
+    predictions = kept_predictions(_read_lines(lines, where, what, failures))
     if failures and not predictions:
         raise InputError(f"{where}: no answer in this file; the first {what}: {failures[0].detail}")
     return Answers(predictions, failures)
@@ -238,7 +219,8 @@ def _prediction(line: AnswerLine) -> Prediction:
     if text is None:
         raise _no_answer(said, own)
     fields = dict(line.metadata) if isinstance(line.metadata, dict) else {}
-    for name, value in zip(KEPT, kept(line), strict=True):
+    values = kept(line)
+    for name, value in zip(KEPT, values, strict=True) if values != NOTHING_KEPT else ():
         if value is not None and not isinstance(value, dict):
             fields[name] = int(value) if isinstance(value, float) and value.is_integer() else value
     return Prediction(

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from mgtool.files.record_file import BLOCK, MOST_IN_MEMORY, RecordFile, spilled
 from mgtool.records import Score
-from mgtool.scoring.compact import Column, Names, Numbers
-from mgtool.scoring.statistics import Rows, codes
+from mgtool.scoring.clusters import Rows, codes
+from mgtool.scoring.compact import Column, Names, Numbers, chunks
 
 Places = NDArray[np.int32]
+_FEW = 64
+"""Values of a field up to which the items of each are looked for alone."""
 _SPARSE = 16
 """Records of a block that are passed over for each one that is wanted, from where on each is read alone."""
 
@@ -31,7 +33,7 @@ class ScoreFile(RecordFile[Score]):
         self._numbers, self._names = Numbers(), Names()
         self._columns = {field: Column() for field in fields}
         self._noted = 0
-        self._floats: dict[str, NDArray[np.float64]] = {}
+        self._fields: dict[str, Numbers] = {}
 
     def _write(self) -> None:
         self._note()
@@ -68,15 +70,16 @@ class ScoreFile(RecordFile[Score]):
             self._columns[field] = column
         return self._columns[field]
 
-    def floats(self, field: str) -> NDArray[np.float64]:
-        """(n,) the numbers in a field; NaN where an item has none."""
-        if field not in self._floats:
-            found = (score.fields.get(field, np.nan) for score in self)
-            self._floats[field] = np.fromiter(found, np.float64, len(self))
-        return self._floats[field]
+    def numbers_in(self, field: str) -> Numbers:
+        """The numbers in a field, which all items have."""
+        if field not in self._fields:
+            numbers = self._fields[field] = Numbers()
+            for score in self:
+                numbers.append(score.fields[field])
+        return self._fields[field]
 
     def at(self, places: Places) -> Iterator[Score]:
-        """The scores at some places, which ascend."""
+        """The scores at some places."""
         ends = np.flatnonzero(np.diff(places // BLOCK)) + 1
         for part in np.split(places, ends):
             number = int(part[0]) // BLOCK if len(part) else 0
@@ -88,11 +91,11 @@ class ScoreFile(RecordFile[Score]):
 
 
 class Part(Sequence[Score]):
-    """Some of the scores in a file, in its order.
+    """Some of the scores in a file.
 
     Args:
         file: all scores.
-        places: where these stand in it, ascending.
+        places: where these stand in it; as they ascend, each block is decoded once.
     """
 
     __hash__ = None  # type: ignore[assignment]
@@ -134,6 +137,16 @@ def where(scores: Sequence[Score], keep: Callable[[Score], Any]) -> Sequence[Sco
     return _part(file, np.flatnonzero(flags), places)
 
 
+def together(parts: Sequence[Sequence[Score]]) -> Sequence[Score]:
+    """The scores of one part after those of the other."""
+    located = [_located(part) for part in parts]
+    file = located[0][0] if located else None
+    if file is None or any(own is not file for own, _ in located):
+        return [score for part in parts for score in part]
+    places = (np.arange(len(file), dtype=np.int32) if own is None else own for _, own in located)
+    return Part(file, np.concatenate(list(places)))
+
+
 def rows_of(scores: Sequence[Score]) -> Rows:
     """(n, 1) each item's score."""
     file, places = _located(scores)
@@ -142,12 +155,12 @@ def rows_of(scores: Sequence[Score]) -> Rows:
     return file.numbers.rows(places)
 
 
-def floats_of(scores: Sequence[Score], field: str) -> NDArray[np.float64]:
-    """(n,) the number that each item has in a field, which all have."""
+def numbers_in(scores: Sequence[Score], field: str) -> Rows:
+    """(n, 1) the number that each item has in a field, which all have."""
     file, places = _located(scores)
     if file is None:
-        return np.array([score.fields[field] for score in scores], np.float64)
-    return file.floats(field) if places is None else file.floats(field)[places]
+        return np.array([score.fields[field] for score in scores], np.float64).reshape(-1, 1)
+    return file.numbers_in(field).rows(places)
 
 
 def groups_of(scores: Sequence[Score]) -> NDArray[Any]:
@@ -164,14 +177,15 @@ def renumbered(numbers: NDArray[np.int32]) -> NDArray[np.int32]:
     >>> renumbered(np.array([5, 2, 5, 0], np.int32)).tolist()
     [0, 1, 0, 2]
     """
-    if not len(numbers):
-        return numbers
-    first = np.full(int(numbers.max()) + 1, len(numbers), np.int32)
-    first[numbers[::-1]] = np.arange(len(numbers) - 1, -1, -1, dtype=np.int32)  # where one repeats, the last stays
-    order = np.argsort(first, kind="stable")
-    new = np.empty(len(first), np.int32)
-    new[order] = np.arange(len(first), dtype=np.int32)
-    return new[numbers]
+    found = np.empty(len(numbers), np.int32)
+    new, count = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int32), 0
+    for part in chunks(len(numbers)):
+        own = numbers[part]
+        fresh, first = np.unique(own[new[own] < 0], return_index=True)
+        new[fresh[np.argsort(first)]] = np.arange(count, count + len(fresh), dtype=np.int32)
+        count += len(fresh)
+        found[part] = new[own]
+    return found
 
 
 def has_field(scores: Sequence[Score], field: str) -> bool:
@@ -213,17 +227,26 @@ def by_field(scores: Iterable[Score], field: str) -> dict[str, Sequence[Score]]:
 
 def _split(file: ScoreFile, column: Column, numbers: NDArray[Any], places: Places | None) -> dict[Any, Any]:
     """The parts of each value: those that have it alone are neighbours once the numbers are sorted."""
-    counts = np.bincount(numbers, minlength=len(column.values))
+    parts = (np.bincount(numbers[part], minlength=len(column.values)) for part in chunks(len(numbers)))
+    counts = sum(parts, np.zeros(len(column.values), np.int64))
     if counts.max() == len(numbers) and not isinstance(column.values[counts.argmax()], list | tuple):
         only = column.values[numbers[0]] if len(numbers) else None
         return {} if only is None else {only: file if places is None else Part(file, places)}
-    ends = np.cumsum(counts)
-    order = np.argsort(numbers, kind="stable").astype(np.int32)
     found: dict[Any, list[Places]] = defaultdict(list)
-    for code in sorted(np.flatnonzero(counts).tolist(), key=lambda code: order[ends[code] - counts[code]]):
+    for code, own in sorted(_places(numbers, counts), key=lambda pair: int(pair[1][0])):
         for one in _several(column.values[code]):
-            found[one].append(order[ends[code] - counts[code] : ends[code]])
+            found[one].append(own)
     return {one: _part(file, np.sort(np.concatenate(own)) if own[1:] else own[0], places) for one, own in found.items()}
+
+
+def _places(numbers: NDArray[Any], counts: NDArray[np.int64]) -> Iterator[tuple[int, Places]]:
+    """The numbers that are there, with their places: each by a pass where they are few, which takes less memory."""
+    there = np.flatnonzero(counts).tolist()
+    if len(there) <= _FEW:
+        yield from ((code, np.flatnonzero(numbers == code).astype(np.int32)) for code in there)
+        return
+    order, ends = np.argsort(numbers, kind="stable").astype(np.int32), np.cumsum(counts)
+    yield from ((code, order[ends[code] - counts[code] : ends[code]]) for code in there)
 
 
 def _several(value: Any) -> list[Hashable]:

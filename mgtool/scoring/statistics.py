@@ -1,31 +1,38 @@
-"""Numbers with their uncertainty: clustered standard errors, bootstrap intervals, paired differences.
+"""Numbers with their uncertainty: clustered standard errors, intervals of shares, bootstrap intervals.
 
-By hand: scipy has no clustered errors, and its bootstrap keeps every sum's resamples, at twice the time for 20,000
-clusters and only equal up to the last digits.
+By hand: scipy has no clustered errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mgtool.scoring.compact import TableRows
+from mgtool.scoring.clusters import (
+    Bootstrap,
+    Floats,
+    Groups,
+    Rows,
+    cluster_count,
+    cluster_sums,
+    codes,
+    column,
+    holding_any,
+    mean_size,
+    mean_value,
+    quotients,
+    ratio,
+    resampled,
+    squared_residuals,
+    total,
+)
+from mgtool.scoring.compact import chunks
 
-Floats = NDArray[np.float64]
-Rows = NDArray[Any] | TableRows
-"""Of floats, or of counts in fewer bytes; a column has one axis."""
-Groups = NDArray[Any]
-"""(n,) int, cluster numbers from 0."""
-CHUNK = 1 << 16
-"""Rows that are worked on at once; sums come out as of all at once."""
 CONFIDENCE = 0.95
-RESAMPLES = 1000
-SEED = 20_240_617
 USUAL_CORRELATION, USUAL_WEIGHT = 0.4, 0.5
 """What the correlation within clusters is taken for where the data do not tell, and how many clusters that weighs."""
 SPARE_FREEDOM = 4
@@ -70,12 +77,12 @@ class Statistic:
     ids: tuple[Hashable, ...] = ()
     share: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
-    def estimate(self) -> Metric:
-        """The value with its standard error and interval."""
+    def estimate(self, bootstrap: Bootstrap | None = None) -> Metric:
+        """The value with its standard error and interval; `bootstrap` is what other numbers may be of, too."""
         n = len(self.rows)
         if n == 0:
             return Metric(value=None)
-        metric = self._mean() if self.function is None else self._bootstrap()
+        metric = self._mean() if self.function is None else self._drawn(bootstrap or Bootstrap())
         if self.decimals is None or metric.value is None:
             return metric
         # means of 16, 48, 80, ... items lie on ties: only the official order of operations rounds them alike
@@ -97,20 +104,20 @@ class Statistic:
         ends = percentiles(draws[:, 0] / draws[:, 1] * self.scale)
         return msgspec.structs.replace(metric, interval=_holding(ends, metric.value))
 
-    def _bootstrap(self) -> Metric:
+    def _drawn(self, bootstrap: Bootstrap) -> Metric:
         assert self.function is not None
-        sums = cluster_sums(self.rows, self.groups)
-        value = float(self.function(sums.sum(0))) * self.scale
-        if len(sums) < 2:
+        totals = bootstrap.totals(self.rows, self.groups)
+        value = float(self.function(totals.all)) * self.scale
+        if totals.clusters < 2:
             return Metric(value=value, n=len(self.rows))
-        draws = self.function(resampled(sums)) * self.scale
+        draws = self.function(totals.drawn) * self.scale
         ends = _holding(percentiles(draws), value) if self.share is None else self._share_interval()
         return Metric(value=value, stderr=float(draws.std(ddof=1)), interval=ends, n=len(self.rows))
 
     def _share_interval(self) -> tuple[float, float] | None:
         """As of a mean, over the items that are under the line; None where a single cluster has them."""
         assert self.share is not None
-        values, groups = _quotients(self.rows, self.groups, *self.share)
+        values, groups = quotients(self.rows, self.groups, *self.share)
         if not len(groups) or groups.max() < 1:
             return None
         low, high = share_interval(values, groups)
@@ -153,50 +160,12 @@ def share_interval(values: Rows, groups: Groups) -> tuple[float, float]:
     from scipy import special
 
     n, mean = len(values), mean_value(values)
-    clusters = int(np.count_nonzero(sizes(groups)))
+    clusters = cluster_count(groups)
     binary = all(np.isin(values[part], (0.0, 1.0)).all() for part in chunks(n))
     if binary and clusters == n:
         return wilson(mean, n, float(special.ndtri((1 + CONFIDENCE) / 2)))
     effect, few = _design_effect(values, groups, mean_size(groups))
     return wilson(mean, n / effect, t_quantile(min(clusters - 1, few + SPARE_FREEDOM)))
-
-
-def mean_size(groups: Groups) -> float:
-    """The size of the cluster in which the average item is.
-
-    >>> mean_size(codes("aab"))
-    1.6666666666666667
-    """
-    return float(np.square(sizes(groups)).sum() / len(groups))
-
-
-def sizes(groups: Groups) -> NDArray[np.int64]:
-    """Items of each cluster.
-
-    >>> sizes(np.array([0, 2, 2])).tolist()
-    [1, 0, 2]
-    """
-    most = max((int(groups[part].max()) for part in chunks(len(groups))), default=-1) + 1
-    found = np.zeros(most, np.int64)
-    for part in chunks(len(groups)):
-        found += np.bincount(groups[part], minlength=most)
-    return found
-
-
-def _residuals(values: Rows, groups: Groups, mean: float) -> Floats:
-    """What each cluster's values differ from the mean, in sum."""
-    found = np.zeros(int(groups.max()) + 1)
-    for part in chunks(len(values)):
-        np.add.at(found, groups[part], values[part] - mean)
-    return found
-
-
-def _holding_any(values: Rows, groups: Groups, test: Callable[[Floats], NDArray[np.bool_]]) -> int:
-    """How many clusters hold a value that passes a test."""
-    found = np.zeros(int(groups.max()) + 1, np.bool_)
-    for part in chunks(len(values)):
-        found[groups[part][test(values[part])]] = True
-    return int(np.count_nonzero(found))
 
 
 def _design_effect(values: Rows, groups: Groups, size: float) -> tuple[float, int]:
@@ -206,12 +175,12 @@ def _design_effect(values: Rows, groups: Groups, size: float) -> tuple[float, in
     """
     n, mean = len(values), mean_value(values)
     variance = total(lambda part: np.square(values[part] - mean), n) / n
-    few = min(_holding_any(values, groups, lambda part: part > 0), _holding_any(values, groups, lambda part: part < 1))
+    few = min(holding_any(values, groups, lambda part: part > 0), holding_any(values, groups, lambda part: part < 1))
     room = float(mean * (1 - mean))
     if variance == 0 or room <= 0:  # shares that differ from 1 by a rounding have a mean of 1
         return size, few
-    clusters = int(np.count_nonzero(sizes(groups)))
-    found = clusters / (clusters - 1) * float(np.square(_residuals(values, groups, mean)).sum()) / n / variance
+    clusters = cluster_count(groups)
+    found = clusters / (clusters - 1) * squared_residuals(values, groups, mean) / n / variance
     usual = 1 + (size - 1) * USUAL_CORRELATION
     effect = (found * few + usual * USUAL_WEIGHT) / (few + USUAL_WEIGHT)
     graded = variance / room  # answers that are partly right vary less than yes and no do
@@ -228,16 +197,6 @@ def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
     middle = (share + square / (2 * n)) / (1 + square / n)
     half = quantile / (1 + square / n) * float(np.sqrt(share * (1 - share) / n + square / (4 * n * n)))
     return min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share)
-
-
-def codes(groups: Iterable[Hashable]) -> NDArray[np.int64]:
-    """Number clusters in order of appearance.
-
-    >>> codes(["a", "b", "a"]).tolist()
-    [0, 1, 0]
-    """
-    numbers: dict[Hashable, int] = {}
-    return np.fromiter((numbers.setdefault(group, len(numbers)) for group in groups), np.int64)
 
 
 def mean_of(
@@ -313,79 +272,13 @@ def clustered_mean(values: Rows, groups: Groups) -> Metric:
         groups: (n,) cluster numbers from 0.
     """
     n, mean = len(values), mean_value(values)
-    clusters = int(np.count_nonzero(sizes(groups)))
+    clusters = cluster_count(groups)
     if clusters < 2:
         return Metric(value=mean, n=n)
-    squares = np.square(_residuals(values, groups, mean)).sum()
+    squares = squared_residuals(values, groups, mean)
     stderr = float(np.sqrt(clusters / (clusters - 1) * squares) / n)
     reach = t_quantile(clusters - 1) * stderr
     return Metric(value=mean, stderr=stderr, interval=(mean - reach, mean + reach), n=n)
-
-
-def cluster_sums(rows: Rows, groups: Groups) -> Floats:
-    """(n, k) item rows -> (clusters, k) sums."""
-    sums = np.zeros((int(groups.max()) + 1, rows.shape[1]))
-    for part in chunks(len(rows)):
-        np.add.at(sums, groups[part], rows[part])
-    return sums
-
-
-def chunks(n: int) -> Iterator[slice]:
-    """`CHUNK` rows at a time.
-
-    >>> list(chunks(CHUNK + 1)) == [slice(0, CHUNK), slice(CHUNK, 2 * CHUNK)]
-    True
-    """
-    return (slice(begin, begin + CHUNK) for begin in range(0, n, CHUNK))
-
-
-def column(rows: Rows, number: int) -> Rows:
-    """(n, k) rows -> (n,) values."""
-    return rows.column(number) if isinstance(rows, TableRows) else rows[:, number]
-
-
-def mean_value(values: Rows) -> float:
-    """As numpy's mean of all values at once, to the last bit."""
-    return total(lambda part: values[part], len(values)) / len(values)
-
-
-def total(terms: Callable[[slice], Floats], n: int, begin: int = 0) -> float:
-    """The sum of n terms by numpy's own pairwise halving, so that it is the same to the last bit."""
-    if n <= CHUNK:
-        return float(terms(slice(begin, begin + n)).sum())
-    half = n // 2 - n // 2 % 8
-    return total(terms, half, begin) + total(terms, n - half, begin + half)
-
-
-def _quotients(rows: Rows, groups: Groups, over: tuple[int, ...], under: tuple[int, ...]) -> tuple[Rows, Groups]:
-    """(n, k) rows -> (m,) quotients of the rows that have anything under the line, and their clusters without gaps."""
-    if not isinstance(rows, TableRows):
-        quotients, counted = _quotient(rows, over, under)
-        values: Rows = quotients[counted]
-    else:
-        table, is_counted = _quotient(rows.table, over, under)
-        counted = is_counted[rows.codes]
-        values = TableRows(rows.codes if counted.all() else rows.codes[counted], table)
-    groups = groups if counted.all() else groups[counted]
-    there = sizes(groups) > 0
-    return values, groups if there.all() else (np.cumsum(there) - 1)[groups]
-
-
-def _quotient(rows: NDArray[Any], over: tuple[int, ...], under: tuple[int, ...]) -> tuple[Floats, NDArray[np.bool_]]:
-    """Sums of columns over sums of columns, 0 for nothing under the line; and where something is."""
-    top, bottom = rows[:, over].sum(1), rows[:, under].sum(1)
-    return ratio(top, bottom), bottom > 0
-
-
-def resampled(sums: Floats, resamples: int = RESAMPLES) -> Floats:
-    """Totals of clusters drawn with replacement: (clusters, k) -> (resamples, k)."""
-    generator = np.random.default_rng(SEED)
-    count = len(sums)
-    totals = [
-        np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64) @ sums
-        for _ in range(resamples)
-    ]
-    return np.stack(totals)
 
 
 def percentiles(draws: Floats) -> tuple[float, float] | None:
@@ -395,11 +288,6 @@ def percentiles(draws: Floats) -> tuple[float, float] | None:
         return None
     low, high = np.quantile(finite, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
-
-
-def ratio(top: Floats, bottom: Floats) -> Floats:
-    """Quotient that is 0 where the divisor is 0."""
-    return np.divide(top, bottom, out=np.zeros_like(np.asarray(top, dtype=np.float64)), where=np.asarray(bottom) != 0)
 
 
 def p_value(mean: float, stderr: float | None, clusters: int) -> float | None:

@@ -19,6 +19,7 @@ from mgtool.evaluation.collection import collector_paused
 from mgtool.evaluation.comparison import Comparison
 from mgtool.evaluation.explanations import effects
 from mgtool.evaluation.inputs import EvalInputs
+from mgtool.evaluation.joining import having
 from mgtool.evaluation.judge_models import CountingJudge, kept_judge
 from mgtool.evaluation.judging import with_judge
 from mgtool.evaluation.options import EvalOptions
@@ -276,10 +277,10 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path, reader: Picture
         notes=[*result.notes, *reader.notes],
         scores=evaluation.scores,
         boxes=inputs.boxes,
-        effects=effects(evaluation.pairs),
+        effects=effects(having(evaluation.pairs, "explain")),
         comparison=evaluation.comparison,
         read=scores_page.no_picture if reader.is_empty else reader,
-        confidences=diagnostics.confidences(evaluation.pairs),
+        confidences=diagnostics.confidences(having(evaluation.pairs, *diagnostics.PROBABLE)),
         files=os.path.relpath(images, out) if images and "://" not in images else "",
     )
 

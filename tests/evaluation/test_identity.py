@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mgtool.evaluation.identity import compared
+from mgtool.evaluation.identity import OTHER, REWORDED, SAME, UNKNOWN, fit_of
 from mgtool.scoring.benchmark import Item
 from mgtool.scoring.predictions import Prediction
 
@@ -17,29 +17,28 @@ QUESTION = "Is the answer to the sum in the image 9? Please answer yes or no."
 @pytest.mark.parametrize(
     ("image", "prompt", "fits"),
     [
-        ("val2014/COCO_val2014_000000000042.png", "Anything at all", (1, 0, 1)),
-        ("000000000042.jpg", "Anything at all", (1, 0, 1)),
-        ("kitchen.jpg", QUESTION, (1, 1, 0)),
-        ("42", "What is this?", (1, 1, 0)),  # 42 is also the question's id, so that the words decide
-        ("42.png", "<image>\nIS the answer to the sum in the image 9?\nUse one word.", (1, 0, 0)),
-        ("", "Context: a page.\nIs the answer to the sum in the image 9?\nAnswer with one word.", (1, 0, 0)),
-        ("", "Is the answer to the sum in the image 9?", (1, 0, 0)),
-        ("", "Is the answer to the sum in the image 8? Please answer yes or no.", (1, 1, 0)),
-        ("", "?", (0, 0, 0)),
-        ("", "", (0, 0, 0)),
+        ("val2014/COCO_val2014_000000000042.png", "Anything at all", REWORDED),
+        ("000000000042.jpg", "Anything at all", REWORDED),
+        ("kitchen.jpg", QUESTION, OTHER),
+        ("42", "What is this?", OTHER),  # 42 is also the question's id, so that the words decide
+        ("42.png", "<image>\nIS the answer to the sum in the image 9?\nUse one word.", SAME),
+        ("", "Context: a page.\nIs the answer to the sum in the image 9?\nAnswer with one word.", SAME),
+        ("", "Is the answer to the sum in the image 9?", SAME),
+        ("", "Is the answer to the sum in the image 8? Please answer yes or no.", OTHER),
+        ("", "?", UNKNOWN),
+        ("", "", UNKNOWN),
     ],
 )
-def test_pictures_decide_and_words_where_there_are_none(image: str, prompt: str, fits: tuple[int, int, int]) -> None:
+def test_pictures_decide_and_words_where_there_are_none(image: str, prompt: str, fits: int) -> None:
     name = "page.jpg" if image.startswith("42") else "COCO_val2014_000000000042.jpg"
     item = Item(id=42, question=QUESTION, image=name)
-    found = compared([(item, Prediction(id=42, text="Yes", image=image, prompt=prompt))], {"42"})
-    assert (found.comparable, len(found.mismatched), found.reworded) == fits
+    assert fit_of(item, Prediction(id=42, text="Yes", image=image, prompt=prompt), {"42"}) == fits
 
 
 def test_a_question_of_its_own_key_is_compared() -> None:
     item = Item(id=1, question="What is this?\nA. cat\nB. dog")
-    for asked, mismatched in (("What is this?", 0), ("What is that?", 1)):
-        assert len(compared([(item, Prediction(id=1, text="A", question=asked))], {"1"}).mismatched) == mismatched
+    for asked, fits in (("What is this?", SAME), ("What is that?", OTHER)):
+        assert fit_of(item, Prediction(id=1, text="A", question=asked), {"1"}) == fits
 
 
 @pytest.fixture

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
-FEW, MANY = 12_000, 48_000
-MOST_GROWTH = 10_000
-"""KiB; as lists, so many answers more take twice as much."""
+import pytest
 
-
-def peak(folder: Path, count: int) -> int:
-    """KiB that an evaluation of so many answers takes at most."""
-    with (folder / "truth.jsonl").open("w") as truth, (folder / "answers.jsonl").open("w") as answers:
-        for number in range(count):
-            picture = f"{number // 10:06d}.jpg"
-            asked = {"question_id": number, "image": picture, "text": "Is there a cup?"}
-            truth.write(json.dumps({**asked, "label": "yes" if number % 2 else "no"}) + "\n")
-            answers.write(json.dumps({**asked, "prompt": "Is there a cup?", "text": "Yes", "model_id": "m"}) + "\n")
-    command = [sys.executable, "-m", "mgtool", "eval", str(folder / "answers.jsonl"), "--benchmark", "pope"]
-    where = ["--ground-truth", str(folder / "truth.jsonl"), "--out", str(folder / f"scores-{count}"), "-q"]
-    run = subprocess.Popen([*command, *where])
-    _, status, usage = os.wait4(run.pid, 0)
-    run.returncode = os.waitstatus_to_exitcode(status)
-    assert run.returncode == 0
-    return usage.ru_maxrss
+FEW, MANY = 10_000, 40_000
+MOST_GROWTH = 10
+"""MB; as lists, so many answers more take several times as much."""
 
 
-def test_four_times_the_answers_take_hardly_more_memory(tmp_path: Path) -> None:
-    assert peak(tmp_path, MANY) - peak(tmp_path, FEW) < MOST_GROWTH
+@pytest.fixture(scope="module")
+def speed() -> ModuleType:
+    """The script that measures the same up to a million answers."""
+    spec = importlib.util.spec_from_file_location("speed_eval", Path(__file__).parents[1] / "speed" / "eval.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("kind", ["pope", "custom", "vqav2", "seedbench"])
+def test_four_times_the_answers_take_hardly_more_memory(speed: ModuleType, kind: str, tmp_path: Path) -> None:
+    few, many = (speed.measured(tmp_path, kind, count)["peak_mb"] for count in (FEW, MANY))
+    assert many - few < MOST_GROWTH

@@ -90,3 +90,10 @@ def test_pictures_that_find_no_room_are_counted(tmp_path, monkeypatch) -> None:
     with PictureReader(Place(), [parquet(tmp_path, named=True)], ["1.png", "2.png"]) as reader:
         assert reader("1.png") is None
         assert reader.notes == ["2 pictures are not shown: there is no room for them in `tmp`"]
+
+
+def test_names_of_pictures_that_are_not_there_are_no_pictures(tmp_path) -> None:
+    truth = tmp_path / "MMStar.tsv"
+    truth.write_text("index\tquestion\tA\tB\tanswer\timage_path\n0\tWhat is it?\tx\ty\tA\tnot_there.png\n")
+    with PictureReader(Place(), [truth], ["not_there.png"]) as reader:
+        assert reader.is_empty

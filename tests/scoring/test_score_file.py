@@ -11,7 +11,7 @@ from mgtool.records import Score
 from mgtool.scoring import item_index
 from mgtool.scoring.benchmark import Item, by_field, mean_score
 from mgtool.scoring.item_index import ItemIndex
-from mgtool.scoring.score_file import ScoreFile, floats_of, has_field, kept_scores, where
+from mgtool.scoring.score_file import ScoreFile, groups_of, has_field, kept_scores, numbers_in, together, where
 
 COUNT = 3000
 
@@ -53,11 +53,19 @@ def test_parts_of_parts(both) -> None:
     assert list(found) == list(expected)
     assert found[5:900:7] == expected[5:900:7]
     assert found[-1] == expected[-1]
-    assert np.array_equal(floats_of(found, "weight"), floats_of(expected, "weight"))
+    assert np.array_equal(numbers_in(found, "weight"), numbers_in(expected, "weight"))
     for value, part in by_field(expected, "kind").items():
         assert list(by_field(found, "kind")[value]) == part
     assert has_field(found, "kind")
     assert not has_field(found, "other")
+
+
+def test_parts_behind_each_other(both) -> None:
+    scores, file = both
+    expected, found = (together([by_field(each, "kind")[value] for value in "zx"]) for each in (scores, file))
+    assert list(found) == list(expected)
+    assert groups_of(found).tolist() == groups_of(expected).tolist()
+    assert list(together([file, found])) == [*scores, *expected]
 
 
 def test_one_that_is_rare_is_read_alone(both) -> None:

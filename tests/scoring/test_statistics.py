@@ -10,7 +10,9 @@ from mgtool.errors import UsageError
 from mgtool.evaluation.comparison import compare
 from mgtool.evaluation.slices import box_bin, sliced
 from mgtool.records import BoxRecord, Score
-from mgtool.scoring.statistics import Statistic, clustered_mean, codes, mean_of, p_value, ratio
+from mgtool.scoring.clusters import Bootstrap, Totals, codes, counted_sums, ratio
+from mgtool.scoring.compact import TableRows
+from mgtool.scoring.statistics import Statistic, clustered_mean, mean_of, p_value
 
 
 def test_without_clusters_it_is_the_usual_standard_error() -> None:
@@ -232,3 +234,19 @@ def test_as_many_items_as_needed_show_the_difference() -> None:
     expected = ((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) / effect) ** 2
     assert difference.needed == pytest.approx(expected, abs=1)
     assert compare(scores([1.0] * 3), scores([1.0] * 3), ({}, {}), []).metrics == {}
+
+
+def test_counts_are_drawn_as_the_same_rows_in_full() -> None:
+    draw = np.random.default_rng(3)
+    groups = codes(np.sort(draw.integers(0, 700, 5000)).tolist())
+    rows = TableRows(draw.integers(0, 12, 5000).astype(np.uint8), draw.integers(0, 3, (12, 4)).astype(np.uint8))
+    found, expected = Totals(rows, groups), Totals(np.asarray(rows, np.float64), groups)
+    assert counted_sums(rows, groups) is not None
+    assert np.array_equal(found.all, expected.all)
+    assert np.array_equal(found.drawn, expected.drawn)
+
+
+def test_numbers_of_the_same_rows_are_drawn_once() -> None:
+    groups, rows, bootstrap = np.arange(6), np.eye(6), Bootstrap()
+    assert bootstrap.totals(rows, groups) is bootstrap.totals(rows, groups)
+    assert bootstrap.totals(rows, groups.copy()) is not bootstrap.totals(rows, groups)

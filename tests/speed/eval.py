@@ -2,6 +2,8 @@
 
 Each is timed from the files to the written scores, and compared, number by number, with the plain way: a literal
 rendering of the official VQA script, and pycocotools.
+
+With `--scale`: memory and processor time of the command at 10^4, 10^5 and 10^6 answers to benchmarks of several kinds.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import re
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from mgtool.scoring.ground_truth import Truth
 
 VQA_ITEMS, PICTURES, OBJECTS, BOXES = 214_354, 5_000, 36_781, 100
 QUICK = 20
+COUNTS = (10_000, 100_000, 1_000_000)
 WORDS = (
     "yes", "no", "1", "2", "3", "red", "blue", "white", "man", "woman", "dog", "the left", "a frisbee", "black,white",
     "surf/board", "don't", "dont", "two", "one",
@@ -40,8 +45,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the size")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--scale", action="store_true", help="memory and time by the number of answers")
+    parser.add_argument("--only", default=",".join(KINDS), help="with --scale: the kinds that are measured")
     arguments = parser.parse_args()
     share = QUICK if arguments.quick else 1
+    if arguments.scale:
+        show_scale([count // share for count in COUNTS], arguments.only.split(","), as_json=arguments.json)
+        return
     with tempfile.TemporaryDirectory() as folder:
         results = {"vqav2": vqav2(Path(folder), share), "coco-detection": detection(Path(folder), share)}
     if arguments.json:
@@ -242,6 +252,143 @@ def plain_coco(truth: Path, results: Path) -> list[float]:
         evaluation.accumulate()
         evaluation.summarize()
     return [float(value) for value in evaluation.stats]
+
+
+def show_scale(counts: list[int], kinds: list[str], *, as_json: bool) -> None:
+    """A table of memory and processor time; or one JSON object."""
+    results: dict[str, Any] = {}
+    if not as_json:
+        heads = "".join(f"{count:>12,} MB{'s':>8}" for count in counts)
+        print(f"{'benchmark':12}{heads}{'growth':>8}")
+    for kind in kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            found = [measured(Path(folder), kind, count) for count in counts]
+        growth = found[-1]["peak_mb"] / found[-2]["peak_mb"]
+        results[kind] = {"counts": dict(zip(map(str, counts), found, strict=True)), "growth": growth}
+        if not as_json:
+            cells = "".join(f"{one['peak_mb']:>15.0f}{one['processor_s']:>8.1f}" for one in found)
+            print(f"{kind:12}{cells}{growth:>8.2f}", flush=True)
+    if as_json:
+        print(json.dumps(results))
+
+
+LAUNCHER = """
+import os, subprocess, sys
+run = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(run.pid, 0)
+run.returncode = os.waitstatus_to_exitcode(status)
+print(usage.ru_maxrss, usage.ru_utime + usage.ru_stime, run.returncode)
+"""
+"""Starts a program from a small process: to Linux a program's peak is at least what the one that started it had."""
+
+
+def measured(folder: Path, kind: str, count: int) -> dict[str, float]:
+    """The peak of memory, MB, and processor time, s, of one evaluation with its page."""
+    options = [str(folder / one) if one in KIND_FILES else one for one in KINDS[kind](folder, count)]
+    command = [sys.executable, "-m", "mgtool", "eval", str(folder / "answers.jsonl"), "--benchmark", kind, *options]
+    command = [*command, "--out", str(folder / f"scores-{count}"), "-q"]
+    told = subprocess.run([sys.executable, "-c", LAUNCHER, *command], check=True, capture_output=True, text=True).stdout
+    peak, seconds, code = map(float, told.split())
+    assert code == 0, command
+    return {"peak_mb": peak / 1024, "processor_s": seconds}
+
+
+def put(path: Path, texts: Iterable[str]) -> None:
+    """Write texts behind each other."""
+    with path.open("w") as file:
+        file.writelines(texts)
+
+
+def put_answers(folder: Path, texts: Iterable[str], per_picture: int = 10) -> None:
+    """Answers as `mgtool infer` writes them, of the questions that `asked` gives."""
+    put(
+        folder / "answers.jsonl",
+        (
+            f'{{"question_id": {n}, "prompt": "{asked(n)}", "text": "{text}", "model_id": "m", '
+            f'"image": "{n // per_picture}.jpg", "finish_reason": "stop", "tokens": 1, "metadata": {{}}}}\n'
+            for n, text in enumerate(texts)
+        ),
+    )
+
+
+def pope_scale(folder: Path, count: int) -> list[str]:
+    """Ten questions to a picture."""
+    put_answers(folder, ("Yes" if n % 3 else "No" for n in range(count)))
+    put(
+        folder / "truth.jsonl",
+        (
+            f'{{"question_id": {n}, "image": "{n // 10}.jpg", "text": "{asked(n)}", '
+            f'"label": "{"yes" if n % 2 else "no"}"}}\n'
+            for n in range(count)
+        ),
+    )
+    return ["--ground-truth", "truth.jsonl"]
+
+
+def custom_scale(folder: Path, count: int) -> list[str]:
+    """A picture to each question, two metrics, a breakdown."""
+    put_answers(folder, (WORDS[n % 19] for n in range(count)), 1)
+    put(
+        folder / "truth.jsonl",
+        (
+            f'{{"id": {n}, "image": "{n}.jpg", "question": "{asked(n)}", '
+            f'"answers": ["{WORDS[n % 18]}", "{WORDS[n % 7]}"], "kind": "{n % 9}"}}\n'
+            for n in range(count)
+        ),
+    )
+    return ["--ground-truth", "truth.jsonl", "--metric", "vqa,anls", "--by", "kind"]
+
+
+def vqav2_scale(folder: Path, count: int) -> list[str]:
+    """Ten annotators to each question, five questions to a picture."""
+    put_answers(folder, (WORDS[n % 19] for n in range(count)), 5)
+    given = [", ".join(f'{{"answer": "{WORDS[(n + k) % 5]}", "answer_id": {k}}}' for k in range(10)) for n in range(19)]
+    entries = (
+        f'{", " if n else ""}{{"question_type": "{WORDS[n % 7]}", "answers": [{given[n % 19]}], '
+        f'"image_id": {n // 5}, "answer_type": "{WORDS[n % 3]}", "question_id": {n}}}'
+        for n in range(count)
+    )
+    put(folder / "annotations.json", itertools.chain(['{"info": {}, "annotations": ['], entries, ["]}"]))
+    questions = (
+        f'{", " if n else ""}{{"image_id": {n // 5}, "question": "{asked(n)}", "question_id": {n}}}'
+        for n in range(count)
+    )
+    put(folder / "questions.json", itertools.chain(['{"questions": ['], questions, ["]}"]))
+    return ["--ground-truth", "annotations.json", "--questions", "questions.json"]
+
+
+def gqa_scale(folder: Path, count: int) -> list[str]:
+    """The balanced questions, five to a picture."""
+    put_answers(folder, (WORDS[n % 19] for n in range(count)), 5)
+    entries = (
+        f'{", " if n else ""}"{n}": {{"semantic": [{{"operation": "select", "argument": "a"}}], '
+        f'"question": "{asked(n)}", "imageId": "{n // 5}", "isBalanced": true, "answer": "{WORDS[n % 9]}", '
+        f'"groups": {{"global": "g{n % 40}"}}, "types": {{"structural": "{("query", "verify")[n % 2]}"}}}}'
+        for n in range(count)
+    )
+    put(folder / "questions.json", itertools.chain(["{"], entries, ["}"]))
+    return ["--ground-truth", "questions.json"]
+
+
+def seedbench_scale(folder: Path, count: int) -> list[str]:
+    """Four options, a picture to each question, a table."""
+    put_answers(folder, ("ABCD"[n % 4] for n in range(count)), 1)
+    lines = (
+        f"{n}\t{n}.jpg\t{asked(n)}\tred\tblue\tgreen\twhite\t{'ABCD'[n % 5 % 4]}\tkind {n % 9}\n" for n in range(count)
+    )
+    names = "index\timage_path\tquestion\tA\tB\tC\tD\tanswer\tcategory\n"
+    put(folder / "truth.tsv", itertools.chain([names], lines))
+    return ["--ground-truth", "truth.tsv"]
+
+
+KINDS = {
+    "pope": pope_scale,
+    "custom": custom_scale,
+    "vqav2": vqav2_scale,
+    "gqa": gqa_scale,
+    "seedbench": seedbench_scale,
+}
+KIND_FILES = frozenset({"truth.jsonl", "truth.tsv", "annotations.json", "questions.json"})
 
 
 if __name__ == "__main__":
