@@ -18,7 +18,7 @@ from typing import IO
 from mgtool.errors import InputError, ItemError
 from mgtool.files import urls
 from mgtool.files.lines import bounded
-from mgtool.files.regular import MOST_BYTES, NO_FILE, open_input, refuse_endless
+from mgtool.files.regular import MOST_BYTES, NO_FILE, open_input, read_sent, refuse_endless
 from mgtool.inputs import folders, json_files, rows, tables
 from mgtool.inputs.folders import BESIDE_TARS as BESIDE_TARS
 from mgtool.inputs.folders import files as files
@@ -32,7 +32,7 @@ from mgtool.media.reading import Find, Place
 from mgtool.records import Failure, Item, LeftOut, Media, Sample, media_of, name_text
 from mgtool.tars import members, paths, samples
 
-_MOST_PATH_BYTES = _PART_BYTES = 1 << 20
+_MOST_PATH_BYTES = 1 << 20
 _UNKNOWN = "neither pictures, JSON, a table, tar nor a list of paths"
 
 
@@ -280,28 +280,14 @@ def _read_stream(stream: IO[bytes], place: Place, seen: Seen) -> Iterator[Item]:
         return samples.read_stream(buffered, "-", seen.left_out)
     first_line = head.partition(b"\n")[0]
     if b"\t" in first_line and b"index" in first_line.split(b"\t")[0]:
-        data = _whole(buffered, MOST_BYTES)
+        data = read_sent(buffered, MOST_BYTES)
         return rows.read_text_table(lambda: io.BytesIO(data), place.media, seen, where="-")
     if tables.is_parquet(head) or tables.is_arrow(head):
-        return rows.read_table(io.BytesIO(_whole(buffered, MOST_BYTES)), place.media, seen, where="-")
+        return rows.read_table(io.BytesIO(read_sent(buffered, MOST_BYTES)), place.media, seen, where="-")
     if b"\0" in head:
         seen.take("-", _PICTURE)
-        return iter([_sent_picture(_whole(buffered, MAX_PICTURE_BYTES))])
+        return iter([_sent_picture(read_sent(buffered, MAX_PICTURE_BYTES))])
     return _read_buffer(buffered, place, seen, where="-", beside="")
-
-
-def _whole(stream: IO[bytes], most: int) -> bytes:
-    """What is sent on stdin and held whole.
-
-    Raises:
-        InputError: more than that.
-    """
-    whole = io.BytesIO()
-    while whole.tell() <= most and (part := stream.read(_PART_BYTES)):
-        whole.write(part)
-    if whole.tell() > most:
-        raise InputError(f"-: more than the {most:,} bytes that are read of what is sent; give a file")
-    return whole.getvalue()
 
 
 def _sent_picture(data: bytes) -> Sample:
