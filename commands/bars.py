@@ -11,6 +11,9 @@ from rich.text import Text
 
 from mgtool.commands.watching import BYTES, Watcher
 
+_WIDE = 110
+"""Columns from which on there is room for what each node does."""
+
 
 class Bar(Watcher):
     """A bar of Rich."""
@@ -19,7 +22,12 @@ class Bar(Watcher):
         super().__init__(what, total, say)
         columns = (_Counts(self), _Rate(self), TimeRemainingColumn(elapsed_when_finished=True))
         self.bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None), *columns, _Extras(self), console=console
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(None),
+            *columns,
+            _Extras(self, console),
+            console=console,
         )
         self.task = self.bar.add_task(what, total=total)
 
@@ -69,9 +77,10 @@ class _Rate(ProgressColumn):
 
 
 class _Extras(ProgressColumn):
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: Watcher, console: Console) -> None:
         super().__init__(Column(no_wrap=True))
-        self._watcher = watcher
+        self._watcher, self._console = watcher, console
 
     def render(self, task: Task) -> Text:
-        return Text(self._watcher.extras, style="red" if self._watcher.failures else "dim")
+        told = self._watcher.extras(by_node=self._console.width >= _WIDE)
+        return Text(told, style="red" if self._watcher.failures else "dim")

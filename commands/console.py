@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from mgtool.errors import without_secrets
+from mgtool.errors import without_secrets, without_steering
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Advance = Callable[[int], None]
+_MOST_SHOWN = 30
 
 
 def __getattr__(name: str) -> Any:
@@ -51,21 +52,28 @@ def flagged(text: str) -> str:
     return re.sub(r"`(\w+)`", lambda match: FLAGS.get(match[1], match[0]), text)
 
 
-_STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
+def printable(text: str, keeps: str = "\t\n") -> str:
     """A text that does nothing to a terminal and holds no credentials: what steers it, and what is no text, as escapes.
 
     >>> print(printable("a" + chr(27) + "[2J" + chr(0xDCFF)))
     a\\x1b[2J\\udcff
     """
-    return _STEERS.sub(lambda match: match[0].encode("unicode_escape").decode(), without_secrets(text))
+    return without_steering(without_secrets(text), keeps=keeps)
+
+
+def short(text: str) -> str:
+    """A value as a line has room for it; what is no text as escapes.
+
+    >>> short("9" * 5000), len(short(chr(0xDCFF)))
+    ('999999999999999999999999999999...', 6)
+    """
+    text = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def say(text: str) -> None:
     """One plain line on stderr."""
-    screen().print(printable(flagged(text)), markup=False)
+    screen().print(printable(flagged(text), keeps=""), markup=False)
 
 
 def fail(text: str) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from mgtool.commands import console, detect_screen
 from mgtool.commands import detect_options as options
+from mgtool.commands.exit_codes import allowed_failures, allows_missing, exit_code
 from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
@@ -31,9 +32,6 @@ from mgtool.commands.options import (
     Tmp,
     Wait,
     WorldSize,
-    allowed_failures,
-    allows_missing,
-    exit_code,
 )
 from mgtool.detection.options import DetectOptions
 from mgtool.errors import UsageError
@@ -150,9 +148,7 @@ def _write(
     report: str | None,
     quiet: bool,
 ) -> Detected:
-    on_ray = settings.engine == "ray"
-    total = settings.world_size if on_ray and settings.world_size > 1 else None
-    with console.progress("shares" if on_ray else "pictures", total=total, quiet=quiet) as advance:
+    with console.progress("shares" if settings.engine == "ray" else "pictures", quiet=quiet) as advance:
         from mgtool.stages.detect import detect as stage
 
         return stage(inputs, out, settings, overwrite=overwrite, wait=wait, report=report, advance=advance)

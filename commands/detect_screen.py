@@ -32,6 +32,7 @@ def tell(
     drawn = {"drawn": f"{folder}/{DRAWN_FOLDER}"} if settings.visualize and detected.is_drawn else {}
     pages = {"report": report} if report and not detected.share else {}
     summary = {**about, **drawn, **pages, **detected.statistics.summary(), **counted}
+    summary |= summaries.by_node(detected.nodes, as_json=as_json)
     summary |= {"waiting_for": [share.rank for share in detected.missing]} if detected.missing else {}
     items, then = detected.statistics.items, next_command(inputs, folder, settings)
     done, then = (None, "") if detected.had_finished else (items, "" if detected.missing else then)

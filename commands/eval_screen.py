@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mgtool.commands import console, summaries
-from mgtool.commands.options import exit_code
+from mgtool.commands.exit_codes import exit_code
 from mgtool.evaluation.options import EvalOptions
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def show_tables(evaluation: Evaluation, asked: EvalOptions, format: str) -> None
         sys.stdout.write("\n" + tables.render(tables.COMPARED, rows, form))
         console.say(f"first: {comparison.first_run.line}")
         console.say(f"second: {comparison.second_run.line}")
-        console.say(f"{comparison.fixed:,} items fixed, {comparison.broken:,} broken against {asked.compare}")
+        console.say(f"items fixed: {comparison.fixed:,}, broken: {comparison.broken:,}, against {asked.compare}")
         console.say("n needed: items of this kind that it takes to see such a difference (5 %, with a power of 80 %)")
 
 

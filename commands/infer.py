@@ -12,6 +12,7 @@ import typer
 
 from mgtool.commands import console, summaries
 from mgtool.commands import infer_options as options
+from mgtool.commands.exit_codes import allowed_failures, exit_code
 from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
@@ -34,9 +35,7 @@ from mgtool.commands.options import (
     Tmp,
     Wait,
     WorldSize,
-    allowed_failures,
     asked,
-    exit_code,
 )
 from mgtool.inference.options import InferOptions
 
@@ -164,6 +163,7 @@ def _write(
     counts: dict[str, Any] = {"answered": done.answered, "failures": done.failed, "new_tokens": done.new_tokens}
     counts |= {"left_out": done.left_out} if done.left_out else {}
     counts |= {"waiting_for": [share.rank for share in done.missing]} if done.missing else {}
+    counts |= summaries.by_node(done.nodes, as_json=as_json)
     summary, ended, then = (
         {"out": written, **counts, "backend": done.backend, **_stages(done.stages)},
         done.answered + done.failed,

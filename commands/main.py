@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mgtool.commands import console, help_page
-from mgtool.commands.options import DEFECT, DONE, WRONG_USAGE, Command
+from mgtool.commands import absent_options, console, help_page
+from mgtool.commands.exit_codes import DEFECT, DONE, WRONG_USAGE
+from mgtool.commands.options import Command
 from mgtool.errors import MgtoolError
 
 COMMANDS = {
@@ -125,6 +126,9 @@ def main() -> None:
 def _explained(error: Any) -> str:
     """What Typer says of wrong words, in one line, with where they are explained."""
     where = error.ctx.command_path if error.ctx is not None else "mgtool"
+    option = getattr(error, "option_name", "")
+    if instead := absent_options.instead_of(where.rpartition(" ")[2], option):
+        return f"No such option: {option}: {instead}"
     text = " ".join(error.format_message().split()).replace(" Value error,", "").rstrip(".")
     return f"{text}; `{where} -h` explains"
 

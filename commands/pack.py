@@ -11,6 +11,7 @@ import typer
 
 from mgtool.commands import console, pack_modes, summaries
 from mgtool.commands import pack_options as options
+from mgtool.commands.exit_codes import allowed_failures
 from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
@@ -29,7 +30,6 @@ from mgtool.commands.options import (
     Strict,
     Tmp,
     Wait,
-    allowed_failures,
     asked,
 )
 from mgtool.errors import UsageError
@@ -130,7 +130,8 @@ def _pack(
     for failure in packed.failed:
         console.say(f"{failure.id}: {failure.reason}: {failure.detail}")
     then = () if is_stream else ("mgtool", "pack", "--verify", out)
-    screen.summarize({"out": out, **packed.counts}, "mgtool pack", done=packed.items, then=then)
+    nodes = summaries.by_node(packed.nodes, as_json=screen.as_json)
+    screen.summarize({"out": out, **packed.counts, **nodes}, "mgtool pack", done=packed.items, then=then)
     if packed.turned_by_exif and not screen.quiet:
         console.say(
             f"warning: {packed.turned_by_exif:,} pictures are to be shown turned by their EXIF, and Hugging Face "

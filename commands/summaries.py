@@ -81,6 +81,25 @@ def show_failures(count: int, where: Path | str, *, quiet: bool) -> None:
         console.say(f"failed: {count:,}, see {Path(where, FAILURES_FILE) if Path(where).is_dir() else where}")
 
 
+_MOST_NODES = 8
+
+
+def by_node(nodes: Mapping[str, Mapping[str, float]], *, as_json: bool) -> dict[str, Any]:
+    """What each node of a cluster did, as an entry of a summary; of many, between which rates.
+
+    >>> by_node({"a": {"items": 2400, "per_second": 20.64}}, as_json=False)
+    {'nodes': {'a': '2,400 at 20.6/s'}}
+    >>> by_node({}, as_json=True)
+    {}
+    """
+    if not nodes or as_json:
+        return {"nodes": nodes} if nodes else {}
+    if len(nodes) > _MOST_NODES:
+        rates = [node["per_second"] for node in nodes.values()]
+        return {"nodes": f"{len(nodes)}, each {min(rates):,.1f} to {max(rates):,.1f}/s"}
+    return {"nodes": {name: f"{node['items']:,} at {node['per_second']:,.1f}/s" for name, node in nodes.items()}}
+
+
 _ONLY_WHERE_THERE_ARE = {"videos", "frames", "duplicates", "skipped", "failures_by_reason", "left_out"}
 """What a table says nothing of where there is none."""
 

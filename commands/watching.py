@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mgtool.records import Failure
 from mgtool.runs.progress import Progress
+from mgtool.runs.ray_nodes import NodeWork
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 PLAIN_LINE_EVERY_S = 30.0
 BYTES = "bytes"
 """What is counted in units of a thousand."""
+_MOST_NODES = 8
+"""That are named one by one."""
 
 
 class Watcher(Progress):
@@ -29,7 +32,8 @@ class Watcher(Progress):
 
     def __init__(self, what: str, total: int | None, say: Callable[[str], None]) -> None:
         self.what, self.total, self.say = what, total, say
-        self.done = self.tokens = self.failures = 0
+        self.done = self.tokens = self.failures = self.before = 0
+        self.work: NodeWork | None = None
         self.began = time.monotonic()
         self._told: set[str] = set()
 
@@ -44,6 +48,19 @@ class Watcher(Progress):
             self.began = time.monotonic()
         self.total = (self.total or 0) + total
         self.show()
+
+    def known(self, count: int) -> None:
+        """So many are done that an earlier run did; they took no time."""
+        self.before += count
+        self(count)
+
+    def working(self, work: NodeWork) -> None:
+        """What the nodes of a cluster do is told there."""
+        self.work = work
+
+    def waits(self, why: str) -> None:
+        """Nothing can be done yet, perhaps for long."""
+        self.say(why)
 
     def failed(self, failure: Failure) -> None:
         """One could not be used."""
@@ -73,9 +90,14 @@ class Watcher(Progress):
         return decimal(int(count))
 
     @property
-    def extras(self) -> str:
-        """Tokens a second and failures, where there are any."""
+    def rate(self) -> float:
+        """Items a second, of those that this run does."""
+        return (self.done - self.before) / self.seconds
+
+    def extras(self, *, by_node: bool) -> str:
+        """Tokens a second, what the nodes of a cluster do, and failures, where there are any."""
         parts = [f"{self.tokens / self.seconds:,.0f} tokens/s"] if self.tokens else []
+        parts += [told] if self.work is not None and (told := told_of(self.work, by_node=by_node)) else []
         return ", ".join([*parts, *([f"{self.failures:,} failed"] if self.failures else [])])
 
 
@@ -95,11 +117,11 @@ class Lines(Watcher):
     def line(self) -> str:
         """Where the run is."""
         of = f" of {self.number(self.total)}" if self.total else ""
-        rate = self.done / self.seconds
+        rate, extras = self.rate, self.extras(by_node=True)
         parts = [f"{self.number(self.done)}{of} {self.what}", f"{self.number(rate) if rate >= 10 else f'{rate:.1f}'}/s"]
-        if self.total and self.total > self.done:
+        if self.total and self.total > self.done and rate:
             parts.append(f"{_time((self.total - self.done) / rate)} left")
-        return ", ".join([*parts, *([self.extras] if self.extras else [])])
+        return ", ".join([*parts, *([extras] if extras else [])])
 
 
 @contextlib.contextmanager
@@ -118,6 +140,28 @@ def shown(what: str, total: int | None, console: Console, say: Callable[[str], N
             bar.bar.live.transient = True  # what was not done is no bar to keep
             raise
         bar.end()
+
+
+def told_of(work: NodeWork, *, by_node: bool) -> str:
+    """Items a second of a cluster, and of each of its nodes where these are few.
+
+    >>> work = NodeWork("pictures")
+    >>> told_of(work, by_node=True)
+    ''
+    """
+    rates = work.rates
+    if not rates:
+        return ""
+    whole = f"{_rate(sum(rates.values()))} {work.noun}/s"
+    if not by_node or len(rates) == 1:
+        return whole
+    if len(rates) > _MOST_NODES:
+        return f"{whole} ({len(rates)} nodes, {_rate(min(rates.values()))} to {_rate(max(rates.values()))} each)"
+    return f"{whole} ({', '.join(f'{node} {_rate(rate)}' for node, rate in rates.items())})"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
 
 
 def _time(seconds: float) -> str:

@@ -63,6 +63,18 @@ def without_secrets(text: str) -> str:
     return _SECRET.sub(r"\1***", _USER.sub("***@", text))
 
 
+_STEERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def without_steering(text: str, *, keeps: str = "") -> str:
+    """A text that does nothing to a terminal: what steers it or begins another line, and what is no text, as escapes.
+
+    >>> print(without_steering("a" + chr(27) + "[2J" + chr(0xDCFF)))
+    a\\x1b[2J\\udcff
+    """
+    return _STEERS.sub(lambda one: one[0] if one[0] in keeps else one[0].encode("unicode_escape").decode(), text)
+
+
 class MgtoolError(Exception):
     """Base of all errors that are shown as one line, which holds no credentials."""
 

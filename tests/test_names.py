@@ -11,6 +11,7 @@ import pytest
 
 from mgtool.commands import console
 from mgtool.inputs.sources import read_samples
+from mgtool.media.reading import read_bytes
 from mgtool.records import dumps
 
 PHOTO = Path(__file__).parents[1] / "examples/photos/images/cat.jpg"
@@ -69,3 +70,29 @@ def test_nothing_steers_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in said
     assert "a\\x1b[2J\\udcffb\\u202e" in said
     assert "c\\x1b]0;title\\x07" in said
+
+
+def test_tables_of_scores_steer_no_terminal(tmp_path: Path, mgtool) -> None:
+    category = "a\x1b]0;title\x07\nb\u202e\u009b31m"
+    answers, truth = tmp_path / "a.jsonl", tmp_path / "t.jsonl"
+    answers.write_bytes(
+        dumps({"question_id": 2, "prompt": "q?", "text": "No", "model_id": "m", "metadata": {}}) + b"\n"
+    )
+    question = {"question_id": 2, "image": "ok.jpg", "text": "q?", "category": category, "label": "no"}
+    truth.write_bytes(dumps(question) + b"\n")
+    for form in ("table", "markdown", "latex"):
+        words = ["eval", answers, "--benchmark", "pope", "--ground-truth", truth, "--format", form]
+        code, shown, said = mgtool(*words, "--slice", "split")
+        assert code == 0, said
+        assert r"a\x1b]0;title\x07\nb\u202e\x9b31m" in shown.replace("textbackslash{}", "")
+        assert not {*"\x1b\x07\u202e\u009b"} & {*shown, *said}
+
+
+def test_a_name_that_is_no_text_is_found_by_its_escapes(pictures: Path, tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_bytes(dumps({"question_id": 1, "image": f"{ESCAPED}/a.jpg", "text": "?"}) + b"\n")
+    (sample,) = read_samples([str(file)])
+    assert read_bytes(sample.images[0]) == PHOTO.read_bytes()
+    (tmp_path / ESCAPED).mkdir()
+    (tmp_path / ESCAPED / "a.jpg").write_bytes(b"this one comes first")
+    assert read_bytes(sample.images[0]) == b"this one comes first"

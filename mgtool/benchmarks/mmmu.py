@@ -56,9 +56,10 @@ _SENTENCE_END = re.compile(r"\.\s(?=[A-Z])|\n")
 _BEFORE_THE_ANSWER = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
 _NUMBERS = (
     re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b"),
-    re.compile(r"-?\d+(?:\.\d+)?[eE][+-]?\d+"),
-    re.compile(r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])"),
+    re.compile(r"(?:-|(?<!\d))\d++(?:\.\d+)?[eE][+-]?\d+"),
+    re.compile(r"(?:-|(?<!\d)(?=\d)|(?=\.))(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])"),
 )
+"""As the original has them, but that none begins within a number: what fails at its first digit, fails at all."""
 _DECIMALS = 2
 Value = str | float
 

@@ -24,7 +24,7 @@ _TRIED = 2_000
 MOST_BOXES = 100_000
 """Of a picture or frame; the best ones are used."""
 
-_MANY = f"boxes beyond the first {MOST_BOXES:,} of a picture"
+MANY = f"boxes beyond the first {MOST_BOXES:,} of a picture"
 _NOT_FINITE = "boxes or scores that are no numbers (NaN or infinite)"
 _INVERTED = "boxes whose right or lower side comes first (xywh where xyxy belongs?)"
 _OUTSIDE = "boxes outside their picture"
@@ -83,7 +83,7 @@ class BoxCheck:
         """Boxes, scores and labels of those that are used; None where that is all of them."""
         kept, boxes = [], (found.boxes or ())[:MOST_BOXES]
         if beyond := len(found.boxes or ()) - len(boxes):
-            self._left_out.take({_MANY: {"count": beyond, "examples": [name_text(record.image or record.video)]}})
+            self._left_out.take({MANY: {"count": beyond, "examples": [name_text(record.image or record.video)]}})
         is_part = isinstance(record, UnscaledRecord)
         size = (1, 1) if is_part else (min(record.width, _MOST_SIDE), min(record.height, _MOST_SIDE))
         scores = found.scores or ()

@@ -96,7 +96,8 @@ class Framing:
     def fit(self, picture: Image.Image, detections: Detections | None, *, per_label: int | None = None) -> Framed:
         """Move a picture and a detector's boxes; arguments and errors as in `place`."""
         placement = Placement(*picture.size, self.size)
-        square = placement.move_picture(picture.convert("RGB"), self.colour)
+        picture = picture if picture.mode == "RGB" else picture.convert("RGB")  # which would copy RGB, too
+        square = placement.move_picture(picture, self.colour)
         planes = np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
         return Framed(planes, place(detections or Detections(), placement, self.rules, per_label=per_label))
 

@@ -22,9 +22,10 @@ from mgtool.detection.views import ViewingDetector
 from mgtool.detectors import vocabulary
 from mgtool.inputs import line_index, sources
 from mgtool.inputs.first_items import refuse_without_pictures
-from mgtool.inputs.line_index import LineIndex
+from mgtool.inputs.line_index import LineIndex, Start
 from mgtool.media.reading import Place
 from mgtool.records import Failure, Item, LeftOut
+from mgtool.runs.ray_nodes import Needs
 from mgtool.runs.workers import default_workers
 
 _NO_VIDEOS = "this form has no place for videos; jsonl, parquet and mg-llava have"
@@ -78,10 +79,18 @@ def named_share(
     if index is None:
         once = iter([left_out])  # a share may go over the input twice
         return options.share.of(lambda: named_media(inputs, options, stdin, next(once, None)))
-    next(named_media(inputs, options), None)  # what is wrong with the first ones
     if left_out is not None:
         left_out.take(index.left_out)
-    return index.stretch(options.share, lambda mark: _media(_samples(inputs, options, start=mark), options))
+    return index.stretch(options.share, functools.partial(_media_from, inputs, options))
+
+
+def _media_from(inputs: Sequence[str], options: DetectOptions, start: Start | None) -> Iterator[Named]:
+    """What stands behind a place; what is wrong with the first ones is said from there, too."""
+    if start is None:
+        return named_media(inputs, options)
+    if not options.allow_missing:
+        next(named_media(inputs, options), None)
+    return _media(_samples(inputs, options, start=start), options)
 
 
 def _without_videos(items: Iterator[Named]) -> Iterator[Named]:
@@ -90,6 +99,13 @@ def _without_videos(items: Iterator[Named]) -> Iterator[Named]:
             yield Failure(id=item[0].id, stage="detect", reason="unsupported", detail=_NO_VIDEOS)
         else:
             yield item
+
+
+def needs(inputs: Sequence[str], options: DetectOptions) -> Needs:
+    """What nodes of a cluster have to see."""
+    weights = [piece for spec in (options.detector, options.tagger) for piece in spec.split(":")[1:]]
+    words = (options.vocabulary, options.keep, options.drop, options.tag_list, options.tag_thresholds)
+    return Needs.of(*inputs, options.images, options.boxes, *weights, *words)
 
 
 def load_finder(options: DetectOptions) -> Finder:

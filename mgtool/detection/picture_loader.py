@@ -25,6 +25,8 @@ AHEAD_PER_WORKER = 4
 AHEAD_BYTES = 1 << 30
 """Memory of decoded pictures that wait, about; at least one a worker may."""
 _USUAL_BYTES = 3 * 1_000_000
+LARGE_PIXELS = 1 << 25
+"""Of a picture that this process decodes itself: handing one over takes three times its memory, and as long."""
 
 Named: TypeAlias = tuple[Sample, Media] | Failure
 
@@ -38,12 +40,14 @@ class Content:
         pictures: RGB; one of a picture, the distinct frames of a video in order.
         frames: (index, seconds from the start) of each frame that a video shows, repeated ones included.
         error: why there is no picture.
+        undecoded: the bytes of a picture that is too large to be handed over.
     """
 
     sha256: str = ""
     pictures: tuple[Image.Image, ...] = ()
     frames: tuple[tuple[int, float], ...] | None = None
     error: ItemError | None = None
+    undecoded: bytes = b""
 
     @property
     def distinct(self) -> tuple[int, ...]:
@@ -53,7 +57,26 @@ class Content:
     @property
     def nbytes(self) -> int:
         """Memory of the pictures."""
-        return sum(3 * picture.width * picture.height for picture in self.pictures)
+        return 3 * self.pixels + len(self.undecoded)
+
+    @property
+    def pixels(self) -> int:
+        """Of all pictures."""
+        return sum(picture.width * picture.height for picture in self.pictures)
+
+    def decoded(self, max_pixels: int) -> Content:
+        """The same with its picture, of at most so many pixels."""
+        if not self.undecoded:
+            return self
+        try:
+            return Content(self.sha256, (images.decode(self.undecoded, max_pixels=max_pixels),))
+        except ItemError as error:
+            return Content(self.sha256, error=error)
+
+    def close(self) -> None:
+        """Let the pixels go, whoever still has the pictures."""
+        for picture in self.pictures:
+            picture.close()
 
 
 @dataclass(frozen=True)
@@ -90,7 +113,9 @@ def open_pictures(
     """
     open_one = functools.partial(_open, frames=frames, max_pixels=max_pixels)
     if workers:
-        yield from _open_ahead(items, is_new, workers, open_one, batch)
+        open_there = functools.partial(open_one, largest=LARGE_PIXELS)
+        for one in _open_ahead(items, is_new, workers, open_there, batch):
+            yield Opened(one.item, one.content.decoded(max_pixels))
         return
     for item in items:
         yield Opened(item) if (work := _work(item, is_new)) is None else Opened(item, open_one(*work))
@@ -142,16 +167,26 @@ def _wait(item: Named, future: Future[Content] | None) -> Opened:
         return Opened(item, Content(error=ItemError("out_of_memory", "the picture does not fit into memory")))
 
 
-def _open(media: Media, is_video: bool, *, frames: int, max_pixels: int) -> Content:
-    """What a file holds; errors are values, as they cross processes."""
+def _open(media: Media, is_video: bool, *, frames: int, max_pixels: int, largest: int | None = None) -> Content:
+    """What a file holds; errors are values, as they cross processes. `largest` is as of `_picture`."""
     digest = ""
     try:
         data = read_bytes(media)
         digest = hashing.sha256(data)
         if not is_video:
-            return Content(digest, (images.decode(data, max_pixels=max_pixels),))
+            return _picture(digest, data, max_pixels, largest or max_pixels)
         decoded = videos.decode_frames(data, frames, max_pixels=max_pixels)
         distinct = {frame.index: frame.picture for frame in decoded}
         return Content(digest, tuple(distinct.values()), tuple((frame.index, frame.time) for frame in decoded))
     except ItemError as error:
         return Content(digest, error=error)
+
+
+def _picture(digest: str, data: bytes, max_pixels: int, largest: int) -> Content:
+    """A file's picture; of more than the `largest` number of pixels, it is left undecoded."""
+    try:
+        return Content(digest, (images.decode(data, max_pixels=min(max_pixels, largest)),))
+    except ItemError as error:
+        if error.reason != "too_many_pixels" or largest >= max_pixels:
+            raise
+        return Content(digest, undecoded=data)

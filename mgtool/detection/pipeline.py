@@ -18,10 +18,13 @@ from mgtool.detection.options import DetectOptions
 from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Content, Named, Opened, open_pictures
 from mgtool.errors import ItemError, ResumeError
+from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, BoxRecord, Detections, Failure, FrameDetections, SampleId
 from mgtool.runs import progress
 
 WINDOW_PER_BATCH = 8
+WINDOW_PIXELS = MAX_PIXELS
+"""Of the pictures that are looked at together, unless one alone has more."""
 
 
 def fill(
@@ -46,7 +49,7 @@ def fill(
     """
     ledger, seen = Ledger(), set[bytes]()
     _resume(items, output, ledger, seen)
-    advance(output.statistics.items)
+    progress.known(advance, output.statistics.items)
     look = functools.partial(
         detect, finder=finder, ledger=ledger, batch=batch, workers=workers, frames=frames, max_pixels=max_pixels
     )
@@ -112,6 +115,7 @@ def detect(
         for window, found in _in_flight(_windows(opened, batch, ledger), finder, batch):
             for one in window:
                 yield _entry(one, found.get(id(one)), ledger), one.content
+                one.content.close()
 
 
 def _in_flight(
@@ -135,17 +139,21 @@ def _finished(
 
 
 def _windows(opened: Iterable[Opened], batch: BatchSize, ledger: Ledger) -> Iterator[list[tuple[Opened, bool]]]:
-    """Runs of items with a batch of new pictures, as far as videos allow; new ones are marked."""
+    """Runs of items with a batch of new pictures, as far as videos and large pictures allow; new ones are marked."""
     window: list[tuple[Opened, bool]] = []
-    pictures = 0
+    pictures = pixels = 0
     for one in opened:
         content = one.content
+        if window and pixels + content.pixels > WINDOW_PIXELS:
+            yield window
+            window, pictures, pixels = [], 0, 0
         new = bool(content.pictures) and ledger.is_new_content(content.sha256)
         pictures += len(content.pictures) if new else 0
+        pixels += content.pixels
         window.append((one, new))
         if pictures >= batch.now or len(window) >= batch.now * WINDOW_PER_BATCH:
             yield window
-            window, pictures = [], 0
+            window, pictures, pixels = [], 0, 0
     if window:
         yield window
 

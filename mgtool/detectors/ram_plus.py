@@ -86,7 +86,7 @@ class RamPlusTagger:
     def pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
         """(b, 3, size, size) float32, RGB by ImageNet's mean and deviation; pictures are resized out of shape."""
         side = self.config.image_size
-        resized = [np.array(p.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)) for p in pictures]
+        resized = [np.array(p.resize((side, side), Image.Resampling.BILINEAR)) for p in pictures]
         batch = torch.from_numpy(np.stack(resized)).to(self._device).permute(0, 3, 1, 2).float().div(255)
         mean, deviation = (batch.new_tensor(c)[:, None, None] for c in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
         return (batch - mean) / deviation

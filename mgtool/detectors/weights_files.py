@@ -10,6 +10,7 @@ from typing import Any
 from mgtool.errors import CheckpointError
 from mgtool.files import checkpoints
 from mgtool.files.configurations import check_files
+from mgtool.files.processor_sizes import check_sizes
 
 CHECKPOINTS = (".pth", ".pt")
 """Endings of files that torch saved."""
@@ -91,7 +92,9 @@ def load_pretrained(auto_class: Any, folder: Path, device: str) -> Any:
 def load_processor(auto_class: Any, folder: Path) -> Any:
     """A saved processor, from disk alone; errors as `load_pretrained`."""
     with checkpoints.explained(f"{folder}: no processor there"):
-        return auto_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        processor = auto_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    check_sizes(processor, str(folder))
+    return processor
 
 
 def listed(names: list[str], limit: int = 5) -> str:

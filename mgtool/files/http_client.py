@@ -5,7 +5,11 @@ By hand: aiohttp follows redirects to any address, and takes only some of a sess
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import io
 import ipaddress
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +23,11 @@ from mgtool.records import Reach
 _HARMLESS = frozenset({"host", "accept", "accept-encoding", "user-agent", "range", "connection"})
 """Headers that every host may see."""
 
+_HEADERS_S, _SILENT_S, _WHOLE_S = 30, 60, 300
+"""How long a server may take for an answer's headers, for the next of its bytes, and for all of them."""
+_SLOW_S, _LEAST_RATE = 30, 1 << 12
+"""After so many seconds an answer has to come in so many bytes a second."""
+
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -29,33 +38,54 @@ class Client:
     Attributes:
         reach: where requests may lead, and which hosts the user named.
         of_user: the URL itself is the user's word; redirects are followed anywhere, though not with the user's headers.
+        most: bytes of an answer that is read whole.
     """
 
     reach: Reach
     of_user: bool
+    most: int = MOST_BYTES
 
     async def __call__(self, **options: Any) -> aiohttp.ClientSession:
         """A session."""
         if not self.of_user:
             options["trust_env"] = False  # names would be looked up by a proxy, credentials in a file
-        return aiohttp.ClientSession(**{**options, "connector": _Connector(self), "response_class": _Response})
+        options |= {"connector": _Connector(self), "response_class": functools.partial(_Response, most=self.most)}
+        patience = aiohttp.ClientTimeout(total=_WHOLE_S, sock_connect=_SILENT_S, sock_read=_SILENT_S)
+        options.setdefault("timeout", patience)
+        return aiohttp.ClientSession(**options)
 
 
 class _Response(aiohttp.ClientResponse):
-    """One that is not read for ever."""
+    """One that is not read, or waited for, for ever."""
+
+    def __init__(self, *args: Any, most: int, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._most = most
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        async with asyncio.timeout(_HEADERS_S):
+            return await super().start(connection)
 
     async def read(self) -> bytes:
         if self._body is not None:
             return await super().read()
-        parts, total = [], 0
+        whole, began = io.BytesIO(), time.monotonic()
         async for part in self.content.iter_chunked(1 << 16):
-            total += len(part)
-            if total > MOST_BYTES:
-                self.close()
-                raise remote.RefusedError(f"{self.url.host}: more than {MOST_BYTES:,} bytes")
-            parts.append(part)
-        self._body = b"".join(parts)  # as the method itself does, for `text`
+            whole.write(part)
+            self._refuse(whole.tell(), time.monotonic() - began)
+        self._body = whole.getvalue()  # as the method itself does, for `text`
         return self._body
+
+    def _refuse(self, count: int, seconds: float) -> None:
+        """End what is too much, or too little."""
+        if count > (most := min(self._most, MOST_BYTES)):
+            why = f"more than {most:,} bytes"
+        elif seconds > _SLOW_S and count < seconds * _LEAST_RATE:
+            why = f"{count:,} bytes in {seconds:.0f} s"
+        else:
+            return
+        self.close()
+        raise remote.RefusedError(f"{self.url.host}: {why}")
 
 
 class _Connector(aiohttp.TCPConnector):

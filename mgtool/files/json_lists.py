@@ -7,12 +7,13 @@ here cost one record; its reader in Python needs six times as long.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import msgspec
 
 from mgtool.errors import InputError
+from mgtool.files import lines
 from mgtool.records import MAX_DEPTH, decode
 
 _CHUNK = 1 << 20
@@ -21,8 +22,9 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FLAT = rb'(?:[^"{}\[\]]*+' + _TEXT + rb')*+[^"{}\[\]]*+'
-_TOKEN = re.compile(_FLAT + rb"([{\[]" + _FLAT + rb"[}\]]|[{}\[\]])", re.DOTALL)
-"""What holds no bracket, then an object or list without others in it, or a bracket."""
+_SHALLOW = _FLAT + rb"(?:[{\[]" + _FLAT + rb"[}\]]" + _FLAT + rb")*+"
+_TOKEN = re.compile(_FLAT + rb"([{\[]" + _SHALLOW + rb"[}\]]|[{}\[\]])", re.DOTALL)
+"""What holds no bracket, then an object or list in which others hold none, or a bracket."""
 
 _BRACKET = re.compile(_TEXT + rb"|[{}\[\]]", re.DOTALL)
 _OPENING, _CLOSED = (b"{", b"["), (b"}", b"]")
@@ -31,20 +33,23 @@ _KEPT_DEPTH = 2 * MAX_DEPTH
 _CLOSING = frozenset(b"}]")
 
 
-def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
+def elements(
+    file: IO[bytes], *, where: str, offset: int = 0, begins: Callable[[int], None] = lambda offset: None
+) -> Iterator[bytes]:
     """The elements of a JSON list, undecoded; objects and lists among them are bounded, not checked.
 
     Args:
-        file: a list from its first byte on.
+        file: a list from its first byte on, or from an element on.
         where: the file's name in errors.
+        offset: of that element; 0 for the whole list.
+        begins: told where an object or list begins, before it is given.
 
     Raises:
-        InputError: no list, or one that is cut off or followed by something else.
+        InputError: no list, one that is cut off or followed by something else, or a value in it that is too long.
     """
-    buffer = file.read(_CHUNK).removeprefix(BYTE_ORDER_MARK).lstrip(BLANK)
-    if not buffer.startswith(b"["):
-        raise InputError(f"{where}: not valid JSON: no list")
-    buffer, before = buffer[1:], b"["
+    head, before = file.read(_CHUNK), b"["
+    buffer = head if offset else _opened(head, where)
+    offset += len(head) - len(buffer)
     while True:
         begin, depth, at, end = 0, 0, 0, 0
         while token := _TOKEN.match(buffer, end):
@@ -61,12 +66,18 @@ def elements(file: IO[bytes], *, where: str) -> Iterator[bytes]:
             depth += -1 if is_closing else end - start == 1
             if not depth:
                 yield from _between(before, buffer[begin:at], b"0]", where)
+                begins(offset + at)
                 yield buffer[at:end]
                 begin, before = end, b"[0"
-        more = file.read(max(_CHUNK, len(buffer) - begin))  # an element that is long is looked at a few times only
-        if not more:
-            raise InputError(f"{where}: not valid JSON: the list has no end")
-        buffer = buffer[begin:] + more
+        buffer, offset = buffer[begin:] + _more(file, len(buffer) - begin, where), offset + begin
+
+
+def _opened(head: bytes, where: str) -> bytes:
+    """What stands behind the bracket with which a list begins."""
+    begun = head.removeprefix(BYTE_ORDER_MARK).lstrip(BLANK)
+    if not begun.startswith(b"["):
+        raise InputError(f"{where}: not valid JSON: no list")
+    return begun[1:]
 
 
 def bounds(buffer: bytes, most: int = 0) -> tuple[int, int | None]:
@@ -93,6 +104,15 @@ def bounds(buffer: bytes, most: int = 0) -> tuple[int, int | None]:
     return last, None
 
 
+def _more(file: IO[bytes], length: int, where: str) -> bytes:
+    """What follows an element's first bytes, of this length, so that a long one is looked at a few times only."""
+    if length > lines.MOST_BYTES:
+        raise InputError(f"{where}: a value of more than {lines.MOST_BYTES:,} bytes in the list")
+    if not (more := file.read(max(_CHUNK, length))):
+        raise InputError(f"{where}: not valid JSON: the list has no end")
+    return more
+
+
 def pruned(data: bytes) -> bytes:
     """JSON in which nulls stand for what is nested so deeply that the whole could not be decoded.
 
@@ -114,7 +134,7 @@ def pruned(data: bytes) -> bytes:
 
 def _between(before: bytes, text: bytes, after: bytes, where: str) -> Iterator[bytes]:
     """Numbers, texts and the like between two objects or lists, for which zeros stand in."""
-    if text == b"," and before == b"[0" and after == b"0]":
+    if before == b"[0" and after == b"0]" and text.strip(BLANK) == b",":
         return
     try:
         found = decode(before + text + after, list[msgspec.Raw])

@@ -7,7 +7,7 @@ from typing import IO
 
 MOST_BYTES = 1 << 28
 """Of a line that holds a record, perhaps with a picture."""
-MOST_FIRST_BYTES = 1 << 32
+MOST_FIRST_BYTES = 1 << 29
 """Of a file's first line, which may be the whole of a COCO file."""
 
 

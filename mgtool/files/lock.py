@@ -53,7 +53,7 @@ def one_writer(out: Path, *, is_file: bool = False, share: str = "", wait: bool 
     """
     refuse_url("out", out)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_held(out, _lock_file(out, "", is_file=is_file), shared=bool(share), wait=wait))
+        stack.enter_context(_held(out, lock_file(out, "", is_file=is_file), shared=bool(share), wait=wait))
         if share:
             stack.enter_context(one_share(out, share, is_file=is_file, wait=wait))
         yield
@@ -65,12 +65,13 @@ def one_share(out: Path, share: str, *, is_file: bool = False, wait: bool = Fals
     kept = kept_elsewhere.get(Path(os.path.abspath(out)))  # noqa: PTH100 - of links, the names
     with (
         contextlib.nullcontext() if kept is None else kept(share, wait),
-        _held(out, _lock_file(out, share, is_file=is_file), shared=False, wait=wait),
+        _held(out, lock_file(out, share, is_file=is_file), shared=False, wait=wait),
     ):
         yield
 
 
-def _lock_file(out: Path, share: str, *, is_file: bool) -> Path:
+def lock_file(out: Path, share: str = "", *, is_file: bool = False) -> Path:
+    """The file that is there while an output is held; arguments as of `one_writer`."""
     out, share = Path(os.path.abspath(out)), f".{share}" if share else ""  # noqa: PTH100 - of links, the names
     return out.with_name(f".{out.name}{share}{LOCK_SUFFIX}") if is_file else out / f"{share}{LOCK_SUFFIX}"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from torch.nn.modules import module as hooks
 
 from mgtool.errors import CheckpointError
@@ -108,9 +108,17 @@ def _in_safetensors(path: Path) -> tuple[int, int]:
             length = int.from_bytes(file.read(8) or b"", "little")
             if length > _MOST_HEADER_BYTES:
                 return 0, 0
-            header = json.loads(file.read(length) or b"")
-            shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-            # no more than there are bytes for, whatever shapes a header tells
-            return min(sum(map(math.prod, shapes)), path.stat().st_size), len(shapes)
-    except (OSError, ValueError, RecursionError, TypeError, LookupError, AttributeError):
+            header = msgspec.json.decode(file.read(length) or b"", type=dict[str, msgspec.Raw])
+    except (OSError, ValueError, RecursionError, msgspec.DecodeError):
         return 0, 0
+    header.pop("__metadata__", None)
+    try:
+        numbers = sum(math.prod(msgspec.json.decode(raw, type=_Tensor).shape) for raw in header.values())
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return 0, 0
+    # no more than there are bytes for, whatever shapes a header tells
+    return min(numbers, path.stat().st_size), len(header)
+
+
+class _Tensor(msgspec.Struct):
+    shape: list[int]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import mmap
 import re
 from typing import TypeVar
 
-from mgtool.errors import RecordError
+from mgtool.errors import InputError, RecordError
 from mgtool.records import convert, is_deep, parse
 
 T = TypeVar("T")
 _NO_NUMBERS = (b"NaN", b"Infinity")
-_TEXT_OR_NO_NUMBER = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"' + rb"|-?\b(?:NaN|Infinity)\b", re.DOTALL)
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_NO_NUMBER = rb"-?\b(?:NaN|Infinity)\b"
+_OTHER = rb'[^"NI-]++|' + _TEXT + rb"|(?!" + _NO_NUMBER + rb")[NI-]"
+_UP_TO_NO_NUMBER = re.compile(rb"((?:" + _OTHER + rb")*+)" + _NO_NUMBER, re.DOTALL)
+MOST_MENDED = 1 << 28
+"""Bytes of a file in which nulls are put for what is no number: it is in memory several times then."""
 
 
 def with_nulls(data: bytes) -> bytes:
@@ -22,7 +28,26 @@ def with_nulls(data: bytes) -> bytes:
     """
     if not any(one in data for one in _NO_NUMBERS):
         return data
-    return _TEXT_OR_NO_NUMBER.sub(lambda found: found[0] if found[0].startswith(b'"') else b"null", data)
+    kept, at = bytearray(), 0
+    while found := _UP_TO_NO_NUMBER.match(data, at):
+        kept += found[1] + b"null"
+        at = found.end()
+    return bytes(kept + data[at:]) if at else data
+
+
+def mended(data: mmap.mmap | bytes, *, where: str) -> bytes | None:
+    """A file's bytes with nulls as of `with_nulls`; None where there is nothing to be put right.
+
+    Raises:
+        InputError: the file is too large for that.
+    """
+    if all(data.find(one) < 0 for one in _NO_NUMBERS):
+        return None
+    if len(data) > MOST_MENDED:
+        advice = f"over {MOST_MENDED:,} bytes, of which none may be; write null, or split the file"
+        raise InputError(f"{where}: NaN or Infinity, which is not JSON, in a file of {len(data):,} bytes: {advice}")
+    whole = data[:]
+    return None if (finite := with_nulls(whole)) is whole else finite
 
 
 def parse_with_nan(data: bytes, type: type[T], *, where: str) -> T:

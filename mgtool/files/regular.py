@@ -7,12 +7,14 @@ import io
 import os
 import stat
 from pathlib import Path
+from typing import IO
 
 from mgtool.errors import InputError
 
 MOST_BYTES = 1 << 32
 """Of a file that is read whole."""
 
+_PART_BYTES = 1 << 20
 NO_FILE = "no regular file"
 _DIRECTLY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
 
@@ -45,6 +47,20 @@ def read_opened(file: io.FileIO, path: str | os.PathLike[str], most: int = MOST_
     if size > most:
         raise OSError(errno.EFBIG, f"{size:,} bytes are more than the {most:,} that are read", os.fspath(path))
     return file.readall() or b""  # None of a file that lets one wait, as some of the system are
+
+
+def read_sent(stream: IO[bytes], most: int) -> bytes:
+    """What is sent on stdin, whole.
+
+    Raises:
+        InputError: it is more than that.
+    """
+    whole = io.BytesIO()
+    while whole.tell() <= most and (part := stream.read(_PART_BYTES)):
+        whole.write(part)
+    if whole.tell() > most:
+        raise InputError(f"-: more than the {most:,} bytes that are read of what is sent; give a file")
+    return whole.getvalue()
 
 
 def open_input(path: Path) -> io.BufferedReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import posixpath
@@ -13,6 +14,7 @@ from typing import IO, Any, cast
 
 from mgtool.errors import InputError
 from mgtool.files import remote
+from mgtool.files.regular import MOST_BYTES
 from mgtool.files.retries import retry_after, waiting
 from mgtool.records import Reach
 
@@ -20,6 +22,8 @@ ATTEMPTS = 4
 FIRST_WAIT_S, LONGEST_RISE_S = 0.2, 3.0
 PATIENCE_S, MOST_PATIENCE_S = 25.0, 120.0
 """How long a server that is away is waited for at once, and in all."""
+DATA_PATIENCE_S = 30.0
+"""After which a host that only data names is not asked once more."""
 _TOO_MANY_REQUESTS, _AWAY = 429, (502, 503, 504)
 _NETWORK_ERRORS = (
     *("ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENETRESET", "ENOTCONN"),
@@ -36,12 +40,13 @@ _ANONYMOUS: dict[str, dict[str, Any]] = {"s3": {"anon": True}, "gs": {"token": "
 """By protocol, what leaves the user's credentials out."""
 
 
-def locate(url: str, reach: Reach | None = None) -> tuple[Any, str]:
+def locate(url: str, reach: Reach | None = None, most: int = MOST_BYTES) -> tuple[Any, str]:
     """The file system of a path or URL, and its path there.
 
     Args:
         url: of the user, or of data and allowed there.
         reach: where one of data may lead; None for the user's.
+        most: bytes of an answer over HTTP.
 
     Raises:
         InputError: a protocol that nothing knows, or whose package is not installed.
@@ -49,18 +54,18 @@ def locate(url: str, reach: Reach | None = None) -> tuple[Any, str]:
     import fsspec  # its asyncio takes longer to load than all else here
 
     try:
-        found: tuple[Any, str] = fsspec.url_to_fs(url, **_options(url, reach))
+        found: tuple[Any, str] = fsspec.url_to_fs(url, **_options(url, reach, most))
     except (ImportError, ValueError) as error:
         raise InputError(f"{url}: {error}") from error
     return found
 
 
-def _options(url: str, reach: Reach | None) -> dict[str, Any]:
+def _options(url: str, reach: Reach | None, most: int) -> dict[str, Any]:
     protocol = url.partition("://")[0]
     if protocol in ("http", "https") and "::" not in url:
         from mgtool.files.http_client import Client
 
-        return {"get_client": Client(reach or remote.reach_of([url], ()), of_user=reach is None)}
+        return {"get_client": Client(reach or remote.reach_of([url], ()), of_user=reach is None, most=most)}
     if reach is not None and not remote.is_named(url, reach):
         return _ANONYMOUS.get(protocol, {})
     return {}
@@ -86,9 +91,9 @@ def open_file(url: str) -> IO[bytes]:
     return cast("IO[bytes]", file)
 
 
-def read(url: str, reach: Reach | None = None) -> bytes:
+def read(url: str, reach: Reach | None = None, most: int = MOST_BYTES) -> bytes:
     """A file's bytes; arguments as of `locate`, errors as of `open_file`."""
-    filesystem, path = locate(url, reach)
+    filesystem, path = locate(url, reach, most)
     return cast(bytes, _insist(_server(url, reach), filesystem.cat_file, path))
 
 
@@ -103,6 +108,13 @@ def size(url: str, reach: Reach | None = None) -> int | None:
     """A file's number of bytes where that is known; arguments as of `locate`, errors as of `open_file`."""
     filesystem, path = locate(url, reach)
     return cast("int | None", _insist(_server(url, reach), filesystem.size, path))
+
+
+def refuse_barred(url: str) -> None:
+    """Raise an `OSError` where this process may not look at a file or folder of a store; it need not be there."""
+    filesystem, path = locate(url)
+    with contextlib.suppress(FileNotFoundError):
+        _insist(_server(url), filesystem.info, path)
 
 
 def version(url: str) -> str:
@@ -176,9 +188,11 @@ class _Patience:
 
     def is_over(self, state: Any) -> bool:
         """Whether this attempt was the last; asked after each."""
+        waited = time.monotonic() - self._began
+        if not self._server and waited > DATA_PATIENCE_S:
+            return True
         if state.attempt_number < ATTEMPTS:
             return False
-        waited = time.monotonic() - self._began
         is_away = _is_away(state.outcome.exception())
         if self._server and is_away and waited < PATIENCE_S and self._spent[self._server] + waited < MOST_PATIENCE_S:
             return False

@@ -32,7 +32,8 @@ VISUALS_KEPT = 8
 MOST_ROWS = {"cpu": 64, "cuda": 256}
 """Rows beyond which a step costs as much more as it answers more."""
 FILL_S = 10.0
-"""Seconds for which rows wait until the batch is full: a step of few costs nearly as much as one of many."""
+"""Seconds for which rows wait until the batch is full, if no answer is ready: a step of few costs nearly as much as one
+of many."""
 NO_TOKEN = -1
 
 
@@ -121,16 +122,20 @@ class Engine:
         """Admit the groups that fit, choose a token for every row, give the answers that ended."""
         with self._layers.used():
             with self.times.of("prefill"):
-                until = time.monotonic() + FILL_S
-                while self._schedule() and time.monotonic() < until:
-                    pass
+                self._schedule()
             with self.times.of("decode"):
                 self._run()
         self.times.stepped(len(self._scheduler.running), self._rows.held)
         return self._postprocess()
 
-    def _schedule(self) -> bool:
-        """Prefill groups that there is room for, several at a time; gives whether there were any."""
+    def _schedule(self) -> None:
+        """Prefill groups until there is no room, an answer is ready, or rows have waited for long enough."""
+        until = time.monotonic() + FILL_S
+        while self._prefill() and not self._ready and time.monotonic() < until:
+            pass
+
+    def _prefill(self) -> bool:
+        """Prefill the groups that fit at once; gives whether there were any."""
         groups = self._scheduler.next_groups(self.token_budget - self._rows.held, self._budget.holds)
         if groups:
             self._admit(groups)

@@ -177,6 +177,6 @@ def fit(framing: Framing, media: MediaInput, max_pixels: int = MAX_PIXELS) -> li
 def _fit(framing: Framing, media: MediaInput, max_pixels: int) -> list[Framed]:
     if not media.is_video:
         found = media.detections[0] if media.detections else None
-        return [framing.fit(images.decode(media.data, max_pixels=max_pixels), found)]
+        return [images.look(media.data, lambda picture: framing.fit(picture, found), max_pixels=max_pixels)]
     frames = videos.with_boxes(videos.decode_frames(media.data, max_pixels=max_pixels), media.detections)
     return [framing.fit(picture, boxes) for picture, boxes in frames]

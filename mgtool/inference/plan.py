@@ -16,7 +16,7 @@ from mgtool.inference.prompts import Prompter
 from mgtool.inputs import line_index, sources
 from mgtool.inputs.fingerprints import fingerprint
 from mgtool.inputs.first_items import refuse_unknown_fields, refuse_without_pictures
-from mgtool.inputs.line_index import LineIndex, Mark
+from mgtool.inputs.line_index import LineIndex, Start
 from mgtool.inputs.model_folders import is_foreign, model_identity
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Inputs, LeftOut, input_names
@@ -116,8 +116,12 @@ class InferencePlan:
             samples = refuse_without_pictures(samples, self.options.images)
         return refuse_unknown_fields(samples, self.prompter.template)
 
-    def _numbered_from(self, mark: Mark | None) -> Iterator[tuple[int, records.Item]]:
-        return enumerate(self._all_samples(start=mark), 0 if mark is None else mark.position)
+    def _numbered_from(self, start: Start | None) -> Iterator[tuple[int, records.Item]]:
+        """What stands behind a place; what is wrong with the first samples is said from there, too."""
+        if start is None:
+            return enumerate(self.read_samples())
+        next(self.read_samples(), None)
+        return enumerate(self._all_samples(start=start), start.position)
 
     def numbered(
         self, stdin: IO[bytes] | None = None, left_out: LeftOut | None = None
@@ -127,7 +131,6 @@ class InferencePlan:
         Of tars with an index beside them only the share's own bytes are read.
         """
         if self.index is not None:
-            next(self._refusing(self._all_samples()), None)
             if left_out is not None:
                 left_out.take(self.index.left_out)
             return self.index.stretch(self.share, self._numbered_from)

@@ -64,7 +64,7 @@ class SharedAnswers:
 
     def indexed(self, plan: InferencePlan) -> InferencePlan:
         """A plan whose shares need not read all of the input, where that is worth it; one process makes the index."""
-        if not line_index.is_worth(plan.inputs):
+        if not line_index.is_worth(plan.inputs) or stretches.places(plan.inputs) is not None:
             return plan
         with one_share(self.out, "index", is_file=True, wait=True):
             return plan.indexed(index_file(self.out), self.run.record["inputs"])

@@ -26,6 +26,7 @@ from transformers import (
 from mgtool.errors import CheckpointError
 from mgtool.files.checkpoints import check_folder
 from mgtool.files.model_size import within_weights
+from mgtool.files.processor_sizes import check_sizes
 from mgtool.inference.attention import Prefix
 from mgtool.inference.cache_support import is_same
 from mgtool.inference.memory import is_out_of_memory
@@ -208,6 +209,7 @@ def load_processor(folder: Path) -> TransformersProcessor:
         raise CheckpointError(f"`model` hf:{folder}: {detail}: take the files of the published model")
     if getattr(processor, "image_processor", None) is None:
         raise CheckpointError(f"`model` hf:{folder}: {config.model_type} takes no pictures")
+    check_sizes(processor, f"`model` hf:{folder}")
     generation = _generation(folder, config)
     ends = _ends(generation.eos_token_id, processor.tokenizer.eos_token_id)
     names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")

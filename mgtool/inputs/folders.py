@@ -6,6 +6,7 @@ import errno
 import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -29,6 +30,8 @@ _HEAD_BYTES = 1 << 16
 _SAVED = ("state.json", "dataset_dict.json", "dataset_info.json")
 _OF_DATA_SETS = frozenset({*_SAVED, "dataset_infos.json", "README.md", "readme.md"})
 """Files of a data set that are no data."""
+_MOST_VISITS = 100
+"""Times that links lead to one folder."""
 _NUMBERED = re.compile(r"\d{4}\.parquet|.*-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
 
 
@@ -195,8 +198,19 @@ def is_metadata(path: Path) -> bool:
         return False
 
 
-def _walk(folder: Path, above: tuple[Path, ...], left_out: LeftOut) -> Iterator[Path | Failure]:
-    """Pictures and videos, one folder's names in memory at a time; `above` are the folders that lead here."""
+def _walk(
+    folder: Path, above: tuple[Path, ...], left_out: LeftOut, visits: Counter[tuple[int, int]] | None = None
+) -> Iterator[Path | Failure]:
+    """Pictures and videos, one folder's names in memory at a time.
+
+    Args:
+        folder: one that exists.
+        above: the folders that lead here.
+        left_out: told of other files.
+        visits: how often links have led to a folder, by device and number: a few links can make more ways than
+            anyone walks.
+    """
+    visits = Counter() if visits is None else visits
     try:
         with os.scandir(folder) as scanned:
             entries = [(entry.name, entry.is_dir(), entry.is_symlink()) for entry in scanned]
@@ -213,10 +227,27 @@ def _walk(folder: Path, above: tuple[Path, ...], left_out: LeftOut) -> Iterator[
         path = folder / name
         if name.startswith(".") or (has_run and name == DRAWN_FOLDER) or name in metadata[:1]:
             continue
-        if is_folder:
-            if not (is_link and any(path.samefile(other) for other in (*above, folder))):
-                yield from _walk(path, (*above, folder), left_out)
+        if is_folder and is_link:
+            yield from _linked(path, (*above, folder), left_out, visits)
+        elif is_folder:
+            yield from _walk(path, (*above, folder), left_out, visits)
         elif path.suffix.lower() in MEDIA_SUFFIXES or _is_picture_file(path):
             yield path
         elif not has_run:
             left_out.add(kind_of_file(name), path.as_posix())
+
+
+def _linked(
+    path: Path, above: tuple[Path, ...], left_out: LeftOut, visits: Counter[tuple[int, int]]
+) -> Iterator[Path | Failure]:
+    """What `_walk` gives of a folder that a link leads to, unless that lies above it; arguments as of `_walk`."""
+    if any(path.samefile(other) for other in above):
+        return
+    told = path.stat()
+    visits[told.st_dev, told.st_ino] += 1
+    if visits[told.st_dev, told.st_ino] <= _MOST_VISITS:
+        yield from _walk(path, above, left_out, visits)
+    elif visits[told.st_dev, told.st_ino] == _MOST_VISITS + 1:
+        name = name_text(path.as_posix())
+        detail = f"links lead to this folder in more than {_MOST_VISITS} ways; it is not read once more"
+        yield Failure(id=name, stage="read", reason="unreadable", detail=detail)

@@ -11,7 +11,7 @@ import msgspec
 
 from mgtool.errors import InputError
 from mgtool.files import json_lists, lines
-from mgtool.files.not_finite import with_nulls
+from mgtool.files.not_finite import mended
 from mgtool.inputs import json_records, layouts
 from mgtool.inputs.seen import Seen
 from mgtool.media.reading import Find
@@ -52,15 +52,23 @@ def read_lines(
             yield from json_records.of_line(line, f"line {number}", find, seen, where=f"{where}:{number}")
 
 
-def read_list(file: IO[bytes], find: Find, seen: Seen, *, where: str) -> Iterator[Item]:
-    for number, element in enumerate(json_lists.elements(file, where=where), 1):
+def read_list(
+    file: IO[bytes], find: Find, seen: Seen, *, where: str, offset: int = 0, first: int = 1
+) -> Iterator[Item]:
+    """Items of the records from one on that begins at an offset, where the file stands; of all where that is 0."""
+    number = first - 1
+
+    def begins(offset: int) -> None:
+        seen.begins(where, offset, number + 1)
+
+    for number, element in enumerate(json_lists.elements(file, where=where, offset=offset, begins=begins), first):
         yield from json_records.of_line(element, f"record {number}", find, seen, where=f"{where}: record {number}")
 
 
 def read_object(file: IO[bytes], find: Find, seen: Seen, *, where: str) -> Iterator[Item]:
     """A COCO file, or another JSON object over several lines."""
     try:
-        whole = _members(_mapped(file))
+        whole = _members(_mapped(file), where)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from error
     is_record = any(key in whole for key in layouts.TURN_KEYS)
@@ -71,14 +79,17 @@ def read_object(file: IO[bytes], find: Find, seen: Seen, *, where: str) -> Itera
         yield from json_records.coco(whole, find, seen, where=where)
 
 
-def _members(data: bytes | mmap.mmap) -> dict[str, msgspec.Raw]:
+def _members(data: mmap.mmap | bytes, where: str) -> dict[str, msgspec.Raw]:
     """Those of a JSON object; what is nested too deeply is left to its record."""
     try:
         return decode(data, dict[str, msgspec.Raw])
     except msgspec.DecodeError as error:
-        data = with_nulls(bytes(data))
-        is_deep = str(error) == TOO_DEEP
-        return decode(json_lists.pruned(data) if is_deep else data, dict[str, msgspec.Raw])
+        finite = mended(data, where=where)
+        if str(error) != TOO_DEEP:
+            if finite is None:
+                raise
+            return decode(finite, dict[str, msgspec.Raw])
+    return decode(json_lists.pruned(finite or data[:]), dict[str, msgspec.Raw])
 
 
 def _mapped(file: IO[bytes]) -> bytes | mmap.mmap:

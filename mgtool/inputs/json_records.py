@@ -22,6 +22,7 @@ from mgtool.media.reading import Find
 from mgtool.records import BoxRecord, Failure, Item, Media, Sample, SampleId, Turn, convert, escaped, name_text, parse
 
 _SURROGATE, _HALF = re.compile(rb"\\u[dD][89a-fA-F]"), re.compile("[\\ud800-\\udfff]")
+_OF_IMAGE = re.compile(rb'"image_id"')
 _DATA_URL = re.compile(r"data:[\w/.+-]*(?:;[\w=.+-]*)*;base64,", re.IGNORECASE)
 
 
@@ -164,8 +165,8 @@ def coco(whole: Mapping[str, msgspec.Raw], find: Find, seen: Seen, *, where: str
     """
     if "images" not in whole:
         raise InputError(f"{where}: a JSON object without `images`; expected a list of conversations or a COCO file")
-    count = bytes(whole["annotations"]).count(b'"image_id"') if "annotations" in whole and seen.wants_boxes else 0
-    if count:
+    annotations = whole.get("annotations", b"") if seen.wants_boxes else b""
+    if count := sum(1 for _ in _OF_IMAGE.finditer(annotations)):
         seen.left_out.take({ANNOTATIONS: {"count": count, "examples": [where]}})
     for number, raw in enumerate(parse(whole["images"], list[msgspec.Raw], where=f"{where}: images"), 1):
         try:

@@ -28,6 +28,10 @@ KINDS = {
 """What an input can be, with how it is told; of several that fit, the first. Of records: `json_records.LAYOUTS`."""
 
 
+OF_PATHS, OF_RECORDS, OF_ROWS = "list of paths", "JSON list", ("VLMEvalKit benchmark", "table of texts")
+"""Kinds that can be read from a place in them on, beside JSON lines."""
+
+
 class Recognised(NamedTuple):
     """What an input is taken for: one of `KINDS`, with the reason."""
 
@@ -55,6 +59,9 @@ class Seen:
 
     def begins(self, where: str, offset: int, line: int) -> None:
         """A record begins in a file, at a byte and a line."""
+
+    def refers(self, where: str, name: str, offset: int) -> None:
+        """Rows of a file refer by a name to one that begins at a byte."""
 
     def take(self, given: str, kind: str) -> None:
         """An input is taken for one of `KINDS`."""

@@ -18,13 +18,15 @@ from typing import IO
 from mgtool.errors import InputError, ItemError
 from mgtool.files import urls
 from mgtool.files.lines import bounded
-from mgtool.files.regular import NO_FILE, open_input, refuse_endless
+from mgtool.files.regular import MOST_BYTES, NO_FILE, open_input, read_sent, refuse_endless
 from mgtool.inputs import folders, json_files, rows, tables
 from mgtool.inputs.folders import BESIDE_TARS as BESIDE_TARS
 from mgtool.inputs.folders import files as files
-from mgtool.inputs.line_index import Mark
-from mgtool.inputs.seen import Seen
+from mgtool.inputs.line_index import Start
+from mgtool.inputs.seen import OF_PATHS, OF_RECORDS, OF_ROWS, Seen
+from mgtool.inputs.text_lines import OpenFile, TextLines
 from mgtool.media import images, magic
+from mgtool.media.limits import MAX_PICTURE_BYTES
 from mgtool.media.names import MEDIA_SUFFIXES, is_video_name
 from mgtool.media.reading import Find, Place
 from mgtool.records import Failure, Item, LeftOut, Media, Sample, media_of, name_text
@@ -44,7 +46,7 @@ def read_samples(
     left_out: LeftOut | None = None,
     wants_boxes: bool = True,
     seen: Seen | None = None,
-    start: Mark | None = None,
+    start: Start | None = None,
 ) -> Iterator[Item]:
     """Everything in `inputs`, in order, one sample at a time.
 
@@ -82,12 +84,20 @@ def check(inputs: Iterable[str]) -> None:
             raise InputError(f"{given}: no such file or folder")
 
 
-def _read_from(start: Mark, path: Path, place: Place, seen: Seen) -> Iterator[Item]:
-    """The rest of a file of JSON lines."""
-    find = functools.partial(place.media, beside=path.parent.as_posix())
+def _read_from(start: Start, path: Path, place: Place, seen: Seen) -> Iterator[Item]:
+    """The rest of a file of records, rows or paths."""
+    beside, where = path.parent.as_posix(), str(path)
+    find, stands = functools.partial(place.media, beside=beside), {"offset": start.offset, "first": start.line}
+    if start.kind in OF_ROWS:
+        yield from rows.read_text_table(lambda: open_input(path), find, seen, where=where, start=start)
+        return
     with open_input(path) as file:
         file.seek(start.offset)
-        yield from json_files.read_lines(file, find, seen, where=str(path), offset=start.offset, first=start.line)
+        if start.kind == OF_PATHS:
+            yield from _read_paths(file, place, seen, where=where, beside=beside, is_own=True, **stands)
+        else:
+            read = json_files.read_list if start.kind == OF_RECORDS else json_files.read_lines
+            yield from read(file, find, seen, where=where, **stands)
 
 
 def _read_one(given: str, place: Place, seen: Seen) -> Iterator[Item]:
@@ -113,12 +123,8 @@ def _read_file(path: Path, place: Place, seen: Seen) -> Iterator[Item]:
     find = functools.partial(place.media, beside=path.parent.as_posix())
     if suffix in (".tsv", ".csv"):
         refuse_endless(path)
-        return rows.read_text_table(lambda: _text_file(path), find, seen, where=str(path))
+        return rows.read_text_table(lambda: open_input(path), find, seen, where=str(path))
     return _read_opened(path, place, seen, find)
-
-
-def _text_file(path: Path) -> IO[str]:
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _read_opened(path: Path, place: Place, seen: Seen, find: Find) -> Iterator[Item]:
@@ -157,7 +163,7 @@ def _read_url(url: str, place: Place, seen: Seen) -> Iterator[Item]:
         seen.take(url, _PICTURE)
         return iter([_bare(Media(name=posixpath.basename(url), uri=url))])
     if suffix in (".tsv", ".csv"):
-        return rows.read_text_table(lambda: tables.as_text(data), find, seen, where=url)
+        return rows.read_text_table(lambda: io.BytesIO(data), find, seen, where=url)
     return _read_buffer(io.BytesIO(data), place, seen, where=url, beside=beside, is_own=False)
 
 
@@ -236,8 +242,8 @@ def _read_metadata(path: Path, root: Path, place: Place, seen: Seen, named: set[
 
     seen.take(str(path), _METADATA)
     if path.suffix == ".csv":
-        with _text_file(path) as texts:
-            yield from rows.samples(tables.read_texts(texts, where=str(path)), find, seen, where=str(path))
+        with TextLines(open_input(path)) as lines:
+            yield from rows.samples(tables.read_texts(lines, where=str(path)), find, seen, where=str(path))
         return
     with open_input(path) as file:
         if path.suffix == ".parquet":
@@ -274,13 +280,13 @@ def _read_stream(stream: IO[bytes], place: Place, seen: Seen) -> Iterator[Item]:
         return samples.read_stream(buffered, "-", seen.left_out)
     first_line = head.partition(b"\n")[0]
     if b"\t" in first_line and b"index" in first_line.split(b"\t")[0]:
-        data = buffered.read()
-        return rows.read_text_table(lambda: tables.as_text(data), place.media, seen, where="-")
+        data = read_sent(buffered, MOST_BYTES)
+        return rows.read_text_table(lambda: io.BytesIO(data), place.media, seen, where="-")
     if tables.is_parquet(head) or tables.is_arrow(head):
-        return rows.read_table(io.BytesIO(buffered.read()), place.media, seen, where="-")
+        return rows.read_table(io.BytesIO(read_sent(buffered, MOST_BYTES)), place.media, seen, where="-")
     if b"\0" in head:
         seen.take("-", _PICTURE)
-        return iter([_sent_picture(buffered.read())])
+        return iter([_sent_picture(read_sent(buffered, MAX_PICTURE_BYTES))])
     return _read_buffer(buffered, place, seen, where="-", beside="")
 
 
@@ -306,7 +312,7 @@ def _read_buffer(
     if tables.is_parquet(head) or tables.is_arrow(head):
         return rows.read_table(io.BytesIO(file.read()), find, seen, where=where)
     if start == b"[":
-        seen.take(where, "JSON list")
+        seen.take(where, OF_RECORDS)
         return json_files.read_list(file, find, seen, where=where)
     if start == b"{" and (json_files.COCO_START.match(head) or not json_files.is_json_line(head)):
         return json_files.read_object(file, find, seen, where=where)
@@ -316,9 +322,16 @@ def _read_buffer(
         packed = magic.archive(head)
         raise InputError(f"{where}: {f'packed as {packed}: unpack it, and give what it holds' if packed else _UNKNOWN}")
     if tables.is_text_table(head.decode("utf-8", "replace")):
-        return rows.read_text_table(functools.partial(tables.as_text, file.read()), find, seen, where=where)
-    seen.take(where, "list of paths")
-    return _read_paths(file, place, beside=beside, is_own=is_own)
+        return rows.read_text_table(_again(file, where), find, seen, where=where)
+    seen.take(where, OF_PATHS)
+    return _read_paths(file, place, seen, where=where, beside=beside, is_own=is_own)
+
+
+def _again(file: IO[bytes], where: str) -> OpenFile:
+    """Opens anew what is open: a file, or the bytes that come."""
+    if where != "-" and isinstance(file, io.BufferedReader) and file.seekable():
+        return lambda: open_input(Path(where))
+    return functools.partial(io.BytesIO, file.read())
 
 
 def _peek(file: IO[bytes]) -> bytes:
@@ -329,20 +342,34 @@ def _peek(file: IO[bytes]) -> bytes:
     return head
 
 
-def _read_paths(file: IO[bytes], place: Place, *, beside: str, is_own: bool) -> Iterator[Item]:
+def _read_paths(
+    file: IO[bytes],
+    place: Place,
+    seen: Seen,
+    *,
+    where: str,
+    beside: str,
+    is_own: bool,
+    offset: int = 0,
+    first: int = 1,
+) -> Iterator[Item]:
     """A list of paths; where `is_own`, as of a local file and stdin, they are the user's own word."""
-    for line, _ in bounded(file, _MOST_PATH_BYTES):
+    for number, (line, size) in enumerate(bounded(file, _MOST_PATH_BYTES), first):
         name = line.decode("utf-8", "surrogateescape").removeprefix("\ufeff").strip()
-        if not name:
-            continue
-        try:
-            if not is_own:
-                yield _bare(place.media(name, beside=beside))
-                continue
-            known = os.path.exists(name)  # noqa: PTH110 - `Path.exists` raises where a name is too long
-            yield _bare(place.listed(name, beside="" if known else beside))
-        except ItemError as error:
-            yield Failure.of(name_text(name), "read", error)
+        if name:
+            seen.begins(where, offset, number)
+            yield _listed_one(name, place, beside=beside, is_own=is_own)
+        offset += size
+
+
+def _listed_one(name: str, place: Place, *, beside: str, is_own: bool) -> Item:
+    try:
+        if not is_own:
+            return _bare(place.media(name, beside=beside))
+        known = os.path.exists(name)  # noqa: PTH110 - `Path.exists` raises where a name is too long
+        return _bare(place.listed(name, beside="" if known else beside))
+    except ItemError as error:
+        return Failure.of(name_text(name), "read", error)
 
 
 def count(items: Iterable[Item]) -> tuple[int, int]:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import ast
 import csv
-import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeAlias
+from typing import IO, Any, NamedTuple
 
 from mgtool.errors import InputError
+from mgtool.files.parquet_size import rows_at_once
 from mgtool.inputs import layouts
+from mgtool.inputs.line_index import Start
+from mgtool.inputs.text_lines import TextLines
 from mgtool.media import magic
 from mgtool.records import LeftOut, Media
 
@@ -31,8 +33,6 @@ _MOST_DIGITS = 18
 
 OTHER_COLUMNS = "pictures in other columns of tables"
 OF_BYTES = "columns of tables with bytes"
-
-OpenText: TypeAlias = Callable[[], IO[str]]
 
 
 class Row(NamedTuple):
@@ -109,7 +109,8 @@ def _opened(file: IO[bytes], where: str) -> tuple[dict[str, str], Iterator[Any]]
             from pyarrow import parquet
 
             opened = parquet.ParquetFile(file)
-            schema, batches = opened.schema_arrow, opened.iter_batches(batch_size=_ROWS)
+            schema, rows = opened.schema_arrow, rows_at_once(opened.metadata, _ROWS, where)
+            batches = opened.iter_batches(batch_size=rows)
         elif head.startswith(b"ARROW1"):
             reader = pa.ipc.open_file(file)
             whole = (reader.get_batch(number) for number in range(reader.num_record_batches))
@@ -231,27 +232,38 @@ def _delimiter(line: str) -> str:
     return max(_DELIMITERS, key=line.count)
 
 
-def read_texts(file: IO[str], *, where: str) -> Iterator[Row]:
+def read_texts(
+    lines: TextLines,
+    *,
+    where: str,
+    start: Start | None = None,
+    begins: Callable[[int, int], None] = lambda offset, number: None,
+) -> Iterator[Row]:
     """The rows of a CSV file, or of one with tabs, semicolons or bars.
 
     Args:
-        file: bytes that are no UTF-8 are surrogates.
+        lines: of the whole; a row with what is no UTF-8 is wrong.
         where: the file's name for messages.
+        start: the row to begin with; None for the first.
+        begins: told where a row begins, and its number, before it is given.
 
     Raises:
         InputError: no column that says or shows anything.
     """
     csv.field_size_limit(sys.maxsize)
-    first = file.readline()
-    names = column_names(first)
+    names = column_names(first := next(lines, ""))
     _refuse_useless(dict.fromkeys(names, "string"), where)
-    reader = csv.reader(file, delimiter=_delimiter(first))
+    if start is not None:
+        lines.seek(start.offset)
+    number, offset = 1 if start is None else start.line, lines.offset
     try:
-        for number, cells in enumerate(reader, 1):
+        for cells in csv.reader(lines, delimiter=_delimiter(first)):
             if cells:
+                begins(offset, number)
                 yield _text_row(number, names, cells)
+            number, offset = number + 1, lines.offset
     except csv.Error as error:
-        raise InputError(f"{where}: line {reader.line_num + 1}: not a readable table: {error}") from error
+        raise InputError(f"{where}: row {number}: not a readable table: {error}") from error
 
 
 def _text_row(number: int, names: Sequence[str], cells: Sequence[str]) -> Row:
@@ -274,8 +286,3 @@ def _cell(name: str, cell: str) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return cell
-
-
-def as_text(data: bytes) -> IO[str]:
-    """Bytes as a text that is read line by line; what is no UTF-8 as surrogates."""
-    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", errors="surrogateescape", newline="")

@@ -7,16 +7,23 @@ import binascii
 import csv
 import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import IO
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 
 from mgtool.errors import InputError, ItemError
+from mgtool.inputs.line_index import Start
+from mgtool.inputs.seen import Seen
+from mgtool.inputs.text_lines import OpenFile, TextLines
 from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.media.reading import Find
 from mgtool.records import Failure, Media, Sample, SampleId, Turn
 
 Row = dict[str, str]
 
+_FIRST = 2
+"""Number of the first row behind the heading."""
+_ROWS_KEPT = 8
+"""Of those that others name, as their questions stand together."""
 _LONGEST_REFERENCE = 64
 """Letters of a cell that may be the index of another row; no picture in base64 is so short."""
 _NUMBERED = re.compile(r"(image|img)(_path)?_?(\d{1,9})", re.IGNORECASE)
@@ -26,19 +33,26 @@ _DATA_URL = re.compile(r"\s*data:[\w/.+-]*;base64,", re.IGNORECASE)
 _BLANK = ("", "nan", "none", "null")
 
 
-def read_tsv(open_text: Callable[[], IO[str]], find: Find, *, where: str) -> Iterator[Sample | Failure]:
+def read_tsv(
+    open_file: OpenFile, find: Find, seen: Seen, *, where: str, start: Start | None = None
+) -> Iterator[Sample | Failure]:
     """A VLMEvalKit benchmark: `index`, `image` (base64, or the index of the row that has it), `question`, ...
 
     Args:
-        open_text: opens the file anew; it is read several times, so that only pictures that other rows name are kept.
-            Bytes that are no UTF-8 are surrogates.
+        open_file: opens the file anew; it is read once more where rows name others, so that these are found.
         find: gives the picture that an `image_path` entry names.
+        seen: told where rows begin.
         where: the file's name for messages.
+        start: the row to begin with; None for the first.
     """
     csv.field_size_limit(sys.maxsize)
-    cells = _Cells(find, _referenced(open_text, where))
-    with open_text() as file:
-        for number, row in enumerate(_rows(file, where), 2):
+    named = _NamedRows(open_file, seen, where, None if start is None else start.rows)
+    cells = _Cells(find, named)
+    begin, first = (0, _FIRST) if start is None else (start.offset, start.line)
+    with TextLines(open_file()) as lines:
+        for number, (offset, row) in enumerate(_rows(lines, where, begin), first):
+            seen.begins(where, offset, number)
+            named.passes(offset, row)
             try:
                 yield _sample(row, cells)
             except ItemError as error:
@@ -46,33 +60,73 @@ def read_tsv(open_text: Callable[[], IO[str]], find: Find, *, where: str) -> Ite
                 yield Failure.of(_number(given) if _is_text(given) and given else f"line {number}", "read", error)
 
 
-def _rows(file: IO[str], where: str) -> Iterator[Row]:
-    reader = csv.DictReader(file, delimiter="\t", restval="")
+def _rows(lines: TextLines, where: str, begin: int = 0) -> Iterator[tuple[int, Row]]:
+    """Where each row begins, and the row; from one on that begins at a byte, or all."""
+    reader = csv.DictReader(lines, delimiter="\t", restval="")
     try:
         names = reader.fieldnames or ()
         if not all(map(_is_text, names)):
             raise InputError(f"{where}: not a readable TSV: its first line is not UTF-8")
         if not {"index", "question"} <= {*names}:
             raise InputError(f"{where}: a TSV needs the columns index and question, found {names}")
+        if begin:
+            lines.seek(begin)
+        offset = lines.offset
         for row in reader:
-            yield {key: value for key, value in row.items() if isinstance(key, str)}
+            yield offset, {key: value for key, value in row.items() if isinstance(key, str)}
+            offset = lines.offset
     except csv.Error as error:
         raise InputError(f"{where}: not a readable TSV: {error}") from error
 
 
-def _referenced(open_text: Callable[[], IO[str]], where: str) -> dict[str, Row]:
-    """The rows whose pictures other rows name, by their index."""
-    found: dict[str, Row] = {}
-    with open_text() as file:
-        wanted = {reference for row in _rows(file, where) for reference in _references(row)}
-    while wanted - found.keys():
-        with open_text() as file:
-            more = {key: row for row in _rows(file, where) if (key := _index(row["index"])) in wanted - found.keys()}
-        found |= more
-        wanted = {reference for row in more.values() for reference in _references(row)}
-        if not more:
-            break
-    return found
+class _NamedRows:
+    """The rows whose pictures other rows name, by their index; each is read where it stands.
+
+    Args:
+        open_file, seen, where: as of `read_tsv`.
+        places: where each begins; None where that is not known yet.
+    """
+
+    def __init__(self, open_file: OpenFile, seen: Seen, where: str, places: Mapping[str, int] | None) -> None:
+        self._open, self._seen, self._where, self._places = open_file, seen, where, places
+        self._kept = OrderedDict[int, Row]()
+
+    def passes(self, offset: int, row: Row) -> None:
+        """A row that is read anyway: the next ones may name it."""
+        if len(row.get("image", "")) > _LONGEST_REFERENCE:
+            self._keep(offset, row)
+
+    def get(self, name: str) -> Row | None:
+        """The row of a name; None where there is none."""
+        if self._places is None:
+            self._places = self._found()
+        if (offset := self._places.get(name)) is None:
+            return None
+        row = self._kept.get(offset) or self._read(offset)
+        self._keep(offset, row)
+        return row
+
+    def _read(self, offset: int) -> Row:
+        with TextLines(self._open()) as lines:
+            return next((row for _, row in _rows(lines, self._where, offset)), {"index": ""})
+
+    def _keep(self, offset: int, row: Row) -> None:
+        self._kept[offset] = row
+        self._kept.move_to_end(offset)
+        if len(self._kept) > _ROWS_KEPT:
+            self._kept.popitem(last=False)
+
+    def _found(self) -> dict[str, int]:
+        """Of two rows of one index the last counts."""
+        places, wanted = dict[str, int](), set[str]()
+        with TextLines(self._open()) as lines:
+            for offset, row in _rows(lines, self._where):
+                places[_index(row["index"])] = offset
+                wanted.update(_references(row))
+        found = {name: places[name] for name in sorted(wanted & places.keys())}
+        for name, offset in found.items():
+            self._seen.refers(self._where, name, offset)
+        return found
 
 
 def _references(row: Row) -> Iterator[str]:
@@ -110,10 +164,10 @@ class _Cells:
 
     Args:
         find: gives the picture or video of a name.
-        rows: those whose pictures others name, by their index.
+        rows: those whose pictures others name.
     """
 
-    def __init__(self, find: Find, rows: dict[str, Row]) -> None:
+    def __init__(self, find: Find, rows: _NamedRows) -> None:
         self.find, self.rows = find, rows
 
     def pictures(self, row: Row, seen: tuple[str, ...] = ()) -> tuple[Media, ...]:
@@ -132,9 +186,10 @@ class _Cells:
             is_name = len(part) <= _LONGEST_REFERENCE or part.lower().endswith(tuple(MEDIA_SUFFIXES))
             return (self.find(part) if is_name else _embedded(part, f"{index}_{number}" if number else index),)
         other = _index(part)
-        if other not in self.rows or other in seen:
+        named = None if other in seen else self.rows.get(other)
+        if named is None:
             raise ItemError("unknown_id", f"image refers to index {part}, which no row with a picture has")
-        shown = self.pictures(self.rows[other], (*seen, other))
+        shown = self.pictures(named, (*seen, other))
         if not shown:
             raise ItemError("unknown_id", f"image refers to index {part}, whose row has no picture")
         return shown

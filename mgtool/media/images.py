@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import io
 import struct
 import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image
 
 from mgtool.errors import ItemError
-from mgtool.media import magic
 from mgtool.media.limits import MAX_PIXELS as MAX_PIXELS
+from mgtool.media.opening import (
+    DECODER_ERRORS,
+    MOST_BYTES_A_PIXEL,
+    decoding_bytes,
+    opened,
+    refuse_slow,
+    short,
+    why,
+)
+
+T = TypeVar("T")
 
 _JPEG_FAMILY = {"MPO": "JPEG"}
 """Names of formats that every JPEG reader opens: cameras' files of several pictures."""
 
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
-"""Names of Pillow's decoders that are tried; others run programs on what they are given."""
+_RGB_BYTES = 4
+"""Of a pixel in memory."""
 
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
-    RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-"""What decoders raise at damaged bytes; what ends a program is not among it."""
+_LIKE_RGB = ("RGBA", "LA")
+_BLOCK_PIXELS = 1 << 22
+"""From which on Pillow keeps a picture in several pieces of memory, at four bytes a pixel."""
 
 _STRIPE_PIXELS = 1 << 20
 """Grey values that are brought to 8 bits at a time."""
@@ -37,6 +43,8 @@ _ORIENTATION = 0x0112
 _EXIF_WITHIN = 1 << 18
 """Bytes of a JPEG file that its EXIF begins in."""
 
+_MOST_PARTS = 1 << 18
+"""Segments or chunks of a file that are walked."""
 _JPEG_SCAN, _JPEG_HUFFMAN = 0xDA, 0xC4
 _JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Baseline, extended and progressive: what every reader decodes."""
@@ -59,7 +67,7 @@ def probe(data: bytes, *, with_format: bool = False) -> tuple[int, int] | tuple[
     Raises:
         ItemError: ``empty``, ``not_an_image`` or ``corrupt``.
     """
-    with _opened(data) as picture:
+    with opened(data) as picture:
         if not with_format:
             return picture.size
         stored = picture.format or ""
@@ -72,10 +80,10 @@ def orientation(data: bytes) -> int:
     if all(data.find(mark, 0, within) < 0 for mark in (b"Exif\0", b"eXIf", b"EXIF")):
         return 1
     try:
-        with _opened(data) as picture:
+        with opened(data) as picture:
             found = picture.getexif().get(_ORIENTATION, 1)
             return int(found) if found in range(2, 9) else 1
-    except (ItemError, *_DECODER_ERRORS):
+    except (ItemError, *DECODER_ERRORS):
         return 1
 
 
@@ -83,11 +91,11 @@ def _before_scan(data: bytes) -> int:
     """Bytes of a JPEG file in which its EXIF can begin: those before its first scan, if its segments are as usual."""
     at = 2
     try:
-        while data[at] == 0xFF and data[at + 1] != _JPEG_SCAN:
+        while at < _EXIF_WITHIN and data[at] == 0xFF and data[at + 1] != _JPEG_SCAN:
             at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
+        return min(at, _EXIF_WITHIN) if data[at] == 0xFF else _EXIF_WITHIN
     except (struct.error, IndexError):
         return _EXIF_WITHIN
-    return min(at, _EXIF_WITHIN) if data[at] == 0xFF else _EXIF_WITHIN
 
 
 def check(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
@@ -126,10 +134,23 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises:
         ItemError: ``empty``, ``not_an_image``, ``too_many_pixels``, ``truncated`` or ``corrupt``.
     """
-    with _opened(data) as picture:
-        refuse_over(max_pixels, *picture.size)
-        with _turns.of(picture), _explained():
-            return _to_rgb(picture)
+    return look(data, lambda picture: picture, max_pixels=max_pixels)
+
+
+def look(data: bytes, use: Callable[[Image.Image], T], *, max_pixels: int = MAX_PIXELS) -> T:
+    """What a function makes of a picture as `decode` gives it, while no other thread decodes more than memory is for.
+
+    Args:
+        data: the picture file's bytes.
+        use: the function.
+        max_pixels: as of `decode`, as are the errors.
+    """
+    with opened(data) as picture:
+        needed = _needed(picture, data, max_pixels)
+        with _turns.of(needed):
+            with _explained():
+                whole = _to_rgb(picture)
+            return use(whole)
 
 
 def reduce(data: bytes, side: int) -> tuple[int, int, Image.Image]:
@@ -137,15 +158,26 @@ def reduce(data: bytes, side: int) -> tuple[int, int, Image.Image]:
 
     A JPEG is decoded at a fraction of its size straight away, which is several times faster.
     """
-    with _opened(data) as picture:
+    with opened(data) as picture:
         width, height = picture.size
-        refuse_over(MAX_PIXELS, width, height)
-        with _turns.of(picture), _explained():
+        needed = _needed(picture, data, MAX_PIXELS)
+        with _turns.of(needed), _explained():
             if picture.format == "JPEG" and picture.mode == "RGB":
                 picture.draft("RGB", (2 * side, 2 * side))
             small = _to_rgb(picture)
             small.thumbnail((side, side))
             return width, height, small
+
+
+def _needed(picture: Image.Image, data: bytes, max_pixels: int) -> int:
+    """Bytes that decoding an opened picture takes; one with too many pixels, or that needs too much, fails."""
+    refuse_over(max_pixels, *picture.size)
+    needed, most = decoding_bytes(picture, data), MOST_BYTES_A_PIXEL * max_pixels
+    if len(data) + needed > most:
+        what = f"{picture.width} x {picture.height} as {picture.format} take {len(data) + needed:,} bytes to decode"
+        raise ItemError("too_many_pixels", f"{what}, over the {most:,} that {max_pixels:,} pixels may take")
+    refuse_slow(picture, data)
+    return needed
 
 
 @contextlib.contextmanager
@@ -155,20 +187,20 @@ def _explained() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except _DECODER_ERRORS as error:
-        raise ItemError(_why(error), _short(error)) from error
+    except DECODER_ERRORS as error:
+        raise ItemError(why(error), short(error)) from error
 
 
 class _Turns:
-    """Lets this process's threads decode `MAX_PIXELS` together at most, or one picture alone."""
+    """Lets this process's threads decode what `MAX_PIXELS` take together at most, or one picture alone."""
 
     def __init__(self) -> None:
         self._free, self._decoding = threading.Condition(), 0
 
     @contextlib.contextmanager
-    def of(self, picture: Image.Image) -> Iterator[None]:
-        """Wait for a picture's turn."""
-        pixels = picture.width * picture.height
+    def of(self, needed: int) -> Iterator[None]:
+        """Wait for the turn of a picture that takes so many bytes."""
+        pixels = needed // _RGB_BYTES
         with self._free:
             self._free.wait_for(lambda: not self._decoding or self._decoding + pixels <= MAX_PIXELS)
             self._decoding += pixels
@@ -204,7 +236,9 @@ def _walked(walk: _Walk, data: bytes) -> tuple[int, int, str] | None:
 def _walk_jpeg(data: bytes) -> tuple[int, int, str] | None:
     """Segments up to the first scan, then the end-of-image marker, which no compressed data can hold."""
     at, width, height = 2, 0, 0
-    while data[at] == 0xFF:
+    for _ in range(_MOST_PARTS):
+        if data[at] != 0xFF:
+            return None
         marker = data[at + 1]
         if marker == _JPEG_SCAN:
             return (width, height, "JPEG") if data.rfind(b"\xff\xd9", at) > 0 else None
@@ -220,7 +254,7 @@ def _walk_jpeg(data: bytes) -> tuple[int, int, str] | None:
 
 def _walk_png(data: bytes) -> tuple[int, int, str] | None:
     at, view = 8, memoryview(data)
-    while True:
+    for _ in range(_MOST_PARTS):
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 8 + length
         if struct.unpack_from(">I", data, end)[0] != zlib.crc32(view[at + 4 : end]):
@@ -229,6 +263,7 @@ def _walk_png(data: bytes) -> tuple[int, int, str] | None:
             width, height = struct.unpack_from(">II", data, 16)
             return width, height, "PNG"
         at = end + 4
+    return None
 
 
 def _walk_webp(data: bytes) -> tuple[int, int, str] | None:
@@ -247,59 +282,41 @@ def _walk_webp(data: bytes) -> tuple[int, int, str] | None:
 _WALKS: dict[bytes, _Walk] = {b"\xff\xd8\xff": _walk_jpeg, b"\x89PNG\r\n\x1a\n": _walk_png, b"RIFF": _walk_webp}
 
 
-def _opened(data: bytes) -> Image.Image:
-    if not data:
-        raise ItemError("empty", "0 bytes")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=_formats_of(data))
-    except UnidentifiedImageError as error:
-        raise ItemError("not_an_image", f"no decoder knows these {len(data):,} bytes") from error
-    except Image.DecompressionBombError as error:
-        raise ItemError("too_many_pixels", _short(error)) from error
-    except _DECODER_ERRORS as error:
-        raise ItemError("corrupt", _short(error)) from error
-
-
-def _formats_of(data: bytes) -> tuple[str, ...]:
-    """Decoders to try; those of HEIC and AVIF are Pillow's own, or else plugins where they are installed."""
-    if magic.is_heif(data):
-        _plugin("a HEIC picture", "pillow-heif").register_heif_opener()
-        return ("HEIF",)
-    if magic.is_avif(data) and not features.check("avif"):
-        _plugin("an AVIF picture", "pillow-avif-plugin")
-    return _FORMATS
-
-
-def _plugin(what: str, package: str) -> Any:
-    try:
-        return importlib.import_module(package.removesuffix("-plugin").replace("-", "_"))
-    except ModuleNotFoundError as error:
-        raise ItemError("unsupported", f"{what}; `pip install {package}` lets it be read") from error
-
-
-def _why(error: Exception) -> Literal["truncated", "corrupt", "too_many_pixels"]:
-    if isinstance(error, Image.DecompressionBombError):
-        return "too_many_pixels"
-    text = str(error).lower()
-    if isinstance(error, EOFError) or any(word in text for word in ("truncated", "incomplete", "premature", "end of")):
-        return "truncated"
-    return "corrupt"
-
-
-def _short(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
-
-
 def _to_rgb(picture: Image.Image) -> Image.Image:
     """The whole picture; what it was decoded to is let go."""
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         grey = _grey8(picture)
         picture.close()
         return grey.convert("RGB")
-    picture.load()
-    return picture.convert("RGB")
+    with _in_one_block(picture):
+        picture.load()
+    if picture.mode == "RGB":
+        return picture._new(picture.im)  # as a copy, without one
+    return _relabelled(picture) if picture.mode in _LIKE_RGB else picture.convert("RGB")
+
+
+@contextlib.contextmanager
+def _in_one_block(picture: Image.Image) -> Iterator[None]:
+    """Within the block, large pictures lie in one piece of memory where `_relabelled` wants that."""
+    is_wanted = picture.mode in _LIKE_RGB and picture.width * picture.height > _BLOCK_PIXELS
+    if is_wanted:
+        Image.core.set_use_block_allocator(1)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if is_wanted:
+            Image.core.set_use_block_allocator(0)  # type: ignore[attr-defined]
+
+
+def _relabelled(picture: Image.Image) -> Image.Image:
+    """As `convert` gives it, of the same memory: Pillow keeps grey and colours with alpha as it keeps RGB."""
+    picture.putalpha(255)  # what stands behind each pixel of RGB
+    try:
+        same = Image.fromarrow(picture, "RGB", picture.size)
+    except ValueError:  # in several pieces
+        return picture.convert("RGB")
+    same.info = picture.info.copy()
+    return same
 
 
 def _grey8(picture: Image.Image) -> Image.Image:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ Find: TypeAlias = Callable[[str], Media]
 NOWHERE = Reach()
 """No URL."""
 
+_ESCAPE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _SHOWN = 200
 """Characters of a name in a failure."""
 
@@ -123,14 +125,14 @@ def read_bytes(media: Media, opened: io.FileIO | None = None) -> bytes:
     """
     if media.data is not None:
         return media.data
+    most = MAX_VIDEO_BYTES if is_video_name(media.name) else MAX_PICTURE_BYTES
     try:
         if "://" not in media.uri:
-            most = MAX_VIDEO_BYTES if is_video_name(media.name) else MAX_PICTURE_BYTES
             if opened is None:
-                return read_regular(media.uri, most)
+                return read_regular(_stored_name(media.uri), most)
             with opened:
                 return read_opened(opened, media.uri, most)
-        return urls.read(media.uri, media.reach)
+        return urls.read(media.uri, media.reach, most)
     except FileNotFoundError as error:
         raise ItemError("missing", f"no file {name_text(media.uri)}") from error
     except IsADirectoryError as error:
@@ -140,6 +142,13 @@ def read_bytes(media: Media, opened: io.FileIO | None = None) -> bytes:
             raise ItemError("unsupported", f"{name_text(media.uri)}: {name_text(str(error))}") from error
         reason: Reason = UNREACHABLE if urls.is_of_network(error) else "unreadable"
         raise ItemError(reason, f"{name_text(media.uri)}: {name_text(str(error))}") from error
+
+
+def _stored_name(path: str) -> str:
+    """What the file of a name in a record is called: bytes that are no UTF-8 stand in records as escapes."""
+    if "\\udc" not in path or os.path.lexists(path):
+        return path
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), path)
 
 
 def announce(media: Media) -> io.FileIO | None:

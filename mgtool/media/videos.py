@@ -20,6 +20,11 @@ from mgtool.records import Detections
 FRAMES = 8
 """Frames of a video that the published model is shown."""
 
+_MOST_PIXELS_HELD = 2
+"""Of all frames that are decoded together, for each pixel that the limit lets through; more only of what follows."""
+_USUAL_FRAMES, _USUAL_PIXELS = 64, 4096 * 2304
+"""Frames of this size are decoded, so many of them."""
+
 # playlists and the like would open other files and addresses
 _CONTAINERS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg"
 
@@ -58,15 +63,23 @@ def decode_frames(data: bytes, n: int = FRAMES, *, max_pixels: int = MAX_PIXELS)
     Args:
         data: the video file's bytes.
         n: number of frames.
-        max_pixels: width times height above which the video is refused before it is decoded.
+        max_pixels: width times height above which the video is refused before it is decoded; of `n` frames together
+            no more than twice the usual limit, or this one where it is higher, unless they are as small as 4K ones.
 
     Raises:
         ItemError: ``empty``, ``corrupt``, ``truncated`` or ``too_many_pixels``.
     """
+    max_pixels = min(max_pixels, _most_of_a_frame(n, max_pixels))
     with _explained():
         stamps, keys = _timeline(data, max_pixels)
         found = _by_seeking(data, stamps, keys, n, max_pixels) if stamps else None
         return in_sequence(data, n, max_pixels) if found is None else found
+
+
+def _most_of_a_frame(n: int, max_pixels: int) -> int:
+    """Pixels of each of `n` frames that are decoded together."""
+    most = _MOST_PIXELS_HELD * max(max_pixels, MAX_PIXELS) // max(n, 1)
+    return max(most, _USUAL_PIXELS) if n <= _USUAL_FRAMES else most
 
 
 def with_boxes(

@@ -211,10 +211,10 @@ class PackFolder:
         tars = sorted(path.with_suffix(".tar").as_posix() for report, path in self.completed() if report.samples)
         card.describe(self.path, tars, (row for report, _ in self.completed() for row in report.rows))
 
-    def finish(self, counts: Mapping[str, Any]) -> None:
-        """Write the record of the run with its counts."""
+    def finish(self, counts: Mapping[str, Any], nodes: Mapping[str, Any]) -> None:
+        """Write the record of the run with its counts, and with what each node of a cluster did."""
         assert self._run is not None, "begin comes first"
-        self._run.finish(counts)
+        self._run.finish(counts, times={"nodes": nodes} if nodes else {})
 
     def completed(self) -> Iterator[tuple[ShardReport, Path]]:
         """The shards that are whole, in order: their reports, and where these lie."""

@@ -36,6 +36,7 @@ from mgtool.packing.survey import HASH_BYTES, pack_hashes
 from mgtool.records import Advance, Failure, dumps
 from mgtool.runs import progress
 from mgtool.runs import workers as processes
+from mgtool.runs.ray_nodes import Needs
 from mgtool.runs.remote_output import filling, place_of, refresh
 from mgtool.tars.index import SampleEntry
 from mgtool.tars.writer import TarWriter
@@ -81,6 +82,7 @@ def planned(
     *,
     earlier: Iterable[CompleteShard] = (),
     begin: Callable[[ShardPlan], tuple[Layout, Base]] = _from_the_start,
+    needs: Needs | None = None,
 ) -> Iterator[ShardPlan]:
     """Read the inputs and decide what goes where; the plan's files are there until the block is left.
 
@@ -91,12 +93,14 @@ def planned(
         earlier: the shards that are complete.
         begin: gives the layout and the beginning that earlier runs leave to this one; asked once the plan has read
             the inputs.
+        needs: what nodes of a cluster have to see.
 
     Raises:
         InputError: no sample at all.
         ResumeError: a picture that changed after it was packed, or what `begin` raises.
     """
     with ShardPlan(folder, options, tuple(source.boxes for source in inputs)) as plan:
+        plan.needs = needs
         plan.remember(earlier)
         plan.gather([source.items for source in inputs])
         plan.add_to(*begin(plan))
@@ -120,7 +124,7 @@ def write_shards(plan: ShardPlan, folder: Path, advance: Advance) -> None:
         refresh(folder)  # what was cleared here is cleared there, before others put files
     with contextlib.closing(plan.jobs()) as jobs:
         shards = (ShardToWrite(place if plan.options.on_cluster else folder, job) for job in jobs)
-        with contextlib.closing(_results(_write, shards, plan, done=done)) as reports:
+        with contextlib.closing(_results(_write, shards, plan, done=done, advance=advance)) as reports:
             for report in reports:
                 for failure in report.failures:
                     progress.failed(advance, failure)
@@ -198,7 +202,12 @@ def workers_of(options: PackOptions) -> int:
 
 
 def _results(
-    task: replicas.Task[J, R], jobs: Iterable[J], plan: ShardPlan, *, done: Callable[[J], R | None] = lambda job: None
+    task: replicas.Task[J, R],
+    jobs: Iterable[J],
+    plan: ShardPlan,
+    *,
+    done: Callable[[J], R | None] = lambda job: None,
+    advance: Advance = lambda count: None,
 ) -> Generator[R]:
     """Results of all jobs, on a cluster as they come; what `done` has a result for is not worked on again."""
     if not plan.options.on_cluster:
@@ -207,7 +216,7 @@ def _results(
     finished = deque[R]()
     left = (job for job in jobs if not _is_done(job, done, finished))
     if (first := next(left, None)) is not None:
-        for result in replicas.each(task, chain([first], left), plan):
+        for result in replicas.each(task, chain([first], left), plan, advance):
             yield from _drained(finished)
             yield result
     yield from _drained(finished)

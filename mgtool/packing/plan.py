@@ -28,6 +28,7 @@ from mgtool.packing.options import PackOptions, Size
 from mgtool.packing.spool import UNSAFE, Spool
 from mgtool.packing.survey import HASH_BYTES, Survey, bytes_of, pack_hashes, pieces
 from mgtool.records import Failure, Media, Sample, media_of
+from mgtool.runs.ray_nodes import Needs, NodeWork
 
 _TABLES = """
 CREATE TABLE items (number INTEGER PRIMARY KEY, digest BLOB, bytes INTEGER, content BLOB, pictures BLOB,
@@ -72,6 +73,8 @@ class ShardPlan:
         bytes: of the local pictures and videos of all.
         layout: what the samples have in common.
         base: where this run begins.
+        needs: what nodes of a cluster have to see; None for the folder here alone.
+        work: what each of them does.
         input_sha256: of ids, names, conversations and carried bytes.
     """
 
@@ -86,6 +89,8 @@ class ShardPlan:
             self._database.executescript(_TABLES)
         self.samples = self.failures = self.skipped = self.bytes = 0
         self.input_sha256, self.layout, self.base = "", Layout(), Base()
+        self.needs: Needs | None = None
+        self.work = NodeWork("samples")
         self._remembers = False
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ from mgtool.packing.options import PackOptions
 from mgtool.packing.packer import Packer
 from mgtool.packing.plan import ShardPlan
 from mgtool.packing.spool import CarriedItems, Items
+from mgtool.records import Advance
+from mgtool.runs import ray_nodes
 from mgtool.runs.ray_actors import Unit
 from mgtool.runs.ray_cluster import Cluster, run_units
 
@@ -36,8 +38,8 @@ class _Loaded(NamedTuple):
     items: CarriedItems
 
 
-def each(task: Task[J, R], jobs: Iterable[J], plan: ShardPlan) -> Generator[R]:
-    """Results of all jobs, in the order in which they are done.
+def each(task: Task[J, R], jobs: Iterable[J], plan: ShardPlan, advance: Advance) -> Generator[R]:
+    """Results of all jobs, in the order in which they are done; `advance` is told of the nodes' work.
 
     Nodes need the pictures and the output, and neither the inputs nor the boxes, which the driver has read.
 
@@ -53,6 +55,9 @@ def each(task: Task[J, R], jobs: Iterable[J], plan: ShardPlan) -> Generator[R]:
         name="pack",
         files=[index.file for index in indexes],
         loaded=lambda job: _Loaded(job, plan.spool.carried(job.numbers)),
+        advance=advance,
+        needs=plan.needs,
+        work=plan.work,
     )
 
 
@@ -63,4 +68,10 @@ def _packing(
     rest = iter(copies)
     boxes = tuple(None if state is None else BoxIndex.of_copy(state, next(rest)) for state in states)
     packer = Packer(layout, options, boxes)
-    return lambda loaded: task(loaded.job, packer, loaded.items)
+
+    def do(loaded: _Loaded) -> R:
+        result = task(loaded.job, packer, loaded.items)
+        ray_nodes.done_here(len(loaded.job.numbers))
+        return result
+
+    return do

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from mgtool.evaluation.output import PAGE_FILE
 from mgtool.files.atomic import atomic_folder, write_bytes
 from mgtool.files.no_links import refuse_links
+from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.records import Score
 from mgtool.report import scores_page
 from mgtool.report.html import safe_json
@@ -91,10 +92,14 @@ def _save(folder: Path, name: str, value: Any) -> None:
 
 
 def _copy(folder: Path, names: Iterable[str], read: ReadBytes) -> None:
-    """The pictures under their own names; those that lie elsewhere than below a folder, or cannot be read, are not."""
+    """The pictures under their own names.
+
+    Those that lie elsewhere than below a folder or cannot be read are not there, nor what a browser would run.
+    """
     for name in names:
         path = PurePosixPath(name)
-        data = None if path.is_absolute() or ".." in path.parts or ":" in name else read(name)
+        is_elsewhere = path.is_absolute() or ".." in path.parts or ":" in name
+        data = None if is_elsewhere or path.suffix.lower() not in MEDIA_SUFFIXES else read(name)
         if data is not None:
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Literal
 
-from mgtool.errors import UsageError, one_of
+from mgtool.errors import UsageError, one_of, without_steering
 from mgtool.evaluation.comparison import Difference
 from mgtool.scoring.statistics import Metric
 
@@ -76,14 +76,14 @@ def p_text(value: float | None) -> str:
 
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], form: TableFormat) -> str:
-    """A table in one of the formats, ending in a newline.
+    """A table in one of the formats, ending in a newline; what steers a terminal is shown as escapes.
 
     >>> print(render(("metric", "value"), [("f1", "85.90")], "markdown"), end="")
     | metric | value |
     |:-------|------:|
     | f1     | 85.90 |
     """
-    return _RENDER[form](header, rows)
+    return _RENDER[form]([*map(without_steering, header)], [[*map(without_steering, row)] for row in rows])
 
 
 def caption(text: str, form: TableFormat) -> str:
@@ -92,7 +92,7 @@ def caption(text: str, form: TableFormat) -> str:
     >>> caption("pope, a model", "latex")
     '% pope, a model\\n'
     """
-    line = " ".join(text.split())
+    line = without_steering(" ".join(text.split()))
     return {"table": f"{line}\n", "markdown": f"\n{line}\n", "latex": f"% {line}\n"}[form]
 
 
@@ -135,7 +135,7 @@ def _plain(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def clean(row: Sequence[str]) -> list[str]:
-        return [cell.replace("|", "\\|").replace("\n", " ") for cell in row]
+        return [cell.replace("|", "\\|") for cell in row]
 
     cells = [clean(row) for row in (header, *rows)]
     widths = _widths(cells[0], cells[1:])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mgtool.records import Advance, Failure
+from mgtool.runs.ray_nodes import DoneHere, NodeWork
 
 _MOST_BYTES = 1 << 26
 _LISTS = {".json", ".jsonl", ".txt", ".tsv", ".csv"}
@@ -32,6 +33,16 @@ class Progress:
     def doing(self, step: str) -> None:
         """What is done now."""
 
+    def known(self, count: int) -> None:
+        """So many are done that an earlier run did."""
+        self(count)
+
+    def working(self, work: NodeWork) -> None:
+        """What the nodes of a cluster do is told there."""
+
+    def waits(self, why: str) -> None:
+        """Nothing can be done yet, perhaps for long."""
+
 
 def started(advance: Advance, total: int | None) -> None:
     """Tell a total, where it is known and wanted."""
@@ -55,6 +66,23 @@ def doing(advance: Advance, step: str) -> None:
     """Tell what is done now, where that is wanted."""
     if isinstance(advance, Progress):
         advance.doing(step)
+
+
+def known(advance: Advance, count: int) -> None:
+    """Tell what an earlier run did; to what knows no difference, as done."""
+    (advance.known if isinstance(advance, Progress | DoneHere) else advance)(count)
+
+
+def working(advance: Advance, work: NodeWork) -> None:
+    """Tell where it is told what nodes do, where that is wanted."""
+    if isinstance(advance, Progress):
+        advance.working(work)
+
+
+def waits(advance: Advance, why: str) -> None:
+    """Tell why nothing can be done yet, where that is wanted."""
+    if isinstance(advance, Progress):
+        advance.waits(why)
 
 
 def is_counted_soon(inputs: Sequence[str], advance: Advance) -> bool:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import socket
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from mgtool.errors import InputError, OutputError
+from mgtool.errors import OutputError
 from mgtool.files.temporary import sweep, temporary_folder, users_place
+from mgtool.runs import ray_nodes
+from mgtool.runs.ray_head import HeadGoneError, HeadWatch
+from mgtool.runs.ray_nodes import Needs, NodeWork
 
 
 class Unit(Protocol):
@@ -41,6 +45,8 @@ _MOST_NAMES = 1000
 """Units that the dashboard shows by name: Ray keeps what it counts of each name for as long as the run lasts."""
 _OTHERS_COME_IN_S = 60.0
 """How long other nodes are waited for where those that are there have full disks."""
+_LOOKS_EVERY_S = 1.0
+"""How often it is looked whether the head is there while nothing is done."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PIECE = 64 << 20
 """Bytes of a file that travel as one object."""
@@ -55,31 +61,29 @@ class UnitActor(Generic[R]):
 
     Args:
         make: gives what it does.
-        folder: that relative names start from, as the driver means them.
+        needs: what has to be there.
         files: references to the pieces of each file that `make` gets a copy of.
     """
 
-    def __init__(self, make: Make[R], folder: str, files: Sequence[Sequence[Any]] = ()) -> None:
-        self._make, self._folder, self._files = make, folder, files
+    def __init__(self, make: Make[R], needs: Needs, files: Sequence[Sequence[Any]] = ()) -> None:
+        self._make, self._needs, self._files = make, needs, files
         self._do: Callable[[Any], R] | None = None
         self._kept = contextlib.ExitStack()
 
-    def ready(self) -> None:
-        """Load what is needed, once the actor has a place; errors here reach the driver as they are."""
-        try:
-            os.chdir(self._folder)
-        except OSError as error:
-            where = f"{self._folder}, on the node {socket.gethostname()}"
-            raise InputError(f"{where}: {error.strerror}: all nodes see the same files") from error
+    def ready(self) -> str:
+        """Load what is needed, once the actor has a place; gives the node's name. Errors reach the driver."""
+        self._needs.insist()
         sweep(users_place())  # of actors that were killed here
         with _full_disk_told():
             self._do = self._make(*self._copies())
+        return ray_nodes.here()
 
-    def unit(self, unit: Any) -> R:
-        """Do one."""
+    def unit(self, unit: Any) -> tuple[R, int]:
+        """Do one; gives the number of items that it did, too."""
         assert self._do is not None, "ready comes first"
+        before = ray_nodes.done_here.done
         with _full_disk_told():
-            return self._do(unit)
+            return self._do(unit), ray_nodes.done_here.done - before
 
     def _copies(self) -> list[Path]:
         if not self._files:
@@ -95,6 +99,14 @@ class UnitActor(Generic[R]):
         return copies
 
 
+@dataclass
+class _Worker:
+    """An actor, and the name of its node once it has a place."""
+
+    actor: Any
+    node: str = ""
+
+
 class Crew(Generic[U, R]):
     """The driver's side: actors, and the units that they are at.
 
@@ -106,6 +118,9 @@ class Crew(Generic[U, R]):
         most: actors that work, or wait for nodes to come.
         files: of this machine; `make` is given the path of a copy of each.
         loaded: what an actor is given for a unit, made when it is.
+        needs: what each node has to have; None for nothing but the folder here.
+        head: of the cluster; None for one that is not watched.
+        work: told how many items of `ray_nodes.done_here` each node does.
     """
 
     def __init__(
@@ -118,66 +133,92 @@ class Crew(Generic[U, R]):
         most: int = MOST_WAITING,
         files: Sequence[Path] = (),
         loaded: Callable[[U], Any] = lambda unit: unit,
+        needs: Needs | None = None,
+        head: HeadWatch | None = None,
+        work: NodeWork | None = None,
     ) -> None:
         self._ray, self._name, self._make, self._most, self._loaded = ray, name, make, most, loaded
+        self._needs, self._head, self._work = needs or Needs.of(), head, work or NodeWork()
         kind = ray.remote(type(name, (UnitActor,), {}))  # the dashboard shows its name
         self._kind = kind.options(scheduling_strategy="SPREAD", max_restarts=0, **wanted)
         self._files = [[ray.put(piece) for piece in _pieces(file)] for file in files]
-        self._starting: dict[Any, Any] = {}
-        self._working: dict[Any, tuple[Any, U]] = {}
-        self._lost, self._given = Counter[str](), 0
-        self._barred, self._why_barred = list[Any](), Exception()
+        self._starting: dict[Any, _Worker] = {}
+        self._working: dict[Any, tuple[_Worker, U]] = {}
+        self._lost, self._given, self._done = Counter[str](), 0, 0
+        self._barred, self._why_barred = list[_Worker](), Exception()
 
     def do(self, units: Iterable[U]) -> Generator[tuple[U, R]]:
         """Do all units; gives each with what came of it, in the order in which they are done.
 
-        Raises what an actor raises, or Ray's own error of a lost one. Closing it ends the actors.
+        Raises what an actor raises, Ray's own error of a lost one, or a `HeadGoneError`. Closing it ends the actors.
         """
         waiting = _Waiting(units)
         try:
             self._begin_for(waiting)
             while self._working or waiting.are_more_than(0):
                 yield from self._heard(self._news(), waiting)
+        except HeadGoneError as error:
+            raise HeadGoneError(f"{error}; {self._done:,} units of work are done and kept") from None
         finally:
-            working = [actor for actor, _ in self._working.values()]
-            for actor in [*self._starting.values(), *working, *self._barred]:
-                self._end(actor)
+            for worker in [*self._starting.values(), *(at for at, _ in self._working.values()), *self._barred]:
+                self._end(worker)
 
     def _news(self) -> Any:
-        """What is done next; raises what is known of the barred nodes where no other comes."""
+        """What is done next; raises what is known of the barred nodes where no other comes, and where the head goes."""
         alone = bool(self._barred) and not self._working
-        news, _ = self._ray.wait([*self._starting, *self._working], timeout=_OTHERS_COME_IN_S if alone else None)
-        if not news:
-            raise self._why_barred
-        return news[0]
+        until = time.monotonic() + _OTHERS_COME_IN_S if alone else math.inf
+        while time.monotonic() < until:
+            self._insist_on_head()
+            news, _ = self._ray.wait([*self._starting, *self._working], timeout=min(_LOOKS_EVERY_S, until))
+            if news:
+                return news[0]
+        raise self._why_barred
+
+    def _insist_on_head(self) -> None:
+        if self._head is not None:
+            self._head.insist()
 
     def _begin_for(self, waiting: _Waiting[U]) -> None:
         """An actor for each unit that waits, as many as may be."""
         while len(self._starting) + len(self._working) < self._most and waiting.are_more_than(len(self._starting)):
-            actor = self._kind.remote(self._make, os.getcwd(), self._files)  # noqa: PTH109 - a name
-            self._starting[actor.ready.remote()] = actor
+            actor = self._kind.remote(self._make, self._needs, self._files)
+            self._starting[actor.ready.remote()] = _Worker(actor)
 
     def _heard(self, news: Any, waiting: _Waiting[U]) -> Iterable[tuple[U, R]]:
-        actor, unit = self._working.pop(news, None) or (self._starting.pop(news), None)
+        worker, unit = self._working.pop(news, None) or (self._starting.pop(news), None)
         try:
-            result = self._ray.get(news)
+            result = self._got(news)
         except self._ray.exceptions.RayTaskError as error:
             if not isinstance(error.cause, NodeFullError):
                 raise
-            self._bar(actor, unit, waiting, error)
+            self._bar(worker, unit, waiting, error)
             return []
         except self._ray.exceptions.RayError:
             self._lose(unit, waiting)
             return []
-        if waiting.are_more_than(0):
-            self._give(actor, waiting.take())
+        if unit is None:
+            worker.node = result
         else:
-            self._end(actor)  # so that its node may go
+            self._done += 1
+            result, items = result
+            self._work.does(worker.node, items)
+        if waiting.are_more_than(0):
+            self._give(worker, waiting.take())
+        else:
+            self._end(worker)  # so that its node may go
         return [] if unit is None else [(unit, result)]
 
-    def _bar(self, actor: Any, unit: U | None, waiting: _Waiting[U], error: Exception) -> None:
+    def _got(self, news: Any) -> Any:
+        """What an actor gave, which may lie on another node."""
+        while True:
+            try:
+                return self._ray.get(news, timeout=_LOOKS_EVERY_S)
+            except self._ray.exceptions.GetTimeoutError:
+                self._insist_on_head()
+
+    def _bar(self, worker: _Worker, unit: U | None, waiting: _Waiting[U], error: Exception) -> None:
         """Leave the work to other nodes; the actor keeps its place, so that none begins there again."""
-        self._barred.append(actor)
+        self._barred.append(worker)
         self._why_barred = error
         if unit is not None:
             waiting.put_back(unit)
@@ -194,15 +235,18 @@ class Crew(Generic[U, R]):
             waiting.put_back(unit)
         self._begin_for(waiting)
 
-    def _give(self, actor: Any, unit: U) -> None:
+    def _give(self, worker: _Worker, unit: U) -> None:
         self._given += 1
         name = unit.name if self._given <= _MOST_NAMES else "unit"
-        call = actor.unit.options(name=f"{self._name} {name}")
-        self._working[call.remote(self._loaded(unit))] = (actor, unit)
+        call = worker.actor.unit.options(name=f"{self._name} {name}")
+        self._working[call.remote(self._loaded(unit))] = (worker, unit)
+        self._work.begins(worker.node)
 
-    def _end(self, actor: Any) -> None:
+    def _end(self, worker: _Worker) -> None:
+        if self._head is not None and self._head.is_gone:  # nobody is there to hear it
+            return
         with contextlib.suppress(Exception):  # it is gone already
-            self._ray.kill(actor)
+            self._ray.kill(worker.actor)
 
 
 class _Waiting(Generic[U]):
@@ -233,7 +277,7 @@ def _full_disk_told() -> Iterator[None]:
     except (OSError, OutputError) as error:
         if not _is_of_full_disk(error):
             raise
-        raise NodeFullError(f"on the node {socket.gethostname()}: {error}") from None
+        raise NodeFullError(f"on the node {ray_nodes.here()}: {error}") from None
 
 
 def _is_of_full_disk(error: BaseException | None) -> bool:

@@ -5,22 +5,28 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from mgtool.errors import MgtoolError, OutputError, RecordError, UsageError
-from mgtool.runs import ray_own, ray_probe
+from mgtool.runs import ray_head, ray_nodes, ray_own, ray_probe
 from mgtool.runs.ray_actors import EACH, MOST_WAITING, Crew, Make, Unit
+from mgtool.runs.ray_head import HeadGoneError, HeadWatch
+from mgtool.runs.ray_nodes import Needs, NodeWork
 from mgtool.runs.shares import Share
 
 _DEVICES = ("auto", "cpu", "cuda")
 _GOES_ON = "the same command goes on from here"
+_NAMES = {"num_gpus": "GPU", "num_cpus": "CPU"}
+_LEAVES_IN_S = 5.0
 _MOST_JSON = 1 << 24
 """Bytes of a file of options."""
 _INSTALL = "ray: Ray is not installed here; pip install 'mgtool[ray]'"
 
+Advance = Callable[[int], None]  # of `records`, which is heavier than all here
 Engine = Literal["local", "ray"]
 """Where a run's shares are computed."""
 U = TypeVar("U", bound=Unit)
@@ -118,7 +124,7 @@ class Cluster:
         has_gpus = self.gpus_each and any(node.get("GPU", 0) >= self.gpus_each for node in alive)
         cores = [node["CPU"] for node in alive if node.get("CPU")]
         wanted = {"num_gpus": self.gpus_each} if has_gpus else {}
-        wanted["num_cpus"] = self.cpus_each or (1 if has_gpus else min(cores))
+        wanted["num_cpus"] = self.cpus_each or (1 if has_gpus else min(cores, default=1))
         is_sized = has_gpus or self.cpus_each
         places = sum(_room(node, wanted) for node in alive) if is_sized else len(cores)
         return wanted, min(places or 1, self.actors or MOST_WAITING * EACH)
@@ -126,8 +132,7 @@ class Cluster:
 
 def _room(node: Mapping[str, float], wanted: Mapping[str, float]) -> int:
     """How many actors one node has room for."""
-    names = {"num_gpus": "GPU", "num_cpus": "CPU"}
-    return min(int(node.get(names[name], 0) / count) for name, count in wanted.items())
+    return min(int(node.get(_NAMES[name], 0) / count) for name, count in wanted.items())
 
 
 def _environment(path: Path | None) -> dict[str, Any]:
@@ -172,7 +177,14 @@ def check_engine(
 
 
 def run_shares(
-    make: Make[R], cluster: Cluster, *, name: str, world_size: int = 1, advance: Callable[[int], None]
+    make: Make[R],
+    cluster: Cluster,
+    *,
+    name: str,
+    world_size: int = 1,
+    advance: Advance,
+    needs: Needs | None = None,
+    work: NodeWork | None = None,
 ) -> list[R]:
     """Do every share of a run; gives what each gave, in their order.
 
@@ -182,17 +194,22 @@ def run_shares(
         name: of the run, as the cluster shows it.
         world_size: number of shares; with 1, some for each place that there is, all in one where there is one place.
         advance: told of shares that are done.
+        needs: what each node has to have; None for nothing but the folder here.
+        work: as of `Crew`.
 
     Raises:
         UsageError: the cluster cannot be used.
+        InputError: a node lacks something.
         MgtoolError: a share's own.
-        OutputError: a share was lost.
+        OutputError: a share was lost, or the head of the cluster.
     """
-    ray, done = cluster.connect(), dict[Share, R]()
-    with _errors(ray):
-        wanted, places = cluster.plan(ray.nodes())
+    from mgtool.runs.progress import started
+
+    done = dict[Share, R]()
+    with _used(cluster, needs, work, advance) as (ray, wanted, places, how):
         count = world_size if world_size > 1 else 1 if places == 1 else EACH * places
-        crew = Crew[Share, R](ray, make, wanted, name, most=cluster.actors or MOST_WAITING)
+        started(advance, count)
+        crew = Crew[Share, R](ray, make, wanted, name, most=cluster.actors or MOST_WAITING, **how)
         for share, result in crew.do(Share(rank, count) for rank in range(count)):
             done[share] = result
             advance(1)
@@ -207,23 +224,25 @@ def run_units(
     name: str,
     files: Sequence[Path] = (),
     loaded: Callable[[U], Any] = lambda unit: unit,
+    advance: Advance = lambda count: None,
+    needs: Needs | None = None,
+    work: NodeWork | None = None,
 ) -> Generator[R]:
     """Do units that the driver reads as they are needed; gives what came of each, in the order in which they are done.
 
     Args:
         make: as of `run_shares`; given the path of a copy of each of `files`, which other nodes need not see.
-        cluster, name: as of `run_shares`.
+        cluster, name, needs: as of `run_shares`.
         units: what is to be done.
-        files, loaded: as of `Crew`.
+        files, loaded, work: as of `Crew`.
+        advance: told of `work`, and of nothing else.
 
     Raises:
         UsageError, MgtoolError, OutputError: as of `run_shares`.
     """
-    ray = cluster.connect()
-    with _errors(ray):
-        wanted, _ = cluster.plan(ray.nodes())
+    with _used(cluster, needs, work, advance) as (ray, wanted, _, how):
         most = cluster.actors or MOST_WAITING
-        crew = Crew[U, R](ray, make, wanted, name, most=most, files=files, loaded=loaded)
+        crew = Crew[U, R](ray, make, wanted, name, most=most, files=files, loaded=loaded, **how)
         with contextlib.closing(crew.do(units)) as done:
             for _, result in done:
                 yield result
@@ -243,8 +262,36 @@ def check_actors(options: UsesCluster) -> None:
             raise UsageError(name, f"{given}: give a number above 0")
 
 
+class _Use(NamedTuple):
+    """A cluster in use: connected, what each actor asks for, how many run side by side, and more for a `Crew`."""
+
+    ray: Any
+    wanted: dict[str, float]
+    places: int
+    how: dict[str, Any]
+
+
 @contextlib.contextmanager
-def _errors(ray: Any) -> Iterator[None]:
+def _used(cluster: Cluster, needs: Needs | None, work: NodeWork | None, advance: Advance) -> Iterator[_Use]:
+    """Connect, see that the nodes have what they need, watch the head, and leave the cluster at the end."""
+    from mgtool.runs.progress import waits, working
+
+    ray, work, needs = cluster.connect(), work or NodeWork(), needs or Needs.of()
+    head = ray_head.watch(ray, ray_probe.asked_address(cluster.address))
+    with _errors(ray, head), contextlib.closing(head):
+        nodes = ray.nodes()
+        wanted, places = cluster.plan(nodes)
+        able = [node for node in nodes if node["Alive"] and _room(node["Resources"], wanted) >= 1]
+        ray_nodes.check(ray, needs, able)
+        working(advance, work)
+        if not able:
+            asked = " and ".join(f"{count:g} {_NAMES[name]}s" for name, count in wanted.items())
+            waits(advance, f"no node has room for an actor that asks for {asked}: waiting for one that has")
+        yield _Use(ray, wanted, places, {"needs": needs, "head": head, "work": work})
+
+
+@contextlib.contextmanager
+def _errors(ray: Any, head: HeadWatch) -> Iterator[None]:
     """Leave the cluster at the end; raise what a share itself raised, and tell a lost one in a line.
 
     Ray writes of each lost process to stdout, which is for data.
@@ -254,9 +301,21 @@ def _errors(ray: Any) -> Iterator[None]:
             try:
                 yield
             finally:
-                ray.shutdown()
+                _leave(ray, head)
+    except HeadGoneError as error:
+        raise OutputError(f"{error}; {_GOES_ON}, on this cluster or another") from error
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, MgtoolError) else error from None
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise OutputError(f"a share was lost: {reason}; {_GOES_ON}") from error
+
+
+def _leave(ray: Any, head: HeadWatch) -> None:
+    """Disconnect; where the head is gone, that is waited for no longer than a little."""
+    if not head.is_gone:
+        ray.shutdown()
+        return
+    leaving = threading.Thread(target=ray.shutdown, daemon=True)
+    leaving.start()
+    leaving.join(_LEAVES_IN_S)

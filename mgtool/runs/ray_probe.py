@@ -25,11 +25,13 @@ os.write(1, b"loaded")
 try:
     ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 except Exception as error:
-    sys.exit(str(error))
+    sys.exit(" ".join(str(error).split()))
 os.write(1, b"answers")
 os._exit(0)
 """
 _PLACE = re.compile(r"\[[^\]]*\] (?:\S+:\d+: )?")
+_VERSIONS = re.compile(r"Ray: (\S+) Python: (\S+)")
+"""As Ray tells that they differ: those of the cluster first."""
 _PIPE = subprocess.PIPE
 _PORTS = "give the port of `ray start --head`, 6379 unless another one was chosen, or ray:// and the client's port"
 
@@ -56,7 +58,14 @@ def insist(address: str) -> None:
         finally:
             probe.kill()
         if not in_time:
-            raise UsageError("ray_address", f"{address}: no Ray cluster answers there{said.reason()}; {_PORTS}")
+            raise UsageError("ray_address", f"{address}: {_explained(said.reason())}")
+
+
+def _explained(reason: str) -> str:
+    if len(versions := _VERSIONS.findall(reason)) == 2:
+        cluster, ours = (f"Ray {ray} and Python {python}" for ray, python in versions)
+        return f"the cluster has {cluster}, this machine has {ours}: install the cluster's versions here"
+    return f"no Ray cluster answers there{f': {reason}' if reason else ''}; {_PORTS}"
 
 
 def _hears(probe: subprocess.Popen[bytes], stdout: IO[bytes], seconds: float) -> bool:
@@ -85,5 +94,4 @@ class _Lines:
     def reason(self) -> str:
         """The last line, without the place in Ray's sources that it begins with."""
         self._thread.join(1.0)
-        reason = _PLACE.sub("", self._last)
-        return f": {reason.rstrip('.')}" if reason else ""
+        return _PLACE.sub("", self._last).rstrip(".")

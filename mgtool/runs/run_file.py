@@ -249,6 +249,18 @@ def read(path: Path) -> dict[str, Any]:
     return record
 
 
+def add_times(path: Path, **times: Any) -> None:
+    """Add times of its parts to a finished run's record, as far as there are any.
+
+    Raises:
+        ResumeError: what is there is no record of a run.
+    """
+    told = {name: value for name, value in times.items() if value}
+    if told and (record := read(path)):
+        record["times"] |= told
+        write_bytes(path, dumps(record) + b"\n")
+
+
 def versions(*computes: str) -> dict[str, str]:
     """Versions of Python, mgtool, torch, transformers and what else computes, as far as it is installed."""
     from importlib import metadata

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from mgtool.errors import InputError
+from mgtool.files.parquet_size import rows_at_once
+
+_BATCH_ROWS, _MOST_BYTES = 1 << 12, 1 << 29
 
 
 def parquet_rows(file: IO[bytes], picture: str, *, where: Path) -> list[dict[str, Any]]:
@@ -27,13 +31,26 @@ def parquet_rows(file: IO[bytes], picture: str, *, where: Path) -> list[dict[str
             schema = opened.schema_arrow
             pictures = [field.name for field in schema if _is_picture(field.type)]
             columns = [field.name for field in schema if field.name not in pictures]
-            rows = opened.read(columns).to_pylist()
+            rows = [row for batch in _batches(opened, columns, where) for row in batch.to_pylist()]
             if picture in pictures:
                 names = _picture_names(opened, picture, where.stem)
                 rows = [{**row, picture: name} for row, name in zip(rows, names, strict=True)]
     except (pa.ArrowException, OSError, ValueError, ArithmeticError, LookupError) as error:
         raise InputError(f"{where}: cannot be read as Parquet: {error}") from error
     return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
+def _batches(file: Any, columns: list[str], where: Path) -> Iterator[Any]:
+    """The rows, as long as they are no more than memory is for.
+
+    Raises:
+        InputError: they are.
+    """
+    size = 0
+    for batch in file.iter_batches(rows_at_once(file.metadata, _BATCH_ROWS, str(where)), columns=columns):
+        if (size := size + batch.nbytes) > _MOST_BYTES:
+            raise InputError(f"{where}: rows of more than {_MOST_BYTES:,} bytes, pictures aside; no ground truth has")
+        yield batch
 
 
 def _picture_names(file: Any, picture: str, stem: str) -> list[str | None]:

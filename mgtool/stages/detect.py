@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +32,9 @@ from mgtool.inputs.fingerprints import HashedStdin, changed, fingerprint
 from mgtool.inputs.line_index import LineIndex
 from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
-from mgtool.runs import progress, ray_cluster
+from mgtool.runs import progress, ray_cluster, run_file
 from mgtool.runs.claims import do_shares
+from mgtool.runs.ray_nodes import NodeWork, done_here
 from mgtool.runs.remote_output import place_of, refresh, taking_part, writing
 from mgtool.runs.run_file import DRAWN_FOLDER, RUN_FILE, Run
 from mgtool.runs.shares import ALL, Share
@@ -52,6 +53,7 @@ class Detected:
         share: the name of the run's share where the counts are of this alone; empty where they are of all the input.
         had_finished: whether the folder was complete before.
         missing: shares that are not there yet; the rank that ends last joins all of them.
+        nodes: pictures, and pictures a second, that this run did on each node of a cluster.
     """
 
     folder: Path | str
@@ -59,6 +61,7 @@ class Detected:
     share: str = ""
     had_finished: bool = False
     missing: tuple[Share, ...] = ()
+    nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict, compare=False)
 
     @property
     def failures(self) -> int:
@@ -189,10 +192,14 @@ def _on_cluster(
 ) -> Detected:
     """Every share as a task of a Ray cluster; gives what the one found that ended last and joined them."""
     cluster = ray_cluster.Cluster.of(options, 0 if options.device == "cpu" else 1)
-    make = functools.partial(_detecting, inputs, place_of(folder), options, overwrite)
-    shares = ray_cluster.run_shares(make, cluster, name="detect", world_size=options.world_size, advance=advance)
+    make, work = functools.partial(_detecting, inputs, place_of(folder), options, overwrite), NodeWork("pictures")
+    needs = loading.needs(inputs, options).with_output(folder)
+    how: dict[str, Any] = {"world_size": options.world_size, "advance": advance, "needs": needs, "work": work}
+    shares = ray_cluster.run_shares(make, cluster, name="detect", **how)
     refresh(folder)
-    return replace(next((detected for detected in shares if not detected.share), shares[-1]), folder=folder)
+    run_file.add_times(folder / RUN_FILE, nodes=work.summary())
+    found = next((detected for detected in shares if not detected.share), shares[-1])
+    return replace(found, folder=folder, nodes=work.summary())
 
 
 def _detecting(
@@ -202,7 +209,7 @@ def _detecting(
     local = replace(options, **ray_cluster.LOCAL, world_size=1)
     local.check(inputs, str(place))
     folder = taking_part(place)
-    work = _Work(inputs, local, loading.load_finder(local), lambda n: None)
+    work = _Work(inputs, local, loading.load_finder(local), done_here)
     run = _run_record(work, folder)
 
     def detect(share: Share) -> Detected:

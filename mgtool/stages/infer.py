@@ -30,12 +30,13 @@ from mgtool.inference.shared_output import SharedAnswers
 from mgtool.inference.stage_times import StageTimes, for_device
 from mgtool.inputs import sources
 from mgtool.inputs.fingerprints import HashedStdin
-from mgtool.inputs.model_folders import check_config, check_model
+from mgtool.inputs.model_folders import FOREIGN, check_config, check_model
 from mgtool.records import Advance, Answer, Failure, Inputs, LeftOut, input_names
 from mgtool.report.html import summary_table
-from mgtool.runs import progress
+from mgtool.runs import progress, run_file
 from mgtool.runs.claims import do_shares
 from mgtool.runs.ray_cluster import LOCAL, Cluster, check_engine, run_shares
+from mgtool.runs.ray_nodes import Needs, NodeWork, done_here
 from mgtool.runs.remote_output import place_of, refresh, taking_part, writing
 from mgtool.runs.run_file import Run
 from mgtool.runs.shares import ALL, Share, check_share, share_of
@@ -55,6 +56,7 @@ class Inferred:
         missing: shares that are not there yet; the rank that ends last joins all into one file.
         backend: what ran the language model.
         stages: seconds by stage, and what was done a second; empty where the run was finished before.
+        nodes: samples, and samples a second, that this run did on each node of a cluster.
     """
 
     out: Path | str
@@ -66,6 +68,7 @@ class Inferred:
     missing: tuple[Share, ...] = ()
     backend: str = InferOptions.backend
     stages: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict, compare=False)
 
     def _repr_html_(self) -> str:
         told = {"answers": self.out, "answered": self.answered, "failed": self.failed, "new tokens": self.new_tokens}
@@ -331,7 +334,7 @@ def _fill(plan: InferencePlan, shared: SharedAnswers, file: AnswersFile, stdin: 
     advance, left_out, times = told
     progress.counted(advance, plan.inputs, plan.numbered)
     items = file.skip_done(plan.numbered(stdin.file, left_out))
-    advance(sum(file.counts.values()))
+    progress.known(advance, sum(file.counts.values()))
     if (begin := next(items, None)) is None:
         return file.tokens
     writer, known = InOrder(begin[0], file, advance), shared.known(plan)
@@ -339,8 +342,11 @@ def _fill(plan: InferencePlan, shared: SharedAnswers, file: AnswersFile, stdin: 
     unknown = (one for one in itertools.chain([begin], items) if not known.has(one[0]))
     first = next(unknown, None)
     if first is not None:
+        progress.doing(advance, "loads the model")
         with closing(_results(plan, itertools.chain([first], unknown), left_out, times)) as results:
-            for position, result in results:
+            for place, (position, result) in enumerate(results):
+                if place == 0:
+                    progress.doing(advance, "answers")
                 writer.put(position, result)
                 known.write(writer)
     return file.tokens + writer.tokens
@@ -366,14 +372,20 @@ def _on_ray(inputs: Inputs, out: Path, options: InferOptions, *, overwrite: bool
     check_model(options.model, takes_foreign=True)
     InferencePlan.of(inputs, options, is_here=False)  # what is wrong with the options is better said here
     cluster = Cluster.of(options, 0 if options.device == "cpu" else options.tensor_parallel)
-    make = functools.partial(_answering, inputs, place_of(out), options, overwrite)
-    shares = run_shares(make, cluster, name="infer", world_size=options.world_size, advance=advance)
+    make, work = functools.partial(_answering, inputs, place_of(out), options, overwrite), NodeWork("samples")
+    needs = Needs.of(*input_names(inputs), options.images, options.boxes, str(options.model).removeprefix(FOREIGN))
+    how: dict[str, Any] = {"world_size": options.world_size, "advance": advance, "work": work}
+    shares = run_shares(make, cluster, name="infer", needs=needs.with_output(out, is_file=True), **how)
     refresh(out)
+    file = AnswersFile(out)
     if len(shares) == 1:
-        return replace(shares[0][0], out=out, failures=AnswersFile(out).failures_path)
-    whole = replace(shares[0][1], options=options, share=ALL)
-    counts = join(whole, out, [share_file(out, plan.share) for _, plan in shares], overwrite=overwrite)
-    return Inferred(out, **counts, failures=AnswersFile(out).failures_path, missing=())
+        inferred = replace(shares[0][0], out=out, failures=file.failures_path)
+    else:
+        whole = replace(shares[0][1], options=options, share=ALL)
+        counts = join(whole, out, [share_file(out, plan.share) for _, plan in shares], overwrite=overwrite)
+        inferred = Inferred(out, **counts, failures=file.failures_path, missing=())
+    run_file.add_times(file.run_path, nodes=work.summary())
+    return replace(inferred, nodes=work.summary())
 
 
 def _answering(
@@ -388,6 +400,6 @@ def _answering(
     def answer(share: Share) -> tuple[Inferred, InferencePlan]:
         own = replace(plan if share.is_all else shared.indexed(plan), share=share)
         with one_share(out, share.name, is_file=True, wait=True), kept_model(kept):
-            return _do_share(own, shared, overwrite=overwrite, advance=lambda count: None), replace(own, index=None)
+            return _do_share(own, shared, overwrite=overwrite, advance=done_here), replace(own, index=None)
 
     return answer

@@ -31,6 +31,7 @@ from mgtool.packing.pipeline import OpenSource
 from mgtool.packing.plan import ShardPlan
 from mgtool.records import Advance, Failure, Item, LeftOut
 from mgtool.report.html import summary_table
+from mgtool.runs.ray_nodes import Needs
 from mgtool.runs.remote_output import is_copy, writing
 from mgtool.tars import other_readers
 
@@ -51,6 +52,7 @@ class Packed:
         turned_by_exif: pictures that some readers turn, so that their boxes do not fit; None without any.
         left_out: what else the inputs and box files hold: count and examples by reason; None where all is used.
         failed: what could not be packed, for a stream; a folder has it in ``failures.jsonl``.
+        nodes: samples, and samples a second, that this run packed on each node of a cluster.
     """
 
     items: int
@@ -63,6 +65,7 @@ class Packed:
     turned_by_exif: int | None = None
     left_out: Mapping[str, Any] | None = None
     failed: tuple[Failure, ...] = ()
+    nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict, compare=False)
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -144,8 +147,9 @@ def _pack_folder(
         counts = folder.publish(planned.skipped) | _unused(left_out, planned)
         if options.energon:
             other_readers.prepare_energon(folder.path)
-        folder.finish(counts)
-        return Packed(items=planned.samples + planned.failures, **counts)
+        nodes = planned.work.summary()
+        folder.finish(counts, nodes)
+        return Packed(items=planned.samples + planned.failures, nodes=nodes, **counts)
 
 
 @contextlib.contextmanager
@@ -267,9 +271,17 @@ def _planned(
         def begin(planned: ShardPlan) -> tuple[Layout, Base]:
             return folder.begin(_identified(sources, planned), planned.layout)
 
-        with pipeline.planned(place, opened, options, earlier=folder.earlier(), begin=begin) as planned:
+        needs = _needs(sources).with_output(folder.path) if options.on_cluster else None
+        with pipeline.planned(place, opened, options, earlier=folder.earlier(), begin=begin, needs=needs) as planned:
             folder.refuse_other_plan(planned.base, planned.jobs())
             yield planned
+
+
+def _needs(sources: Sequence[Source]) -> Needs:
+    """What nodes of a cluster have to see: pictures; what lies in tars is sent to them."""
+    folders = (one for source in sources if source.images is None for one in source.inputs if Path(one).is_dir())
+    pictures = (folder for folder in folders if not any(Path(folder).glob("*.tar")))
+    return Needs.of(*(source.images for source in sources), *pictures)
 
 
 def _check_space(folder: PackFolder, planned: ShardPlan) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import re
 import tarfile
@@ -20,6 +21,11 @@ from mgtool.records import name_text
 
 MAX_MEMBER_BYTES = 1 << 32
 """Largest member that is read; a small compressed file can unpack to any size."""
+
+_MOST_EXTENDED = 1 << 22
+"""Bytes of a header that extends another: names, attributes and the like."""
+_MOST_TIMES, _UNPACKED_BYTES = 250, 1 << 28
+"""How many times its packed bytes a tar may unpack to, once it is larger than this; zeros pack a thousand times."""
 
 _BLOCK = 512
 _MAGIC = slice(257, 262)
@@ -129,6 +135,8 @@ def read_members(
     begin, longer = offset, dict[str, Any]()
     while (header := reader.header()) is not None:
         if header.type in (b"x", b"g", b"L", b"K"):
+            if header.size > _MOST_EXTENDED:
+                raise ItemError("unreadable", f"an extended header of {header.size:,} bytes")
             extra = reader.data(header.size)
             if header.type != b"g":
                 longer |= _extended(header.type, extra)
@@ -152,14 +160,14 @@ class _BlockReader:
 
     def __init__(self, file: IO[bytes], offset: int) -> None:
         self._ahead = _read_fully(file, _BLOCK)
-        self._file = file
+        self._file: Any = file
         self.offset = offset
         for magic, name in _OTHER_COMPRESSION.items():
             if self._ahead.startswith(magic):
                 raise ItemError("unsupported", f"compressed with {name}; gzip, bzip2 and xz are read: unpack it first")
         for magic, unpack in _DECOMPRESSORS.items():
             if self._ahead.startswith(magic):
-                self._file = unpack(_Rejoined(self._ahead, file))
+                self._file = _Unpacked(unpack, _Rejoined(self._ahead, file))
                 self._ahead = b""
 
     def peek(self) -> bytes:
@@ -227,28 +235,46 @@ class _BlockReader:
 
 
 class _Rejoined:
-    """A stream with the bytes in front that were read from it before."""
+    """A stream with the bytes in front that were read from it before; `count` is of all that were read."""
 
     def __init__(self, head: bytes, file: IO[bytes]) -> None:
-        self._head, self._file = head, file
+        self._head, self._file, self.count = head, file, 0
 
     def read(self, size: int = -1) -> bytes:
         if not self._head:
-            return self._file.read(size)
-        data, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
-        return data + self._file.read() if size < 0 else data
+            data = self._file.read(size)
+        else:
+            data, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
+            data = data + self._file.read() if size < 0 else data
+        self.count += len(data)
+        return data
 
 
-def _read_fully(file: IO[bytes], size: int) -> bytes:
+class _Unpacked:
+    """A packed stream, as far as it unpacks to what files hold."""
+
+    def __init__(self, unpack: Callable[[Any], Any], packed: _Rejoined) -> None:
+        self._file, self._packed, self._count = unpack(packed), packed, 0
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._file.read(size)
+        self._count += len(data)
+        if self._count > max(_UNPACKED_BYTES, _MOST_TIMES * self._packed.count):
+            raise OSError(f"{self._packed.count:,} packed bytes that unpack to {self._count:,}, and perhaps more")
+        return data
+
+
+def _read_fully(file: Any, size: int) -> bytes:
     """As many bytes as there are up to `size`, in steps, so that a false size reserves no memory."""
-    data = file.read(min(_CHUNK, size))
+    data: bytes = file.read(min(_CHUNK, size))
     if len(data) == size or not data:
         return data
-    parts, missing = [data], size - len(data)
+    whole, missing = io.BytesIO(), size - len(data)  # which grows in place, and gives what it has without a copy
+    whole.write(data)
     while missing and (part := file.read(min(missing, _CHUNK))):
-        parts.append(part)
+        whole.write(part)
         missing -= len(part)
-    return b"".join(parts)
+    return whole.getvalue()
 
 
 def _parse(block: bytes) -> _Header:

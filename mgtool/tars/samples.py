@@ -32,6 +32,9 @@ from mgtool.tars.paths import find, open_url
 FORMAT = "mgtool-1"
 """Value of `format` in the JSON of samples that mgtool packed."""
 
+_MOST_BYTES, _PART_BYTES = 1 << 30, 1 << 10
+"""Of a sample's members together, where there are several, and what each counts beside its own."""
+
 _OWN_START = b'{"format":"' + FORMAT.encode() + b'"'
 
 
@@ -209,22 +212,44 @@ def group(members: Iterable[Member], left_out: LeftOut | None = None) -> Iterato
 
     A part that comes again begins another sample of the same key, so that nothing is lost.
     """
-    key, parts, begin, end, wrong = "", dict[str, bytes](), 0, 0, None
+    now: _Gathered | None = None
     try:
         for member in _used(members, left_out):
-            found, part = split_name(member.name)
-            if parts and (found != key or part in parts):
-                yield RawSample(key, parts, begin, end, wrong)
-                parts, wrong = {}, None
-            if not parts:
-                begin = member.offset
-            if member.kind == SPARSE:
-                wrong = ItemError("unsupported", f"{member.name}: a sparse file; pack it anew without holes")
-            key, end, parts[part] = found, member.end, member.data
+            key, part = split_name(member.name)
+            if now is not None and (key != now.key or part in now.parts):
+                yield now.sample()
+                now = None
+            now = now or _Gathered(key, member.offset)
+            now.take(member, part)
     except ItemError as error:
-        raise ItemError(error.reason, f"{error.detail} after {key}" if key else error.detail) from error
-    if parts:
-        yield RawSample(key, parts, begin, end, wrong)
+        raise ItemError(error.reason, f"{error.detail} after {now.key}" if now else error.detail) from error
+    if now is not None:
+        yield now.sample()
+
+
+class _Gathered:
+    """The members of one key so far."""
+
+    def __init__(self, key: str, begin: int) -> None:
+        self.key, self.parts = key, dict[str, bytes]()
+        self._begin = self._end = begin
+        self._size = 0
+        self._wrong: ItemError | None = None
+
+    def take(self, member: Member, part: str) -> None:
+        """One more, as long as memory is for them."""
+        self._end, self._size = member.end, self._size + len(member.data) + _PART_BYTES
+        if member.kind == SPARSE:
+            self._wrong = ItemError("unsupported", f"{member.name}: a sparse file; pack it anew without holes")
+        if self._size <= _MOST_BYTES or not self.parts:
+            self.parts[part] = member.data
+        else:
+            self._wrong = ItemError("bad_record", f"{self.key}: members of more than {_MOST_BYTES:,} bytes together")
+            self.parts = dict.fromkeys(list(self.parts)[:1], b"")
+
+    def sample(self) -> RawSample:
+        """All of them."""
+        return RawSample(self.key, self.parts, self._begin, self._end, self._wrong)
 
 
 def _used(members: Iterable[Member], left_out: LeftOut | None) -> Iterator[Member]:

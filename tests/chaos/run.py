@@ -31,6 +31,7 @@ import psutil
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from ray_nodes import kill, processes, standing_still
 from s3_server import BUCKET, content, environment, listed, s3_server
 
 PICTURES, SHARES, CRASHES_S, FREEZE_S, LONGEST_S = 160, 8, 12.0, 30.0, 400.0
@@ -73,49 +74,27 @@ class Nodes:
     def lose(self, chance: random.Random) -> None:
         """A node is gone at once; another one comes."""
         gone = self._workers.pop(chance.randrange(len(self._workers)))
-        _kill(_processes(gone))
+        kill(processes(gone))
         self._cluster.remove_node(gone, allow_graceful=False)
         self._workers.append(self._added())
 
     def lose_head(self) -> None:
         """And with it the cluster, as nothing takes its place; then there is a new one."""
-        _kill(_processes(self._cluster.head_node))
+        kill(processes(self._cluster.head_node))
         time.sleep(CRASHES_S)
         self.end()
         self.__init__(self._full_disk)  # type: ignore[misc]
 
     def freeze(self, chance: random.Random) -> None:
         """A node stands still for a while."""
-        processes = _processes(chance.choice(self._workers))
-        for process in processes:
-            process.suspend()
-        time.sleep(FREEZE_S)
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.resume()
+        with standing_still(processes(chance.choice(self._workers))):
+            time.sleep(FREEZE_S)
 
     def end(self) -> None:
         """Stop all that is left of it."""
         for node in [*self._workers, self._cluster.head_node]:
-            _kill([] if node is None else _processes(node))
+            kill([] if node is None else processes(node))
         self._cluster.shutdown()
-
-
-def _processes(node: Any) -> list[psutil.Process]:
-    """A node's own, and those that they began."""
-    found = []
-    for infos in node.all_processes.values():
-        for info in infos:
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(info.process.pid)
-                found += [process, *process.children(recursive=True)]
-    return found
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
 
 
 def main() -> int:
@@ -281,7 +260,7 @@ def _do(fault: str, nodes: Nodes, run: _Driver, disk: Path | None, chance: rando
                 file.flush()
     elif fault == "actor":
         actors = _actors()
-        _kill([chance.choice(actors)] if actors else [])
+        kill([chance.choice(actors)] if actors else [])
     else:
         does: dict[str, Callable[[], None]] = {
             "node": lambda: nodes.lose(chance),

@@ -199,7 +199,7 @@ def test_compare(mgtool, pope, tmp_path) -> None:
     code, table, err = mgtool("eval", pope["answers"], "--compare", pope["worse"], *options)
     assert code == 0
     assert "difference" in table
-    assert "6 items fixed, 0 broken" in err
+    assert "items fixed: 6, broken: 0" in err
     comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert comparison["metrics"]["random.accuracy"]["difference"] == 50
     assert {flip["question_id"] for flip in comparison["flips"]} == {

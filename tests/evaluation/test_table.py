@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -130,21 +131,32 @@ def test_options_that_do_not_go_together_are_one_line(
     assert says in said
 
 
-def test_a_cell_on_ray_is_handed_over(spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mgtool.stages import table
-
-    given: list[mgtool.InferOptions] = []
-
-    def asked(inputs: object, out: Path, options: mgtool.InferOptions, *, overwrite: bool) -> None:
-        given.append(options)
-        out.parent.mkdir(parents=True)
-        out.write_bytes((tmp_path / "base.jsonl").read_bytes())
-
-    monkeypatch.setattr(table, "infer", asked)
+def test_a_cell_on_ray_asks_for_the_cluster_that_is_named(spec: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
     text = spec.read_text().replace('answers = { own = "base.jsonl" }', 'infer = { model = "tiny" }')
     spec.write_text(text.replace("metric =", 'inputs = ["truth.jsonl"]\nmetric ='))
-    mgtool.table(spec, tmp_path / "out", mgtool.TableOptions(engine="ray", ray_address="here:1"))
-    assert [(one.engine, one.ray_address) for one in given] == [("ray", "here:1")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(UsageError, match=rf"^`ray_address` {address}: .*refused"):
+        mgtool.table(spec, tmp_path / "out", mgtool.TableOptions(engine="ray", ray_address=address))
+
+
+@pytest.mark.slow
+def test_a_table_made_on_a_cluster_is_that_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    spec, out = ROOT / "examples/paper/tiny.toml", tmp_path / "out"
+    mgtool.table(spec, tmp_path / "one")
+    nodes = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        mgtool.table(spec, out, mgtool.TableOptions(engine="ray", ray_address=nodes.address))
+    finally:
+        nodes.shutdown()
+    for name in ("table.csv", "table.md", "table.tex", "table.json"):
+        assert (out / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    records = [json.loads(path.read_text()) for path in out.rglob("*run.json")]
+    made = {record["command"]: record["times"].get("nodes") for record in records}
+    assert {command for command, nodes in made.items() if nodes} == {"detect", "infer"}
 
 
 def test_what_the_boxes_bring_in_one_command(tmp_path: Path, mgtool) -> None:

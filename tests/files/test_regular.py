@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from mgtool.boxes import formats
 from mgtool.errors import InputError, ItemError, UsageError
-from mgtool.files.regular import open_input, open_regular, read_regular
+from mgtool.files.regular import open_input, open_regular, read_regular, read_sent
 from mgtool.inputs import fingerprints, sources
 from mgtool.media import reading
 from mgtool.media.limits import MAX_PICTURE_BYTES, MAX_VIDEO_BYTES
@@ -101,3 +102,9 @@ def test_a_config_that_never_ends(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "mgtool.commands.main", "pack", "x", "--out", "y", "--config", given]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path)
         assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+
+
+def test_what_is_sent_without_end() -> None:
+    assert read_sent(io.BytesIO(b"x" * 9), 9) == b"x" * 9
+    with Path("/dev/zero").open("rb") as endless, pytest.raises(InputError, match="more than the 5,000,000 bytes"):
+        read_sent(endless, 5_000_000)

@@ -15,6 +15,7 @@ from tiny_models import new_tokens
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from mgtool.errors import ItemError
+from mgtool.inference import engine as engines
 from mgtool.inference.attention import Prefix, View, shared_prefixes
 from mgtool.inference.cache_support import LengthDependentRope
 from mgtool.inference.engine import Engine
@@ -230,6 +231,22 @@ def test_rows_do_not_wait_for_an_input_that_has_nothing_yet(is_ready, ended_befo
         ended.append(number)
     assert drawn == [ended_before]
     assert sorted(ended) == list(range(6))
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(60.0, 3), (0.0, 3 + 5)])
+def test_rows_wait_for_others_that_are_ready_and_only_so_long(seconds, steps, monkeypatch):
+    monkeypatch.setattr(engines, "FILL_S", seconds)
+    engine = Engine(*built("llama"), max_new_tokens=4)
+    engine._ends = set()
+    found = dict(engine.generate(grouped([([5], [[7 + end]]) for end in range(6)])))
+    assert [len(found[number].ids) for number in range(6)] == [4] * 6
+    assert engine.times.steps == steps
+
+
+def test_answers_that_are_ready_are_given_before_others_begin():
+    engine = Engine(*built("llama"), max_new_tokens=1)
+    steps = engine.steps(grouped([([5], [[7 + end]]) for end in range(6)]))
+    assert [len(outcomes) for outcomes in steps] == [1] * 6
 
 
 def test_a_token_that_the_embedding_lacks_fails_its_prompt_alone():

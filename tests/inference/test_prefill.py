@@ -76,7 +76,7 @@ def begun(served, count, each, **budget):
     prefills = 0
     with torch.inference_mode(), operations_script().Counted() as counted:
         while engine._scheduler.has_room():
-            engine._schedule()
+            engine._prefill()
             prefills += 1
     return counted.operations, prefills
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from counted_reads import counted
 from PIL import Image
 
-from mgtool.files import regular
 from mgtool.inputs import fingerprints, line_index
 from mgtool.runs.shares import Share
 
@@ -44,26 +41,9 @@ def _line(number: int) -> str:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch, questions: Path) -> Iterator[list[int]]:
+def read(monkeypatch: pytest.MonkeyPatch, questions: Path) -> list[int]:
     """Bytes that were read of the questions, by each opening."""
-    counts: list[int] = []
-
-    class Counting(io.FileIO):
-        def readinto(self, buffer) -> int:
-            count = super().readinto(buffer)
-            counts[-1] += count
-            return count
-
-    plain = regular.open_regular
-
-    def opened(path: str | os.PathLike[str]) -> io.FileIO:
-        if Path(path) != questions:
-            return plain(path)
-        counts.append(0)
-        return Counting(path)
-
-    monkeypatch.setattr(regular, "open_regular", opened)
-    return counts
+    return counted(monkeypatch, questions)
 
 
 COMMANDS = {

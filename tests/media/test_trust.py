@@ -157,8 +157,9 @@ OPENERS = {
     "media/reading.py",
 }
 """What opens URLs: inputs, indexes beside tars and boxes that the command line names, and pictures by `Place` alone."""
-ASKING = {"inputs/fingerprints.py", "tars/samples.py"}
-"""What asks for the version of an input that the command line names, and what an error of one means."""
+ASKING = {"inputs/fingerprints.py", "runs/ray_nodes.py", "tars/samples.py"}
+"""What asks for the version of an input that the command line names, or whether it may be read, or what an error means.
+"""
 
 
 def test_nothing_else_opens_urls() -> None:

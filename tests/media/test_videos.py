@@ -127,3 +127,15 @@ def test_too_large_a_video_is_refused_before_decoding(
     assert decode_frames(video, 8, max_pixels=64 * 48)
     with pytest.raises(ItemError, match="over the limit"):
         decode_frames(video, 8, max_pixels=64 * 48 - 1)
+
+
+def test_frames_that_are_held_together_are_bounded(
+    write_video: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = write_video(_greys(3))
+    monkeypatch.setattr(videos, "MAX_PIXELS", 64 * 48)
+    assert len(decode_frames(video, 100, max_pixels=64 * 48 * 50)) == 100
+    monkeypatch.setattr(videos, "_USUAL_PIXELS", 0)
+    assert len(decode_frames(video, 2, max_pixels=64 * 48)) == 2
+    with pytest.raises(ItemError, match="over the limit"):
+        decode_frames(video, 3, max_pixels=64 * 48)

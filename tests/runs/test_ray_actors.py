@@ -20,6 +20,7 @@ from mgtool.runs.shares import Share
 
 ray = pytest.importorskip("ray")
 COUNT = 7
+LONGEST_S = 120.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,11 +41,14 @@ def _cluster() -> Iterator[None]:
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-def _working(folder: Path, dies_at: int, deaths: int) -> Callable[[Share], tuple[int, int]]:
-    """Notes that it was made; one share kills its process some times."""
+def _working(folder: Path, dies_at: int, deaths: int, together: int) -> Callable[[Share], tuple[int, int]]:
+    """Notes that it was made; no share is done before some are, and one share kills its process some times."""
     (folder / f"made-{os.getpid()}").touch()
 
     def work(share: Share) -> tuple[int, int]:
+        end = time.monotonic() + LONGEST_S
+        while len(list(folder.glob("made-*"))) < together and time.monotonic() < end:
+            time.sleep(0.05)
         time.sleep(0.3)
         if share.rank == dies_at and len(list(folder.glob("died-*"))) < deaths:
             (folder / f"died-{os.getpid()}").touch()
@@ -57,15 +61,15 @@ def _working(folder: Path, dies_at: int, deaths: int) -> Callable[[Share], tuple
     return work
 
 
-def _run(folder: Path, dies_at: int = 99, deaths: int = 0) -> tuple[list[tuple[int, int]], int]:
+def _run(folder: Path, dies_at: int = 99, deaths: int = 0, together: int = 1) -> tuple[list[tuple[int, int]], int]:
     done: list[int] = []
-    make = functools.partial(_working, folder, dies_at, deaths)
+    make = functools.partial(_working, folder, dies_at, deaths, together)
     found = run_shares(make, Cluster(None), name="test", world_size=COUNT, advance=done.append)
     return found, sum(done)
 
 
 def test_shares_go_to_whoever_is_free_and_each_is_made_once(tmp_path: Path) -> None:
-    found, done = _run(tmp_path)
+    found, done = _run(tmp_path, together=2)
     assert ([rank for rank, _ in found], done) == (list(range(COUNT)), COUNT)
     assert len({process for _, process in found}) == len(list(tmp_path.glob("made-*"))) == 2
 
@@ -86,10 +90,21 @@ def test_a_share_that_kills_whoever_does_it_is_told(tmp_path: Path) -> None:
 def _filling_up(folder: Path, full: int) -> Callable[[Share], int]:
     """Of some processes the disk is full from their first share on."""
 
+    def is_full() -> bool:
+        for number in range(full):
+            claim = folder / f"full-{number}"
+            try:
+                claim.mkdir()  # one process alone can
+            except FileExistsError:
+                if not (claim / str(os.getpid())).exists():
+                    continue
+            (claim / str(os.getpid())).touch()
+            return True
+        return False
+
     def work(share: Share) -> int:
         time.sleep(0.1)
-        if len(list(folder.glob("full-*"))) < full or (folder / f"full-{os.getpid()}").exists():
-            (folder / f"full-{os.getpid()}").touch()
+        if is_full():
             raise OutputError("the disk") from OSError(errno.ENOSPC, "No space left on device")
         return share.rank
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeAlias
+from typing import IO, Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -17,8 +17,11 @@ from mgtool.boxes.coordinates import CORNERS, Coordinates
 from mgtool.errors import InputError
 from mgtool.files import json_lists
 from mgtool.files.atomic import atomic_file
-from mgtool.files.not_finite import parse_with_nan, with_nulls
+from mgtool.files.not_finite import mended, parse_with_nan
 from mgtool.records import BoxRecord, LeftOut, SampleId, decode, dumps, parse
+
+_HELD_BYTES = 1 << 26
+"""Of a file that is read part by part."""
 
 Records: TypeAlias = Callable[[], Iterator[BoxRecord]]
 """Gives each distinct picture's record, as often as it is called."""
@@ -63,6 +66,7 @@ class BoxFile:
         self.left_out = LeftOut() if left_out is None else left_out
         self.coordinates = coordinates
         self._is_finite = True
+        self._pages: mmap.mmap | None = None
 
     @cached_property
     def is_list(self) -> bool:
@@ -90,13 +94,13 @@ class BoxFile:
         if self.is_list or self.path.is_dir():
             return None
         with self.path.open("rb") as file:
-            data = _mapped(file)
+            self._pages = _mapped(file)
             try:
-                return decode(data, dict[str, msgspec.Raw])
+                return decode(self._pages, dict[str, msgspec.Raw])
             except (msgspec.DecodeError, UnicodeDecodeError):
-                finite = with_nulls(whole := bytes(data))
-        self._is_finite = finite is whole
-        return None if self._is_finite else _decoded(finite)
+                finite = mended(self._pages, where=str(self.path))
+        self._is_finite = finite is None
+        return None if finite is None else _decoded(finite)
 
     def values(self) -> Iterator[tuple[str, Any]]:
         """The members, decoded one at a time; NaN and infinite numbers are floats."""
@@ -105,10 +109,42 @@ class BoxFile:
         if not self._is_finite:
             yield from parse_with_nan(self.path.read_bytes(), dict[str, Any], where=str(self.path)).items()
 
+    def elements_of(self, name: str) -> Iterator[bytes]:
+        """Those of a member that is a list, undecoded, one at a time.
+
+        Raises:
+            InputError: it is no list.
+        """
+        raw = (self.members or {})[name]
+        return json_lists.elements(cast("IO[bytes]", _Window(raw, self._let_go)), where=f"{self.path}: {name}")
+
+    def _let_go(self) -> None:
+        """Have the system take back what was read of the file into this process's memory."""
+        if self._pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._pages.madvise(mmap.MADV_DONTNEED)
+
     def elements(self) -> Generator[bytes]:
         """Those of a JSON list, undecoded, one at a time."""
         with self.path.open("rb") as file:
             yield from json_lists.elements(file, where=str(self.path))
+
+
+class _Window:
+    """A part of a file's memory as a file; `let_go` is called now and then, when what was read is done with."""
+
+    def __init__(self, part: Any, let_go: Callable[[], None]) -> None:
+        self._part, self._at, self._let_go, self._held = memoryview(part), 0, let_go, 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As of any file."""
+        end = len(self._part) if size < 0 else self._at + size
+        data = bytes(self._part[self._at : end])
+        self._at += len(data)
+        self._held += len(data)
+        if self._held > _HELD_BYTES:
+            self._held = 0
+            self._let_go()
+        return data
 
 
 def _decoded(data: bytes) -> dict[str, msgspec.Raw] | None:

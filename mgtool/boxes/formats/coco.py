@@ -11,6 +11,7 @@ import msgspec
 
 from mgtool.boxes.coordinates import Coordinates
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte, write_list
+from mgtool.boxes.formats.grouped import Best, Grouped
 from mgtool.boxes.formats.labelled import plain_name
 from mgtool.errors import InputError, RecordError
 from mgtool.files.atomic import atomic_file
@@ -18,6 +19,8 @@ from mgtool.files.not_finite import parse_with_nan, with_nulls
 from mgtool.records import BoxRecord, LeftOut, SampleId, Side, dumps, parse
 
 RESULTS_FILE, IMAGES_FILE = "boxes.json", "images.json"
+_BOX, _SOME = re.compile(rb'"bbox"'), re.compile(rb"\s*+\[\s*+[^\s\]]")
+"""What annotations with boxes hold, and how a list begins that is not empty."""
 
 
 class CocoResult(msgspec.Struct, frozen=True, gc=False):
@@ -54,6 +57,10 @@ class CocoImages(NamedTuple):
     names: dict[int, str]
     is_placed: bool = False
 
+    def label(self, category: int) -> str:
+        """A class's name; its number where it has none."""
+        return self.names[category] if category in self.names else str(category)
+
 
 def recognises(file: BoxFile) -> bool:
     """A list of results (an empty one is of pictures without an object), or an object of images and annotations."""
@@ -71,10 +78,10 @@ def read(file: BoxFile) -> Iterator[BoxEntry]:
     if file.members is not None:
         if "annotations" not in file.members:
             raise InputError(f"{file.path}: a COCO file without `annotations`: there are no boxes in it")
-        annotations = parse(file.members["annotations"], list[msgspec.Raw], where=f"{file.path}: annotations")
         own = _placed(_images_of(file.members, file.path, file.left_out), file)
-        if any(_may_have_boxes(one) for one in annotations) or not annotations:
-            yield from _entries(annotations, own, file, is_results=False)
+        annotations = file.members["annotations"]
+        if _BOX.search(annotations) or not _SOME.match(annotations):
+            yield from _entries(file.elements_of("annotations"), own, file, is_results=False)
         elif file.root is None:
             raise InputError(f"{file.path}: no annotation has a `bbox`, as those of captions: there are no boxes in it")
         else:
@@ -83,10 +90,6 @@ def read(file: BoxFile) -> Iterator[BoxEntry]:
         yield from _entries(file.elements(), images, file, is_results=True)
     elif file.head is not None:
         raise InputError(f"{file.path}: COCO results need the JSON with their `images` and `categories` beside them")
-
-
-def _may_have_boxes(annotation: msgspec.Raw) -> bool:
-    return b'"bbox"' in bytes(annotation)
 
 
 def _placed(images: CocoImages, file: BoxFile) -> CocoImages:
@@ -167,31 +170,31 @@ def _images_of(whole: Mapping[str, msgspec.Raw], path: Path, left_out: LeftOut) 
     return CocoImages(pictures, {category.id: category.name for category in categories})
 
 
-def _entries(
-    results: Iterable[bytes | msgspec.Raw], images: CocoImages, file: BoxFile, *, is_results: bool
-) -> Iterator[BoxEntry]:
+def _entries(results: Iterable[bytes], images: CocoImages, file: BoxFile, *, is_results: bool) -> Iterator[BoxEntry]:
     """A record a picture; an id is one whether it is a number or its text."""
-    found: dict[str, list[CocoResult]] = {str(picture.id): [] for picture in images.pictures}
+    places = {str(picture.id): place for place, picture in reversed(list(enumerate(images.pictures)))}
+    found = Grouped()
     for number, raw in enumerate(results, 1):
         where = f"{file.path}: record {number}"
         result = _result(raw, where, file.left_out, is_results=is_results)
-        if result is None:
+        if result is None or result.bbox is None:
             continue
-        if str(result.image_id) in found:
-            found[str(result.image_id)].append(result)
+        place = places.get(str(result.image_id))
+        if place is not None:
+            found.add(place, images.label(result.category_id), result.bbox, result.score)
         elif is_results:
             raise InputError(f"{where}: image_id {result.image_id} is not among the images")
         else:
             file.left_out.add("annotations of pictures that the file does not have", where)
-    for picture in images.pictures:
-        record = _record(picture, found.pop(str(picture.id), []), images.names)
-        yield BoxEntry(None, record, is_loose=images.is_placed)
+    for picture, best in zip(images.pictures, found.pictures(len(images.pictures)), strict=True):
+        best.tell(file.left_out, picture.file_name)
+        yield BoxEntry(None, _record(picture, best), is_loose=images.is_placed)
 
 
-def _result(raw: bytes | msgspec.Raw, where: str, left_out: LeftOut, *, is_results: bool) -> CocoResult | None:
+def _result(raw: bytes, where: str, left_out: LeftOut, *, is_results: bool) -> CocoResult | None:
     """A box; None for an annotation that has none, or is of a crowd, which are counted."""
     try:
-        result = parse_with_nan(bytes(raw), CocoResult, where=where)
+        result = parse_with_nan(raw, CocoResult, where=where)
     except RecordError as error:
         if is_results:
             raise
@@ -206,16 +209,15 @@ def _result(raw: bytes | msgspec.Raw, where: str, left_out: LeftOut, *, is_resul
     return None if result.iscrowd or result.bbox is None else result
 
 
-def _record(picture: CocoImage, results: list[CocoResult], names: Mapping[int, str]) -> BoxRecord:
-    ranked = sorted(results, key=lambda result: -result.score)
+def _record(picture: CocoImage, best: Best) -> BoxRecord:
     return BoxRecord(
         sha256=picture.sha256,
         width=picture.width or 0,
         height=picture.height or 0,
         image=picture.file_name,
-        boxes=tuple(result.bbox for result in ranked if result.bbox is not None),
-        scores=tuple(result.score for result in ranked),
-        labels=tuple(names.get(result.category_id, str(result.category_id)) for result in ranked),
+        boxes=best.boxes,
+        scores=best.scores,
+        labels=best.labels,
     )
 
 
@@ -223,14 +225,18 @@ def write(folder: Path, records: Records, pairs: Pairs) -> None:
     """Results, and the JSON of their images and categories."""
     names = sorted({label for record in records() for label in record.labels or ()})
     numbers = {name: number for number, name in enumerate(names, 1)}
-    pictures = [
-        {"id": number, "file_name": r.image, "width": r.width, "height": r.height, "sha256": r.sha256}
-        for number, r in enumerate(records(), 1)
-    ]
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
     with atomic_file(folder / IMAGES_FILE) as file:
-        file.write(dumps({"images": pictures, "categories": categories}) + b"\n")
+        file.write(b'{"images":[')
+        for number, record in enumerate(records(), 1):
+            file.write((b"," if number > 1 else b"") + dumps(_picture(number, record)))
+        file.write(b'],"categories":' + dumps(categories) + b"}\n")
     write_list(folder / RESULTS_FILE, _results(records(), numbers))
+
+
+def _picture(number: int, record: BoxRecord) -> dict[str, Any]:
+    size = {"width": record.width, "height": record.height}
+    return {"id": number, "file_name": record.image, **size, "sha256": record.sha256}
 
 
 def _results(records: Iterable[BoxRecord], numbers: dict[str, int]) -> Iterator[dict[str, Any]]:

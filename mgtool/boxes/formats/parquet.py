@@ -16,6 +16,7 @@ from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Recor
 from mgtool.boxes.formats.entries import to_entry
 from mgtool.errors import InputError
 from mgtool.files.atomic import atomic_file
+from mgtool.files.parquet_size import rows_at_once
 
 ENDING = ".parquet"
 FILE = f"boxes{ENDING}"
@@ -71,7 +72,8 @@ def _opened(file: BoxFile) -> Iterator[tuple[Any, Callable[[int], Iterator[Any]]
         from pyarrow import parquet
 
         with parquet.ParquetFile(file.path) as table:
-            yield table.schema_arrow, table.iter_batches
+            rows = functools.partial(rows_at_once, table.metadata, where=str(file.path))
+            yield table.schema_arrow, lambda most: table.iter_batches(rows(most))
         return
     with pa.memory_map(str(file.path)) as mapped:
         is_file = mapped.read(len(_ARROW_FILE)) == _ARROW_FILE

@@ -6,7 +6,6 @@ import csv
 import itertools
 import math
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
@@ -14,9 +13,10 @@ from pathlib import Path
 from mgtool.boxes.coordinates import Coordinates, converted
 from mgtool.boxes.formats import labelled
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
+from mgtool.boxes.formats.grouped import Best, Grouped
 from mgtool.boxes.formats.labelled import Labelled, Picture
 from mgtool.errors import InputError
-from mgtool.records import name_text
+from mgtool.records import BoxRecord, name_text
 
 ENDING = ".csv"
 _OPEN_IMAGES = "imageid"
@@ -37,6 +37,8 @@ _NEEDED = frozenset({"picture", "left", "top", "right", "bottom"})
 _SIDES = ("left", "top", "right", "bottom")
 _MOST_LINE = 1 << 18
 """Characters."""
+_TOGETHER = 1000
+"""Pictures whose rows are sorted at once."""
 _CLASSES = "*class-descriptions*.csv"
 """Where Open Images says what its classes are called."""
 
@@ -66,11 +68,49 @@ def read(file: BoxFile) -> Iterator[BoxEntry]:
         raise InputError(f"{file.path}: a CSV file of boxes needs a row of columns' names, with {listed}")
     classes = _classes(file.path.parent) if columns["picture"] == _OPEN_IMAGES else {}
     is_parts = columns["picture"] == _OPEN_IMAGES and file.coordinates is None
-    for name, rows in _by_picture(file.path, columns):
-        picture = _picture(file, name, rows[0])
-        objects = [found for row in rows for found in _objects(row, classes, file)]
-        entry = labelled.entry(picture, objects)._replace(is_loose=True)
-        yield entry._replace(record=converted(entry.record, Coordinates(is_normalised=is_parts)))
+    as_parts = Coordinates(is_normalised=is_parts)
+    for picture, best in _pictures(file, columns, classes):
+        record = BoxRecord(
+            image=picture.name, sha256="", width=picture.width, height=picture.height,
+            boxes=best.boxes, scores=best.scores, labels=best.labels,
+        )  # fmt: skip
+        yield BoxEntry(None, converted(record, as_parts), is_loose=True)
+
+
+def _pictures(file: BoxFile, columns: Mapping[str, str], classes: Mapping[str, str]) -> Iterator[tuple[Picture, Best]]:
+    """Each picture with its objects; all of them in memory together only where those of one stand apart."""
+    rows = _rows(file.path, columns)
+    if not _are_distinct(name for name, _ in itertools.groupby(_rows(file.path, columns), itemgetter("picture"))):
+        yield from _grouped(file, rows, classes)
+        return
+    for _, some in itertools.groupby(rows, _Stretches()):
+        yield from _grouped(file, some, classes)
+
+
+class _Stretches:
+    """Numbers rows so that those of some pictures after each other have one number."""
+
+    def __init__(self) -> None:
+        self._name, self._pictures = "", 0
+
+    def __call__(self, row: Row) -> int:
+        self._pictures += row["picture"] != self._name
+        self._name = row["picture"]
+        return self._pictures // _TOGETHER
+
+
+def _grouped(file: BoxFile, rows: Iterable[Row], classes: Mapping[str, str]) -> Iterator[tuple[Picture, Best]]:
+    """The pictures of some rows, in the order of their first ones, with their objects."""
+    places, pictures, found = dict[str, int](), list[Picture](), Grouped()
+    for row in rows:
+        place = places.setdefault(row["picture"], len(pictures))
+        if place == len(pictures):
+            pictures.append(_picture(file, row["picture"], row))
+        for one in _objects(row, classes, file):
+            found.add(place, one.label, one.box, one.score)
+    for picture, best in zip(pictures, found.pictures(len(pictures)), strict=True):
+        best.tell(file.left_out, picture.name)
+        yield picture, best
 
 
 def _header(path: Path) -> dict[str, str]:
@@ -95,18 +135,6 @@ def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
                     yield {what: row[place].strip() if place < len(row) else "" for what, place in places.items()}
         except csv.Error as error:
             raise InputError(f"{path}:{reader.line_num}: not readable as CSV: {error}") from error
-
-
-def _by_picture(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[str, list[Row]]]:
-    """The rows of each picture; in memory together only where those of one stand apart in the file."""
-    of_picture = itemgetter("picture")
-    if _are_distinct(name for name, _ in itertools.groupby(_rows(path, columns), of_picture)):
-        yield from ((name, list(rows)) for name, rows in itertools.groupby(_rows(path, columns), of_picture))
-        return
-    together = defaultdict[str, list[Row]](list)
-    for row in _rows(path, columns):
-        together[row["picture"]].append(row)
-    yield from together.items()
 
 
 def _are_distinct(names: Iterable[str]) -> bool:

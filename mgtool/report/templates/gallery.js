@@ -12,7 +12,11 @@ function make(tag, className, text) {
   return node;
 }
 
+// A name is a stranger's: what a browser would run is not opened by it, whatever it holds.
+const MEDIA = /\.(avif?|bmp|dib|flv|gif|hei[cf]|jfif|jp2|jpe?g?|m4v|mkv|mov|mp4|mpe?g|mpo|p[bgnp]m|png|tiff?|web[mp]|wmv)$/i;
+
 function wholeFile(path) {
+  if (!MEDIA.test(path)) return "";
   const link = make("a", "hint", "open the file in full size");
   link.href = path;
   link.target = "_blank";
