@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from mgtool.evaluation.output import PAGE_FILE
 from mgtool.files.atomic import atomic_folder, write_bytes
 from mgtool.files.no_links import refuse_links
+from mgtool.media import magic
 from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.records import Score
 from mgtool.report import scores_page
@@ -99,8 +100,9 @@ def _copy(folder: Path, names: Iterable[str], read: ReadBytes) -> None:
     for name in names:
         path = PurePosixPath(name)
         is_elsewhere = path.is_absolute() or ".." in path.parts or ":" in name
-        data = None if is_elsewhere or path.suffix.lower() not in MEDIA_SUFFIXES else read(name)
-        if data is not None:
+        data = None if is_elsewhere or path.suffix.lower() not in {*MEDIA_SUFFIXES, ""} else read(name)
+        # a packed picture may be called by its question's number, and browsers look at what has no ending
+        if data is not None and (path.suffix or magic.is_picture(data[: magic.HEAD_BYTES])):
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
