@@ -23,7 +23,7 @@ SHARD, BOXES_KB, PART_MB = 1000, 1.5, 16
 """Samples of a shard; what boxes and JSON add to a picture in it; parts in which it is put into a store."""
 BYTES_A_PICTURE = 270
 """That a process of `detect` remembers of each picture: tests/RELIABILITY.md."""
-UNITS_A_SECOND, UNIT = 1115, 20
+UNITS_A_SECOND, UNIT = 1695, 20
 """Handed out by one driver, and pictures of each: tests/speed/scale.py."""
 
 

@@ -396,6 +396,8 @@ def _answering(
     out = taking_part(place, is_file=True)
     plan = InferencePlan.of(inputs, replace(options, **LOCAL, world_size=1))
     shared = _shared(plan, out)
+    if not overwrite:
+        shared.run.check()  # of another run, nothing is answered first
 
     def answer(share: Share) -> tuple[Inferred, InferencePlan]:
         own = replace(plan if share.is_all else shared.indexed(plan), share=share)

@@ -175,6 +175,7 @@ def test_another_run_is_refused_and_can_be_overwritten(
     assert mgtool(*words, *OTHERWISE[command], "--out", target, "-q")[0] == 3
     code, err = engine(*words, "--out", target)
     assert (code, err.count("\n")) == (2, 1), err
+    assert not list(out.rglob("*-of-*"))  # before anything is done
     if engine.__name__ == "ranks":  # the first one is done when the second would overwrite it
         return
     code, err = engine(*words, "--out", target, "--overwrite")

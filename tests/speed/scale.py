@@ -134,7 +134,7 @@ def main() -> None:
     arguments.add_argument("--json", action="store_true")
     given = arguments.parse_args()
     sizes, pictures = (WORKERS[:2], PICTURES // 100) if given.quick else (WORKERS, PICTURES)
-    ray.init(num_cpus=2 * max(sizes), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2 * max(sizes), include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     found: dict[str, Any] = {"efficiency": [], "driver": {}, "ray_data": {}}
     for workers in sizes:
         found["efficiency"].append(efficiency(workers))
