@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Advance = Callable[[int], None]
+_MOST_SHOWN = 30
 
 
 def __getattr__(name: str) -> Any:
@@ -58,6 +59,16 @@ def printable(text: str, keeps: str = "\t\n") -> str:
     a\\x1b[2J\\udcff
     """
     return without_steering(without_secrets(text), keeps=keeps)
+
+
+def short(text: str) -> str:
+    """A value as a line has room for it; what is no text as escapes.
+
+    >>> short("9" * 5000), len(short(chr(0xDCFF)))
+    ('999999999999999999999999999999...', 6)
+    """
+    text = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def say(text: str) -> None:

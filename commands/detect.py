@@ -9,6 +9,7 @@ import typer
 
 from mgtool.commands import console, detect_screen
 from mgtool.commands import detect_options as options
+from mgtool.commands.exit_codes import allowed_failures, allows_missing, exit_code
 from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
@@ -31,9 +32,6 @@ from mgtool.commands.options import (
     Tmp,
     Wait,
     WorldSize,
-    allowed_failures,
-    allows_missing,
-    exit_code,
 )
 from mgtool.detection.options import DetectOptions
 from mgtool.errors import UsageError

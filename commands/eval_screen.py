@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mgtool.commands import console, summaries
-from mgtool.commands.options import exit_code
+from mgtool.commands.exit_codes import exit_code
 from mgtool.evaluation.options import EvalOptions
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import typer
 
 from mgtool.commands import console, summaries
 from mgtool.commands import infer_options as options
+from mgtool.commands.exit_codes import allowed_failures, exit_code
 from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
@@ -34,9 +35,7 @@ from mgtool.commands.options import (
     Tmp,
     Wait,
     WorldSize,
-    allowed_failures,
     asked,
-    exit_code,
 )
 from mgtool.inference.options import InferOptions
 

@@ -12,7 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from mgtool.commands import absent_options, console, help_page
-from mgtool.commands.options import DEFECT, DONE, WRONG_USAGE, Command
+from mgtool.commands.exit_codes import DEFECT, DONE, WRONG_USAGE
+from mgtool.commands.options import Command
 from mgtool.errors import MgtoolError
 
 COMMANDS = {

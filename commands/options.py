@@ -1,4 +1,4 @@
-"""What all commands share: options, where their values come from, exit codes."""
+"""What all commands share: options, and where their values come from."""
 
 from __future__ import annotations
 
@@ -15,22 +15,20 @@ import typer
 from typer.core import TyperCommand
 
 from mgtool.commands import console, help_page, signals, summaries
+from mgtool.commands.console import short
+from mgtool.commands.exit_codes import DONE, INTERRUPTED, READER_LEFT, allows_missing
 from mgtool.errors import MgtoolError, OutputError, UsageError, nearest
 from mgtool.files import temporary
 from mgtool.files.regular import open_input
 from mgtool.runs.ray_cluster import Engine
 
 Options = TypeVar("Options")
-DONE, DEFECT, WRONG_USAGE, ITEMS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-READER_LEFT = 141
-"""As a shell says it of a program that SIGPIPE ended."""
 
 
 MOST_CONFIG_BYTES = 1 << 20
 _PREFIX = "MGTOOL_"
 _FILE_ERRORS = "EACCES EEXIST EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENFILE ENOENT ENOTDIR ENOTEMPTY EPERM EROFS ESTALE"
 _BEYOND = 1 << 63
-_MOST_SHOWN = 30
 _WORDS = "benchmark choices device dtype drop format keep preset prompt split stop system variant vocabulary where"
 _TEXTS = frozenset(_WORDS.split())
 """Options whose value is a text and no name of a file, but perhaps of one that is there."""
@@ -126,16 +124,6 @@ def _is_text(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value) or os.path.exists(value)  # noqa: PTH110
 
 
-def short(text: str) -> str:
-    """A value as a line has room for it; what is no text as escapes.
-
-    >>> short("9" * 5000), len(short(chr(0xDCFF)))
-    ('999999999999999999999999999999...', 6)
-    """
-    text = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _toml(path: Path) -> dict[str, Any]:
     import tomllib
 
@@ -217,23 +205,6 @@ def _flag(param: Any) -> str:
     if param.param_type_name == "argument":
         return str(param.metavar or param.name).removesuffix("...")
     return str(max(param.opts, key=len))
-
-
-def allowed_failures(text: str, total: int) -> int:
-    """How many failures `--allow-failures` accepts.
-
-    >>> allowed_failures("3", 100), allowed_failures("2.5%", 1000), allowed_failures("0", 5)
-    (3, 25, 0)
-    """
-    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)%|([0-9]{1,15})", text.strip())
-    if match is None:
-        raise UsageError("allow_failures", f"{short(text)}: give a number (10) or a share (1%)")
-    return int(total * float(match[1]) / 100) if match[1] else int(match[2])
-
-
-def exit_code(failures: int, total: int, allow: str, *, unused: Mapping[str, Any] | None = None) -> int:
-    """0 when at most the allowed number of items failed and nothing is `unused` that has to be used, else 3."""
-    return DONE if failures <= allowed_failures(allow, total) and not unused else ITEMS_FAILED
 
 
 def model_folder(given: str) -> Path:
@@ -390,14 +361,3 @@ def asked(options: type[Options], context: typer.Context) -> Options:
     names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     given = {**context.params, "allow_missing": allows_missing(context.params.get("allow_failures", "0"))}
     return options(**{name: value for name, value in given.items() if name in names})
-
-
-def allows_missing(allow_failures: str) -> bool:
-    """Whether a run may go on where none of the first hundred items has its picture: where all of them may fail.
-
-    >>> allows_missing("100%"), allows_missing("10%")
-    (True, False)
-    """
-    from mgtool.inputs.first_items import MOST
-
-    return allowed_failures(allow_failures, MOST) >= MOST

@@ -11,6 +11,7 @@ import typer
 
 from mgtool.commands import console, pack_modes, summaries
 from mgtool.commands import pack_options as options
+from mgtool.commands.exit_codes import allowed_failures
 from mgtool.commands.options import (
     AllowAbsolute,
     AllowFailures,
@@ -29,7 +30,6 @@ from mgtool.commands.options import (
     Strict,
     Tmp,
     Wait,
-    allowed_failures,
     asked,
 )
 from mgtool.errors import UsageError

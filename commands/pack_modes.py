@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mgtool.commands import console, summaries
-from mgtool.commands.options import exit_code
+from mgtool.commands.exit_codes import exit_code
 from mgtool.errors import UsageError
 from mgtool.packing.options import Check, PackOptions, Source
 from mgtool.tars.verify_options import Readers

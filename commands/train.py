@@ -10,19 +10,8 @@ import typer
 
 from mgtool.commands import console, summaries
 from mgtool.commands import train_options as options
-from mgtool.commands.options import (
-    AllowFailures,
-    Config,
-    DryRun,
-    Json,
-    Model,
-    Overwrite,
-    Quiet,
-    Tmp,
-    Wait,
-    asked,
-    exit_code,
-)
+from mgtool.commands.exit_codes import exit_code
+from mgtool.commands.options import AllowFailures, Config, DryRun, Json, Model, Overwrite, Quiet, Tmp, Wait, asked
 from mgtool.training.options import TrainOptions
 
 _REPORTED = ("loss", "grad_norm", "learning_rate", "eval_loss", "train_loss")

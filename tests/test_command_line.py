@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mgtool.commands.exit_codes import allowed_failures, exit_code
 from mgtool.commands.main import app
-from mgtool.commands.options import allowed_failures, exit_code
 from mgtool.errors import UsageError
 from mgtool.files.lock import one_writer
 

@@ -15,7 +15,18 @@ from mgtool.errors import UsageError, one_of
 from mgtool.records import Score
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 from mgtool.scoring import captions
-from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, JudgeRequest, Pair, Verdict, by_field, kept_items
+from mgtool.scoring.benchmark import (
+    OFFICIAL,
+    Benchmark,
+    ByField,
+    Item,
+    Judge,
+    JudgeRequest,
+    Pair,
+    Verdict,
+    by_field,
+    kept_items,
+)
 from mgtool.scoring.clusters import sizes
 from mgtool.scoring.compact import Names
 from mgtool.scoring.ground_truth import READABLE, Row, Truth, first, listed, picture_name, whole
@@ -68,6 +79,7 @@ class Custom(Benchmark):
 
     def __init__(self, metrics: Sequence[str] = ("exact",), by: Sequence[str] = ()) -> None:
         self.metrics_asked, self.by = tuple(metrics), tuple(by)
+        self.needs_all = not {*TOGETHER, JUDGE}.isdisjoint(metrics)
 
     def configured(self, metrics: Sequence[str], by: Sequence[str]) -> Benchmark:
         """The same data by other metrics.
@@ -107,7 +119,7 @@ class Custom(Benchmark):
 
     def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
         """By each metric; the first is the item's score."""
-        if not {*TOGETHER, JUDGE} & set(self.metrics_asked):
+        if not self.needs_all:
             return (self._verdict(answer, dict(verdict.fields)) for verdict, answer in self._graded(pairs, variant))
         found = [dict(verdict.fields) for verdict in super().grade(pairs, variant)]
         together = [name for name in self.metrics_asked if name in TOGETHER]
@@ -154,17 +166,18 @@ class Custom(Benchmark):
             for name in self.metrics_asked
         }
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
         """The mean of each metric by the fields that were asked for."""
         several = len(self.metrics_asked) > 1
-        return {
-            field: {
+
+        def numbers(field: str) -> dict[str, Statistic | Metric]:
+            return {
                 f"{value} {name}" if several else value: number
                 for value, part in by_field(scores, field).items()
                 for name, number in self.metrics(part, variant).items()
             }
-            for field in self.by
-        }
+
+        return ByField(self.by, numbers)
 
     def label(self, scores: Sequence[Score], variant: str) -> str:
         """The metrics are what tells one result from another."""

@@ -17,7 +17,6 @@ from mgtool.scoring.benchmark import (
     Pair,
     Submission,
     Verdict,
-    by_field,
     kept_items,
     mean_score,
 )
@@ -125,11 +124,9 @@ class Gqa(Benchmark):
             numbers["distribution"] = Metric(value=distribution, n=len(balanced))
         return numbers
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
         """Accuracy of the balanced questions by type, steps and words."""
-        balanced = where(scores, lambda score: score.fields["balanced"])
-        parts = {field: by_field(balanced, field) for field in self.breakdowns}
-        return {field: {v: mean_score(part) for v, part in values.items()} for field, values in parts.items() if values}
+        return super().breakdown(where(scores, lambda score: score.fields["balanced"]), variant)
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
         """EvalAI's form."""

@@ -95,7 +95,7 @@ class Mmbench(ChoiceBenchmark):
         groups = [score.group for score in main]
         return {"accuracy": mean_of(hits, groups), "vanilla": mean_of(vanilla, groups)}
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
         """Circular accuracy by category and l2-category."""
         main, hits = _circular(scores)
         circular = [msgspec.structs.replace(score, score=hit) for score, hit in zip(main, hits, strict=True)]

@@ -14,6 +14,7 @@ from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import (
     SINGLE_WORD,
     Benchmark,
+    ByField,
     Item,
     Pair,
     Submission,
@@ -91,13 +92,12 @@ class Vqav2(Benchmark):
         """Accuracy, rounded as the official script does."""
         return {"accuracy": _rounded(mean_score(scores))}
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
         """Accuracy by question and by answer type, rounded likewise."""
         parts = super().breakdown(scores, variant)
-        return {
-            field: {value: _rounded(number) for value, number in part.items() if isinstance(number, Statistic)}
-            for field, part in parts.items()
-        }
+        return ByField(
+            parts, lambda field: {v: _rounded(n) for v, n in parts[field].items() if isinstance(n, Statistic)}
+        )
 
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission:
         """EvalAI's form: every question of the set, answers through the M4C processor, missing ones empty."""

@@ -144,18 +144,26 @@ class EvalInputs:
 
     def identified(self) -> dict[str, Any]:
         """What identifies each input, by its field's name."""
-        stdin = f"- sha256:{self._stdin.sha256[:16]}" if self.source == "-" else ""
+        stream = f"- sha256:{self._spooled.sha256[:16]}" if self._is_stream else ""
         compare, questions = self.options.compare, self.options.questions
         return {
-            "answers": stdin or fingerprint(self.source, whole=True),
+            "answers": stream or fingerprint(self.source, whole=True),
             "compare": fingerprint(compare, whole=True) if compare else None,
             "ground_truth": [fingerprint(str(path), whole=True) for path in self.ground_truth],
             "questions": fingerprint(str(questions)) if questions else None,
         }
 
+    @property
+    def _is_stream(self) -> bool:
+        """Whether the answers come once only, as a shell's ``<(zcat answers.gz)`` does, too."""
+        return self.source == "-" or Path(self.source).is_fifo()
+
     @cached_property
-    def _stdin(self) -> SpooledInput:
-        return SpooledInput(sys.stdin.buffer)
+    def _spooled(self) -> SpooledInput:
+        if self.source == "-":
+            return SpooledInput(sys.stdin.buffer)
+        with Path(self.source).open("rb") as pipe:
+            return SpooledInput(pipe)
 
     def _is_boxes(self, source: str) -> bool:
         """Whether a source is scored as boxes; where both will do, a JSON Lines file of answers has none."""
@@ -192,24 +200,23 @@ class EvalInputs:
         options = self.options
         return Place.of(options.images, allow_absolute=options.allow_absolute, allow_remote=options.allow_remote)
 
-    def _of_stdin(self) -> Answers:
-        file = self._stdin.file
+    def _of_stream(self) -> Answers:
+        file, found = self._spooled.file, None
         file.seek(0)
-        found = None
         with contextlib.suppress(InputError):  # which is raised again below, with what the file looks like
-            found = predictions.read_opened(file, where="-")
+            found = predictions.read_opened(file, where=self.source)
         if found is not None:
             return found
         file.seek(0)
-        return _answers(file.read(), "-")
+        return _answers(file.read(), self.source)
 
     def _read(self, source: str) -> Answers:
         """The answers (or boxes) of one run, with the failures that it recorded."""
         path = Path(source)
         if self._is_boxes(source):
             return _with_failures(predictions.from_boxes(self._by_name(source)), path / "boxes")
-        if source == "-":
-            return self._of_stdin()
+        if source == self.source and self._is_stream:
+            return self._of_stream()
         in_folder = self.benchmark.folder_answers(path) if path.is_dir() else None
         if in_folder is not None:
             return in_folder

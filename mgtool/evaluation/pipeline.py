@@ -27,6 +27,8 @@ from mgtool.scoring.statistics import Metric, Statistic
 ONLY_ANSWERED = "only answered"
 WARNED, REFUSED = 0.01, 0.1
 """Shares of items without an answer above which it is said, and above which a run does not pass."""
+MANY = 100_000
+"""Items from which on it is said that memory grows with them."""
 NO_TARGETS = "nothing is scored: these files hold no answers; `submission` writes the file for the test server"
 
 
@@ -121,6 +123,7 @@ def _summed(
     needed, unanswered = _needed(benchmark, scores, result.counts)
     notes = [*result.notes, *_notes(joined, result.counts, trust_ids=trust_ids)]
     notes += [] if notes == [NO_TARGETS] else _note_of_gaps(unanswered, needed)
+    notes += _note_of_memory(benchmark, scores)
     result = msgspec.structs.replace(result, notes=notes)
     failures = [failure for failure in answers.failures if failure.stage == "eval"]
     run = ScoredRun(result, scores, [], len(answers.predictions), failures, joined.unknown, rounds)
@@ -133,6 +136,12 @@ def _needed(benchmark: Benchmark, scores: Sequence[Score], counts: AnswerCounts)
         return len(scores), 0
     answered = Counter(score.status == "answered" for score in scores if benchmark.is_needed(score))
     return answered.total(), answered[False]
+
+
+def _note_of_memory(benchmark: Benchmark, scores: Sequence[Score]) -> list[str]:
+    if not benchmark.needs_all or len(scores) < MANY:
+        return []
+    return [f"these numbers are of all {len(scores):,} items together, so that memory grows with the items"]
 
 
 def _note_of_gaps(unanswered: int, needed: int) -> list[str]:

@@ -65,7 +65,7 @@ def numbers(
 
 def breakdown(
     benchmark: Benchmark, rounds: Sequence[Sequence[Score]], scores: Sequence[Score], rule: str, variant: str
-) -> dict[str, dict[str, Statistic | Metric]]:
+) -> Mapping[str, dict[str, Statistic | Metric]]:
     """The same by category; of pass@k, which no benchmark knows, the mean."""
     if _tries(rule, len(rounds)):
         return Benchmark.breakdown(benchmark, scores, variant)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mgtool.records import SampleId, Score
+from mgtool.records import Score
 from mgtool.scoring.benchmark import Pair
 
 MOST_TARGETS = 12
@@ -92,10 +92,9 @@ def _answer(score: Score, by_case: Mapping[str, str]) -> str:
     return by_case.get(str(score.extracted).casefold(), OTHER)
 
 
-def confidences(pairs: Iterable[Pair]) -> dict[SampleId, float]:
-    """The probability of each answer whose file says it, by the item's id."""
-    found = ((item.id, _probability(answer.fields)) for item, answer in pairs if answer is not None and answer.fields)
-    return {item: probability for item, probability in found if probability is not None}
+def confidences(pairs: Iterable[Pair]) -> Iterator[float | None]:
+    """The probability of each answer; None where there is none, or its file does not say it."""
+    return (None if answer is None or not answer.fields else _probability(answer.fields) for _, answer in pairs)
 
 
 def _probability(fields: Mapping[str, Any]) -> float | None:
@@ -113,24 +112,22 @@ def _is_log(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value <= 0
 
 
-def calibration(scores: Iterable[Score], probabilities: Mapping[SampleId, float]) -> Calibration | None:
-    """Scores by the answers' probabilities, in `BINS` bins of one width; None where no answer has one."""
-    if not probabilities:
-        return None
-    members: list[list[tuple[float, float]]] = [[] for _ in range(BINS)]
-    for score in scores:
-        if score.status == "answered" and score.question_id in probabilities:
-            probability = probabilities[score.question_id]
-            members[min(int(probability * BINS), BINS - 1)].append((probability, score.score))
-    total = sum(map(len, members))
+def calibration(scores: Iterable[Score], probabilities: Iterable[float | None]) -> Calibration | None:
+    """Scores by their answers' probabilities, in `BINS` bins of one width; None where no answer has one."""
+    members = [[0.0, 0.0, 0] for _ in range(BINS)]  # sums of probabilities and of scores, and how many
+    for probability, score in zip(probabilities, scores, strict=False):
+        if score.status == "answered" and probability is not None:
+            own = members[min(int(probability * BINS), BINS - 1)]
+            own[:] = own[0] + probability, own[1] + score.score, own[2] + 1
+    total = sum(count for *_, count in members)
     if not total:
         return None
-    bins = tuple(_bin(number, part) for number, part in enumerate(members) if part)
+    bins = tuple(_bin(number, *part) for number, part in enumerate(members) if part[2])
     error = sum(abs(one.confidence - one.score) * one.count for one in bins) / total
     return Calibration(bins, error)
 
 
-def _bin(number: int, part: Sequence[tuple[float, float]]) -> CalibrationBin:
+def _bin(number: int, probabilities: float, scores: float, count: float) -> CalibrationBin:
     width = 100 // BINS
-    confidence, score = (100 * sum(values) / len(part) for values in zip(*part, strict=True))
-    return CalibrationBin(f"{number * width}-{(number + 1) * width} %", confidence, score, len(part))
+    name = f"{number * width}-{(number + 1) * width} %"
+    return CalibrationBin(name, 100 * probabilities / count, 100 * scores / count, int(count))

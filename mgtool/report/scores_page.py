@@ -18,7 +18,7 @@ import msgspec
 from mgtool.evaluation.comparison import Comparison, Flip
 from mgtool.evaluation.explanations import BoxEffect
 from mgtool.evaluation.slices import BOX_COUNTS, box_bin
-from mgtool.records import BoxRecord, SampleId, Score
+from mgtool.records import BoxRecord, Score
 from mgtool.report import diagnostics, tables
 from mgtool.report.html import asset, safe_json, script_hash
 from mgtool.report.thumbnails import ReadBytes, side_of, thumbnails
@@ -55,7 +55,7 @@ class ScoresPage:
         effects: what boxes did to the answers, by the items' ids.
         comparison: with another run.
         read: gives a picture's bytes by its name.
-        confidences: probabilities of answers by their items' ids.
+        calibration: whether probable answers are right; None where no answer says how probable it is.
         files: the folder of pictures as seen from the page; empty where they are not at hand.
     """
 
@@ -74,7 +74,7 @@ class ScoresPage:
     effects: Mapping[str, Sequence[BoxEffect]] = field(default_factory=dict)
     comparison: Comparison | None = None
     read: ReadBytes = no_picture
-    confidences: Mapping[SampleId, float] = field(default_factory=dict)
+    calibration: diagnostics.Calibration | None = None
     files: str = ""
 
 
@@ -127,7 +127,7 @@ def _html(
         is_chunked="beside" in data,
         changed=changed,
         confusion=diagnostics.confusion(page.scores),
-        calibration=diagnostics.calibration(page.scores, page.confidences),
+        calibration=page.calibration,
         blocks=[safe_json(block) for block in blocks],
         left_out=left_out,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from mgtool.files.lock import LOCK_SUFFIX, kept_elsewhere, one_writer
 from mgtool.files.no_links import open_own
 from mgtool.files.store import Store, StoredFile, bare, is_store
 from mgtool.files.temporary import temporary_folder
+from mgtool.runs import ray_nodes
 from mgtool.runs.run_file import FAILURES_FILE, RUN_FILE
 
 _LOOKS_EVERY_S = 2.0
@@ -70,7 +70,7 @@ def taking_part(place: str | Path, *, is_file: bool = False) -> Path:
         leases = Leases(copied.store, copied.stem, are_of_shares=True)
         _for_life.enter_context(copied.mirror.kept(copied.path, leases))
     except OutputError as error:
-        raise OutputError(f"on the node {socket.gethostname()}: {error}") from error
+        raise OutputError(f"on the node {ray_nodes.here()}: {error}") from error
     return copied.path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -164,7 +164,7 @@ class Benchmark:
     others_instructions: ClassVar[Mapping[str, str]] = {}
     judge: ClassVar[Literal["no", "optional", "needed"]] = "no"
     max_new_tokens: ClassVar[int] = 100
-    needs_all: ClassVar[bool] = False
+    needs_all: bool = False
 
     def configured(self, metrics: Sequence[str], by: Sequence[str]) -> Benchmark:
         """The benchmark with the metrics and breakdowns that were asked for, where it has a choice of them.
@@ -265,13 +265,10 @@ class Benchmark:
         """The benchmark's numbers, the headline first."""
         return {self.headline: mean_score(scores)}
 
-    def breakdown(self, scores: Sequence[Score], variant: str) -> dict[str, dict[str, Statistic | Metric]]:
+    def breakdown(self, scores: Sequence[Score], variant: str) -> Mapping[str, dict[str, Statistic | Metric]]:
         """Numbers by category: field -> value -> number."""
-        return {
-            field: {value: mean_score(part) for value, part in by_field(scores, field).items()}
-            for field in self.breakdowns
-            if has_field(scores, field)
-        }
+        fields = [field for field in self.breakdowns if has_field(scores, field)]
+        return ByField(fields, lambda field: {v: mean_score(part) for v, part in by_field(scores, field).items()})
 
     def notes(self, scores: Sequence[Score], variant: str) -> list[str]:
         """What a reader of the numbers has to know: left-out metrics, conditions."""
@@ -302,6 +299,29 @@ class Benchmark:
     def submission(self, pairs: Sequence[Pair], split: str) -> Submission | None:
         """The file for the test server; None where there is none."""
         return None
+
+
+class ByField(Mapping[str, dict[str, "Statistic | Metric"]]):
+    """Numbers by category, made when they are asked for: those of all fields at once would be as many as the items.
+
+    Args:
+        fields: names.
+        numbers: value -> number, of a field.
+    """
+
+    def __init__(self, fields: Iterable[str], numbers: Callable[[str], dict[str, Statistic | Metric]]) -> None:
+        self._fields, self._numbers = tuple(fields), numbers
+
+    def __getitem__(self, field: str) -> dict[str, Statistic | Metric]:
+        if field not in self._fields:
+            raise KeyError(field)
+        return self._numbers(field)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
 
 
 def question_of(sample: Sample) -> str:

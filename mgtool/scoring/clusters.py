@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgtool.scoring.compact import CHUNK, TableRows, chunks
+from mgtool.scoring.compact import CHUNK, TableRows, chunks, taken
 
 Floats = NDArray[np.float64]
 Rows = NDArray[Any] | TableRows
@@ -238,7 +238,7 @@ def quotients(rows: Rows, groups: Groups, over: tuple[int, ...], under: tuple[in
         values: Rows = found[counted]
     else:
         table, is_counted = _quotient(rows.table, over, under)
-        counted = is_counted[rows.codes]
+        counted = taken(is_counted, rows.codes)
         values = TableRows(rows.codes if counted.all() else rows.codes[counted], table)
     groups = groups if counted.all() else groups[counted]
     there = sizes(groups) > 0

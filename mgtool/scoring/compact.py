@@ -21,12 +21,38 @@ _PAGES = 1 << 20
 _WIDER = {"B": "H", "H": "I"}
 
 
-def own_pages(n: int, dtype: type[np.generic]) -> NDArray[Any]:
+def own_pages(n: int, dtype: type[np.generic] | np.dtype[Any]) -> NDArray[Any]:
     """(n,) an array whose memory goes back to the system with it, as the allocator's need not; of any content."""
     size = n * np.dtype(dtype).itemsize
     if size < _PAGES:
         return np.empty(n, dtype)
     return np.frombuffer(mmap.mmap(-1, size), dtype)
+
+
+def taken(values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
+    """As ``values[places]``, without the places as larger integers on the way.
+
+    >>> taken(np.array([5, 7, 9]), np.array([2, 0], np.int32)).tolist()
+    [9, 5]
+    """
+    found = own_pages(len(places), values.dtype)
+    for part in chunks(len(places)):
+        found[part] = values[places[part]]
+    return found
+
+
+def set_places(flags: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Where flags are set.
+
+    >>> set_places(np.array([True, False, True])).tolist()
+    [0, 2]
+    """
+    found, count = own_pages(int(np.count_nonzero(flags)), np.int32), 0
+    for part in chunks(len(flags)):
+        own = np.flatnonzero(flags[part]) + part.start
+        found[count : count + len(own)] = own
+        count += len(own)
+    return found
 
 
 def chunks(n: int) -> Iterator[slice]:
@@ -98,10 +124,10 @@ class Numbers:
         """The numbers, or those at some places, as rows of one column."""
         if self._plain:
             plain = np.frombuffer(self._plain, np.float64)
-            return (plain if places is None else plain[places]).reshape(-1, 1)
+            return (plain if places is None else taken(plain, places)).reshape(-1, 1)
         codes = np.frombuffer(self._codes, np.uint8)
         table = np.array(list(self._places), np.float64).reshape(-1, 1)
-        return TableRows(codes if places is None else codes[places], table)
+        return TableRows(codes if places is None else taken(codes, places), table)
 
 
 class Names:

@@ -203,19 +203,23 @@ class Document:
         """
         if self.suffix in SHEETS:
             yield from (_filled(row, keep) for row in self._sheet())
-            return
-        if self.suffix == ".parquet":
+        elif self.suffix == ".parquet":
             with self.opened as file:
                 yield from parquet_rows(file, PICTURE, where=self.path)
-            return
-        with self.opened as file:
-            is_list = file.read(_HEAD).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
-        if is_list:
+        elif self._is_list:
             yield from self._streamed(
                 lambda source: _to_the_end(source, source.listed(Row)),
                 lambda: parse(self.bytes.lstrip(), list[Row], where=str(self.path)),
             )
-            return
+        else:
+            yield from self._lines()
+
+    @property
+    def _is_list(self) -> bool:
+        with self.opened as file:
+            return file.read(_HEAD).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+
+    def _lines(self) -> Iterator[Row]:
         with self.opened as file:
             for number, line in enumerate(lines_of(file), 1):
                 if line.strip():

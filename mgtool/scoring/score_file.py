@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mgtool.files.record_file import BLOCK, MOST_IN_MEMORY, RecordFile, spilled
 from mgtool.records import Score
 from mgtool.scoring.clusters import Rows, codes
-from mgtool.scoring.compact import Column, Names, Numbers, chunks
+from mgtool.scoring.compact import Column, Names, Numbers, chunks, own_pages, set_places, taken
 
 Places = NDArray[np.int32]
 _FEW = 64
@@ -134,7 +134,7 @@ def where(scores: Sequence[Score], keep: Callable[[Score], Any]) -> Sequence[Sco
     if file is None:
         return [score for score in scores if keep(score)]
     flags = np.fromiter((bool(keep(score)) for score in scores), np.bool_, len(scores))
-    return _part(file, np.flatnonzero(flags), places)
+    return scores if flags.all() else _part(file, set_places(flags), places)
 
 
 def together(parts: Sequence[Sequence[Score]]) -> Sequence[Score]:
@@ -168,7 +168,7 @@ def groups_of(scores: Sequence[Score]) -> NDArray[Any]:
     file, places = _located(scores)
     if file is None:
         return codes(score.group for score in scores)
-    return file.groups if places is None else renumbered(file.groups[places])
+    return file.groups if places is None else renumbered(taken(file.groups, places))
 
 
 def renumbered(numbers: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -177,7 +177,7 @@ def renumbered(numbers: NDArray[np.int32]) -> NDArray[np.int32]:
     >>> renumbered(np.array([5, 2, 5, 0], np.int32)).tolist()
     [0, 1, 0, 2]
     """
-    found = np.empty(len(numbers), np.int32)
+    found = own_pages(len(numbers), np.int32)
     new, count = np.full(int(numbers.max(initial=-1)) + 1, -1, np.int32), 0
     for part in chunks(len(numbers)):
         own = numbers[part]
@@ -194,7 +194,7 @@ def has_field(scores: Sequence[Score], field: str) -> bool:
     if file is None:
         return any(field in score.fields for score in scores)
     column = file.column(field)
-    own = column.codes if places is None else column.codes[places]
+    own = column.codes if places is None else taken(column.codes, places)
     return bool(own.any())
 
 
@@ -216,7 +216,7 @@ def by_field(scores: Iterable[Score], field: str) -> dict[str, Sequence[Score]]:
     file, places = _located(scores)
     if file is not None:
         column = file.column(field)
-        found = _split(file, column, column.codes if places is None else column.codes[places], places)
+        found = _split(file, column, column.codes if places is None else taken(column.codes, places), places)
     else:
         found = defaultdict(list)
         for score in scores:
@@ -243,7 +243,7 @@ def _places(numbers: NDArray[Any], counts: NDArray[np.int64]) -> Iterator[tuple[
     """The numbers that are there, with their places: each by a pass where they are few, which takes less memory."""
     there = np.flatnonzero(counts).tolist()
     if len(there) <= _FEW:
-        yield from ((code, np.flatnonzero(numbers == code).astype(np.int32)) for code in there)
+        yield from ((code, set_places(numbers == code)) for code in there)
         return
     order, ends = np.argsort(numbers, kind="stable").astype(np.int32), np.cumsum(counts)
     yield from ((code, order[ends[code] - counts[code] : ends[code]]) for code in there)
@@ -261,4 +261,4 @@ def _located(scores: Iterable[Score]) -> tuple[ScoreFile | None, Places | None]:
 
 
 def _part(file: ScoreFile, chosen: NDArray[Any], places: Places | None) -> Part:
-    return Part(file, chosen.astype(np.int32, copy=False) if places is None else places[chosen])
+    return Part(file, chosen.astype(np.int32, copy=False) if places is None else taken(places, chosen))

@@ -263,7 +263,7 @@ def _write(inputs: EvalInputs, evaluation: Evaluation, out: Path) -> None:
 def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path, reader: PictureReader) -> scores_page.ScoresPage:
     result = evaluation.result
     counts: Mapping[str, Any] = msgspec.structs.asdict(evaluation.counts)
-    images = inputs.options.images or ""
+    images, probable = inputs.options.images or "", having(evaluation.pairs, *diagnostics.PROBABLE)
     return scores_page.ScoresPage(
         title=inputs.benchmark.title,
         name=result.name,
@@ -280,7 +280,7 @@ def _page(inputs: EvalInputs, evaluation: Evaluation, out: Path, reader: Picture
         effects=effects(having(evaluation.pairs, "explain")),
         comparison=evaluation.comparison,
         read=scores_page.no_picture if reader.is_empty else reader,
-        confidences=diagnostics.confidences(having(evaluation.pairs, *diagnostics.PROBABLE)),
+        calibration=diagnostics.calibration(evaluation.scores, diagnostics.confidences(probable)),
         files=os.path.relpath(images, out) if images and "://" not in images else "",
     )
 

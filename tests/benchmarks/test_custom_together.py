@@ -48,6 +48,13 @@ def test_bleu_cider_and_rouge_are_those_of_pycocoevalcap_on_plain_words(bench) -
     assert run.result.notes[0] == "cider, rouge, bleu: over words in lower case, without punctuation"
 
 
+@pytest.mark.parametrize(("metrics", "is_said"), [("cider,exact", True), ("exact,anls", False)])
+def test_metrics_of_many_items_together_say_that_memory_grows(bench, monkeypatch, metrics: str, is_said: bool) -> None:
+    monkeypatch.setattr(pipeline, "MANY", len(RIGHT))
+    notes = scored(bench.write("val.jsonl", rows()), metrics).result.notes
+    assert ("these numbers are of all 3 items together, so that memory grows with the items" in notes) == is_said
+
+
 def test_a_judge_says_whether_an_answer_is_right(bench, serve) -> None:
     server = serve(lambda prompt: "Yes." if "judged: Two dogs" in prompt else "perhaps")
     judge = judge_at(server, bench.folder)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,15 @@ def test_stdin_and_split(mgtool, pope, monkeypatch: pytest.MonkeyPatch) -> None:
     sys.stdin.close()
     assert code == 0
     assert json.loads(out)["counts"]["unknown"] == 6
+
+
+def test_a_pipe_is_read_as_stdin_is(mgtool, pope, tmp_path) -> None:
+    pipe, options = tmp_path / "pipe", ("--benchmark", "pope", "--ground-truth", pope["random"], "--json")
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(pope["answers"].read_bytes()), daemon=True).start()
+    (code, found, _), (_, expected, _) = (mgtool("eval", path, *options) for path in (pipe, pope["answers"]))
+    assert code == 0
+    assert json.loads(found)["metrics"] == json.loads(expected)["metrics"]
 
 
 def test_bad_lines_are_recorded_and_give_exit_code_3(mgtool, pope, tmp_path) -> None:

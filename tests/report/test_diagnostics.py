@@ -41,22 +41,26 @@ def test_probabilities_of_options_and_of_tokens() -> None:
         {},
     ]
     pairs = [(Item(id=n, target="yes"), Prediction(id=n, text="Yes", fields=one)) for n, one in enumerate(fields)]
-    assert diagnostics.confidences([*pairs, (Item(id=9, target="yes"), None)]) == pytest.approx({0: 0.75, 1: 0.25})
+    found = list(diagnostics.confidences([*pairs, (Item(id=9, target="yes"), None)]))
+    assert found[:2] == pytest.approx([0.75, 0.25])
+    assert found[2:] == [None] * 4
 
 
 def test_calibration_is_the_weighted_distance_of_probability_and_score() -> None:
     scores = [_score(n, "yes", "yes", float(n % 2)) for n in range(4)]
-    found = diagnostics.calibration(scores, {0: 0.95, 1: 0.95, 2: 1.0, 3: 0.05})
+    found = diagnostics.calibration(scores, [0.95, 0.95, 1.0, 0.05])
     assert found is not None
     assert [(one.name, one.count) for one in found.bins] == [("0-10 %", 1), ("90-100 %", 3)]
     assert found.error == pytest.approx((95 * 1 + (290 / 3 - 100 / 3) * 3) / 4)
-    assert diagnostics.calibration(scores, {}) is None
+    assert diagnostics.calibration(scores, [None] * 4) is None
+    assert diagnostics.calibration(scores, []) is None
 
 
 def test_the_page_shows_both(page) -> None:
     whole = page(count=40)
     html = render(page(count=40)).decode()
     assert 'id="calibration"' not in html
-    object.__setattr__(whole, "confidences", {score.question_id: 0.9 for score in whole.scores})
+    found = diagnostics.calibration(whole.scores, [0.9] * 40)
+    object.__setattr__(whole, "calibration", found)
     assert 'id="calibration"' in render(whole).decode()
     assert 'id="changed"' in html
