@@ -114,13 +114,20 @@ def main() -> None:
         console.fail(_explained(error))
         sys.exit(WRONG_USAGE)
     except Exception as error:  # noqa: BLE001 - the last resort: a defect of mgtool is said to be one
-        if os.environ.get("MGTOOL_DEBUG"):
-            from rich.traceback import Traceback
-
-            console.err.print(Traceback.from_exception(type(error), error, error.__traceback__))
+        _show_traceback(error)
+        if isinstance(error, RecursionError):  # Python's own walks through folders have no other end
+            console.fail("an input with folders or values within each other, more of them than are read")
+            sys.exit(WRONG_USAGE)
         where = _innermost(error)
         console.fail(f"a defect of mgtool: {type(error).__name__}: {error} ({where}); MGTOOL_DEBUG=1 shows all")
         sys.exit(DEFECT)
+
+
+def _show_traceback(error: Exception) -> None:
+    if os.environ.get("MGTOOL_DEBUG"):
+        from rich.traceback import Traceback
+
+        console.err.print(Traceback.from_exception(type(error), error, error.__traceback__))
 
 
 def _explained(error: Any) -> str:

@@ -72,18 +72,14 @@ def load_pretrained(auto_class: Any, folder: Path, device: str) -> Any:
         CheckpointError: files that are not there, do not fit, or leave weights without values.
     """
     import torch
-    from safetensors import SafetensorError
 
     from mgtool.files.model_size import within_weights
 
     quiet()
     checkpoints.check_folder(folder)
     kind: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True, "output_loading_info": True}
-    try:
-        with within_weights(folder):
-            model, info = auto_class.from_pretrained(folder, trust_remote_code=False, **kind)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: {_first_line(error)}") from error
+    with checkpoints.explained(str(folder)), within_weights(folder):
+        model, info = auto_class.from_pretrained(folder, trust_remote_code=False, **kind)
     if absent := sorted(info["missing_keys"]):
         raise CheckpointError(f"{folder}: the weights lack {listed(absent)}")
     return model.to(device).eval()
@@ -105,7 +101,3 @@ def listed(names: list[str], limit: int = 5) -> str:
     """
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -78,7 +78,8 @@ def explained(what: str) -> Iterator[None]:
         is_other = not isinstance(error, Exception) and type(error).__name__ != "PanicException"
         if is_other or type(error).__name__ == "OutOfMemoryError":
             raise
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        lines = (str(error).strip() or type(error).__name__).splitlines()
+        why = " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])
         raise CheckpointError(f"{what}: {why}") from error
 
 

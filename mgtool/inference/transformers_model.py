@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from transformers import (
 )
 
 from mgtool.errors import CheckpointError
-from mgtool.files.checkpoints import check_folder
+from mgtool.files.checkpoints import check_folder, explained
 from mgtool.files.model_size import within_weights
 from mgtool.files.processor_sizes import check_sizes
 from mgtool.inference.attention import Prefix
@@ -230,13 +231,14 @@ def load_model(folder: Path, **kwargs: Any) -> Any:
     config = load_config(folder)
     check_folder(folder)
     # an error of fewer bits is the caller's to explain
-    known = (ValueError,) if kwargs.get("quantization_config") is None else ()
+    is_whole = kwargs.get("quantization_config") is None
+    told = explained(f"`model` hf:{folder} cannot be loaded")
     try:
-        with within_weights(folder):
+        with told if is_whole else contextlib.nullcontext(), within_weights(folder):
             model, info = _auto(config).from_pretrained(
                 folder, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
             )
-    except (OSError, SafetensorError, ImportError, *known) as error:
+    except (OSError, SafetensorError, ImportError) as error:
         raise CheckpointError(f"`model` hf:{folder} cannot be loaded: {_line(error)}") from error
     refuse_misfits(f"hf:{folder}", info["missing_keys"], (), info["mismatched_keys"])
     model.generation_config = _plain(model.generation_config)
@@ -254,10 +256,11 @@ def load_config(folder: Path) -> Any:
     Raises:
         CheckpointError: for any other.
     """
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (*_BROKEN, OSError, ImportError) as error:
-        raise CheckpointError(f"`model` hf:{folder}: {_unknown(folder, error)}") from error
+    with explained(f"`model` hf:{folder}: its configuration cannot be read"):
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except (*_BROKEN, OSError, ImportError) as error:
+            raise CheckpointError(f"`model` hf:{folder}: {_unknown(folder, error)}") from error
     if isinstance(config, MGLlavaConfig):
         raise CheckpointError(f"`model` hf:{folder} is a model that `mgtool import` wrote: leave hf: out")
     if not any(type(config) in known._model_mapping for known in _AUTO):

@@ -30,6 +30,8 @@ _HEAD_BYTES = 1 << 16
 _SAVED = ("state.json", "dataset_dict.json", "dataset_info.json")
 _OF_DATA_SETS = frozenset({*_SAVED, "dataset_infos.json", "README.md", "readme.md"})
 """Files of a data set that are no data."""
+_MOST_DEPTH = 200
+"""Folders within each other that are read."""
 _MOST_VISITS = 100
 """Times that links lead to one folder."""
 _NUMBERED = re.compile(r"\d{4}\.parquet|.*-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
@@ -212,8 +214,7 @@ def _walk(
     """
     visits = Counter() if visits is None else visits
     try:
-        with os.scandir(folder) as scanned:
-            entries = [(entry.name, entry.is_dir(), entry.is_symlink()) for entry in scanned]
+        entries = _entries(folder, len(above))
     except OSError as error:
         name = name_text(folder.as_posix())
         yield Failure(id=name, stage="read", reason="unreadable", detail=f"the folder cannot be read: {error.strerror}")
@@ -235,6 +236,14 @@ def _walk(
             yield path
         elif not has_run:
             left_out.add(kind_of_file(name), path.as_posix())
+
+
+def _entries(folder: Path, depth: int) -> list[tuple[str, bool, bool]]:
+    """Names in a folder, whether each is a folder, and whether it is a link; an `OSError` for one that is not read."""
+    if depth > _MOST_DEPTH:
+        raise OSError(errno.ELOOP, f"{_MOST_DEPTH} folders lead to it")
+    with os.scandir(folder) as scanned:
+        return [(entry.name, entry.is_dir(), entry.is_symlink()) for entry in scanned]
 
 
 def _linked(

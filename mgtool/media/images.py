@@ -33,8 +33,8 @@ _RGB_BYTES = 4
 """Of a pixel in memory."""
 
 _LIKE_RGB = ("RGBA", "LA")
-_BLOCK_PIXELS = 1 << 22
-"""From which on Pillow keeps a picture in several pieces of memory, at four bytes a pixel."""
+_BLOCK_PIXELS, _LARGE_PIXELS = 1 << 22, 1 << 25
+"""From which on Pillow keeps a picture in several pieces of memory, and from which on it is better in one."""
 
 _STRIPE_PIXELS = 1 << 20
 """Grey values that are brought to 8 bits at a time."""
@@ -147,7 +147,7 @@ def look(data: bytes, use: Callable[[Image.Image], T], *, max_pixels: int = MAX_
     """
     with opened(data) as picture:
         needed = _needed(picture, data, max_pixels)
-        with _turns.of(needed):
+        with _turns.of(needed), _blocks.whole(picture):
             with _explained():
                 whole = _to_rgb(picture)
             return use(whole)
@@ -161,7 +161,7 @@ def reduce(data: bytes, side: int) -> tuple[int, int, Image.Image]:
     with opened(data) as picture:
         width, height = picture.size
         needed = _needed(picture, data, MAX_PIXELS)
-        with _turns.of(needed), _explained():
+        with _turns.of(needed), _blocks.whole(picture), _explained():
             if picture.format == "JPEG" and picture.mode == "RGB":
                 picture.draft("RGB", (2 * side, 2 * side))
             small = _to_rgb(picture)
@@ -288,24 +288,38 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         grey = _grey8(picture)
         picture.close()
         return grey.convert("RGB")
-    with _in_one_block(picture):
-        picture.load()
+    picture.load()
     if picture.mode == "RGB":
         return picture._new(picture.im)  # as a copy, without one
     return _relabelled(picture) if picture.mode in _LIKE_RGB else picture.convert("RGB")
 
 
-@contextlib.contextmanager
-def _in_one_block(picture: Image.Image) -> Iterator[None]:
-    """Within the block, large pictures lie in one piece of memory where `_relabelled` wants that."""
-    is_wanted = picture.mode in _LIKE_RGB and picture.width * picture.height > _BLOCK_PIXELS
-    if is_wanted:
-        Image.core.set_use_block_allocator(1)  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        if is_wanted:
-            Image.core.set_use_block_allocator(0)  # type: ignore[attr-defined]
+class _Blocks:
+    """Has large pictures lie in one piece of memory: `_relabelled` wants that, and the system gets it back at once."""
+
+    def __init__(self) -> None:
+        self._lock, self._users = threading.Lock(), 0
+
+    @contextlib.contextmanager
+    def whole(self, picture: Image.Image) -> Iterator[None]:
+        """Within the block, a picture and what is made of it, if it is a large one."""
+        pixels = picture.width * picture.height
+        if pixels <= (_BLOCK_PIXELS if picture.mode in _LIKE_RGB else _LARGE_PIXELS):
+            yield
+            return
+        self._use(1)
+        try:
+            yield
+        finally:
+            self._use(-1)
+
+    def _use(self, count: int) -> None:
+        with self._lock:
+            self._users += count
+            Image.core.set_use_block_allocator(int(self._users > 0))  # type: ignore[attr-defined]
+
+
+_blocks = _Blocks()
 
 
 def _relabelled(picture: Image.Image) -> Image.Image:

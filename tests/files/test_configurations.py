@@ -18,6 +18,7 @@ from mgtool.errors import CheckpointError
 from mgtool.files import configurations
 from mgtool.files.configurations import check_files
 from mgtool.files.processor_sizes import check_sizes
+from mgtool.inference import transformers_model
 
 TINY = Path(mgtool.__file__).parent / "model" / "tiny"
 CONFIG, PROCESSOR = "config.json", "processor_config.json"
@@ -113,3 +114,15 @@ def test_a_size_may_be_a_number_of_pixels() -> None:
     processor.image_processor.size = {"shortest_edge": 3136, "longest_edge": 1 << 40}
     with pytest.raises(CheckpointError, match="longest_edge is"):
         check_sizes(processor, "x")
+
+
+@pytest.mark.parametrize(("key", "value"), [("projector_hidden_act", 1.5), ("projector_hidden_act", "x")])
+def test_what_transformers_refuses_in_two_lines_or_none(key: str, value: Any, tmp_path: Path) -> None:
+    model, processor = vision_models.llava()
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    _set(tmp_path / CONFIG, key, value)
+    with pytest.raises(CheckpointError) as error:
+        transformers_model.load_model(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)

@@ -60,6 +60,29 @@ def test_bytes_a_pixel(tmp_path, mode, form, options, most):
     assert int(done.stdout) / FORMS_SIDE**2 < most + 1.5
 
 
+LEFT = """
+import re, sys, threading
+from mgtool.media import images
+def held():
+    return int(re.search(r"VmRSS:\\s*(\\d+)", open("/proc/self/status").read())[1]) * 1024
+data = open(sys.argv[1], "rb").read()
+before = held()
+for _ in range(3):
+    thread = threading.Thread(target=images.look, args=(data, lambda picture: picture.size))
+    thread.start()
+    thread.join()
+print(held() - before)
+"""
+
+
+def test_memory_of_large_pictures_goes_back_to_the_system(tmp_path):
+    path = tmp_path / "x.png"
+    Image.new("RGB", (SIDE, SIDE)).save(path, compress_level=1)
+    assert SIDE**2 > images._LARGE_PIXELS
+    done = subprocess.run([sys.executable, "-c", LEFT, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < SIDE**2
+
+
 def test_what_a_decoder_needs_is_bounded_as_pixels_are(monkeypatch):
     file = io.BytesIO()
     Image.new("RGB", (400, 400)).save(file, "WEBP")

@@ -107,7 +107,10 @@ def _read_folder(folder: Path, left_out: LeftOut, coordinates: Coordinates | Non
     if tars := sorted(folder.glob("*.tar")):
         detail = f"packed tars ({tars[0].name}), no box file; `mgtool pack --unpack` gives their boxes"
         raise InputError(f"{folder}: {detail}")
-    shared, files = _files_of(folder)
+    try:
+        shared, files = _files_of(folder)
+    except RecursionError as error:
+        raise InputError(f"{folder}: more folders within each other than are read") from error
     if not files:
         raise InputError(f"{folder}: no boxes-*.jsonl, parquet, YOLO labels, XML, CSV or box JSON in this folder")
     for path in files:
