@@ -30,6 +30,10 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000
 _HEADER_READS, _HEADER_BYTES, _READS = 1 << 16, 1 << 25, 1 << 21
 """Pieces and bytes that a header is read in, and pieces of all the rest: Pillow's loops over them are of Python."""
 
+_TIFF_ORDERS, _TIFF_ENTRY = {b"II*\0": "<", b"MM\0*": ">"}, 12
+_TIFF_KEPT = (1, 2, 7)
+"""Types of entries that stay bytes: Photoshop keeps a file's layers in one."""
+
 _IN_PYTHON = {"ppm": 1 << 21, "ppm_plain": 1 << 21, "bmp_rle": 1 << 24}
 """Decoders that are written in Python, and the values that they are given to do in some seconds."""
 _MOST_COMMENTS = 100
@@ -54,7 +58,7 @@ class _Pieces(io.BytesIO):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
-        self._reads, self._bytes = _HEADER_READS, _HEADER_BYTES
+        self._reads, self._bytes = _HEADER_READS, _HEADER_BYTES + _layer_bytes(data)
 
     def read(self, size: int | None = -1, /) -> bytes:
         """As of any file.
@@ -129,6 +133,20 @@ def refuse_slow(picture: Image.Image, data: bytes) -> None:
         raise ItemError("corrupt", f"more than {_MOST_COMMENTS} comments")
     if picture.info.get("progressive") and size * (scans := data.count(_SCAN)) > _MOST_SCANNED:
         raise ItemError("corrupt", f"{scans:,} scans, far more than a progressive JPEG of {size:,} pixels has")
+
+
+def _layer_bytes(data: bytes) -> int:
+    """Bytes of a TIFF's first directory that nothing is made of, each counted once."""
+    if (order := _TIFF_ORDERS.get(data[:4])) is None:
+        return 0
+    try:
+        (at,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, at)
+        places = range(at + 2, at + 2 + count * _TIFF_ENTRY, _TIFF_ENTRY)
+        entries = [struct.unpack_from(f"{order}HHI", data, place) for place in places]
+    except struct.error:
+        return 0
+    return min(len(data), sum(int(size) for _, kind, size in entries if kind in _TIFF_KEPT))
 
 
 def why(error: Exception) -> Literal["truncated", "corrupt", "too_many_pixels"]:

@@ -9,7 +9,7 @@ import time
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from mgtool.errors import ItemError
 from mgtool.media import images, opening
@@ -103,6 +103,12 @@ def test_small_ones_are_read(form: str) -> None:
     values = "1 0 1 1 0 1" if form == "P1" else "0 50 100\n# no value\n150 200 250\n" * (3 if form == "P3" else 1)
     head = "3 2" if form == "P1" else "3 2 255"
     assert images.decode(f"{form}\n{head}\n{values}\n".encode()).size == (3, 2)
+
+
+def test_a_file_may_be_of_layers_for_the_most_part() -> None:
+    layers = TiffImagePlugin.ImageFileDirectory_v2()
+    layers[37724], layers.tagtype[37724] = bytes(40 << 20), 7  # as Photoshop keeps them
+    assert images.decode(_saved("TIFF", tiffinfo=layers)).getpixel((0, 0)) == (7, 0, 0)
 
 
 def test_usual_files_are_read_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
