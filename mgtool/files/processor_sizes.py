@@ -20,6 +20,7 @@ _LIMITS = (
     (re.compile(r"patches|tiles|crops|splits|frames|factor|merge|num_"), MOST_PARTS),
     (re.compile(r"size|edge|height|width|pinpoint|resolution"), MOST_SIDE),
 )
+_SIZES = ("size", "max_image_size", "min_image_size")
 _BY_PIXELS, _BY_GRIDS = "smart_resize", "get_all_supported_aspect_ratios"
 """Names in the modules of processors whose size is a number of pixels, and of those that try all grids of tiles."""
 _MOST_TILES = 1 << 8
@@ -47,7 +48,7 @@ def check_sizes(processor: Any, where: str) -> None:
 def _limit(name: str, module: Any) -> float:
     """The largest number in an attribute of a processor of some module."""
     limit = next((most for form, most in _LIMITS if form.search(name)), math.inf)
-    if name == "size" and hasattr(module, _BY_PIXELS):
+    if name in _SIZES and hasattr(module, _BY_PIXELS):
         return MOST_PIXELS
     return _MOST_TILES if limit == MOST_PARTS and hasattr(module, _BY_GRIDS) else limit
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import vision_models
-from transformers import CLIPImageProcessor
+from transformers import CLIPImageProcessor, Glm4vImageProcessor, Glm4vVideoProcessor, Qwen2VLVideoProcessor
 
 import mgtool
 from mgtool.detectors.weights_files import load_processor
@@ -105,6 +105,11 @@ def test_numbers_of_tokens() -> None:
     processor.num_additional_image_tokens = 10**9
     with pytest.raises(CheckpointError, match="num_additional_image_tokens is 1000000000; no more than 262,144"):
         check_sizes(processor, "x")
+
+
+@pytest.mark.parametrize("kind", [Glm4vImageProcessor, Glm4vVideoProcessor, Qwen2VLVideoProcessor])
+def test_sizes_that_published_processors_have_of_themselves(kind: Any) -> None:
+    check_sizes(kind(), "a model")
 
 
 def test_a_size_may_be_a_number_of_pixels() -> None:
