@@ -6,8 +6,6 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-
 from mgtool.boxes import check
 from mgtool.records import Box, LeftOut
 
@@ -49,6 +47,8 @@ class Grouped:
 
     def pictures(self, count: int) -> Iterator[Best]:
         """The objects of each of so many pictures, in their order."""
+        import numpy as np  # here: processes that pack need it seldom
+
         numbers = np.frombuffer(self._numbers, dtype=np.float64).reshape(-1, _NUMBERS)
         places, labels = (np.frombuffer(one, dtype=np.int32) for one in (self._places, self._labels))
         order = np.lexsort((-numbers[:, 4], places))
