@@ -26,6 +26,8 @@ _ROWS_KEPT = 8
 """Of those that others name, as their questions stand together."""
 _LONGEST_REFERENCE = 64
 """Letters of a cell that may be the index of another row; no picture in base64 is so short."""
+_MOST_REFERENCES = 100
+"""Rows that refer on to others before one has a picture."""
 _NUMBERED = re.compile(r"(image|img)(_path)?_?(\d{1,9})", re.IGNORECASE)
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 _WHOLE = re.compile(r"(\d+)\.0+")
@@ -186,6 +188,8 @@ class _Cells:
             is_name = len(part) <= _LONGEST_REFERENCE or part.lower().endswith(tuple(MEDIA_SUFFIXES))
             return (self.find(part) if is_name else _embedded(part, f"{index}_{number}" if number else index),)
         other = _index(part)
+        if len(seen) > _MOST_REFERENCES:
+            raise ItemError("unknown_id", f"image refers to index {part}, after {_MOST_REFERENCES} rows that refer on")
         named = None if other in seen else self.rows.get(other)
         if named is None:
             raise ItemError("unknown_id", f"image refers to index {part}, which no row with a picture has")

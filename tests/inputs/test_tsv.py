@@ -61,6 +61,12 @@ def test_a_row_shows_all_the_pictures_of_the_row_that_it_names_wherever_that_sta
     assert shown == [two, two, two, two, two * 2, "unknown_id", "unknown_id", "unknown_id"]
 
 
+def test_rows_that_refer_on_without_end_are_failures(tmp_path):
+    rows = [*((number, str(number + 1)) for number in range(2000)), (2000, RED)]
+    found = read(tmp_path / "t.tsv", ["index", "image", "question"], *((*row, "What?") for row in rows))
+    assert [one.reason for one in found if isinstance(one, Failure)] == ["unknown_id"] * 1900
+
+
 def test_videos_and_numbered_pictures(tmp_path):
     columns = ["index", "video", "video_path", "image_1", "image_2", "image_10", "question"]
     one, two, three = read(

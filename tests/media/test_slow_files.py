@@ -91,6 +91,13 @@ def test_a_reason_in_time(what: str) -> None:
     assert time.process_time() - began < MOST_S
 
 
+@pytest.mark.parametrize(
+    "data", [b"P3\n1024 768 255\n" + b"7 " * 2_359_296, b"P6\n1024 768 1000\n" + b"\0\7" * 2_359_296]
+)
+def test_slow_forms_as_large_as_a_screen_are_read(data: bytes) -> None:
+    assert images.decode(data).size == (1024, 768)
+
+
 def test_runs_of_a_bitmap_of_many_pixels() -> None:
     header = struct.pack("<2sIHHI", b"BM", 0, 0, 0, 1078)
     header += struct.pack("<IiiHHIIiiII", 40, 5000, 5000, 1, 8, 1, 0, 1, 1, 256, 0) + bytes(1024)
