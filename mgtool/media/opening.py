@@ -27,14 +27,14 @@ MOST_BYTES_A_PIXEL = 8
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
 """Names of Pillow's decoders that are tried; others run programs on what they are given."""
 
-_HEADER_READS, _HEADER_BYTES, _READS = 1 << 16, 1 << 25, 1 << 22
+_HEADER_READS, _HEADER_BYTES, _READS = 1 << 16, 1 << 25, 1 << 21
 """Pieces and bytes that a header is read in, and pieces of all the rest: Pillow's loops over them are of Python."""
 
 _TIFF_ORDERS, _TIFF_ENTRY = {b"II*\0": "<", b"MM\0*": ">"}, 12
 _TIFF_KEPT = (1, 2, 7)
 """Types of entries that stay bytes: Photoshop keeps a file's layers in one."""
 
-_IN_PYTHON = {"ppm": 1 << 23, "ppm_plain": 1 << 23, "bmp_rle": 1 << 24}
+_IN_PYTHON = {"ppm": 6_000_000, "ppm_plain": 6_000_000, "bmp_rle": 1 << 24}
 """Decoders that are written in Python, and the values that they are given to do in some seconds."""
 _MOST_COMMENTS = 100
 """In a PPM of digits; Pillow copies what stands behind each."""
