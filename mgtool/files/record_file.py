@@ -181,3 +181,25 @@ class RecordFile(Sequence[T], Generic[T]):
 
     def __repr__(self) -> str:
         return f"<{len(self):,} records on disk>"
+
+
+class NotedFile(RecordFile[T]):
+    """Records of which something is kept in memory; who asks for that calls `note` first."""
+
+    def __init__(self, type: type[T]) -> None:
+        super().__init__(type)
+        self._noted = 0
+
+    def take(self, fresh: Sequence[T]) -> None:
+        """Keep what is wanted of the next records."""
+        raise NotImplementedError
+
+    def note(self) -> None:
+        """Take up to the last record."""
+        fresh = self._last[self._noted - BLOCK * (len(self._begins) - 1) :]
+        self._noted += len(fresh)
+        self.take(fresh)
+
+    def _write(self) -> None:
+        self.note()
+        super()._write()

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mgtool.files.record_file import BLOCK, MOST_IN_MEMORY, RecordFile, spilled
+from mgtool.files.record_file import MOST_IN_MEMORY, NotedFile, spilled
 from mgtool.records import Detections, SampleId
 
 
@@ -38,7 +38,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     detections: Detections | None = None
 
 
-class PredictionFile(RecordFile[Prediction]):
+class PredictionFile(NotedFile[Prediction]):
     """Answers on disk, and in memory what all of them together have."""
 
     def __init__(self) -> None:
@@ -46,15 +46,9 @@ class PredictionFile(RecordFile[Prediction]):
         self._models: dict[str, None] = {}
         self._fields: set[str] = set()
         self._is_any_truncated = False
-        self._noted = 0
 
-    def _write(self) -> None:
-        self._note()
-        super()._write()
-
-    def _note(self) -> None:
-        fresh = self._last[self._noted - BLOCK * (len(self._begins) - 1) :]
-        self._noted += len(fresh)
+    def take(self, fresh: Sequence[Prediction]) -> None:
+        """Note models, fields and whether one was cut off."""
         for prediction in fresh:
             self._models[prediction.model] = None
             if prediction.fields:
@@ -64,19 +58,19 @@ class PredictionFile(RecordFile[Prediction]):
     @property
     def models(self) -> Iterable[str]:
         """The different names of models, in order of appearance."""
-        self._note()
+        self.note()
         return self._models
 
     @property
     def fields(self) -> Set[str]:
         """The names of all fields."""
-        self._note()
+        self.note()
         return self._fields
 
     @property
     def is_any_truncated(self) -> bool:
         """Whether any answer was cut off."""
-        self._note()
+        self.note()
         return self._is_any_truncated
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgtool.files.record_file import BLOCK, MOST_IN_MEMORY, RecordFile, spilled
+from mgtool.files.record_file import BLOCK, MOST_IN_MEMORY, NotedFile, spilled
 from mgtool.records import Score
 from mgtool.scoring.clusters import Rows, codes
 from mgtool.scoring.compact import Column, Names, Numbers, chunks, set_places, taken
@@ -21,7 +21,7 @@ _SPARSE = 16
 """Records of a block that are passed over for each one that is wanted, from where on each is read alone."""
 
 
-class ScoreFile(RecordFile[Score]):
+class ScoreFile(NotedFile[Score]):
     """Scores on disk, with their numbers, clusters and some fields as columns.
 
     Args:
@@ -32,17 +32,10 @@ class ScoreFile(RecordFile[Score]):
         super().__init__(Score)
         self._numbers, self._names = Numbers(), Names()
         self._columns = {field: Column() for field in fields}
-        self._noted = 0
         self._fields: dict[str, Numbers] = {}
 
-    def _write(self) -> None:
-        self._note()
-        super()._write()
-
-    def _note(self) -> None:
+    def take(self, fresh: Sequence[Score]) -> None:
         """Bring the columns up to the last score."""
-        fresh = self._last[self._noted - BLOCK * (len(self._begins) - 1) :]
-        self._noted += len(fresh)
         for score in fresh:
             self._numbers.append(score.score)
         self._names.extend([score.group for score in fresh])
@@ -52,18 +45,18 @@ class ScoreFile(RecordFile[Score]):
     @property
     def numbers(self) -> Numbers:
         """Each item's score."""
-        self._note()
+        self.note()
         return self._numbers
 
     @property
     def groups(self) -> NDArray[np.int32]:
         """(n,) the cluster of each item, numbered in order of appearance."""
-        self._note()
+        self.note()
         return self._names.codes
 
     def column(self, field: str) -> Column:
         """The values of a field; None where an item has none."""
-        self._note()
+        self.note()
         if field not in self._columns:
             column = Column()
             column.extend(score.fields.get(field) for score in self)
