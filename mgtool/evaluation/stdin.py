@@ -7,7 +7,7 @@ import io
 import weakref
 from typing import IO
 
-from mgtool.files.temporary import unnamed_file, unwritable
+from mgtool.files.temporary import unnamed_file, write_all
 
 _CHUNK = 1 << 20
 
@@ -23,14 +23,11 @@ class SpooledInput:
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.file = io.BufferedRandom(unnamed_file())
-        weakref.finalize(self, self.file.close)
-        digest = hashlib.sha256()
+        spooled, digest = unnamed_file(), hashlib.sha256()
+        weakref.finalize(self, spooled.close)
         while data := stream.read(_CHUNK):
             digest.update(data)
-            try:
-                self.file.write(data)
-            except OSError as error:
-                raise unwritable(error) from error
+            write_all(spooled, data)
+        spooled.seek(0)
+        self.file = io.BufferedReader(spooled)
         self.sha256 = digest.hexdigest()
-        self.file.seek(0)

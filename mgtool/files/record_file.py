@@ -7,13 +7,14 @@ import os
 import struct
 import types
 import weakref
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
-from mgtool.files.temporary import unnamed_file, unwritable
+from mgtool.files.temporary import unnamed_file, write_all
 
 T = TypeVar("T")
 MOST_IN_MEMORY = 4096
@@ -107,12 +108,7 @@ class RecordFile(Sequence[T], Generic[T]):
                 self._odd[place] = record
             ends.append(len(data))
         data += ends.tobytes()
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            raise unwritable(error) from error
+        write_all(self._file, data)
         self._begins.append(self._begins[-1] + len(data))
         self._last = []
 
@@ -190,9 +186,9 @@ class NotedFile(RecordFile[T]):
         super().__init__(type)
         self._noted = 0
 
+    @abstractmethod
     def take(self, fresh: Sequence[T]) -> None:
         """Keep what is wanted of the next records."""
-        raise NotImplementedError
 
     def note(self) -> None:
         """Take up to the last record."""

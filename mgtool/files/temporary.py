@@ -38,7 +38,7 @@ def temporary_folder(what: str) -> Iterator[Path]:
             prefix=f"{what}-", dir=_own_folder(users_place()), ignore_cleanup_errors=True
         )
     except OSError as error:
-        raise unwritable(error) from error
+        raise _unwritable(error) from error
     with folder as name:
         yield Path(name)
 
@@ -54,10 +54,24 @@ def unnamed_file() -> io.FileIO:
     try:
         return tempfile.TemporaryFile(buffering=0, dir=_own_folder(users_place()))
     except OSError as error:
-        raise unwritable(error) from error
+        raise _unwritable(error) from error
 
 
-def unwritable(error: OSError) -> OutputError:
+def write_all(file: io.FileIO, data: bytes | bytearray) -> None:
+    """Put bytes behind what a file of `unnamed_file` holds.
+
+    Raises:
+        OutputError: where there is no room.
+    """
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[file.write(view) :]
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> OutputError:
     """What is said where temporary files cannot be written."""
     detail = error.strerror or error
     return OutputError(f"temporary files cannot be written: {detail}; `tmp` or TMPDIR names another folder")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mgtool.files.temporary import unnamed_file, unwritable
+from mgtool.files.temporary import unnamed_file, write_all
 
 Numbers = NDArray[np.uint64]
 MOST_IN_MEMORY = 1 << 16
@@ -32,12 +32,7 @@ class _Disk:
         weakref.finalize(self, self._file.close)
 
     def write(self, numbers: array[int] | Numbers) -> None:
-        view = memoryview(numbers.tobytes())
-        try:
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            raise unwritable(error) from error
+        write_all(self._file, numbers.tobytes())
 
     def read(self, begin: int, count: int) -> bytes:
         return os.pread(self._file.fileno(), count * _SIZE, begin * _SIZE)
