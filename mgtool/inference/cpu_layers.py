@@ -9,9 +9,9 @@ oneDNN by itself.
 
 from __future__ import annotations
 
-import contextlib
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import psutil
@@ -20,12 +20,12 @@ from timm.layers import Mlp
 from timm.layers.activations import GELU
 from torch import Tensor, nn
 
+from mgtool.inference.forwards import Forward, replaced
+
 PACKED_SHARE = 0.25
 """Of the free memory, for weights that are laid out a second time; a larger model goes without."""
 _ROWS = 64
 """Of a product, for which the layout is chosen; it serves others as well."""
-
-Forward = Callable[[Tensor], Tensor]
 
 
 class CpuLayers:
@@ -51,17 +51,9 @@ class CpuLayers:
     def __len__(self) -> int:
         return len(self._forwards)
 
-    @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
+    def used(self) -> AbstractContextManager[None]:
         """Until the end of the block the layers compute in this way; a block within one changes nothing."""
-        before = [members.get("forward") for members, _ in self._forwards]
-        for members, forward in self._forwards:
-            members["forward"] = forward
-        try:
-            yield
-        finally:
-            for (members, _), own in zip(self._forwards, before, strict=True):
-                members.pop("forward") if own is None else members.update(forward=own)
+        return replaced(self._forwards)
 
 
 def _is_served() -> bool:

@@ -7,38 +7,28 @@ with 12 layers, 2.6 % with 32.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor, nn
+
+from mgtool.inference.forwards import Forward, replaced
 
 Columns = slice | Tensor
 """Places of tokens in a row: a slice, or (n,) int64."""
 
 
-@contextlib.contextmanager
-def last_layer_of(language_model: Any, columns: Columns) -> Iterator[None]:
+def last_layer_of(language_model: Any, columns: Columns) -> AbstractContextManager[None]:
     """Until the end of the block the last layer mixes and transforms the tokens at `columns` alone.
 
     What it gives for the others is of no meaning; the keys and values of all are right. Nothing changes for a language
     model that is not built of projections and perceptrons by the usual names.
     """
     parts = _token_by_token(language_model)
-    before = [vars(part).get("forward") for part in parts]
-    for part in parts:
-        part.forward = _narrowed(part.forward, columns)
-    try:
-        yield
-    finally:
-        for part, own in zip(parts, before, strict=True):
-            if own is None:
-                del part.forward
-            else:
-                part.forward = own
+    return replaced([(vars(part), _narrowed(part.forward, columns)) for part in parts])
 
 
-def _narrowed(forward: Callable[..., Tensor], columns: Columns) -> Callable[..., Tensor]:
+def _narrowed(forward: Forward, columns: Columns) -> Forward:
     def narrowed(hidden: Tensor) -> Tensor:
         found = forward(hidden[:, columns])
         whole = found.new_zeros(*hidden.shape[:2], found.shape[-1])
