@@ -81,7 +81,8 @@ def show_failures(count: int, where: Path | str, *, quiet: bool) -> None:
         console.say(f"failed: {count:,}, see {Path(where, FAILURES_FILE) if Path(where).is_dir() else where}")
 
 
-_MOST_NODES = 8
+MOST_NODES = 8
+"""Of a cluster that are named one by one."""
 
 
 def by_node(nodes: Mapping[str, Mapping[str, float]], *, as_json: bool) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def by_node(nodes: Mapping[str, Mapping[str, float]], *, as_json: bool) -> dict[
     """
     if not nodes or as_json:
         return {"nodes": nodes} if nodes else {}
-    if len(nodes) > _MOST_NODES:
+    if len(nodes) > MOST_NODES:
         rates = [node["per_second"] for node in nodes.values()]
         return {"nodes": f"{len(nodes)}, each {min(rates):,.1f} to {max(rates):,.1f}/s"}
     return {"nodes": {name: f"{node['items']:,} at {node['per_second']:,.1f}/s" for name, node in nodes.items()}}

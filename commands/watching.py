@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from mgtool.commands.summaries import MOST_NODES
 from mgtool.records import Failure
 from mgtool.runs.progress import Progress
 from mgtool.runs.ray_nodes import NodeWork
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 PLAIN_LINE_EVERY_S = 30.0
 BYTES = "bytes"
 """What is counted in units of a thousand."""
-_MOST_NODES = 8
-"""That are named one by one."""
 
 
 class Watcher(Progress):
@@ -155,7 +154,7 @@ def told_of(work: NodeWork, *, by_node: bool) -> str:
     whole = f"{_rate(sum(rates.values()))} {work.noun}/s"
     if not by_node or len(rates) == 1:
         return whole
-    if len(rates) > _MOST_NODES:
+    if len(rates) > MOST_NODES:
         return f"{whole} ({len(rates)} nodes, {_rate(min(rates.values()))} to {_rate(max(rates.values()))} each)"
     return f"{whole} ({', '.join(f'{node} {_rate(rate)}' for node, rate in rates.items())})"
 
