@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import functools
 import os
@@ -70,6 +69,7 @@ def _interrupt(number: int, frame: Any) -> None:
 def _once_more(hook: Callable[[Any], None], unraisable: Any) -> None:
     """Where Ctrl-C came while Python could only tell of it, as in a finalizer, it comes again a little later."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        threading.Timer(_SWALLOWED_S, _thread.interrupt_main).start()
+        main = threading.main_thread().ident  # sent to itself, as nothing else ends its wait for a lock
+        threading.Timer(_SWALLOWED_S, signal.pthread_kill, [main, signal.SIGINT]).start()
     else:
         hook(unraisable)

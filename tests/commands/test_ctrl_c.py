@@ -72,8 +72,10 @@ def test_an_interrupt_in_a_finalizer_comes_again(as_begun: None, capsys: pytest.
         Finalized()
         threading.Event().wait(20)
 
+    begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt), signals.as_interrupts():
         finalize()
+    assert time.monotonic() - begun < 10
     assert capsys.readouterr().err == ""
 
 
