@@ -231,7 +231,7 @@ def _server(url: str, reach: Reach | None = None) -> str:
 def _is_away(error: BaseException) -> bool:
     """Whether a server itself is out of order, and not what was asked of it."""
     error = _underlying(error)
-    status = getattr(error, "status", None)
+    status = _status(error)
     return (status in _AWAY) if status is not None else isinstance(error, OSError)
 
 
@@ -251,17 +251,21 @@ def _may_pass(error: BaseException) -> bool:
         or isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError | ValueError)
     ):
         return False
-    status = getattr(error, "status", None)
+    status = _status(error)
     return isinstance(error, Exception) and (status is None or status >= 500 or status == _TOO_MANY_REQUESTS)
 
 
 def _underlying(error: BaseException) -> BaseException:
     """What a client has made a missing file of, though its server said something else, or nothing."""
     cause = error.__cause__
-    is_told = getattr(cause, "status", None) is not None or (
-        isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
-    )
+    is_told = _status(cause) is not None or (isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError))
     return cause if isinstance(error, FileNotFoundError) and cause is not None and is_told else error
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The status with which a server answered, where the client of one or of another kind keeps it."""
+    status: int | None = getattr(error, "status", None)
+    return getattr(getattr(error, "response", None), "status_code", None) if status is None else status
 
 
 def _is_of_tls(error: BaseException) -> bool:
