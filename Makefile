@@ -107,8 +107,8 @@ chaos: $(VENV)/.developing ## a Ray cluster whose actors, nodes and drivers are 
 bench: $(VENV)/.developing ## speed and size against what a user would use instead, quick sizes
 	@for script in tests/speed/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done
 
-docs: $(VENV)/.developing ## check that every command of the README runs
-	@$(BIN)/python -m pytest -q tests/test_readme.py
+docs: $(VENV)/.developing ## check that every command of the README and of the guides runs
+	@$(BIN)/python -m pytest -q tests/test_readme.py tests/test_guides.py
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) build dist $(DEMO_OUT) *.egg-info .pytest_cache .mypy_cache .ruff_cache

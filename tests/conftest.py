@@ -15,7 +15,11 @@ from mgtool.commands import main as command_line
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-LONGEST = {"test_readme.py", "test_shares.py"}
+LONGEST = (
+    "test_readme.py", "test_guides.py", "detection/test_command.py", "inference/test_replicas.py",
+    "runs/test_ray_actors.py", "reliability/test_unpickling.py", "benchmarks/test_captions.py", "test_terminal.py",
+    "runs/test_ray_cluster.py", "test_gpu_day.py", "inference/test_picture_loader.py",
+)  # fmt: skip
 
 # In the background of a shell Ctrl-C is ignored, and so it would be in the commands that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,7 +27,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files with the longest tests come first, so that no process waits for one of them at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 def _write_video(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import reader
 import terminal
@@ -35,14 +35,15 @@ def _session(folder: Path, *, size: tuple[int, int] | None = None, options: str 
     """Run every command in a folder, on a terminal where a size is given, and give what a person sees."""
     reader.furnish(folder)
     lines = [f"{line.format(folder=folder)} {options}" for line in COMMANDS]
-    command = [sys.executable, str(ROOT / "tests/support/in_turn.py"), *lines]
     env = terminal.environment(**variables)
     if size:
-        code, screen = terminal.run(command, size=size, cwd=folder, env=env)
+        code, screen = terminal.run_in_turn(lines, size=size, cwd=folder, env=env)
     else:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        done = subprocess.run(command, **streams, text=True, cwd=folder, env=env, check=False)
-        code, screen = done.returncode, done.stdout
+        out = folder.with_name(f"{folder.name}.txt")
+        out.touch()
+        process = forked.in_turn(lines, folder, env, stdin=os.devnull, out=str(out))
+        process.join()
+        code, screen = process.exitcode, out.read_text()
     terminal.check("\n".join(lines), code, screen, columns=size and size[0])
     return screen
 

@@ -95,6 +95,7 @@ def test_without_java(bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_java
+@pytest.mark.usefixtures("without_meteor")
 def test_names_domains_and_splits(bench) -> None:
     images = [{"id": 7, "file_name": "0007.jpg", "domain": "out-domain"}]
     nocaps = bench.write("nocaps_val.json", {"images": images, "annotations": [{"image_id": 7, "caption": "a cat"}]})
@@ -116,6 +117,7 @@ def captions(*numbers: int) -> dict[str, object]:
     }
 
 
+@pytest.mark.usefixtures("without_meteor")
 def test_the_official_folder_and_one_of_its_splits(bench) -> None:
     """COCO's `annotations` holds boxes beside captions, of both splits: 3 and 2 pictures have a caption."""
     bench.write("annotations/captions_train2017.json", captions(1, 2, 3))
@@ -153,6 +155,7 @@ def test_a_java_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_java
+@pytest.mark.usefixtures("without_meteor")
 def test_captions_of_other_toolkits(bench, value) -> None:
     """BLIP's split files, whose pictures are numbered by their names, and VLMEvalKit's table."""
     names = [f"val2014/COCO_val2014_{n:012d}.jpg" for n in (391895, 60623)]

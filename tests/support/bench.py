@@ -12,7 +12,7 @@ import pytest
 from mgtool import benchmarks
 from mgtool.evaluation import pipeline
 from mgtool.evaluation.pipeline import ScoredRun
-from mgtool.scoring import predictions
+from mgtool.scoring import java_metrics, predictions
 from mgtool.scoring.benchmark import Judge
 from mgtool.scoring.ground_truth import Truth
 
@@ -78,3 +78,9 @@ def value() -> Callable[[ScoredRun, str], float]:
         return round(number, 6)
 
     return read
+
+
+@pytest.fixture
+def without_meteor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave METEOR out, whose Java needs seconds to start, where nothing is said of it."""
+    monkeypatch.setattr(java_metrics, "meteor", lambda *_: float("nan"))

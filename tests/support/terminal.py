@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import forked
 from rich.cells import cell_len
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 BAR = "━"
+SIZES = ((80, 24), (120, 40))
+_OF_A_SHELL = re.compile("[|<>&;$*?~`]")
 DECIDES_WHAT_IS_DRAWN = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
@@ -48,6 +52,32 @@ def run(
     return process.returncode, screen
 
 
+def run_in_turn(
+    lines: Sequence[str], *, size: tuple[int, int], cwd: Path, env: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """As `run`, of lines that need no shell, in a process that is forked off one that has loaded the libraries."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, size[::-1])
+    name = os.ttyname(theirs)
+    process = forked.in_turn(lines, cwd, env or environment(), stdin=name, out=name)
+
+    def end() -> None:
+        process.join()
+        os.close(theirs)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    try:
+        screen = _all_of(ours)
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        ending.join()
+        os.close(ours)
+    return process.exitcode or 0, screen
+
+
 def _all_of(terminal: int) -> str:
     """What is written until the last process closes its end, which Linux tells as an error."""
     written = []
@@ -71,3 +101,13 @@ def check(command: str, code: int, screen: str, *, columns: int | None = None) -
     assert "a defect of mgtool" not in screen, f"{command}\n{screen}"
     bars = [piece for piece in pieces(screen) if BAR in piece]
     assert columns is None or all(cell_len(bar.rstrip()) <= columns for bar in bars), command
+
+
+def check_typed(command: str, *, size: tuple[int, int], cwd: Path, is_fresh: bool = True) -> None:
+    """`check` what somebody types: with programs of its own, or in a process that has loaded the libraries."""
+    if is_fresh or _OF_A_SHELL.search(command) or not command.startswith("mgtool "):
+        code, screen = run(["bash", "-o", "pipefail", "-c", command], size=size, cwd=cwd)
+    else:
+        code, screen = run_in_turn([command], size=size, cwd=cwd)
+    # The processes of a pipe draw on the same line.
+    check(command, code, screen, columns=None if "|" in command else size[0])
