@@ -13,7 +13,6 @@ import msgspec
 
 from mgtool.boxes import statistics as box_statistics
 from mgtool.boxes.statistics import BoxStatistics
-from mgtool.boxes.thresholds import LabelThresholds
 from mgtool.detection import loading, pipeline, shared_output
 from mgtool.detection.asking_again import ask_again
 from mgtool.detection.finder import Finder
@@ -22,15 +21,13 @@ from mgtool.detection.ledger import Ledger
 from mgtool.detection.options import DetectOptions
 from mgtool.detection.output import DetectionEntry, DetectionOutput
 from mgtool.detection.picture_loader import Named
+from mgtool.detection.run_record import begin, counted, run_record
 from mgtool.errors import UNREACHABLE, UsageError
-from mgtool.files.hashing import sha256
 from mgtool.files.local import refuse_url
 from mgtool.files.lock import one_share
-from mgtool.files.no_links import refuse_links
 from mgtool.inputs import line_index, sources
-from mgtool.inputs.fingerprints import HashedStdin, changed, fingerprint
+from mgtool.inputs.fingerprints import HashedStdin, changed
 from mgtool.inputs.line_index import LineIndex
-from mgtool.media.limits import MAX_PIXELS
 from mgtool.records import Advance, Failure, Inputs, LeftOut, Media, input_names
 from mgtool.runs import progress, ray_cluster, run_file
 from mgtool.runs.claims import do_shares
@@ -210,7 +207,7 @@ def _detecting(
     local.check(inputs, str(place))
     folder = taking_part(place)
     work = _Work(inputs, local, loading.load_finder(local), done_here)
-    run = _run_record(work, folder)
+    run = run_record(work.inputs, work.options, work.finder.identity, folder)
 
     def detect(share: Share) -> Detected:
         own = replace(local, rank=str(share.rank), world_size=share.world_size)
@@ -234,63 +231,14 @@ class _Work:
 def _run(inputs: tuple[str, ...], folder: Path, options: DetectOptions, overwrite: bool, advance: Advance) -> Detected:
     """All of the input, or this run's share of it."""
     work = _Work(inputs, options, loading.load_finder(options), advance)
-    return _into_folder(work, _run_record(work, folder), folder, overwrite)
+    return _into_folder(work, run_record(work.inputs, work.options, work.finder.identity, folder), folder, overwrite)
 
 
 def _into_folder(work: _Work, run: Run, folder: Path, overwrite: bool) -> Detected:
     options = work.options
     output = DetectionOutput(folder, format=options.format, shard_size=options.shard_size, visualize=options.visualize)
-    _begin(run, output, overwrite)
+    begin(run, output, overwrite)
     return (_detect_all if options.share.is_all else _detect_shares)(work, output, run, overwrite)
-
-
-def _run_record(work: _Work, folder: Path) -> Run:
-    options = work.options
-    words = loading.words(options)
-    names = ("vocabulary", "format", "shard_size", "frames")
-    return Run(
-        folder / RUN_FILE,
-        command="detect",
-        options={
-            **{name: getattr(options, name) for name in names},
-            "threshold": _plain(options.threshold),
-            "allow_absolute": options.allow_absolute or None,
-            "allow_remote": options.allow_remote or None,
-            "box_format": options.box_format or None,
-            "max_pixels": None if options.max_pixels == MAX_PIXELS else options.max_pixels,
-            "words": None if words is None else sha256("\n".join(words).encode())[:16],
-        },
-        inputs={"inputs": [fingerprint(given, sources.files) for given in work.inputs], "images": options.images},
-        free={
-            "batch_size": options.batch_size or "auto",
-            "workers": loading.decoding_workers(options),
-            "device": options.device,
-        },
-        detector=work.finder.identity,
-        computes=("onnxruntime", "mmdet", "pillow", "numpy"),
-    )
-
-
-def _plain(threshold: float | None) -> float | str | None:
-    return repr(threshold) if isinstance(threshold, LabelThresholds) else threshold
-
-
-def _begin(run: Run, output: DetectionOutput, overwrite: bool) -> None:
-    """Write the record, or go on with the one that is there."""
-    if overwrite:
-        run.forget_odd()
-    refuse_links(output.folder / shared_output.SHARES)
-    has_begun = output.begun or (output.folder / shared_output.SHARES).is_dir()
-    # a run that stopped before its first picture, at a wrong input, is no reason to refuse another
-    is_idle = run.before.get("command") == "detect" and not run.finished and not has_begun
-    run.begin(overwrite=is_idle or overwrite)
-    if run.finished and not output.is_whole(_counted(run).records):
-        run.begin(overwrite=True)  # a file was deleted since
-
-
-def _counted(run: Run) -> BoxStatistics:
-    with run.trusting():
-        return BoxStatistics.of_summary(run.counts)
 
 
 def _detect_all(work: _Work, output: DetectionOutput, run: Run, overwrite: bool) -> Detected:
@@ -299,7 +247,7 @@ def _detect_all(work: _Work, output: DetectionOutput, run: Run, overwrite: bool)
         shared_output.clear(output.folder)
         run.begin()
     had_finished = run.finished
-    if had_finished and "-" not in work.inputs and output.begun and _counted(run).failures[UNREACHABLE]:
+    if had_finished and "-" not in work.inputs and output.begun and counted(run).failures[UNREACHABLE]:
         _ask_again(work, output)
         run.begin(overwrite=True)
     found = _fill(work, output, run, KnownEntries() if had_finished else _known(work, run, ALL, output.folder))
@@ -327,7 +275,7 @@ def _detect_shares(work: _Work, output: DetectionOutput, run: Run, overwrite: bo
     own, folder, done = work.options.share, output.folder, list[BoxStatistics]()
     if run.finished:
         shared_output.join(folder, output, run, own.world_size)
-        return Detected(folder, _counted(run), had_finished=True)
+        return Detected(folder, counted(run), had_finished=True)
     if overwrite and own.is_any:
         raise UsageError("overwrite", "and `rank` any do not go together, as others may be at work: remove the output")
 
@@ -396,7 +344,7 @@ def _fill(work: _Work, output: DetectionOutput, run: Run, known: KnownEntries) -
         detected.left_out = _left_out(work, run, left_out)
         run.finish(detected.summary(), noted=stdin.noted())
     output.close(done=True)
-    return _counted(run)
+    return counted(run)
 
 
 def _left_out(work: _Work, run: Run, left_out: LeftOut) -> dict[str, Any]:
