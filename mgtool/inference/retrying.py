@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,10 @@ from mgtool.errors import UNREACHABLE, ItemError
 from mgtool.files.atomic import atomic_file, write_lines
 from mgtool.files.journal import Journal
 from mgtool.inference.output import AnswersFile, Result
+from mgtool.inference.pipeline import Results
 from mgtool.media import reading
 from mgtool.records import Answer, Failure, Item, Sample, dumps
+from mgtool.runs.run_file import Run
 
 _ALWAYS = ("no_boxes", "out_of_memory")
 _WITH_ITS_FILE = ("missing", "unreadable", UNREACHABLE)
@@ -32,6 +35,29 @@ def may_be_mended(file: AnswersFile) -> bool:
     """Whether a finished run has failures that another try may answer."""
     reasons = {*_ALWAYS, *_WITH_ITS_FILE, *_WITH_ANOTHER_FILE}
     return any(failure.reason in reasons for failure in Journal(file.failures_path).read(Failure))
+
+
+def retry(
+    file: AnswersFile,
+    run: Run,
+    items: Iterable[tuple[int, Item]],
+    answer: Callable[[Iterator[tuple[int, Sample]]], Results],
+) -> None:
+    """Ask again what a finished run failed at, where the cause may be gone.
+
+    Args:
+        file, run, items: of the run; all items with their positions.
+        answer: gives results of such items by position.
+    """
+    failed = failed_samples(file, items)
+    if not failed:
+        return
+    counts = run.counts
+    with closing(answer(iter([(one.position, one.sample) for one in failed]))) as found:
+        results = dict(found)
+    made = (one.tokens for result in results.values() if not isinstance(result, Failure) for one in result)
+    counts |= {**put_among(file, failed, results), "new_tokens": counts.get("new_tokens", 0) + sum(made)}
+    run.finish(counts)
 
 
 def failed_samples(file: AnswersFile, items: Iterable[tuple[int, Item]]) -> list[FailedSample]:

@@ -25,7 +25,7 @@ from mgtool.inference.parity import Parity
 from mgtool.inference.pipeline import Items, Results, answered
 from mgtool.inference.plan import InferencePlan
 from mgtool.inference.replicas import answer_on_devices
-from mgtool.inference.retrying import failed_samples, may_be_mended, put_among
+from mgtool.inference.retrying import may_be_mended, retry
 from mgtool.inference.shared_output import SharedAnswers
 from mgtool.inference.stage_times import StageTimes, for_device
 from mgtool.inputs import sources
@@ -275,7 +275,7 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
         if plan.share.is_all:
             shared.forget(shared.others(1))
     elif not stdin.noted() and may_be_mended(file):
-        _retry(plan, file, run)
+        retry(file, run, plan.numbered(), functools.partial(_results, plan))
         file.failures.remove()  # the places of those before
     file.forget_places()
     with run.trusting():
@@ -314,19 +314,6 @@ def _is_finished(run: Run, file: AnswersFile, stdin: HashedStdin, *, overwrite: 
     if has_begun and not run.finished:
         file.take_back()
     return False
-
-
-def _retry(plan: InferencePlan, file: AnswersFile, run: Run) -> None:
-    """Ask again what a finished run failed at, where the cause may be gone."""
-    failed = failed_samples(file, plan.numbered())
-    if not failed:
-        return
-    counts = run.counts
-    with closing(_results(plan, iter([(one.position, one.sample) for one in failed]))) as found:
-        results = dict(found)
-    made = (answer.tokens for result in results.values() if not isinstance(result, Failure) for answer in result)
-    counts |= {**put_among(file, failed, results), "new_tokens": counts.get("new_tokens", 0) + sum(made)}
-    run.finish(counts)
 
 
 def _fill(plan: InferencePlan, shared: SharedAnswers, file: AnswersFile, stdin: HashedStdin, told: _Told) -> int:
