@@ -9,18 +9,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from mgtool.records import Score
-from mgtool.scoring.benchmark import (
-    OFFICIAL,
-    SINGLE_WORD,
-    Benchmark,
-    Item,
-    Judge,
-    Pair,
-    Submission,
-    Verdict,
-    mean_score,
-)
+from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, Pair, Submission, Verdict, mean_score
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
+from mgtool.scoring.instructions import SINGLE_WORD
 from mgtool.scoring.multiple_choice import CHOICE_VARIANTS, VLMEVALKIT, ChoiceBenchmark, lettered
 from mgtool.scoring.statistics import Metric, Statistic
 

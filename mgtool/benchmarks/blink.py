@@ -18,9 +18,9 @@ from mgtool.scoring.benchmark import (
     by_field,
     mean_of_parts,
     mean_score,
-    question_of,
 )
 from mgtool.scoring.ground_truth import Document, Row, first, listed
+from mgtool.scoring.instructions import question_of
 from mgtool.scoring.judged import ask_until_read, rubric
 from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.multiple_choice import (

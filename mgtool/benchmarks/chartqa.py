@@ -9,17 +9,9 @@ from typing import ClassVar
 import msgspec
 
 from mgtool.records import Score
-from mgtool.scoring.benchmark import (
-    OFFICIAL,
-    SINGLE_WORD,
-    Benchmark,
-    Item,
-    Verdict,
-    by_field,
-    mean_of_parts,
-    mean_score,
-)
+from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Verdict, by_field, mean_of_parts, mean_score
 from mgtool.scoring.ground_truth import TABLES, Document, Row, Truth, first, listed, whole
+from mgtool.scoring.instructions import SINGLE_WORD
 from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Metric, Statistic

@@ -6,16 +6,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from mgtool.records import dumps
-from mgtool.scoring.benchmark import (
-    SINGLE_WORD,
-    Benchmark,
-    Item,
-    Pair,
-    Submission,
-    Verdict,
-    with_targets,
-)
+from mgtool.scoring.benchmark import Benchmark, Item, Pair, Submission, Verdict, with_targets
 from mgtool.scoring.ground_truth import Row, Truth, data_rows, first, listed, of_split, picture_name, whole
+from mgtool.scoring.instructions import SINGLE_WORD
 from mgtool.scoring.text_metrics import similarity, spaced
 
 

@@ -10,7 +10,6 @@ import msgspec
 
 from mgtool.records import Score, dumps
 from mgtool.scoring.benchmark import (
-    SINGLE_WORD,
     Benchmark,
     Breakdown,
     Item,
@@ -22,6 +21,7 @@ from mgtool.scoring.benchmark import (
     mean_score,
 )
 from mgtool.scoring.ground_truth import Document, Truth, of_split
+from mgtool.scoring.instructions import SINGLE_WORD
 from mgtool.scoring.item_index import ItemIndex
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.score_file import where

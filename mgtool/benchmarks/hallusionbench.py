@@ -10,19 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from mgtool.records import Score
-from mgtool.scoring.benchmark import (
-    OFFICIAL,
-    YES_OR_NO,
-    Benchmark,
-    Item,
-    Judge,
-    JudgeRequest,
-    Pair,
-    Verdict,
-    by_field,
-    mean_score,
-)
+from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, JudgeRequest, Pair, Verdict, by_field, mean_score
 from mgtool.scoring.ground_truth import Row, Truth, whole
+from mgtool.scoring.instructions import YES_OR_NO
 from mgtool.scoring.judged import UNREAD, JudgedBenchmark, read_by_judge, rubric, unread_notes
 from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.normalizers import yes_or_no

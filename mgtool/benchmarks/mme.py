@@ -11,9 +11,10 @@ import numpy as np
 
 from mgtool.errors import InputError, ItemError
 from mgtool.records import Failure, Sample, Score
-from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, Item, Judge, Pair, Verdict, question_of
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict
 from mgtool.scoring.clusters import Floats, codes, ratio
 from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, first, whole
+from mgtool.scoring.instructions import SINGLE_WORD, question_of
 from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Answers, Prediction

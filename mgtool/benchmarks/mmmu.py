@@ -12,18 +12,9 @@ from typing import Any, ClassVar
 from mgtool.errors import InputError
 from mgtool.records import Sample, Score
 from mgtool.scoring import predictions
-from mgtool.scoring.benchmark import (
-    LETTER,
-    OFFICIAL,
-    SINGLE_WORD,
-    Item,
-    Judge,
-    Pair,
-    Verdict,
-    question_of,
-    with_suffix,
-)
+from mgtool.scoring.benchmark import OFFICIAL, Item, Judge, Pair, Verdict
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
+from mgtool.scoring.instructions import LETTER, SINGLE_WORD, question_of, with_suffix
 from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.multiple_choice import (
     CHOICE_VARIANTS,

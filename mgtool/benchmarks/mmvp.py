@@ -8,20 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from mgtool.records import Sample, Score
-from mgtool.scoring.benchmark import (
-    LETTER,
-    OFFICIAL,
-    Benchmark,
-    Item,
-    Judge,
-    JudgeRequest,
-    Pair,
-    Verdict,
-    mean_score,
-    question_of,
-    with_suffix,
-)
+from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, JudgeRequest, Pair, Verdict, mean_score
 from mgtool.scoring.ground_truth import Row, Truth, first, whole
+from mgtool.scoring.instructions import LETTER, question_of, with_suffix
 from mgtool.scoring.judged import JudgedBenchmark
 from mgtool.scoring.lmms_eval import LMMS_EVAL
 from mgtool.scoring.multiple_choice import (

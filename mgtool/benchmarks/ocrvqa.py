@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, Item, Verdict
+from mgtool.scoring.benchmark import Benchmark, Item, Verdict
 from mgtool.scoring.ground_truth import Document, Row, Truth, listed, whole
+from mgtool.scoring.instructions import SINGLE_WORD
 
 TEST = 3
 

@@ -14,8 +14,6 @@ from mgtool.errors import UsageError
 from mgtool.records import Score
 from mgtool.scoring.benchmark import (
     OFFICIAL,
-    SINGLE_WORD,
-    YES_OR_NO,
     Benchmark,
     Item,
     Judge,
@@ -28,6 +26,7 @@ from mgtool.scoring.benchmark import (
 from mgtool.scoring.clusters import Floats, Groups, ratio
 from mgtool.scoring.compact import Column, TableRows
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, picture_name, whole
+from mgtool.scoring.instructions import SINGLE_WORD, YES_OR_NO
 from mgtool.scoring.item_index import ItemIndex
 from mgtool.scoring.judged import read_by_judge, unread_notes
 from mgtool.scoring.normalizers import yes_or_no

@@ -13,19 +13,10 @@ import msgspec
 
 from mgtool.errors import InputError
 from mgtool.records import Box, Detections, Sample, Score
-from mgtool.scoring.benchmark import (
-    Benchmark,
-    Item,
-    Judge,
-    Pair,
-    Verdict,
-    by_field,
-    mean_of_parts,
-    mean_score,
-    question_of,
-)
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict, by_field, mean_of_parts, mean_score
 from mgtool.scoring.boxes_in_text import LARGEST_FRACTION, SCALES, corners, hundredths_overlap, in_pixels
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, listed, whole
+from mgtool.scoring.instructions import question_of
 from mgtool.scoring.multiple_choice import picture_of
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Metric, Statistic

@@ -12,17 +12,9 @@ import msgspec
 from mgtool.benchmarks.vqav2 import vlmevalkit_processor, whole_processor
 from mgtool.errors import InputError
 from mgtool.records import SampleId, Score, dumps
-from mgtool.scoring.benchmark import (
-    SINGLE_WORD,
-    Benchmark,
-    Item,
-    Judge,
-    Pair,
-    Submission,
-    Verdict,
-    with_targets,
-)
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Submission, Verdict, with_targets
 from mgtool.scoring.ground_truth import Row, Truth, data_rows, first, listed, of_split, whole
+from mgtool.scoring.instructions import SINGLE_WORD
 from mgtool.scoring.predictions import Prediction
 
 ANNOTATORS = 10

@@ -9,8 +9,9 @@ from typing import ClassVar
 from mgtool.benchmarks.vqav2 import WHOLE_PROCESSOR, Vqav2, vlmevalkit_processor, whole_processor
 from mgtool.records import dumps
 from mgtool.scoring import normalizers
-from mgtool.scoring.benchmark import OFFICIAL, UNANSWERABLE, Item, Pair, Submission, Verdict
+from mgtool.scoring.benchmark import OFFICIAL, Item, Pair, Submission, Verdict
 from mgtool.scoring.ground_truth import Row, Truth, first, listed, of_split, picture_name, whole
+from mgtool.scoring.instructions import UNANSWERABLE
 from mgtool.scoring.predictions import Prediction
 
 

@@ -12,7 +12,6 @@ from mgtool.files.record_file import kept
 from mgtool.records import Score
 from mgtool.scoring import normalizers
 from mgtool.scoring.benchmark import (
-    SINGLE_WORD,
     Benchmark,
     Breakdown,
     Item,
@@ -25,6 +24,7 @@ from mgtool.scoring.benchmark import (
     shared_verdict,
 )
 from mgtool.scoring.ground_truth import Document, Truth, first, listed, of_split, whole
+from mgtool.scoring.instructions import SINGLE_WORD
 from mgtool.scoring.item_index import ItemFinder
 from mgtool.scoring.statistics import Metric, Statistic
 

@@ -15,7 +15,8 @@ from mgtool.inference.options import InferOptions, PromptStyle
 from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.media.placeholders import IMAGE, PLACEHOLDER, VIDEO, bare, show_media
 from mgtool.records import Sample, Turn, media_of
-from mgtool.scoring.benchmark import SINGLE_WORD, Benchmark, with_suffix
+from mgtool.scoring.benchmark import Benchmark
+from mgtool.scoring.instructions import SINGLE_WORD, with_suffix
 
 TASKS = ("caption", "vqa")
 """What a model can be asked for beside a benchmark's questions."""

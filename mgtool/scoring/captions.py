@@ -13,19 +13,10 @@ import numpy as np
 from mgtool.errors import InputError, require
 from mgtool.records import Sample, Score, dumps
 from mgtool.scoring import java_metrics
-from mgtool.scoring.benchmark import (
-    OFFICIAL,
-    Benchmark,
-    Item,
-    Judge,
-    Pair,
-    Submission,
-    Verdict,
-    question_of,
-    with_targets,
-)
+from mgtool.scoring.benchmark import OFFICIAL, Benchmark, Item, Judge, Pair, Submission, Verdict, with_targets
 from mgtool.scoring.clusters import Floats, codes
 from mgtool.scoring.ground_truth import SHEETS, Document, Row, Truth, first, listed, of_split, picture_name, whole
+from mgtool.scoring.instructions import question_of
 from mgtool.scoring.multiple_choice import VLMEVALKIT
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.statistics import Metric, Statistic, mean_of

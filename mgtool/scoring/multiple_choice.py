@@ -9,21 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from mgtool.records import Sample, Score
-from mgtool.scoring.benchmark import (
-    LETTER,
-    SELECT,
-    Benchmark,
-    Item,
-    Judge,
-    JudgeRequest,
-    Pair,
-    Verdict,
-    has_instruction,
-    kept_items,
-    question_of,
-    with_suffix,
-)
+from mgtool.scoring.benchmark import Benchmark, Item, Judge, JudgeRequest, Pair, Verdict, kept_items
 from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, first, listed, whole
+from mgtool.scoring.instructions import LETTER, SELECT, has_instruction, question_of, with_suffix
 from mgtool.scoring.judged import ask_until_read, rubric, unread_notes
 from mgtool.scoring.lmms_eval import LMMS_EVAL, letter_anywhere
 
