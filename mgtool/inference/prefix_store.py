@@ -38,6 +38,12 @@ class Prefix(NamedTuple):
         values = [layer.values[row, :, :length] for layer in cache.layers]
         return cls(keys, values, keys[0].shape[1] if keys else 0, offset)
 
+    def turn(self) -> None:
+        """Lay values in float32 out with tokens last in memory, the order in which one row's weights meet them."""
+        for layer, values in enumerate(self.values):
+            if values.dtype == torch.float32:
+                self.values[layer] = values.mT.contiguous().mT
+
 
 class PrefixStore:
     """Keys and values of the prefixes of rows, (slots, heads, room for tokens, d) a layer; what is beyond one is zero.
