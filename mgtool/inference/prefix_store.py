@@ -61,10 +61,10 @@ class PrefixStore:
         self.lengths: list[int] = []
         self._held: dict[int, tuple[int, Prefix]] = {}
 
-    @property
-    def tokens(self) -> int:
-        """Places for keys and values of a layer, those beyond a prefix counted."""
-        return self.keys[0].shape[0] * self.keys[0].shape[2] if self.keys else 0
+    def tokens_with(self, prefixes: Iterable[Prefix]) -> int:
+        """Places for keys and values of a layer, those beyond a prefix counted, and tokens of prefixes not put here."""
+        elsewhere = {id(one): one.length for one in prefixes if id(one) not in self._held}
+        return (self.keys[0].shape[0] * self.keys[0].shape[2] if self.keys else 0) + sum(elsewhere.values())
 
     @property
     def room(self) -> int:

@@ -110,7 +110,7 @@ class Rows:
     def held(self) -> int:
         """Tokens in the cache, a prefix counted once; with the places beyond it where all have as many."""
         if self._store is not None:
-            return self._store.tokens + sum(self.counts)
+            return self._store.tokens_with(self.prefixes) + sum(self.counts)
         prefixes = {id(prefix): prefix.length for prefix in self.prefixes}
         return sum(prefixes.values()) + sum(self.counts)
 
