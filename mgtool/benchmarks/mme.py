@@ -11,11 +11,11 @@ import numpy as np
 
 from mgtool.errors import InputError, ItemError
 from mgtool.records import Failure, Sample, Score
-from mgtool.scoring.benchmark import Benchmark, Item, Judge, Pair, Verdict
+from mgtool.scoring.benchmark import Item, Verdict
 from mgtool.scoring.clusters import Floats, codes, ratio
 from mgtool.scoring.ground_truth import LONGEST_NAME, Document, Row, Truth, first, whole
 from mgtool.scoring.instructions import SINGLE_WORD, question_of
-from mgtool.scoring.judged import read_by_judge, unread_notes
+from mgtool.scoring.judged import YesOrNoBenchmark, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Answers, Prediction
 from mgtool.scoring.statistics import Metric, Statistic
@@ -30,7 +30,7 @@ _PREFIX = 4
 RESULT_COLUMNS = 4
 
 
-class Mme(Benchmark):
+class Mme(YesOrNoBenchmark):
     """Two questions a picture; a task scores its accuracy plus its share of pictures with both right."""
 
     name = "mme"
@@ -44,7 +44,6 @@ class Mme(Benchmark):
         "mg-llava": "exactly one of the words yes and no, anywhere; no judge",
         "lmms-eval": "as the official one, without periods and white space around; the letters y and n suffice",
     }
-    judge = "optional"
 
     def prompt(self, sample: Sample) -> str:
         """The question, whose own instructions are replaced by the published one."""
@@ -91,15 +90,6 @@ class Mme(Benchmark):
         yield str(prediction.id)
         yield _key(str(prediction.id), prediction.prompt)
         yield _key(f"{prediction.fields.get('category', '')}/{prediction.image}", prediction.prompt)
-
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
-        """By the word that is there; VLMEvalKit asks a judge about answers without one."""
-        verdicts = super().grade(pairs, variant)
-        return verdicts if judge is None or not self.asks_judge(variant) else read_by_judge(pairs, verdicts, judge)
-
-    def asks_judge(self, variant: str) -> bool:
-        """VLMEvalKit's way alone can use one."""
-        return variant == "vlmevalkit"
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Yes or no, else `other`, which is wrong."""

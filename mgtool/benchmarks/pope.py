@@ -14,10 +14,7 @@ from mgtool.errors import UsageError
 from mgtool.records import Score
 from mgtool.scoring.benchmark import (
     OFFICIAL,
-    Benchmark,
     Item,
-    Judge,
-    Pair,
     Verdict,
     by_field,
     kept_items,
@@ -28,7 +25,7 @@ from mgtool.scoring.compact import Column, TableRows
 from mgtool.scoring.ground_truth import Document, Row, Truth, first, picture_name, whole
 from mgtool.scoring.instructions import SINGLE_WORD, YES_OR_NO
 from mgtool.scoring.item_index import ItemIndex
-from mgtool.scoring.judged import read_by_judge, unread_notes
+from mgtool.scoring.judged import YesOrNoBenchmark, unread_notes
 from mgtool.scoring.normalizers import yes_or_no
 from mgtool.scoring.predictions import Prediction
 from mgtool.scoring.score_file import groups_of, together
@@ -40,7 +37,7 @@ _COUNTS = 9
 _NO = frozenset({"No", "not", "no"})
 
 
-class Pope(Benchmark):
+class Pope(YesOrNoBenchmark):
     """Yes or no about objects; the published figure is the mean F1 of three ways to draw absent objects."""
 
     name = "pope"
@@ -60,7 +57,6 @@ class Pope(Benchmark):
     noted = ("split",)
     instruction = YES_OR_NO
     others_instructions: ClassVar[Mapping[str, str]] = {"llava": SINGLE_WORD, "vlmevalkit": ""}
-    judge = "optional"
 
     def load(self, truth: Truth) -> Sequence[Item]:
         """Official files (one a split), LLaVA's question file over them, or a TSV with all splits."""
@@ -84,15 +80,6 @@ class Pope(Benchmark):
         splits = _splits(item)
         number = str(item.id).removeprefix(f"{splits[0]}/")
         return (f"{split}/{number}" for split in (splits if set(splits) & set(SPLITS) else SPLITS))
-
-    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
-        """By the word that is there; VLMEvalKit asks a judge about answers without one."""
-        verdicts = super().grade(pairs, variant)
-        return verdicts if judge is None or not self.asks_judge(variant) else read_by_judge(pairs, verdicts, judge)
-
-    def asks_judge(self, variant: str) -> bool:
-        """VLMEvalKit's way alone can use one."""
-        return variant == "vlmevalkit"
 
     def score(self, item: Item, text: str, variant: str) -> Verdict:
         """Everything that is not a no is a yes."""

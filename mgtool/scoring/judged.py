@@ -62,6 +62,21 @@ class JudgedBenchmark(Benchmark):
     unread_policy: ClassVar[str] = "they count as 0"
 
 
+class YesOrNoBenchmark(Benchmark):
+    """Yes or no by the word that is there; in VLMEvalKit's way, and in no other, a judge reads answers without one."""
+
+    judge: ClassVar[Literal["no", "optional", "needed"]] = "optional"
+
+    def grade(self, pairs: Sequence[Pair], variant: str, judge: Judge | None = None) -> Iterable[Verdict]:
+        """By the word that is there; VLMEvalKit asks a judge about answers without one."""
+        verdicts = super().grade(pairs, variant)
+        return verdicts if judge is None or not self.asks_judge(variant) else read_by_judge(pairs, verdicts, judge)
+
+    def asks_judge(self, variant: str) -> bool:
+        """VLMEvalKit's way alone can use one."""
+        return variant == "vlmevalkit"
+
+
 def ask_until_read(
     judge: Judge,
     cases: Sequence[T],
