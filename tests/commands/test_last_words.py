@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mgtool.tars import verify
+
 PHOTOS = Path(__file__).parents[2] / "examples/photos"
 CAT = PHOTOS / "images/cat.jpg"
 COMMANDS = {
@@ -41,6 +43,7 @@ def test_the_next_command_of_detect_and_of_pack_runs_as_it_stands(
     mgtool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verify, "READERS", {})  # which have tests of their own, and take long to start
     for name in ("detect", "pack"):
         then = json.loads(mgtool(*COMMANDS[name], "--json")[1])["next"]
         code, _, said = mgtool(*shlex.split(then)[1:])
