@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -65,13 +64,12 @@ def stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStatis
 
     statistics, left_out = BoxStatistics(), LeftOut()
     records = found(inputs, settings, left_out=left_out)
-    with console.progress("pictures", quiet=quiet) as advance, closing(records) as entries:
+    with console.progress("pictures", quiet=quiet, streams=True) as advance, closing(records) as entries:
         for entry in entries:
             count(statistics, entry)
             advance(1)
             if entry.box is not None:
-                sys.stdout.buffer.write(dumps(entry.box) + b"\n")
-                sys.stdout.buffer.flush()
+                console.put(dumps(entry.box))
             elif entry.failure is not None and not quiet:
                 console.say(f"failed: {entry.failure.id}: {entry.failure.reason}: {entry.failure.detail}")
     statistics.left_out = left_out.summary()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -198,7 +197,7 @@ def _print(inputs: list[str], wanted: InferOptions, *, unordered: bool, quiet: b
     from mgtool.stages import infer as stage
 
     answered, failed, left_out = 0, 0, LeftOut()
-    with console.progress("answers", quiet=quiet) as advance:
+    with console.progress("answers", quiet=quiet, streams=True) as advance:
         stream = stage.answers(inputs, wanted, unordered=unordered, advance=advance, left_out=left_out)
         with contextlib.closing(stream) as records:
             for record in records:
@@ -216,7 +215,6 @@ def _print_one(record: Answer | Failure) -> None:
     from mgtool.records import Answer, dumps
 
     if isinstance(record, Answer):
-        sys.stdout.buffer.write(dumps(record) + b"\n")
-        sys.stdout.buffer.flush()
+        console.put(dumps(record))
     else:
         console.say(dumps(record).decode())
