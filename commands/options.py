@@ -96,6 +96,8 @@ def of_the_world(error: OSError) -> MgtoolError | None:
     if error.errno == errno.EBADF and is_by_number(sys.stdout):
         console.close_stdout()
         return OutputError("the output cannot be written: stdout is closed")
+    if error.filename is None and isinstance(error, FileNotFoundError):  # as `tempfile` has it
+        return UsageError("tmp", f"is missing, or a disk is full: {error.strerror}")
     if error.filename is None or error.errno not in _OF_FILES:
         return None
     return MgtoolError(f"{error.filename}: {error.strerror}")

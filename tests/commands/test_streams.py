@@ -69,6 +69,11 @@ def test_a_stdout_that_takes_nothing_is_one_line(words: str, place: str, tmp_pat
     assert last.startswith("error: the output cannot be written: "), said
 
 
+def test_no_room_for_temporary_files_is_one_line(tmp_path: Path) -> None:
+    said = _in_a_shell(f"ulimit -f 0; {MGTOOL} pack {CAT} --out tars 2>&1 >/dev/null | cat >&2", tmp_path)[1]
+    assert said.startswith("error: --tmp is missing, or a disk is full: No usable temporary directory")
+
+
 def test_closed_streams_that_are_not_needed_are_not_missed(tmp_path: Path) -> None:
     for closed in (">&-", "<&- >&- 2>&-"):
         line = f"{MGTOOL} detect {CAT} --workers 0 --overwrite --out boxes {closed}"
