@@ -36,8 +36,7 @@ def tell(
     items, then = detected.statistics.items, next_command(inputs, folder, settings)
     done, then = (None, "") if detected.had_finished else (items, "" if detected.missing else then)
     summaries.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet, done=done, then=then)
-    if detected.had_finished and not quiet:
-        console.say(f"{folder} was complete; nothing was left to do")
+    summaries.show_nothing_left(folder, detected.had_finished, quiet=quiet)
     summaries.show_missing(detected.missing, quiet=quiet)
     if not detected.share:
         summaries.show_failures(detected.failures, f"{folder}/{FAILURES_FILE}", quiet=quiet)

@@ -168,7 +168,9 @@ def _write(
         done.answered + done.failed,
         _next(written, wanted),
     )
-    summaries.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=ended, then=then)
+    took = None if done.had_finished else ended
+    summaries.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=took, then=then)
+    summaries.show_nothing_left(written, done.had_finished, quiet=quiet)
     summaries.show_failures(done.failed, done.failures, quiet=quiet)
     summaries.show_missing(done.missing, quiet=quiet)
     return _Ended(done.failed, ended, done.left_out)
