@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,12 +38,60 @@ class View:
         seen = (own[:, None] >= 0) & (own[:, None] <= positions[..., None])
         # Padding sees anything rather than nothing, which would make it NaN, and so all that it meets.
         self.bias = torch.where(seen | ~seen.any(-1, keepdim=True), 0.0, -torch.inf)
+        self._layouts: dict[tuple[Any, ...], Layout] = {}
+
+    def layout(self, queries: Tensor) -> Layout:
+        """Where layers of these queries, (heads, R, n, d), have their scores and weights."""
+        name = *queries.shape[:3], queries.dtype, queries.device
+        if name not in self._layouts:
+            self._layouts[name] = Layout(queries, self)
+        return self._layouts[name]
 
     def out_of(self, window: int) -> Tensor:
         """(R, T, longest + W) bool, keys that a sliding window has left behind."""
         shared = torch.arange(self.longest, device=self.own.device).expand(len(self.own), -1)
         keys = torch.cat([shared, self.own], dim=1)
         return keys[:, None] <= self.positions[..., None] - window
+
+
+class Part(NamedTuple):
+    """What one group has of a layout.
+
+    Attributes:
+        rows: places among the R rows.
+        prefix: of these rows.
+        scores, weights: views of them, (heads, rows x n, P); None where the rows do not follow each other.
+    """
+
+    rows: slice | Tensor
+    prefix: Prefix
+    scores: Tensor | None
+    weights: Tensor | None
+
+
+class Layout:
+    """Memory that the layers of a pass use in turn, and what of it is each group's: told once, not layer by layer.
+
+    Args:
+        queries: (heads, R, n, d), of whose kind it is.
+        view: of the pass.
+
+    Attributes:
+        scores, weights: (heads, R, n, longest + W); scores beyond a prefix that is shorter than others stay -inf.
+        parts: of the groups.
+    """
+
+    def __init__(self, queries: Tensor, view: View) -> None:
+        self.scores = queries.new_full((*queries.shape[:3], view.reach), -torch.inf)
+        self.weights = torch.empty_like(self.scores)
+        self.parts = [
+            Part(rows, prefix, *(_part(tensor, rows, prefix) for tensor in (self.scores, self.weights)))
+            for rows, prefix in view.groups
+        ]
+
+
+def _part(tensor: Tensor, rows: slice | Tensor, prefix: Prefix) -> Tensor | None:
+    return tensor[:, rows, :, : prefix.length].flatten(1, 2) if isinstance(rows, slice) else None
 
 
 def attend(
@@ -91,10 +139,13 @@ def _attend_by_group(
     query, key, value = states
     (count, _, steps, width), heads = query.shape, key.shape[1]
     queries = query.reshape(count, heads, -1, width).transpose(0, 1)
-    scores = _scores(queries, key, view, layer, softcap)
-    _mask(scores.view(heads, count, -1, steps, scores.shape[-1]), view, sliding_window)
-    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    mixed = _mix(weights, value, view, layer).transpose(0, 1)
+    laid = view.layout(queries)
+    _score(laid, queries, layer, softcap)
+    laid.scores[..., view.longest :] = _capped(queries.transpose(0, 1) @ key.mT, softcap).transpose(0, 1)
+    _mask(laid.scores.view(heads, count, -1, steps, view.reach), view, sliding_window)
+    laid.weights.copy_(laid.scores.softmax(-1, dtype=torch.float32))
+    own = laid.weights[..., view.longest :].transpose(0, 1) @ value
+    mixed = _mix(laid, own.transpose(0, 1).contiguous(), layer).transpose(0, 1)
     return mixed.reshape(count, -1, steps, width).transpose(1, 2)
 
 
@@ -113,15 +164,14 @@ def _mask(scores: Tensor, view: View, sliding_window: int | None) -> None:
         scores.masked_fill_(view.out_of(sliding_window).to(scores.device)[:, None], -torch.inf)
 
 
-def _scores(queries: Tensor, key: Tensor, view: View, layer: int, softcap: float | None) -> Tensor:
-    """(heads, R, n, d) and (R, heads, W, d) -> (heads, R, n, longest + W), -inf where a prefix is shorter."""
-    heads, count, each, _ = queries.shape
-    scores = queries.new_full((heads, count, each, view.longest + key.shape[2]), -torch.inf)
-    for rows, prefix in view.groups:
-        found = queries[:, rows].flatten(1, 2) @ prefix.keys[layer].mT
-        scores[:, rows, :, : prefix.length] = _capped(found, softcap).view(heads, -1, each, prefix.length)
-    scores[..., view.longest :] = _capped(queries.transpose(0, 1) @ key.mT, softcap).transpose(0, 1)
-    return scores
+def _score(laid: Layout, queries: Tensor, layer: int, softcap: float | None) -> None:
+    """Lay out the scores of (heads, R, n, d) over the prefixes."""
+    for rows, prefix, scores, _ in laid.parts:
+        found = _capped(_product(queries[:, rows].flatten(1, 2), prefix.keys[layer].mT), softcap)
+        if scores is None:
+            laid.scores[:, rows, :, : prefix.length] = found.view(len(queries), -1, queries.shape[2], prefix.length)
+        else:
+            scores.copy_(found)
 
 
 def _capped(scores: Tensor, softcap: float | None) -> Tensor:
@@ -129,14 +179,20 @@ def _capped(scores: Tensor, softcap: float | None) -> Tensor:
     return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
-def _mix(weights: Tensor, value: Tensor, view: View, layer: int) -> Tensor:
-    """(heads, R, n, longest + W) and (R, heads, W, d) -> (heads, R, n, d)."""
-    heads, _, each, _ = weights.shape
-    mixed = (weights[..., view.longest :].transpose(0, 1) @ value).transpose(0, 1).contiguous()
-    for rows, prefix in view.groups:
-        found = weights[:, rows, :, : prefix.length].flatten(1, 2) @ prefix.values[layer]
-        mixed[:, rows] += found.view(heads, -1, each, found.shape[-1])
+def _mix(laid: Layout, mixed: Tensor, layer: int) -> Tensor:
+    """Add what is mixed of the prefixes to (heads, R, n, d), in place."""
+    for rows, prefix, _, weights in laid.parts:
+        of_rows = laid.weights[:, rows, :, : prefix.length].flatten(1, 2) if weights is None else weights
+        found = _product(of_rows, prefix.values[layer])
+        mixed[:, rows] += found.view(len(mixed), -1, *mixed.shape[2:])
     return mixed
+
+
+def _product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """(B, n, k) and (B, k, m) -> (B, n, m); float32 matrices meet a vector 1.3 to 1.5 times as fast as one row."""
+    if rows.shape[1] == 1 and rows.dtype == torch.float32:
+        return torch.bmm(matrix.mT, rows.mT).mT
+    return torch.bmm(rows, matrix)
 
 
 @contextlib.contextmanager

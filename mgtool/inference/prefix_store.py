@@ -38,6 +38,12 @@ class Prefix(NamedTuple):
         values = [layer.values[row, :, :length] for layer in cache.layers]
         return cls(keys, values, keys[0].shape[1] if keys else 0, offset)
 
+    def turn(self) -> None:
+        """Lay values in float32 out with tokens last in memory, the order in which one row's weights meet them."""
+        for layer, values in enumerate(self.values):
+            if values.dtype == torch.float32:
+                self.values[layer] = values.mT.contiguous().mT
+
 
 class PrefixStore:
     """Keys and values of the prefixes of rows, (slots, heads, room for tokens, d) a layer; what is beyond one is zero.
@@ -55,10 +61,10 @@ class PrefixStore:
         self.lengths: list[int] = []
         self._held: dict[int, tuple[int, Prefix]] = {}
 
-    @property
-    def tokens(self) -> int:
-        """Places for keys and values of a layer, those beyond a prefix counted."""
-        return self.keys[0].shape[0] * self.keys[0].shape[2] if self.keys else 0
+    def tokens_with(self, prefixes: Iterable[Prefix]) -> int:
+        """Places for keys and values of a layer, those beyond a prefix counted, and tokens of prefixes not put here."""
+        elsewhere = {id(one): one.length for one in prefixes if id(one) not in self._held}
+        return (self.keys[0].shape[0] * self.keys[0].shape[2] if self.keys else 0) + sum(elsewhere.values())
 
     @property
     def room(self) -> int:

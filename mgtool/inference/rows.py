@@ -50,7 +50,9 @@ class OwnLayer(DynamicLayer):
         has = self.keys.shape if self.is_initialized else (0, 0, 0, 0)
         if has[0] >= rows and has[2] >= tokens:
             return
-        shape = (max(has[0], rows), like.shape[1], max(has[2], tokens), like.shape[3])
+        # a quarter more at a time, so that all that is there is seldom moved
+        rows = has[0] if rows <= has[0] else max(rows, has[0] + has[0] // 4)
+        shape = (rows, like.shape[1], max(has[2], tokens), like.shape[3])
         keys, values = like.new_zeros(shape), like.new_zeros(shape)
         if self.is_initialized:
             keys[: has[0], :, : has[2]], values[: has[0], :, : has[2]] = self.keys, self.values
@@ -108,7 +110,7 @@ class Rows:
     def held(self) -> int:
         """Tokens in the cache, a prefix counted once; with the places beyond it where all have as many."""
         if self._store is not None:
-            return self._store.tokens + sum(self.counts)
+            return self._store.tokens_with(self.prefixes) + sum(self.counts)
         prefixes = {id(prefix): prefix.length for prefix in self.prefixes}
         return sum(prefixes.values()) + sum(self.counts)
 
@@ -190,6 +192,9 @@ class Rows:
         if own is not None:
             for layer, filled in zip(self.layers, own.layers, strict=True):
                 layer.put(first, *(_to_left(tensor, lengths) for tensor in (filled.keys, filled.values)))
+        if self._store is None:
+            for prefix in {id(one): one for one in prefixes}.values():
+                prefix.turn()
         self.prefixes += prefixes
         self.counts += counts
         self._set(torch.cat([self.lengths, lengths]), torch.cat([self.tokens, tokens]))

@@ -32,6 +32,10 @@ VIDEO_TOKEN_ID = -201
 """Stands in `input_ids` for one video."""
 
 
+_TRUNKS = {"convnext_large": ((192, 384, 768, 1536), (4, 8, 16, 32))}
+"""Shapes that are known without building a trunk: transformers makes default configurations while it makes a model."""
+
+
 class ConvNextTowerConfig(PreTrainedConfig):
     """The high-resolution tower: a timm ConvNeXt trunk.
 
@@ -52,7 +56,7 @@ class ConvNextTowerConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if self.widths is None or self.strides is None:
-            self.widths, self.strides = _trunk_shape(self.architecture)
+            self.widths, self.strides = _TRUNKS.get(self.architecture) or _trunk_shape(self.architecture)
         self.widths, self.strides = tuple(self.widths), tuple(self.strides)
 
     @property

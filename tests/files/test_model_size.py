@@ -22,6 +22,8 @@ from mgtool.evaluation.local_judge import LocalBackend
 from mgtool.files.configurations import check_files
 from mgtool.files.model_size import within_numbers, within_weights
 from mgtool.inference.options import InferOptions
+from mgtool.model import MGLlavaConfig
+from mgtool.model import config as configs
 from mgtool.scoring.benchmark import JudgeRequest
 
 TINY = Path(mgtool.__file__).parent / "model" / "tiny"
@@ -124,3 +126,12 @@ def test_files_that_have_no_end(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match="no regular file"):
         check_files(tmp_path)
+
+
+def test_default_configurations_are_no_model(monkeypatch):
+    """transformers makes one within `from_pretrained`, to print what differs from it."""
+    monkeypatch.setattr(configs, "_trunk_shape", configs._trunk_shape.__wrapped__)
+    with within_numbers("x", 10, 2):
+        assert MGLlavaConfig().high_config.widths == (192, 384, 768, 1536)
+    for architecture, shape in configs._TRUNKS.items():
+        assert configs._trunk_shape(architecture) == shape

@@ -19,6 +19,8 @@ from mgtool.inference.scheduler import Group
 from mgtool.model import IMAGE_TOKEN_ID, MGLlavaConfig, MGLlavaProcessor
 
 TESTS = Path(__file__).parent.parent
+SIZES = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+SIZES |= {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2}
 KINDS = {"llama": {}, "mistral": {"sliding_window": 12}, "qwen2": {}, "phi3": {}}
 
 
@@ -63,13 +65,26 @@ def logits_of(model, at_once, lengths, rows_each, steps=5):
 @torch.no_grad()
 def test_logits_are_those_of_attention_in_turn(kind, lengths, rows_each):
     own = {"gemma2": {"head_dim": 8, "sliding_window": 7, "attn_logit_softcapping": 5.0}}
-    sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2}
-    config = AutoConfig.for_model(kind, **(sizes | (own | KINDS)[kind]))
+    config = AutoConfig.for_model(kind, **(SIZES | (own | KINDS)[kind]))
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     at_once, in_turn = (logits_of(model, way, lengths, rows_each) for way in (True, False))
     assert torch.allclose(at_once, in_turn, atol=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@torch.no_grad()
+def test_prefixes_count_before_their_first_step(at_once):
+    """Groups are admitted up to a number of tokens, many of them before rows decode."""
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SIZES)).eval()
+    rows = Rows(model.config.num_hidden_layers, model.device, at_once=at_once)
+    for length in (9, 70):
+        cache = DynamicCache()
+        model(input_ids=torch.arange(1, 1 + length)[None], past_key_values=cache, use_cache=True)
+        rows.add([Prefix.of(cache)] * 2, None, rows.lengths.new_zeros(2), torch.tensor([1, 2]))
+    assert rows.held == 79
+    rows.advance(model, lambda logits: logits.argmax(-1))
+    assert rows.held >= 79 + 4
 
 
 @pytest.mark.parametrize("batch_size", [4, 30])
