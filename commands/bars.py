@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
 
 from mgtool.commands.watching import BYTES, Watcher
 
+_ROOM = len("^C") + 1
 _WIDE = 110
 """Columns from which on there is room for what each node does."""
 
@@ -21,7 +23,7 @@ class Bar(Watcher):
     def __init__(self, what: str, total: int | None, say: Callable[[str], None], console: Console) -> None:
         super().__init__(what, total, say)
         columns = (_Counts(self), _Rate(self), TimeRemainingColumn(elapsed_when_finished=True))
-        self.bar = Progress(
+        self.bar = _Drawn(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(None),
@@ -43,6 +45,21 @@ class Bar(Watcher):
     def end(self) -> None:
         """All is done: no question mark stays."""
         self.bar.update(self.task, total=self.total or max(self.done, 1), completed=self.done or 1)
+
+
+class _Drawn(Progress):
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """With room behind them."""
+        return [_WithRoom(whole) for whole in super().get_renderables()]
+
+
+class _WithRoom(NamedTuple):
+    """For ``^C``, which would begin a second line, and that is none that is erased."""
+
+    whole: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.whole, options.update(max_width=max(options.max_width - _ROOM, 1)))
 
 
 class _Counts(ProgressColumn):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Advance = Callable[[int], None]
 _MOST_SHOWN = 30
+_ERASE_LINE = b"\r\x1b[2K"
 
 
 def __getattr__(name: str) -> Any:
@@ -29,12 +31,21 @@ def __getattr__(name: str) -> Any:
 def _screen_of_stderr() -> Console:
     """What stands on stderr; a reader of it that went away ends no run. Rich is imported here, as help needs none."""
     from rich.console import Console
+    from rich.control import Control
+    from rich.segment import ControlType
 
     class Screen(Console):
         def on_broken_pipe(self) -> None:
             _to_nowhere(sys.stderr)
 
-    return Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        def print(self, *what: Any, **how: Any) -> None:
+            with self:  # what is written in one go is not torn apart
+                if self.is_interactive and has_reader():
+                    self.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
+                super().print(*what, **how)
+
+    is_drawn_on = None if sys.stderr.isatty() else False
+    return Screen(stderr=True, highlight=False, soft_wrap=True, emoji=False, force_interactive=is_drawn_on)
 
 
 def screen() -> Console:
@@ -83,21 +94,38 @@ def fail(text: str) -> None:
     screen().print(f"[bold red]error:[/] {escape(printable(flagged(text)))}")
 
 
+def has_reader() -> bool:
+    """Whether stdout leads to another program, which may draw on the same terminal."""
+    try:
+        mode = os.fstat(1).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def put(line: bytes) -> None:
+    """A line of data on stdout, at once; on a terminal where a bar stands, which is drawn anew below it."""
+    has_bar = screen().is_interactive and sys.stdout.isatty()
+    sys.stdout.buffer.write((_ERASE_LINE if has_bar else b"") + line + b"\n")
+    sys.stdout.buffer.flush()
+
+
 @contextlib.contextmanager
-def progress(what: str, *, total: int | None = None, quiet: bool = False) -> Iterator[Advance]:
+def progress(what: str, *, total: int | None = None, quiet: bool = False, streams: bool = False) -> Iterator[Advance]:
     """Count items done: a bar on a terminal, a plain line every 30 s elsewhere, nothing when quiet.
 
     Args:
         what: the noun that is counted, for instance ``"pictures"``.
         total: how many there will be, when known.
         quiet: show nothing.
+        streams: data go to stdout meanwhile; what a program that reads them shows leaves no room for a bar.
     """
     if quiet:
         yield lambda n: None
         return
     from mgtool.commands import watching
 
-    with watching.shown(what, total, screen(), say) as watcher:
+    with watching.shown(what, total, screen(), say, is_alone=not (streams and has_reader())) as watcher:
         yield watcher
 
 

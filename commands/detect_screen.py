@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -37,8 +36,7 @@ def tell(
     items, then = detected.statistics.items, next_command(inputs, folder, settings)
     done, then = (None, "") if detected.had_finished else (items, "" if detected.missing else then)
     summaries.summarize(summary, title="mgtool detect", as_json=as_json, quiet=quiet, done=done, then=then)
-    if detected.had_finished and not quiet:
-        console.say(f"{folder} was complete; nothing was left to do")
+    summaries.show_nothing_left(folder, detected.had_finished, quiet=quiet)
     summaries.show_missing(detected.missing, quiet=quiet)
     if not detected.share:
         summaries.show_failures(detected.failures, f"{folder}/{FAILURES_FILE}", quiet=quiet)
@@ -65,13 +63,12 @@ def stream(inputs: list[str], settings: DetectOptions, quiet: bool) -> BoxStatis
 
     statistics, left_out = BoxStatistics(), LeftOut()
     records = found(inputs, settings, left_out=left_out)
-    with console.progress("pictures", quiet=quiet) as advance, closing(records) as entries:
+    with console.progress("pictures", quiet=quiet, streams=True) as advance, closing(records) as entries:
         for entry in entries:
             count(statistics, entry)
             advance(1)
             if entry.box is not None:
-                sys.stdout.buffer.write(dumps(entry.box) + b"\n")
-                sys.stdout.buffer.flush()
+                console.put(dumps(entry.box))
             elif entry.failure is not None and not quiet:
                 console.say(f"failed: {entry.failure.id}: {entry.failure.reason}: {entry.failure.detail}")
     statistics.left_out = left_out.summary()

@@ -70,8 +70,11 @@ def _import(
     for note in found.notes:
         console.say(note)
     summary = {"out": str(out), **dataclasses.asdict(found.counts)}
-    done, then = (None, "") if dry_run else (found.counts.bytes, summaries.command(*_ASK, "--model", out))
+    had_finished = getattr(found, "had_finished", False)  # of a plan, nothing had
+    then = "" if dry_run else summaries.command(*_ASK, "--model", out)
+    done = None if dry_run or had_finished else found.counts.bytes
     summaries.summarize(summary, title=title, as_json=as_json, quiet=quiet, done=done, then=then)
+    summaries.show_nothing_left(out, had_finished, quiet=quiet)
 
 
 def _show_downloads(asked: ImportOptions, *, as_json: bool) -> None:

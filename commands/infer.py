@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -169,7 +168,9 @@ def _write(
         done.answered + done.failed,
         _next(written, wanted),
     )
-    summaries.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=ended, then=then)
+    took = None if done.had_finished else ended
+    summaries.summarize(summary, title="mgtool infer", as_json=as_json, quiet=quiet, done=took, then=then)
+    summaries.show_nothing_left(written, done.had_finished, quiet=quiet)
     summaries.show_failures(done.failed, done.failures, quiet=quiet)
     summaries.show_missing(done.missing, quiet=quiet)
     return _Ended(done.failed, ended, done.left_out)
@@ -198,7 +199,7 @@ def _print(inputs: list[str], wanted: InferOptions, *, unordered: bool, quiet: b
     from mgtool.stages import infer as stage
 
     answered, failed, left_out = 0, 0, LeftOut()
-    with console.progress("answers", quiet=quiet) as advance:
+    with console.progress("answers", quiet=quiet, streams=True) as advance:
         stream = stage.answers(inputs, wanted, unordered=unordered, advance=advance, left_out=left_out)
         with contextlib.closing(stream) as records:
             for record in records:
@@ -216,7 +217,6 @@ def _print_one(record: Answer | Failure) -> None:
     from mgtool.records import Answer, dumps
 
     if isinstance(record, Answer):
-        sys.stdout.buffer.write(dumps(record) + b"\n")
-        sys.stdout.buffer.flush()
+        console.put(dumps(record))
     else:
         console.say(dumps(record).decode())

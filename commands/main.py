@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from mgtool.commands import absent_options, console, help_page
 from mgtool.commands.exit_codes import DEFECT, DONE, WRONG_USAGE
-from mgtool.commands.options import Command
+from mgtool.commands.options import Command, of_the_world
 from mgtool.errors import MgtoolError
 
 COMMANDS = {
@@ -115,9 +115,9 @@ def main() -> None:
         sys.exit(WRONG_USAGE)
     except Exception as error:  # noqa: BLE001 - the last resort: a defect of mgtool is said to be one
         _show_traceback(error)
-        if isinstance(error, RecursionError):  # Python's own walks through folders have no other end
-            console.fail("an input with folders or values within each other, more of them than are read")
-            sys.exit(WRONG_USAGE)
+        if isinstance(error, OSError) and (told := of_the_world(error)):
+            console.fail(str(told))
+            sys.exit(told.exit_code)
         where = _innermost(error)
         console.fail(f"a defect of mgtool: {type(error).__name__}: {error} ({where}); MGTOOL_DEBUG=1 shows all")
         sys.exit(DEFECT)

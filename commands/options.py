@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -16,6 +17,7 @@ from typer.core import TyperCommand
 
 from mgtool.commands import console, help_page, signals, summaries
 from mgtool.commands.console import short
+from mgtool.commands.entry import is_by_number
 from mgtool.commands.exit_codes import DONE, INTERRUPTED, READER_LEFT, allows_missing
 from mgtool.errors import MgtoolError, OutputError, UsageError, nearest
 from mgtool.files import temporary
@@ -77,16 +79,28 @@ class Command(TyperCommand):
             told = ctx.params.get("dry_run") or ctx.params.get("show_list")
             raise typer.Exit(DONE if told else READER_LEFT) from error
         except OSError as error:
-            if error.errno in _OF_DISKS:
-                console.close_stdout()
-                raise OutputError(f"the output cannot be written: {error.strerror}") from error
-            if error.filename is None or error.errno not in _OF_FILES:
+            if (told := of_the_world(error)) is None:
                 raise
-            raise MgtoolError(f"{error.filename}: {error.strerror}") from error
+            raise told from error
         except KeyboardInterrupt as error:
             how = f"ended by {error}" if isinstance(error, signals.Ended) else "interrupted"
             console.fail(f"{how}; the same command goes on from here")
             raise typer.Exit(INTERRUPTED) from error
+
+
+def of_the_world(error: OSError) -> MgtoolError | None:
+    """What is wrong with a file, a disk or stdout, in a line; None where it may be a defect."""
+    if error.errno in _OF_DISKS:
+        console.close_stdout()
+        return OutputError(f"the output cannot be written: {error.strerror}")
+    if error.errno == errno.EBADF and is_by_number(sys.stdout):
+        console.close_stdout()
+        return OutputError("the output cannot be written: stdout is closed")
+    if error.filename is None and isinstance(error, FileNotFoundError):  # as `tempfile` has it
+        return UsageError("tmp", f"is missing, or a disk is full: {error.strerror}")
+    if error.filename is None or error.errno not in _OF_FILES:
+        return None
+    return MgtoolError(f"{error.filename}: {error.strerror}")
 
 
 def _note_unknown_variables(context: typer.Context) -> None:

@@ -122,8 +122,8 @@ def _pack(
         _ready_workers(chosen)
     from mgtool.stages import pack as stage
 
-    pack_modes.refuse_both_on_stdout(is_stream, screen)
-    with screen.progress("samples") as (started, advance):
+    pack_modes.refuse_unfit_stdout(is_stream, screen)
+    with screen.progress("samples", streams=is_stream) as (started, advance):
         target = sys.stdout.buffer if is_stream else out
         doing = {"overwrite": overwrite, "wait": wait}
         packed = stage.pack(sources, target, chosen, **doing, started=started, advance=advance)

@@ -26,11 +26,11 @@ class Screen(NamedTuple):
     strict: bool = False
 
     @contextlib.contextmanager
-    def progress(self, what: str) -> Iterator[tuple[Callable[[int], None], console.Advance]]:
+    def progress(self, what: str, *, streams: bool = False) -> Iterator[tuple[Callable[[int], None], console.Advance]]:
         """To be told the total once it is known, and what is done after that."""
         from mgtool.runs import progress
 
-        with console.progress(what, quiet=self.quiet) as advance:
+        with console.progress(what, quiet=self.quiet, streams=streams) as advance:
             yield functools.partial(progress.started, advance), advance
 
     def summarize(
@@ -72,6 +72,13 @@ def explain(sources: Sequence[Source], chosen: PackOptions, screen: Screen) -> i
 def refuse_both_on_stdout(is_stream: bool, screen: Screen) -> None:
     if screen.as_json and is_stream:
         raise UsageError("as_json", "and `out` - both want stdout: give `out` a folder")
+
+
+def refuse_unfit_stdout(is_stream: bool, screen: Screen) -> None:
+    """Refuse what stdout cannot take, or what nobody can read there."""
+    refuse_both_on_stdout(is_stream, screen)
+    if is_stream and sys.stdout.isatty():
+        raise UsageError("out", "- writes a tar, which is nothing for a terminal: add > FILE.tar, or | and a command")
 
 
 def verify(tars: Sequence[str], check: Check, readers: Readers, workers: int, screen: Screen) -> int:

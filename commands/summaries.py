@@ -134,6 +134,12 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def show_nothing_left(where: Path | str, had_finished: bool, *, quiet: bool) -> None:
+    """Say that an earlier run had done everything."""
+    if had_finished and not quiet:
+        console.say(f"{where} was complete; nothing was left to do")
+
+
 def show_missing(shares: Sequence[Share], *, quiet: bool) -> None:
     """Name the shares of a run that are not there yet."""
     from mgtool.runs.claims import told

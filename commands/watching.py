@@ -124,9 +124,11 @@ class Lines(Watcher):
 
 
 @contextlib.contextmanager
-def shown(what: str, total: int | None, console: Console, say: Callable[[str], None]) -> Iterator[Watcher]:
-    """Show how a run goes on until the block is left."""
-    if not console.is_terminal:
+def shown(
+    what: str, total: int | None, console: Console, say: Callable[[str], None], *, is_alone: bool = True
+) -> Iterator[Watcher]:
+    """Show how a run goes on until the block is left; a bar wants a terminal that no other program writes to."""
+    if not (is_alone and console.is_interactive):
         yield Lines(what, total, say)
         return
     from mgtool.commands.bars import Bar

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from mgtool.errors import InputError, ItemError
+from mgtool.files.folder_tree import named_below
 from mgtool.records import Failure, Sample, Score
 from mgtool.scoring.benchmark import Item, Verdict
 from mgtool.scoring.clusters import Floats, codes, ratio
@@ -165,7 +166,7 @@ def _sum_of(scores: Sequence[Score], tasks: Sequence[str], *, single: float = 1.
 
 def _items(path: Path) -> list[Item]:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in (".txt", ".tsv"))
+        files = [file for file in named_below(path, "*") if file.suffix in (".txt", ".tsv")]
         return [item for file in files for item in _items(file)]
     if path.suffix == ".tsv":
         return [_of_row(row) for document in Truth((path,)).files for row in document.rows()]

@@ -116,7 +116,9 @@ def read_spec(path: Path) -> TableSpec:
     """
     try:
         said = tomllib.loads(read_regular(path, _MOST_BYTES).decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as TOML: {error}") from error
     spec = convert(said, TableSpec, where=str(path))
     for what, named in (("row", spec.rows), ("benchmark", spec.columns)):

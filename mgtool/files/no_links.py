@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from mgtool.errors import OutputError
+from mgtool.files.folder_tree import of_readable_depth
 
 _LINK = "a link, which is not followed: remove it, or choose another `out`"
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -50,7 +51,8 @@ def refuse_links(folder: Path) -> None:
     """
     if folder.is_symlink():
         raise OutputError(f"{folder}: {_LINK}")
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            if os.path.islink(os.path.join(place, name)):  # noqa: PTH114, PTH118 - of names that may be many
-                raise OutputError(f"{os.path.join(place, name)}: {_LINK}")  # noqa: PTH118
+    with of_readable_depth(folder):
+        for place, folders, files in os.walk(folder):
+            for name in (*folders, *files):
+                if os.path.islink(os.path.join(place, name)):  # noqa: PTH114, PTH118 - of names that may be many
+                    raise OutputError(f"{os.path.join(place, name)}: {_LINK}")  # noqa: PTH118

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mgtool.files import urls
+from mgtool.files.folder_tree import of_readable_depth
 from mgtool.records import Failure
 from mgtool.tars import paths
 
@@ -81,9 +82,10 @@ def _of_url(given: str) -> str:
 
 
 def _all_files(folder: Path) -> Iterable[Path]:
-    for parent, names, files in os.walk(folder):
-        names.sort()
-        yield from (Path(parent) / name for name in sorted(files))
+    with of_readable_depth(folder):
+        for parent, names, files in os.walk(folder):
+            names.sort()
+            yield from (Path(parent) / name for name in sorted(files))
 
 
 def _update(digest: hashlib._Hash, path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mgtool.errors import InputError
+from mgtool.files.folder_tree import named_below
 from mgtool.media import magic
 from mgtool.media.names import MEDIA_SUFFIXES
 from mgtool.records import Failure, LeftOut, name_text
@@ -133,7 +134,7 @@ def kind_of_file(name: str) -> str:
 
 def _tables(folder: Path) -> tuple[str, list[Path]]:
     """What a data set's folder is, and its tables; none where it may be another folder."""
-    if any((folder / name).is_file() for name in _SAVED) and any(folder.rglob("*.arrow")):
+    if any((folder / name).is_file() for name in _SAVED) and named_below(folder, "*.arrow"):
         return SAVED, _named(folder, "*.arrow")
     below = ("*/*.parquet", "*/*/*.parquet") if (folder / "README.md").is_file() else ("data/*.parquet",)
     numbered = (path for pattern in ("*.parquet", *below) for path in folder.glob(pattern))
@@ -143,13 +144,13 @@ def _tables(folder: Path) -> tuple[str, list[Path]]:
 
 
 def _named(folder: Path, pattern: str) -> list[Path]:
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in named_below(folder, "*") if path.is_file()]
     return [folder / name for name in tables_among(names) if Path(name).match(pattern)]
 
 
 def _and_leave_out(folder: Path, tables: list[Path], left_out: LeftOut) -> Iterator[Path | Failure]:
     used = {*tables}
-    for path in sorted(folder.rglob("*")):
+    for path in named_below(folder, "*"):
         if (
             path.is_file()
             and path not in used

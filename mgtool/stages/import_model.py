@@ -30,11 +30,13 @@ class Imported:
         out: the folder.
         counts: what it holds; the same is in its ``run.json``.
         notes: what does not fit between its parts, a line each.
+        had_finished: whether the folder held the same import before.
     """
 
     out: Path
     counts: ModelCounts
     notes: tuple[str, ...] = ()
+    had_finished: bool = False
 
     def _repr_html_(self) -> str:
         return summary_table({"out": str(self.out), **dataclasses.asdict(self.counts)})
@@ -78,11 +80,11 @@ def import_model(
     with one_writer(out, is_file=True, wait=wait):
         _refuse_foreign(out, parts)
         before = _run(parts, out)
-        if before.finished and not overwrite:
+        if had_finished := before.finished and not overwrite:
             before.check()
         else:
             _replace(out, planned, parts, _written_by(before), advance)
-    return Imported(out, planned.counts, planned.notes)
+    return Imported(out, planned.counts, planned.notes, had_finished)
 
 
 def _replace(out: Path, planned: ImportPlan, parts: ImportParts, written: set[str], advance: Advance) -> None:

@@ -57,6 +57,7 @@ class Inferred:
         backend: what ran the language model.
         stages: seconds by stage, and what was done a second; empty where the run was finished before.
         nodes: samples, and samples a second, that this run did on each node of a cluster.
+        had_finished: whether the file was complete before.
     """
 
     out: Path | str
@@ -69,6 +70,7 @@ class Inferred:
     backend: str = InferOptions.backend
     stages: Mapping[str, Any] = field(default_factory=dict, compare=False)
     nodes: Mapping[str, Mapping[str, float]] = field(default_factory=dict, compare=False)
+    had_finished: bool = field(default=False, compare=False)
 
     def _repr_html_(self) -> str:
         told = {"answers": self.out, "answered": self.answered, "failed": self.failed, "new tokens": self.new_tokens}
@@ -262,6 +264,7 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
     check_model(plan.model, takes_foreign=True)
     file, run, stdin = shared.file(plan.share), shared.run_of(plan.share), HashedStdin(plan.inputs)
     stages: Mapping[str, Any] = {}
+    had_finished = False
     if overwrite:
         file.clear()
     else:
@@ -277,9 +280,12 @@ def _do_share(plan: InferencePlan, shared: SharedAnswers, *, overwrite: bool, ad
     elif not stdin.noted() and may_be_mended(file):
         retry(file, run, plan.numbered(), functools.partial(_results, plan))
         file.failures.remove()  # the places of those before
+    else:
+        had_finished = True
     file.forget_places()
     with run.trusting():
-        return Inferred(file.out, **run.counts, failures=file.failures_path, stages=stages)
+        told: dict[str, Any] = {"failures": file.failures_path, "stages": stages, "had_finished": had_finished}
+        return Inferred(file.out, **run.counts, **told)
 
 
 class _Told(NamedTuple):

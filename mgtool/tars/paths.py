@@ -15,6 +15,7 @@ from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-
 
 from mgtool.errors import InputError
 from mgtool.files import urls
+from mgtool.files.folder_tree import of_readable_depth
 from mgtool.files.regular import open_regular, refuse_endless
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -61,7 +62,8 @@ def find(source: str | Path | Sequence[str | Path]) -> list[str]:
 def _in_folder(given: str) -> list[str]:
     filesystem, root = urls.locate(given)
     try:
-        names = sorted(filesystem.find(root)) if urls.is_folder(given) else []
+        with of_readable_depth(given):
+            names = sorted(filesystem.find(root)) if urls.is_folder(given) else []
     except (OSError, ValueError) as error:
         raise InputError(f"{given}: cannot be read: {error}") from error
     tars = [name for name in names if name.endswith(ENDINGS) and not posixpath.basename(name).startswith(".")]

@@ -51,13 +51,25 @@ def test_the_next_command_of_detect_and_of_pack_runs_as_it_stands(
     assert (tmp_path / "a b/boxes/boxes.html").is_file()
 
 
+PARTS = Path(__file__).parents[1] / "conformance/mg_llava"
+IMPORT = [word for part in ("llm", "clip", "convnext") for word in (f"--{part}", PARTS / part)]
+
+
+@pytest.mark.parametrize("name", ["detect", "infer", "import"])
 def test_a_finished_run_says_that_nothing_was_left_to_do(
-    mgtool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, mgtool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    mgtool(*COMMANDS["detect"], "-q")
-    _, _, said = mgtool(*COMMANDS["detect"])
+    words = COMMANDS.get(name, ("import", "--checkpoint", PARTS / "mg_llava.pth", *IMPORT, "--out", "model"))
+    assert "nothing was left" not in mgtool(*words)[2]
+    _, _, said = mgtool(*words)
     assert "was complete; nothing was left to do" in said
+    assert "per second" not in said
+
+
+def test_a_table_that_is_not_there_is_said_to_be_missing(mgtool, tmp_path: Path) -> None:
+    code, _, said = mgtool("table", tmp_path / "no.toml", "--out", tmp_path / "t")
+    assert (code, said) == (2, f"error: {tmp_path}/no.toml: cannot be read: No such file or directory\n")
 
 
 def test_scores_say_how_long_and_where(mgtool, tmp_path: Path) -> None:

@@ -72,4 +72,4 @@ def test_folders_within_each_other(deep: Path, mgtool) -> None:
         list(formats.entries(str(deep)))
     assert mgtool("detect", deep, "--detector", "tiny", "--workers", 0, "--out", deep.parent / "o", "-q")[0] == 3
     code, _, said = mgtool("pack", "--verify", deep, "-q")
-    assert (code, said) == (2, "error: an input with folders or values within each other, more of them than are read\n")
+    assert (code, said) == (2, f"error: {deep}: more folders within each other than are read\n")

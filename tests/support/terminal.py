@@ -94,6 +94,16 @@ def pieces(screen: str) -> list[str]:
     return [piece for piece in re.split(r"[\r\n]+", CONTROL.sub("", screen)) if piece.strip()]
 
 
+def lines(screen: str) -> list[str]:
+    """What is left to see when all is written: lines as the last that was drawn there."""
+    seen, erased = [], re.compile(r"(?:\r?\x1b\[2K|\r(?!\n))")
+    for line in screen.split("\n"):
+        if seen and line.startswith("\r\x1b[1A"):
+            seen.pop()
+        seen.append(CONTROL.sub("", erased.split(line.removesuffix("\r"))[-1]).rstrip())
+    return [line for line in seen if line]
+
+
 def check(command: str, code: int, screen: str, *, columns: int | None = None) -> None:
     """Assert that a command ended well, and that no bar is wider than the terminal."""
     assert code == 0, f"{command}\n{screen}"

@@ -17,6 +17,7 @@ from mgtool.boxes.formats import coco, cvat, fiftyone, jsonl, label_studio, labe
 from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Records, first_byte
 from mgtool.errors import InputError, UsageError, one_of
 from mgtool.files import urls
+from mgtool.files.folder_tree import named_below
 from mgtool.files.regular import refuse_endless
 from mgtool.files.temporary import temporary_folder
 from mgtool.media import magic
@@ -107,10 +108,7 @@ def _read_folder(folder: Path, left_out: LeftOut, coordinates: Coordinates | Non
     if tars := sorted(folder.glob("*.tar")):
         detail = f"packed tars ({tars[0].name}), no box file; `mgtool pack --unpack` gives their boxes"
         raise InputError(f"{folder}: {detail}")
-    try:
-        shared, files = _files_of(folder)
-    except RecursionError as error:
-        raise InputError(f"{folder}: more folders within each other than are read") from error
+    shared, files = _files_of(folder)
     if not files:
         raise InputError(f"{folder}: no boxes-*.jsonl, parquet, YOLO labels, XML, CSV or box JSON in this folder")
     for path in files:
@@ -126,7 +124,7 @@ def _files_of(folder: Path) -> tuple[BoxFormat | None, list[Path]]:
     for one in FORMATS.values():
         if files := one.in_folder(folder):
             return one, files
-    return None, _json_files(sorted(folder.glob("*.json"))) or _json_files(sorted(folder.rglob("*.json")))
+    return None, _json_files(sorted(folder.glob("*.json"))) or _json_files(named_below(folder, "*.json"))
 
 
 def is_read_of(path: str) -> Callable[[str], bool]:

@@ -16,6 +16,7 @@ from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Recor
 from mgtool.boxes.formats.entries import to_entry
 from mgtool.errors import InputError
 from mgtool.files.atomic import atomic_file
+from mgtool.files.folder_tree import named_below
 from mgtool.files.parquet_size import rows_at_once
 
 ENDING = ".parquet"
@@ -33,7 +34,7 @@ def in_folder(folder: Path) -> list[Path]:
     if found := sorted(folder.glob(f"*{ENDING}")) or sorted(folder.glob(f"data/*{ENDING}")):
         return found
     is_saved = any((folder / name).is_file() for name in _SAVED)
-    saved = (path for path in sorted(folder.rglob(f"*{ARROW}")) if not path.name.startswith("cache-"))
+    saved = (path for path in named_below(folder, f"*{ARROW}") if not path.name.startswith("cache-"))
     return list(saved) if is_saved else []
 
 

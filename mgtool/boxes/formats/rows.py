@@ -16,6 +16,7 @@ from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat
 from mgtool.boxes.formats.grouped import Best, Grouped
 from mgtool.boxes.formats.labelled import Labelled, Picture
 from mgtool.errors import InputError
+from mgtool.files.folder_tree import named_below
 from mgtool.records import BoxRecord, name_text
 
 ENDING = ".csv"
@@ -49,7 +50,7 @@ Row = dict[str, str]
 def in_folder(folder: Path) -> list[Path]:
     """The CSV files of boxes in a folder; those below it where it has none."""
     here = [path for path in sorted(folder.glob(f"*{ENDING}")) if _has_boxes(path)]
-    return here or [path for path in sorted(folder.rglob(f"*{ENDING}")) if _has_boxes(path)]
+    return here or [path for path in named_below(folder, f"*{ENDING}") if _has_boxes(path)]
 
 
 def _has_boxes(path: Path) -> bool:

@@ -11,6 +11,7 @@ from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Recor
 from mgtool.boxes.formats.labelled import Labelled, Picture
 from mgtool.boxes.formats.xml_elements import elements, is_of, text_of
 from mgtool.files.atomic import atomic_folder
+from mgtool.files.folder_tree import named_below
 from mgtool.media.names import PICTURE_EXTENSIONS
 from mgtool.records import BoxRecord, LeftOut
 
@@ -27,7 +28,7 @@ def recognises(file: BoxFile) -> bool:
 
 def in_folder(folder: Path) -> list[Path]:
     """The XML files of pictures, in folders below it, too."""
-    return [path for path in sorted(folder.rglob(f"*{ENDING}")) if is_of(path, ROOT)]
+    return [path for path in named_below(folder, f"*{ENDING}") if is_of(path, ROOT)]
 
 
 def read(file: BoxFile) -> Iterator[BoxEntry]:

@@ -16,6 +16,7 @@ from mgtool.boxes.formats.base import BoxEntry, BoxFile, BoxFormat, Pairs, Recor
 from mgtool.boxes.formats.labelled import Labelled, Picture
 from mgtool.errors import InputError
 from mgtool.files.atomic import atomic_file, atomic_folder
+from mgtool.files.folder_tree import named_below
 from mgtool.files.regular import read_regular
 from mgtool.media.names import PICTURE_EXTENSIONS
 from mgtool.records import BoxRecord, Side, dumps, parse
@@ -60,7 +61,7 @@ def in_folder(folder: Path) -> list[Path]:
 
 def _labels_below(folder: Path) -> Iterator[Path]:
     """The files of labels of a folder, in order of their names; classes' names and lists of pictures are none."""
-    return (path for path in sorted(folder.rglob(f"*{ENDING}")) if _are_labels(path))
+    return (path for path in named_below(folder, f"*{ENDING}") if _are_labels(path))
 
 
 def is_read(path: Path) -> bool:
@@ -122,8 +123,8 @@ class _DataSet:
                 yield labelled.entry(Picture(about.image, about.width, about.height, about.sha256), scored)
 
     def _beside(self) -> Iterator[Path]:
-        listed = self._pictures.rglob("*") if self._pictures.is_dir() else ()
-        return (path for path in sorted(listed) if path.suffix[1:].lower() in PICTURE_EXTENSIONS)
+        listed = named_below(self._pictures, "*") if self._pictures.is_dir() else ()
+        return (path for path in listed if path.suffix[1:].lower() in PICTURE_EXTENSIONS)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
