@@ -39,13 +39,18 @@ def _session(folder: Path, *, size: tuple[int, int] | None = None, options: str 
     if size:
         code, screen = terminal.run_in_turn(lines, size=size, cwd=folder, env=env)
     else:
-        out = folder.with_name(f"{folder.name}.txt")
-        out.touch()
-        process = forked.in_turn(lines, folder, env, stdin=os.devnull, out=str(out))
-        process.join()
-        code, screen = process.exitcode, out.read_text()
+        code, screen = _in_a_file(lines, folder, env)
     terminal.check("\n".join(lines), code, screen, columns=size and size[0])
     return screen
+
+
+def _in_a_file(lines: list[str], folder: Path, env: dict[str, str]) -> tuple[int, str]:
+    """Exit code of commands without a terminal, and all that they say."""
+    out = folder.with_name(f"{folder.name}.txt")
+    out.touch()
+    process = forked.in_turn(lines, folder, env, stdin=os.devnull, out=str(out))
+    process.join()
+    return process.exitcode or 0, out.read_text()
 
 
 def _made(folder: Path) -> dict[str, str]:
@@ -78,8 +83,13 @@ def test_without_colours(plain: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_colours_without_a_terminal(plain: dict[str, str], tmp_path: Path) -> None:
-    assert COLOUR.search(_session(tmp_path, FORCE_COLOR="1"))
+    screen = _session(tmp_path, FORCE_COLOR="1")
+    assert "\x1b[1m" in screen
+    assert terminal.BAR not in screen  # it is drawn on terminals alone
     assert _made(tmp_path) == plain
+    code, said = _in_a_file(["mgtool detect gone --out o"], tmp_path, terminal.environment(FORCE_COLOR="1"))
+    assert code == 2
+    assert COLOUR.search(said)
 
 
 def test_quiet_on_a_terminal(plain: dict[str, str], tmp_path: Path) -> None:
