@@ -8,7 +8,7 @@ SCENES_OUT ?= out/scenes
 SHELL := /bin/bash
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup fix check test test-slow full-size test-gpu test-browser test-transformers gpu vllm-test wheels chaos crash fuzz soak audit bench demo ablation docs clean
+.PHONY: help setup fix check test test-slow full-size test-gpu test-browser test-transformers test-oldest gpu vllm-test wheels chaos crash fuzz soak audit bench demo ablation docs clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -72,6 +72,12 @@ test-transformers: $(VENV)/.developing ## transformers' own tests of models, run
 	@$(PIP) parameterized peft
 	@MGTOOL_TRANSFORMERS_SOURCE=$(SOURCE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -o addopts=--import-mode=importlib \
 	  -o filterwarnings=default tests/model/test_transformers_mixins.py
+
+test-oldest: $(VENV)/.developing ## models, imports, training and answers with the oldest transformers of pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/oldest \
+	  "transformers==$$(sed -n 's/.*"transformers>=\([0-9.]*\),.*/\1/p' pyproject.toml).*" 'huggingface-hub<2'
+	@PYTHONPATH=$(CURDIR)/build/oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" \
+	  tests/model tests/importing tests/training tests/inference
 
 build/vllm/.installed: tests/vllm/requirements.txt tests/vllm/overrides.txt pyproject.toml
 	@$(PYTHON) -m venv build/vllm && build/vllm/bin/python -m pip install --quiet --disable-pip-version-check uv

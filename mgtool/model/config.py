@@ -104,6 +104,8 @@ class MGLlavaConfig(PreTrainedConfig):
         "low_config": AutoConfig,
         "high_config": ConvNextTowerConfig,
     }
+    # until transformers 5.19 its Trainer evaluates with none by itself, and takes a cache for logits
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012
 
     text_config: Any = None
     low_config: Any = None

@@ -90,10 +90,16 @@ class PlacedGeneration(GenerationMixin):
         return given
 
     def _get_candidate_generator(self, *args: Any, model_kwargs: dict[str, Any], **kwargs: Any) -> Any:
-        """As of transformers, whose drafts would be dropped where a prompt is given as embeddings."""
+        """As of transformers, whose drafts would be dropped where a prompt is given as embeddings.
+
+        Assistants that are language models are given no pictures.
+        """
         if model_kwargs.get("inputs_embeds") is not None:
             detail = "drafts need ids with a place for each visual token, as the processor gives, and no inputs_embeds"
             raise ValueError(f"assistant_model, prompt_lookup_num_tokens: {detail}")
+        if not isinstance(kwargs.get("assistant_model"), PlacedGeneration):
+            # until transformers 5.17 pictures are among what the assistant is given
+            model_kwargs = {name: value for name, value in model_kwargs.items() if name not in _OF_PICTURES}
         return super()._get_candidate_generator(*args, model_kwargs=model_kwargs, **kwargs)
 
     def _supports_logits_to_keep(self) -> bool:

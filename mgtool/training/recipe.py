@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def training_arguments(options: TrainOptions, folder: Path) -> TrainingArguments
         UsageError: a field of `trainer` that `TrainingArguments` does not have or does not take.
     """
     rate, at_once = options.learning_rate, samples_at_once(options)
-    fields: dict[str, Any] = {
+    given: dict[str, Any] = {
         "output_dir": str(folder),
         "learning_rate": float(PUBLISHED[options.stage]["learning_rate"]) if rate is None else rate,
         "per_device_train_batch_size": at_once,
@@ -62,7 +62,7 @@ def training_arguments(options: TrainOptions, folder: Path) -> TrainingArguments
         "max_steps": options.max_steps,
         "bf16": options.dtype == "bfloat16",
         "fp16": options.dtype == "float16",
-        "activation_checkpointing": options.gradient_checkpointing,
+        _checkpointing(): options.gradient_checkpointing,
         "save_steps": options.save_steps,
         "eval_strategy": "no" if options.evaluate is None else "steps",
         "eval_steps": options.save_steps,
@@ -72,9 +72,15 @@ def training_arguments(options: TrainOptions, folder: Path) -> TrainingArguments
         "dataloader_pin_memory": torch.cuda.is_available() and options.device != "cpu",
     }
     try:
-        return TrainingArguments(**{**_FIXED, **fields, **(options.trainer or {})})
+        return TrainingArguments(**{**_FIXED, **given, **(options.trainer or {})})
     except (TypeError, ValueError) as error:
         raise UsageError("trainer", f": {str(error).splitlines()[0]}") from error
+
+
+def _checkpointing() -> str:
+    """What `TrainingArguments` calls it; until transformers 5.22 it has but the name that is deprecated since."""
+    names = {field.name for field in fields(TrainingArguments)}
+    return next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in names)
 
 
 def identity(options: TrainOptions, arguments: TrainingArguments) -> dict[str, Any]:

@@ -28,7 +28,11 @@ PHOTOS = Path(__file__).parent.parent / "images"
 NAMES = ("china.jpg", "coffee.jpg")
 QUESTIONS = ("What is this?", "Is there a cup on the table, and of what colour is it?", "Why?")
 TOKENS = 6
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # PaliGemma's processor
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # PaliGemma's processor
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),  # InternVL's, before 5.19
+    pytest.mark.filterwarnings("ignore:`hidden_state` is deprecated:FutureWarning"),  # Mllama's encoder, until 5.19
+]
 
 
 @pytest.fixture(scope="module")

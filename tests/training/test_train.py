@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from tiny_models import tiny_config, tiny_model
 
@@ -20,6 +22,7 @@ from mgtool.model import MGLlavaForConditionalGeneration, MGLlavaProcessor
 from mgtool.records import Detections, Media, Sample, Turn
 from mgtool.stages.train import plan
 from mgtool.stages.train import train as train_model
+from mgtool.training import recipe
 from mgtool.training.examples import Example, collate, to_example
 from mgtool.training.options import TrainOptions
 from mgtool.training.output import explained
@@ -60,6 +63,15 @@ def test_a_stage_changes_its_parameters_alone(train, pack, model_dir: Path) -> N
     code, tuned, stderr = train(tars, "--stage", "tune", "--epochs", "2", "--learning-rate", "1e-3", out="tune")
     assert code == 0, stderr
     assert {name.split(".")[0] + "." for name in changed(model_dir, tuned)} == {*ALIGNED, "language_model."}
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_checkpointing_is_asked_for_by_the_name_that_transformers_has(wanted: bool, monkeypatch, tmp_path) -> None:
+    names = [field.name for field in dataclasses.fields(transformers.TrainingArguments)]
+    older = [(name, object, None) for name in names if not name.startswith("activation_checkpointing")]
+    monkeypatch.setattr(recipe, "TrainingArguments", dataclasses.make_dataclass("Older", older))
+    arguments = recipe.training_arguments(TrainOptions(model=tmp_path, gradient_checkpointing=wanted), tmp_path)
+    assert arguments.gradient_checkpointing is wanted
 
 
 def test_it_learns_and_the_folder_is_a_model(train, pack, mgtool, tmp_path: Path) -> None:
