@@ -82,10 +82,10 @@ def test_without_colours(plain: dict[str, str], tmp_path: Path) -> None:
     assert _made(tmp_path) == plain
 
 
-def test_colours_without_a_terminal(plain: dict[str, str], tmp_path: Path) -> None:
+def test_styles_without_a_terminal_and_no_bar(plain: dict[str, str], tmp_path: Path) -> None:
     screen = _session(tmp_path, FORCE_COLOR="1")
-    assert "\x1b[1m" in screen
-    assert terminal.BAR not in screen  # it is drawn on terminals alone
+    assert "\x1b[1mmgtool detect\x1b[0m" in screen
+    assert terminal.BAR not in screen
     assert _made(tmp_path) == plain
     code, said = _in_a_file(["mgtool detect gone --out o"], tmp_path, terminal.environment(FORCE_COLOR="1"))
     assert code == 2

@@ -221,7 +221,8 @@ class EvalInputs:
         if in_folder is not None:
             return in_folder
         if not path.is_file():
-            what = "a folder: give the answers file" if path.is_dir() else "no such answers file"
+            is_there = "no regular file" if path.exists() else "no such answers file"
+            what = "a folder: give the answers file" if path.is_dir() else is_there
             raise InputError(f"{source}: {what}")
         return _with_failures(predictions.read_lines(path) or _answers(path.read_bytes(), source), path)
 

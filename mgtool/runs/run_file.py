@@ -288,10 +288,14 @@ def _timestamp(seconds: float) -> str:
 
 
 def _shown(old: Any, new: Any) -> tuple[str, str]:
-    """Both as a line has room for them: of two lists the first entries that differ."""
+    """Both as a line has room for them: of two lists the first entries that differ, of two texts the words that do."""
     if isinstance(old, list) and isinstance(new, list):
         pairs = ((a, b) for a, b in zip(old, new, strict=False) if a != b)
         old, new = next(pairs, (f"{len(old)} entries", f"{len(new)} entries"))
+    if isinstance(old, str) and isinstance(new, str):
+        was, now = (dict.fromkeys(text.split()) for text in (old, new))
+        differ = " ".join(one for one in was if one not in now), " ".join(one for one in now if one not in was)
+        old, new = differ if all(differ) else (old, new)
     return _short(old), _short(new)
 
 

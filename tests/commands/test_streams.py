@@ -51,13 +51,6 @@ def test_in_a_pipe_only_the_last_has_a_bar_and_no_words_stand_on_it(tmp_path: Pa
     assert {line.strip() for line in titles} == {"mgtool detect", "mgtool pack"}
 
 
-def test_colours_that_are_forced_draw_no_bar_into_a_log(tmp_path: Path) -> None:
-    code, said = _in_a_shell(f"{MGTOOL} detect {CAT} --workers 0 --out boxes", tmp_path, FORCE_COLOR="1")
-    assert code == 0
-    assert "\x1b[1m" in said
-    assert terminal.BAR not in said
-
-
 @pytest.mark.parametrize(
     "words", ["eval --list", f"detect {CAT} --workers 0 --out boxes --json", f"detect {CAT} --workers 0 -q --out -"]
 )

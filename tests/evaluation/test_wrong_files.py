@@ -18,6 +18,11 @@ def refused(mgtool, answers, benchmark: str, truth) -> str:
     return line
 
 
+def test_a_device_is_not_said_to_be_missing(mgtool, bench) -> None:
+    truth = bench.write("truth.jsonl", POPE)
+    assert refused(mgtool, "/dev/zero", "pope", truth) == "error: /dev/zero: no regular file"
+
+
 @pytest.mark.parametrize("benchmark", ["pope", "vqav2", "gqa", "scienceqa", "docvqa", "mmbench", "custom"])
 def test_swapped_files(mgtool, bench, benchmark: str) -> None:
     said, truth = bench.write("answers.jsonl", ANSWERS), bench.write("truth.jsonl", POPE)

@@ -51,6 +51,20 @@ def test_another_run_is_refused_with_the_difference(tmp_path: Path) -> None:
     assert not run(2).finished
 
 
+def test_of_two_long_texts_the_words_are_named_that_differ(tmp_path: Path) -> None:
+    for was, now, says in (
+        (f"nanodet {'0' * 90} at:0.35", f"nanodet {'0' * 90} at:0.1", "by at:0.35, now it is at:0.1:"),
+        ("a cat", "cat a", "by a cat, now it is cat a:"),
+        ("a", "a b", "by a, now it is a b:"),
+    ):
+        begun, other = (
+            run_file.Run(tmp_path / "run.json", command="detect", options={"by": by}, inputs={}) for by in (was, now)
+        )
+        begun.begin(overwrite=True)
+        with pytest.raises(ResumeError, match=says):
+            other.begin()
+
+
 def test_a_run_begins_by_removing_what_killed_writers_left(tmp_path: Path) -> None:
     killed = subprocess.Popen([sys.executable, "-c", ""])
     killed.wait()
