@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mgtool.errors import OutputError, ResumeError
@@ -36,7 +36,7 @@ class Imported:
     out: Path
     counts: ModelCounts
     notes: tuple[str, ...] = ()
-    had_finished: bool = False
+    had_finished: bool = field(default=False, compare=False)
 
     def _repr_html_(self) -> str:
         return summary_table({"out": str(self.out), **dataclasses.asdict(self.counts)})
